@@ -1,0 +1,55 @@
+"""Random keys by name, step and example index.
+
+Keys are never stored: each is folded in from the root key, so that a resumed run, another number
+of devices or one more prompt leaves every other random number as it was.
+
+    training: root -> step -> example index
+    sampling: root -> prompt index -> draw -> stage -> step
+"""
+
+import jax
+import numpy as np
+from jaxtyping import Array, Integer, Key
+
+STAGE_IDS = {
+    "clip": 0,
+    "prior_diffusion": 1,
+    "prior_ar": 2,
+    "decoder": 3,
+    "upsampler_256": 4,
+    "upsampler_1024": 5,
+    "super_res_first": 6,
+    "super_res_last": 7,
+}
+"""Numbers folded in for a stage. Part of what a seed means: entries are added, never changed."""
+
+Index = int | np.integer | Integer[Array | np.ndarray, ""]
+
+
+def root_key(seed: int) -> Key[Array, ""]:
+    """Returns the root key of a run; the generator is named, so that a default cannot change it."""
+    return jax.random.key(seed, impl="threefry2x32")
+
+
+def image_key(root: Key[Array, ""], prompt_index: Index, draw: Index) -> Key[Array, ""]:
+    """Returns the key of one image: draw number `draw` of prompt number `prompt_index`."""
+    return jax.random.fold_in(jax.random.fold_in(root, prompt_index), draw)
+
+
+def stage_key(key: Key[Array, ""], stage: str) -> Key[Array, ""]:
+    """Returns a stage's own key; `stage` is a key of STAGE_IDS."""
+    if stage not in STAGE_IDS:
+        raise ValueError(f"{stage=} is not one of {', '.join(STAGE_IDS)}")
+    return jax.random.fold_in(key, STAGE_IDS[stage])
+
+
+def step_key(key: Key[Array, ""], step: Index) -> Key[Array, ""]:
+    """Returns the key of one step of training or of one step of the reverse process."""
+    return jax.random.fold_in(key, step)
+
+
+def example_keys(
+    key: Key[Array, ""], indices: Integer[Array | np.ndarray, " b"]
+) -> Key[Array, " b"]:
+    """Returns a key per example from its global index (below 2**31), whatever the batch split."""
+    return jax.vmap(jax.random.fold_in, in_axes=(None, 0))(key, indices)

@@ -1,0 +1,68 @@
+"""Parameter trees: slash paths, counts, masks and moving averages.
+
+A tree is a nested mapping with string keys; a path joins the keys with "/": "block_0/mlp/kernel".
+"""
+
+import math
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+
+def flatten_paths(tree: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns {"a/b/kernel": leaf} in the tree's own order; empty sub-trees vanish."""
+    flat: dict[str, Any] = {}
+    for key, value in tree.items():
+        if not isinstance(key, str) or "/" in key or not key:
+            raise ValueError(f"{key=} cannot be part of a slash path")
+        if isinstance(value, Mapping):
+            flat.update({f"{key}/{path}": leaf for path, leaf in flatten_paths(value).items()})
+        else:
+            flat[key] = value
+    return flat
+
+
+def unflatten_paths(flat: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the nested dict of {"a/b/kernel": leaf}: the inverse of `flatten_paths`."""
+    tree: dict[str, Any] = {}
+    for path, leaf in flat.items():
+        *parents, name = path.split("/")
+        node = tree
+        for parent in parents:
+            node = node.setdefault(parent, {})
+            if not isinstance(node, dict):
+                raise ValueError(f"{path=} runs through a leaf")
+        if name in node:
+            raise ValueError(f"{path=} is both a leaf and a sub-tree, or given twice")
+        node[name] = leaf
+    return tree
+
+
+def count_params(tree: Any) -> int:
+    """Returns the number of scalars in all leaves, which may be arrays or `jax.eval_shape`'s."""
+    return sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(tree))
+
+
+def mask_by_regex(tree: Mapping[str, Any], pattern: str) -> dict[str, Any]:
+    """Returns the tree with True where `re.search(pattern, path)` matches and False elsewhere."""
+    found = re.compile(pattern).search
+    return unflatten_paths({path: bool(found(path)) for path in flatten_paths(tree)})
+
+
+def ema_update(ema: Any, params: Any, decay: float | Float[Array, ""]) -> Any:
+    """Moves an exponential moving average one step: ema <- decay ema + (1 - decay) params.
+
+    Each leaf keeps the average's dtype; leaves that are not floating point are taken from `params`.
+    """
+
+    def move(average: Array, value: Array) -> Array:
+        if not jnp.issubdtype(average.dtype, jnp.inexact):
+            return value
+        rate = jnp.asarray(decay, average.dtype)
+        return rate * average + (1 - rate) * value.astype(average.dtype)
+
+    return jax.tree.map(move, ema, params)

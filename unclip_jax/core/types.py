@@ -1,0 +1,68 @@
+"""Structs that cross two or more folders: encoded captions, conditioning, parameters.
+
+The fields of these structs are typed `Any` on purpose. JAX rebuilds a struct with whatever a tree
+map returns (shapes, shardings, vmap axes, None), so an array type on a field would refuse valid
+trees; the shapes stand in the docstrings, and functions check the arrays they take out.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import struct
+from jaxtyping import Array, Bool
+
+Params = Mapping[str, Any]
+"""Plain nested dict of arrays, without partitioning boxes: {"block_0": {"kernel": array}}."""
+
+
+@struct.dataclass
+class TextFeatures:
+    """A batch of encoded captions; a field is None where its consumer has no use for it.
+
+    Attributes:
+        text_emb: float [n, d], the CLIP text embedding z_t, raw as the tower gives it.
+        text_states: float [n, ctx, w], the last-layer states of the CLIP text tower.
+        text_mask: bool [n, ctx], True where clip_tokens holds a token rather than padding.
+        clip_tokens: int [n, ctx], what the CLIP tower read.
+        tokens: int [n, ctx2], what a stage's own text transformer reads.
+    """
+
+    text_emb: Any = None
+    text_states: Any = None
+    text_mask: Any = None
+    clip_tokens: Any = None
+    tokens: Any = None
+
+
+@struct.dataclass
+class Cond:
+    """Everything a diffusion network may be conditioned on; None means not given.
+
+    Attributes:
+        image_emb: float [n, d], raw CLIP image embeddings z_i; None is the null embedding for all.
+        image_keep: bool [n], False replaces that example's z_i by the null embedding; None keeps all.
+        text: captions. A dropped caption is the encoded empty one (`where_text`), never a flag.
+        low_res: float [n, h, w, 3] in [-1, 1], at its native size.
+    """
+
+    image_emb: Any = None
+    image_keep: Any = None
+    text: TextFeatures | None = None
+    low_res: Any = None
+
+
+def where_text(keep: Bool[Array, " n"], text: TextFeatures, empty: TextFeatures) -> TextFeatures:
+    """Replaces captions by the empty caption where `keep` is False.
+
+    Args:
+        empty: the encoded empty caption, for one example or for n; its None fields must be those
+            of `text`.
+    """
+
+    def select(given: Array, null: Array) -> Array:
+        mask = keep.reshape(keep.shape + (1,) * (given.ndim - 1))
+        return jnp.where(mask, given, jnp.broadcast_to(null, given.shape).astype(given.dtype))
+
+    return jax.tree.map(select, text, empty)

@@ -1,0 +1,1 @@
+"""Text to tokens: CLIP's byte-pair encoding, loaded or trained."""
