@@ -1,0 +1,1 @@
+"""Parameters on disk: training checkpoints (store) and the folder that is shipped (bundle)."""

@@ -1,0 +1,246 @@
+"""The folder that is shipped: configs, EMA parameters, vocabulary, and where they came from.
+
+    bundle.json           format version, name, licence, stages with their full configs, cascade,
+                          sampling defaults, provenance, metrics, SHA-256 of every other file
+    tokenizer.json        the vocabulary of the text tower
+    STAGE.safetensors     parameters of one stage in a stated dtype
+    arrays.safetensors    named arrays that are not parameters ("prior_diffusion.variance_table")
+
+Loading checks hashes, shapes and keys; every mismatch is one line that names the key.
+"""
+
+import dataclasses
+import difflib
+import json
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from unclip_jax.checkpoint import tensors
+from unclip_jax.core.config import build, to_dict
+from unclip_jax.core.errors import UserError
+from unclip_jax.core.files import new_folder
+from unclip_jax.core.trees import count_params, flatten_paths
+from unclip_jax.models.stages import (
+    STAGES,
+    StageSpec,
+    abstract_params,
+    spec_from_dict,
+    spec_to_dict,
+)
+from unclip_jax.text.tokenizer import Tokenizer
+
+FORMAT_VERSION = 1
+SHIPPED = Path(__file__).resolve().parent.parent / "bundles"
+
+
+@dataclasses.dataclass(frozen=True)
+class Stage:
+    """One network of a bundle: its configs, its parameters and the dtype they are stored in."""
+
+    spec: StageSpec
+    params: Mapping[str, Any]
+    dtype: str = "float32"
+
+
+@dataclasses.dataclass(frozen=True)
+class CascadeNet:
+    """A network of an upsampling step and how many of its steps it runs; None = the rest."""
+
+    stage: str
+    steps: int | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class CascadeStep:
+    """One upsampling step; its networks share one noise schedule, in order from noise to image."""
+
+    input_size: int
+    output_size: int
+    nets: tuple[CascadeNet, ...]
+    resize: str = "bicubic"
+
+
+@dataclasses.dataclass(frozen=True)
+class SamplingDefaults:
+    """What `sample` does unless told otherwise; each stage's own settings lie in its spec."""
+
+    prior: str = "diffusion"
+    size: int | None = None  # None = the last step of the cascade
+    round_low_res: bool = True  # 8-bit rounding between stages; Karlo does not round
+
+
+@dataclasses.dataclass(frozen=True)
+class Bundle:
+    """A whole model: frozen configs and parameters, nothing global."""
+
+    name: str
+    stages: Mapping[str, Stage]
+    tokenizer: Tokenizer | None = None
+    licence: str = ""
+    provenance: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    metrics: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    sampling: SamplingDefaults = SamplingDefaults()
+    cascade: tuple[CascadeStep, ...] = ()
+    arrays: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict)
+
+    def stage(self, name: str) -> Stage:
+        """Returns a stage; one that the bundle lacks is an error that lists what it has."""
+        if name not in self.stages:
+            raise UserError(
+                f"bundle {self.name!r} has no stage {name!r}; it has {', '.join(self.stages)}"
+            )
+        return self.stages[name]
+
+
+def shipped_names() -> list[str]:
+    """Lists the bundles that travel in the package."""
+    return sorted(path.parent.name for path in SHIPPED.glob("*/bundle.json"))
+
+
+def resolve(name_or_path: str | Path) -> Path:
+    """Finds a bundle's folder: the name of a shipped one, else a path (write ./emoji for a path)."""
+    names = shipped_names()
+    if str(name_or_path) in names:
+        return SHIPPED / str(name_or_path)
+    path = Path(name_or_path).expanduser()
+    if (path / "bundle.json").is_file():
+        return path
+    if path.is_dir():
+        raise UserError(f"{path} is no bundle: it holds no bundle.json")
+    close = difflib.get_close_matches(str(name_or_path), names, n=1)
+    hint = f"; did you mean {close[0]!r}?" if close else ""
+    raise UserError(
+        f"unknown model {str(name_or_path)!r}: no such folder, and the shipped bundles are "
+        f"{', '.join(names) or 'none'}{hint}"
+    )
+
+
+def read_manifest(folder: Path) -> dict[str, Any]:
+    """Reads bundle.json, checking its format version and that it is whole."""
+    path = folder / "bundle.json"
+    try:
+        manifest = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path}: not readable as JSON ({error})") from error
+    version = manifest.get("format_version") if isinstance(manifest, dict) else None
+    if version != FORMAT_VERSION:
+        raise UserError(
+            f"{path}: format version {version!r}, this unclip_jax reads {FORMAT_VERSION}"
+        )
+    allowed = {"format_version", "name", "licence", "stages", "sampling", "cascade"}
+    allowed |= {"provenance", "metrics", "files"}
+    for key in sorted(set(manifest) ^ allowed):
+        raise UserError(f"{path}: {'missing' if key in allowed else 'unknown'} key {key!r}")
+    return manifest
+
+
+def load(
+    name_or_path: str | Path,
+    *,
+    stages: Iterable[str] | None = None,
+    params_dtype: str | None = "float32",
+    verify: bool = False,
+) -> Bundle:
+    """Loads a bundle, checking hashes, shapes and unknown keys.
+
+    Args:
+        stages: the stages to load; None = all.
+        params_dtype: what parameters become in memory; None keeps what is stored.
+        verify: hash every file again, also those above 1 GiB that are known by size and mtime.
+    """
+    folder = resolve(name_or_path)
+    manifest = read_manifest(folder)
+    files = manifest["files"]
+    wanted = list(manifest["stages"]) if stages is None else list(stages)
+    for name in wanted:
+        if name not in manifest["stages"]:
+            raise UserError(
+                f"{folder} has no stage {name!r}; it has {', '.join(manifest['stages'])}"
+            )
+    needed = {f"{name}.safetensors" for name in wanted}
+    for name in sorted(files):
+        if name in needed or not _is_stage_file(name) or verify:
+            tensors.check_hash(folder / name, files[name]["sha256"], force=verify)
+    for name in sorted(needed - set(files)):
+        raise UserError(f"{folder / 'bundle.json'}: files has no entry {name!r}")
+    tokenizer = None
+    if "tokenizer.json" in files:
+        tokenizer = Tokenizer.load(folder / "tokenizer.json")
+    arrays = {}
+    if "arrays.safetensors" in files:
+        arrays = tensors.read_arrays(folder / "arrays.safetensors")
+    return Bundle(
+        name=manifest["name"],
+        licence=manifest["licence"],
+        provenance=manifest["provenance"],
+        metrics=manifest["metrics"],
+        stages={n: _load_stage(folder, n, manifest["stages"][n], params_dtype) for n in wanted},
+        sampling=build(SamplingDefaults, manifest["sampling"]),
+        cascade=tuple(_cascade_step(step) for step in manifest["cascade"]),
+        tokenizer=tokenizer,
+        arrays=arrays,
+    )
+
+
+def _is_stage_file(name: str) -> bool:
+    return name.endswith(".safetensors") and name != "arrays.safetensors"
+
+
+def _cascade_step(step: Mapping[str, Any]) -> CascadeStep:
+    nets = tuple(build(CascadeNet, net) for net in step.get("nets", ()))
+    plain = build(CascadeStep, {**step, "nets": ()})
+    return dataclasses.replace(plain, nets=nets)
+
+
+def _load_stage(
+    folder: Path, name: str, entry: Mapping[str, Any], params_dtype: str | None
+) -> Stage:
+    if name not in STAGES:
+        raise UserError(f"{folder / 'bundle.json'}: unknown stage {name!r}")
+    spec = spec_from_dict(entry["spec"])
+    leaves = flatten_paths(abstract_params(spec))
+    expected = {key: tuple(leaf.shape) for key, leaf in leaves.items()}
+    params = tensors.read_tree(folder / f"{name}.safetensors", expected, params_dtype)
+    return Stage(spec=spec, params=params, dtype=entry["dtype"])
+
+
+def save(
+    bundle: Bundle, out: str | Path, *, dtype: str | None = None, overwrite: bool = False
+) -> Path:
+    """Writes a bundle to the folder `out`, whole or not at all, and returns it.
+
+    Args:
+        dtype: float16, bfloat16 or float32 for all stages; None = each stage's own.
+    """
+    out = Path(out)
+    with new_folder(out, overwrite=overwrite) as folder:
+        stages = {}
+        for name, stage in bundle.stages.items():
+            stored = dtype or stage.dtype
+            tensors.write_tree(folder / f"{name}.safetensors", stage.params, stored)
+            count = count_params(stage.params)
+            stages[name] = {"spec": spec_to_dict(stage.spec), "dtype": stored, "params": count}
+        if bundle.tokenizer is not None:
+            bundle.tokenizer.save(folder / "tokenizer.json")
+        if bundle.arrays:
+            tensors.write_arrays(folder / "arrays.safetensors", bundle.arrays)
+        manifest = {
+            "format_version": FORMAT_VERSION,
+            "name": bundle.name,
+            "licence": bundle.licence,
+            "provenance": dict(bundle.provenance),
+            "metrics": dict(bundle.metrics),
+            "sampling": to_dict(bundle.sampling),
+            "cascade": [to_dict(step) for step in bundle.cascade],
+            "stages": stages,
+            "files": {
+                path.name: {"sha256": tensors.sha256(path), "bytes": path.stat().st_size}
+                for path in sorted(folder.iterdir())
+            },
+        }
+        text = json.dumps(manifest, indent=1, ensure_ascii=False)
+        (folder / "bundle.json").write_text(text + "\n", encoding="utf-8")
+    return out

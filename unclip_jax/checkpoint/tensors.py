@@ -1,0 +1,145 @@
+"""Safetensors files of one parameter tree, read with errors that name the file and the key.
+
+Keys are slash paths ("unet/conv_in/kernel"). Files hold float16, bfloat16 or float32; a dtype is
+chosen when writing and stated, never guessed.
+"""
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import ml_dtypes
+import numpy as np
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save_file
+
+from unclip_jax.core.errors import UserError
+from unclip_jax.core.files import cache_folder
+from unclip_jax.core.trees import flatten_paths, unflatten_paths
+
+DTYPES = {"float32": np.float32, "float16": np.float16, "bfloat16": ml_dtypes.bfloat16}
+REHASH_LIMIT = 1 << 30  # bytes; files above it are hashed once, then known by size and mtime
+
+
+def numpy_dtype(name: str) -> np.dtype:
+    """Returns the NumPy dtype of a stated name; anything else is an error."""
+    if name not in DTYPES:
+        raise UserError(f"unknown dtype {name!r}: choose one of {', '.join(DTYPES)}")
+    return np.dtype(DTYPES[name])
+
+
+def write_tree(path: Path, tree: Mapping[str, Any], dtype: str) -> None:
+    """Writes every leaf of `tree` as `dtype`; a value that does not fit in it is an error."""
+    target = numpy_dtype(dtype)
+    arrays = {}
+    for key, leaf in flatten_paths(tree).items():
+        array = np.asarray(leaf)
+        with np.errstate(over="ignore"):
+            arrays[key] = np.ascontiguousarray(array.astype(target))
+        if not np.isfinite(arrays[key].astype(np.float32)).all():
+            raise UserError(f"{path.name}: {key} does not fit in {dtype} (or is not finite)")
+    save_file(arrays, path)
+
+
+def read_tree(
+    path: Path, expected: Mapping[str, tuple[int, ...]] | None, dtype: str | None = None
+) -> dict[str, Any]:
+    """Reads a parameter tree, checking that its keys and shapes are exactly the expected ones.
+
+    Args:
+        expected: shape of every slash path; None accepts whatever the file holds.
+        dtype: what to convert to; None keeps the stored one.
+    """
+    arrays = {}
+    try:
+        with safe_open(path, framework="np") as file:
+            keys = list(file.keys())
+            if expected is not None:
+                shapes = {key: tuple(file.get_slice(key).get_shape()) for key in keys}
+                _check_shapes(path, shapes, expected)
+            for key in keys:
+                array = file.get_tensor(key)
+                arrays[key] = array if dtype is None else array.astype(numpy_dtype(dtype))
+    except (SafetensorError, OSError) as error:
+        raise UserError(
+            f"{path}: not a readable safetensors file, truncated or damaged ({error})"
+        ) from error
+    return unflatten_paths(arrays)
+
+
+def _check_shapes(
+    path: Path, shapes: Mapping[str, tuple[int, ...]], expected: Mapping[str, tuple[int, ...]]
+) -> None:
+    unknown = sorted(set(shapes) - set(expected))
+    missing = sorted(set(expected) - set(shapes))
+    if unknown:
+        raise UserError(f"{path}: unknown key {_first_of(unknown)}")
+    if missing:
+        raise UserError(f"{path}: missing key {_first_of(missing)}")
+    for key, shape in shapes.items():
+        if shape != tuple(expected[key]):
+            raise UserError(f"{path}: {key} has shape {shape}, the config says {expected[key]}")
+
+
+def _first_of(keys: list[str]) -> str:
+    return keys[0] if len(keys) == 1 else f"{keys[0]} (and {len(keys) - 1} more)"
+
+
+def sha256(path: Path) -> str:
+    """Returns the hex SHA-256 of a file, read in pieces."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def check_hash(path: Path, stated: str, *, force: bool = False) -> None:
+    """Fails unless the file has the stated SHA-256.
+
+    Files under 1 GiB are hashed at every load. A larger one is hashed once; the result is kept with
+    its size and mtime, and believed while those stay, unless `force` is set.
+    """
+    if not path.is_file():
+        raise UserError(f"{path} is missing, though bundle.json lists it")
+    info = path.stat()
+    large = info.st_size >= REHASH_LIMIT
+    record = cache_folder() / "hashes.json"
+    known = _read_json(record) if large else {}
+    stamp = [info.st_size, info.st_mtime_ns]
+    entry = known.get(str(path.resolve()))
+    found = entry["sha256"] if entry and entry["stamp"] == stamp and not force else sha256(path)
+    if found != stated:
+        raise UserError(
+            f"{path}: its sha256 {found[:12]} is not the {stated[:12]} that bundle.json states; "
+            "the file is damaged or was changed"
+        )
+    if large and (entry is None or entry["stamp"] != stamp):
+        known[str(path.resolve())] = {"stamp": stamp, "sha256": found}
+        record.parent.mkdir(parents=True, exist_ok=True)
+        part = record.with_suffix(f".{os.getpid()}")
+        part.write_text(json.dumps(known))
+        os.replace(part, record)
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        return json.loads(path.read_text())
+    except (OSError, ValueError):
+        return {}
+
+
+def write_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
+    """Writes named arrays in the dtypes they have."""
+    save_file({name: np.ascontiguousarray(array) for name, array in arrays.items()}, path)
+
+
+def read_arrays(path: Path) -> dict[str, np.ndarray]:
+    """Reads named arrays as they are stored."""
+    try:
+        with safe_open(path, framework="np") as file:
+            return {name: file.get_tensor(name) for name in file.keys()}
+    except (SafetensorError, OSError) as error:
+        raise UserError(
+            f"{path}: not a readable safetensors file, truncated or damaged ({error})"
+        ) from error
