@@ -1,0 +1,81 @@
+# Two commands on a fresh machine: `make sample PROMPT="a red heart"` and `make test`.
+# Needed beforehand: make and a python3 (3.11 to 3.13) with venv. Everything is installed in .venv;
+# a stamp file per set of extras makes a re-run skip what is there.
+
+SHELL := /bin/bash
+.DELETE_ON_ERROR:
+
+VENV ?= .venv
+BIN := $(VENV)/bin
+PROMPT ?= a red heart
+ARGS ?=
+TESTS ?= tests
+# Which jax to install beside the base: cuda or tpu (`make sample ACCEL=cuda`); empty for the CPU.
+ACCEL ?=
+ACCEL_EXTRA := $(if $(ACCEL),[$(ACCEL)],)
+# Test processes: XLA compiles, one at a time a process, are most of the time of the suite.
+WORKERS ?= 2
+PYTHON ?= $(firstword $(foreach p,python3 python3.12 python3.13 python3.11,$(shell $(p) -c \
+  'import sys, venv, ensurepip; (3, 11) <= sys.version_info[:2] <= (3, 13) and print("$(p)")' 2>/dev/null)))
+PIP = $(BIN)/python -m pip --disable-pip-version-check install --quiet -c requirements.txt
+STAMP := $(VENV)/.installed
+
+export PROMPT
+export PYTHONUNBUFFERED = 1
+
+.PHONY: help install sample test test-parity lint format bench clean
+help:
+	@echo 'make sample PROMPT="a red heart"   install if needed, sample, print the paths of the PNGs'
+	@echo 'make test                          the test suite (no torch)'
+	@echo 'make test-parity                   live comparisons with torch references'
+	@echo 'make lint | format | bench | clean'
+
+$(STAMP)-venv:
+	@if [ -z '$(PYTHON)' ]; then \
+	  echo 'make: error: no python3 of version 3.11 to 3.13 with venv found;' \
+	    'name one with make PYTHON=/path/to/python3' >&2; exit 2; fi
+	$(PYTHON) -m venv $(VENV)
+	@touch $@
+
+$(STAMP)-base$(ACCEL): setup.py requirements.txt | $(STAMP)-venv
+	$(PIP) -e '.$(ACCEL_EXTRA)'
+	@touch $@
+
+$(STAMP)-test: $(STAMP)-base$(ACCEL)
+	$(PIP) -e '.[test]'
+	@touch $@
+
+$(STAMP)-lint: requirements.txt | $(STAMP)-venv
+	$(PIP) ruff
+	@touch $@
+
+# torch by itself and first: what depends on it must find it there and bring no other.
+$(STAMP)-parity: $(STAMP)-test
+	$(PIP) torch==2.13.0
+	$(PIP) -e '.[test,parity]'
+	@touch $@
+
+install: $(STAMP)-base$(ACCEL)
+
+sample: $(STAMP)-base$(ACCEL)
+	$(BIN)/unclip sample "$$PROMPT" $(ARGS)
+
+test: $(STAMP)-test
+	$(BIN)/python -m pytest $(TESTS) --ignore=tests/parity -n $(WORKERS) --dist loadfile $(ARGS)
+
+test-parity: $(STAMP)-parity
+	$(BIN)/python -m pytest tests/parity $(ARGS)
+
+lint: $(STAMP)-lint
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+format: $(STAMP)-lint
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: $(STAMP)-base$(ACCEL)
+	$(BIN)/python benchmarks/sample.py $(ARGS)
+
+clean:
+	rm -rf $(VENV) .cache build dist *.egg-info

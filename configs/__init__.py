@@ -1,0 +1,1 @@
+"""Run configurations, one folder a family; in the wheel they are `unclip_jax.configs`."""

@@ -1,0 +1,1 @@
+"""The emoji family: small models on real captioned drawings, the shipped default."""
