@@ -1,0 +1,1 @@
+"""Diffusion on plain arrays: schedules, process, losses, denoisers and samplers."""

@@ -1,0 +1,96 @@
+"""Static settings of the diffusion core: how a network is trained, and how it is sampled.
+
+Both are frozen, hashable dataclasses of plain values, so they may be static arguments of `jax.jit`.
+"""
+
+import dataclasses
+from typing import Literal
+
+ScheduleName = Literal["cosine", "linear"]
+Prediction = Literal["eps", "x0", "v"]
+Variance = Literal["fixed_small", "fixed_large", "learned_range", "analytic"]
+LossName = Literal["simple", "hybrid", "vlb"]
+LossWeighting = Literal["none", "min_snr"]
+SamplerName = Literal["ddpm", "ddim", "dpm++"]
+
+
+@dataclasses.dataclass(frozen=True)
+class DiffusionConfig:
+    """What a denoising network predicts, over which noise levels, and its training loss.
+
+    Attributes:
+        variance: of an ancestral (DDPM) step; "learned_range" doubles the network's channels.
+        loss: "simple" is the squared error of the prediction; "hybrid" adds the variational bound
+            with its mean frozen (iDDPM); "vlb" is the bound alone.
+        vlb_weight: lambda of L_simple + lambda L_vlb, where L_vlb is the sum over all steps, in
+            bits a dimension: 0.001 at 1000 steps puts weight 1 on the bound of the drawn step.
+        loss_weighting: "min_snr" (Hang et al. 2023) is our option; unCLIP does not use it.
+        min_snr_gamma: the signal-to-noise ratio at which that weight is cut off.
+    """
+
+    schedule: ScheduleName = "cosine"
+    num_steps: int = 1000
+    prediction: Prediction = "eps"
+    variance: Variance = "fixed_small"
+    loss: LossName = "simple"
+    vlb_weight: float = 0.001
+    loss_weighting: LossWeighting = "none"
+    min_snr_gamma: float = 5.0
+
+    def __post_init__(self) -> None:
+        if self.num_steps < 2:
+            raise ValueError(f"num_steps={self.num_steps} must be at least 2")
+        if self.loss == "hybrid" and self.variance != "learned_range":
+            raise ValueError(
+                f"loss='hybrid' trains a learned variance, but variance={self.variance!r}; "
+                "use variance='learned_range' or loss='simple'"
+            )
+        if self.loss == "simple" and self.variance == "learned_range":
+            raise ValueError(
+                "variance='learned_range' gets no gradient from loss='simple'; use loss='hybrid'"
+            )
+        if self.loss == "vlb" and self.variance == "analytic":
+            raise ValueError("loss='vlb' needs a variance known in training, not 'analytic'")
+        if self.min_snr_gamma <= 0.0:
+            raise ValueError(f"min_snr_gamma={self.min_snr_gamma} must be positive")
+
+    @property
+    def learns_variance(self) -> bool:
+        """Whether the network returns twice its input's channels."""
+        return self.variance == "learned_range"
+
+
+@dataclasses.dataclass(frozen=True)
+class SamplingConfig:
+    """How a trained network is sampled.
+
+    Attributes:
+        steps: number of network evaluations, spaced by OpenAI's rule (`respaced_steps`).
+        step_list: the very timesteps to visit, descending; overrides `steps`.
+        eta: DDIM's noise, 0 (deterministic) to 1 (the DDPM posterior); "ddim" only.
+        guidance: classifier-free guidance scale; 1 is off.
+        clip: bound of |x0|, None for none.
+        threshold: dynamic thresholding's quantile of |x0| in (0, 1], None for off; replaces `clip`.
+        draws: samples drawn an example, of which the best is kept (the prior's two draws).
+    """
+
+    sampler: SamplerName = "ddpm"
+    steps: int = 250
+    step_list: tuple[int, ...] | None = None
+    eta: float = 0.0
+    guidance: float = 1.0
+    clip: float | None = 1.0
+    threshold: float | None = None
+    draws: int = 1
+
+    def __post_init__(self) -> None:
+        if self.steps < 1:
+            raise ValueError(f"steps={self.steps} must be at least 1")
+        if not 0.0 <= self.eta <= 1.0:
+            raise ValueError(f"eta={self.eta} must lie in [0, 1]")
+        if self.clip is not None and self.clip <= 0.0:
+            raise ValueError(f"clip={self.clip} must be positive, or None for no clipping")
+        if self.threshold is not None and not 0.0 < self.threshold <= 1.0:
+            raise ValueError(f"threshold={self.threshold} must be a quantile in (0, 1]")
+        if self.draws < 1:
+            raise ValueError(f"draws={self.draws} must be at least 1")
