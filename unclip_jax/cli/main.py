@@ -1,0 +1,85 @@
+"""The `unclip` command: a group whose subcommands are imported when they are asked for.
+
+Whatever a person can put right ends as one line on stderr, `unclip: error: …`, with exit code 2.
+"""
+
+import importlib
+import os
+import sys
+from typing import Any
+
+import click
+
+from unclip_jax.core.errors import UserError
+
+COMMANDS = {
+    "sample": ("unclip_jax.cli.sample:sample", "Text to image."),
+    "classify": ("unclip_jax.cli.classify:classify", "CLIP zero-shot probabilities of labels."),
+    "train": ("unclip_jax.cli.train:train", "Trains one stage; the same command resumes."),
+    "data": ("unclip_jax.cli.data:data", "Prepares and shows data sets."),
+    "export": ("unclip_jax.cli.export:export", "Finished training runs to a bundle."),
+    "eval": ("unclip_jax.cli.eval:eval_command", "Metrics of a bundle."),
+    "info": ("unclip_jax.cli.info:info", "What a bundle holds."),
+}
+
+
+class LazyGroup(click.Group):
+    """A group that knows its commands by name and imports one only to run it."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Lists the commands in the order of the table."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
+        """Imports the named command."""
+        if name not in COMMANDS:
+            return None
+        module, _, attribute = COMMANDS[name][0].partition(":")
+        return getattr(importlib.import_module(module), attribute)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Writes the list of commands without importing them."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, text) for name, (_, text) in COMMANDS.items()])
+
+
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="unclip_jax")
+def unclip() -> None:
+    """DALL-E 2 (unCLIP) in JAX: text to image and what surrounds it.
+
+    Example: unclip sample "a red heart" --num 4
+    """
+
+
+def one_line(error: click.ClickException) -> str:
+    """Returns click's message on one line, with the command it belongs to."""
+    context = getattr(error, "ctx", None)
+    hint = f" (see {context.command_path} --help)" if context is not None else ""
+    return " ".join(error.format_message().split()) + hint
+
+
+def main(args: list[str] | None = None) -> Any:
+    """Runs the command line and exits with its code."""
+    try:
+        code = unclip.main(args, prog_name="unclip", standalone_mode=False)
+    except click.ClickException as error:
+        fail(one_line(error))
+    except UserError as error:
+        fail(str(error))
+    except (click.Abort, KeyboardInterrupt):
+        click.echo("unclip: interrupted", err=True)
+        sys.exit(130)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(0)
+    except OSError as error:
+        named = f"{error.filename}: " if error.filename else ""
+        fail(f"{named}{error.strerror or error}")
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+def fail(message: str) -> None:
+    """Prints the one line and exits with 2."""
+    click.echo(f"unclip: error: {message}", err=True)
+    sys.exit(2)

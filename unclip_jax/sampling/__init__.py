@@ -1,0 +1,1 @@
+"""From captions to images with a bundle: the stages, the whole chain, and its devices."""
