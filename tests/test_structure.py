@@ -1,0 +1,148 @@
+"""The shape of the package: floors, file sizes, what an import may pull in, configs and rules."""
+
+import ast
+import importlib
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+PACKAGE = ROOT / "unclip_jax"
+FILES = sorted(PACKAGE.rglob("*.py"))
+CONFIGS = sorted(p for p in (ROOT / "configs").rglob("*.py") if p.name != "__init__.py")
+
+FLOORS = {
+    "core": 0,
+    "text": 0,
+    "nn": 1,
+    "diffusion": 1,
+    "models": 2,
+    "data": 2,
+    "checkpoint": 2,
+    "train": 3,
+    "sampling": 3,
+    "api": 4,
+    "__init__": 4,
+    "evals": 4,
+    "cli": 5,
+    "demo": 5,
+    "__main__": 5,
+}
+# Imports along a floor, each for a reason: errors and structs are everybody's; a bundle holds the
+# models' configs; figures are taken through the public calls; a page is served by a command.
+SIDEWAYS = {
+    ("text", "core"),
+    ("checkpoint", "models"),
+    ("__init__", "api"),
+    ("evals", "api"),
+    ("cli", "demo"),
+    ("__main__", "cli"),
+}
+# Third-party packages that only these folders may import.
+RESERVED = {
+    "transformers": {"text"},
+    "tokenizers": {"text"},
+    "optax": {"train"},
+    "orbax": {"checkpoint", "train"},
+    "safetensors": {"checkpoint"},
+    "grain": {"data"},
+    "tensorflow_datasets": {"data"},
+    "click": {"cli"},
+    "absl": {"cli"},
+    "gradio": {"demo"},
+    "torch": set(),
+    "tensorflow": set(),
+}
+
+
+def unit(path: Path) -> str:
+    """Names the folder of a module, or the module itself if it lies in the package's root."""
+    parts = path.relative_to(PACKAGE).parts
+    return parts[0] if len(parts) > 1 else path.stem
+
+
+def imported(tree: ast.AST) -> set[str]:
+    """Lists the dotted names of all imports, those inside functions too."""
+    names = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            names |= {f"{node.module}.{alias.name}" for alias in node.names}
+    return names
+
+
+def violations(path: Path, source: str) -> list[str]:
+    """Tells what a module's imports break."""
+    own, found = unit(path), []
+    for name in sorted(imported(ast.parse(source))):
+        top, _, rest = name.partition(".")
+        if top == "unclip_jax":
+            other = rest.split(".")[0]
+            if other not in FLOORS:
+                other = "__init__"
+            lower = FLOORS[other] < FLOORS[own]
+            if own != other and not lower and (own, other) not in SIDEWAYS:
+                found.append(f"{own} imports {other} ({name})")
+        elif own not in RESERVED.get(top, {own}):
+            found.append(f"{own} imports {top}")
+        if own == "diffusion" and name.startswith("flax.linen"):
+            found.append("diffusion imports flax.linen: it knows arrays only")
+    return found
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(PACKAGE)))
+def test_floors(path):
+    assert violations(path, path.read_text(encoding="utf-8")) == []
+
+
+@pytest.mark.parametrize(
+    ("module", "source"),
+    [
+        ("core/x.py", "from unclip_jax.models import clip"),
+        ("train/x.py", "import unclip_jax.sampling.stages"),
+        ("models/x.py", "def f():\n    from unclip_jax.data.images import resize"),
+        ("diffusion/x.py", "from flax import linen"),
+        ("sampling/x.py", "import unclip_jax"),
+        ("nn/x.py", "import torch"),
+        ("models/x.py", "import transformers"),
+    ],
+)
+def test_floors_catch_a_planted_violation(module, source):
+    assert len(violations(PACKAGE / module, source)) == 1
+
+
+@pytest.mark.parametrize("path", FILES + CONFIGS, ids=lambda p: str(p.relative_to(ROOT)))
+def test_no_file_is_longer_than_a_person_reads(path):
+    assert len(path.read_text(encoding="utf-8").splitlines()) <= 400
+
+
+def test_every_module_is_in_a_package():
+    folders = {path.parent for path in FILES + CONFIGS}
+    assert [str(f) for f in sorted(folders) if not (f / "__init__.py").is_file()] == []
+
+
+def test_import_is_light():
+    """`import unclip_jax` pulls no framework and takes under a second beyond jax itself."""
+    code = (
+        "import sys, time, jax\n"
+        "start = time.perf_counter()\n"
+        "import unclip_jax\n"
+        "seconds = time.perf_counter() - start\n"
+        "heavy = {'torch', 'tensorflow', 'transformers', 'gradio', 'matplotlib'}\n"
+        "print(sorted(heavy & set(sys.modules)), seconds)\n"
+    )
+    run = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    loaded, seconds = run.stdout.rsplit(maxsplit=1)
+    assert loaded == "[]"
+    assert float(seconds) < 1.0
+
+
+def test_public_names_resolve():
+    package = importlib.import_module("unclip_jax")
+    for name in ("load", "sample", "embed_text", "embed_image", "predict", "denoise_fn"):
+        assert callable(getattr(package, name))

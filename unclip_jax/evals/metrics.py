@@ -1,0 +1,172 @@
+"""Figures in pure NumPy: cosine, recall, PSNR, bootstrap intervals.
+
+Everything is float64. A figure is a mean over examples with a percentile bootstrap interval;
+examples that share a concept are resampled together: their errors are not independent.
+"""
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from jaxtyping import Bool, Float, Integer, Shaped
+
+DRAWS = 2000
+LEVEL = 0.95
+
+
+@dataclasses.dataclass(frozen=True)
+class Figure:
+    """A measured number.
+
+    Attributes:
+        value: the mean.
+        low, high: its 95% bootstrap interval; None where nothing was resampled.
+        n: how many examples it is over.
+        floor: what chance or the baseline gives; None where there is no such number.
+    """
+
+    value: float
+    low: float | None
+    high: float | None
+    n: int
+    floor: float | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns the JSON form."""
+        return dataclasses.asdict(self)
+
+
+def bootstrap_interval(
+    values: Float[np.ndarray, " n"],
+    *,
+    groups: Shaped[np.ndarray, " n"] | None = None,
+    level: float = LEVEL,
+    draws: int = DRAWS,
+    seed: int = 0,
+) -> tuple[float, float]:
+    """Returns the percentile bootstrap interval of the mean (Efron 1979).
+
+    With groups, whole groups are drawn: a draw's mean is sum(sums[g]) / sum(counts[g]) over as many
+    groups as there are.
+
+    Args:
+        groups: a label per value, e.g. its concept; None makes each value a group of its own.
+    """
+    labels = np.arange(len(values)) if groups is None else groups
+    _, member = np.unique(labels, return_inverse=True)
+    sums = np.bincount(member, weights=values)
+    counts = np.bincount(member).astype(np.float64)
+    rng = np.random.default_rng(seed)
+    means = np.empty(draws)
+    for i in range(draws):
+        weight = np.bincount(rng.integers(len(sums), size=len(sums)), minlength=len(sums))
+        means[i] = (weight @ sums) / (weight @ counts)
+    low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
+    return float(low), float(high)
+
+
+def mean_figure(
+    values: Shaped[np.ndarray, " n"],
+    *,
+    groups: Shaped[np.ndarray, " n"] | None = None,
+    floor: float | None = None,
+    seed: int = 0,
+) -> Figure:
+    """Makes the figure of a mean; `values` may be booleans (a rate)."""
+    if len(values) == 0:
+        raise ValueError("a figure needs at least one value")
+    numbers = np.asarray(values, np.float64)
+    low, high = bootstrap_interval(numbers, groups=groups, seed=seed)
+    return Figure(float(numbers.mean()), low, high, len(numbers), floor)
+
+
+def normalise(x: Float[np.ndarray, "*n d"]) -> Float[np.ndarray, "*n d"]:
+    """Divides each row by its length."""
+    rows = np.asarray(x, np.float64)
+    return rows / np.linalg.norm(rows, axis=-1, keepdims=True)
+
+
+def cosine(a: Float[np.ndarray, "n d"], b: Float[np.ndarray, "n d"]) -> Float[np.ndarray, " n"]:
+    """Returns the cosine of each row of `a` with the same row of `b`."""
+    return np.sum(normalise(a) * normalise(b), axis=-1)
+
+
+def similarity(
+    queries: Float[np.ndarray, "q d"], gallery: Float[np.ndarray, "g d"]
+) -> Float[np.ndarray, "q g"]:
+    """Returns the cosine of every query with every gallery row."""
+    return normalise(queries) @ normalise(gallery).T
+
+
+def hits_at(
+    scores: Float[np.ndarray, "q g"], relevant: Bool[np.ndarray, "q g"], k: int
+) -> Bool[np.ndarray, " q"]:
+    """Tells for each query whether a relevant item is among its k best.
+
+    Ties count against the model: an item precedes a relevant one of the same score.
+    """
+    best = np.where(relevant, scores, -np.inf).max(axis=1)
+    others = (scores >= best[:, None]) & ~relevant
+    return (others.sum(axis=1) < k) & relevant.any(axis=1)
+
+
+def chance_at(relevant: Bool[np.ndarray, "q g"], k: int) -> float:
+    """Returns the recall at k of a random ranking, averaged over the queries.
+
+        1 - C(g - r, k) / C(g, k) = 1 - prod_{i<k} (g - r - i) / (g - i)
+
+    with r relevant items of g.
+    """
+    size = relevant.shape[1]
+    misses = size - relevant.sum(axis=1)
+    steps = np.arange(min(k, size))
+    ratios = np.clip(misses[:, None] - steps, 0, None) / (size - steps)
+    return float(np.mean(1.0 - np.prod(ratios, axis=1)))
+
+
+def psnr(
+    a: Integer[np.ndarray, "n h w c"], b: Integer[np.ndarray, "n h w c"]
+) -> Float[np.ndarray, " n"]:
+    """Returns the peak signal-to-noise ratio of each pair of 8-bit images, in decibel.
+
+    10 log10(255^2 / mse), capped at the ratio of one grey level in one value
+    """
+    error = (a.astype(np.float64) - b.astype(np.float64)) ** 2
+    floor = 1.0 / error[0].size
+    return 10.0 * np.log10(255.0**2 / np.maximum(error.mean(axis=(1, 2, 3)), floor))
+
+
+def nearest(
+    queries: Float[np.ndarray, "q d"], gallery: Float[np.ndarray, "g d"]
+) -> tuple[Integer[np.ndarray, " q"], Float[np.ndarray, " q"]]:
+    """Returns for each query the gallery row of the highest cosine, and that cosine."""
+    scores = similarity(queries, gallery)
+    best = scores.argmax(axis=1)
+    return best, scores[np.arange(len(scores)), best]
+
+
+def group_best(
+    scores: Float[np.ndarray, "q g"], groups: Sequence[str]
+) -> tuple[Float[np.ndarray, "q m"], list[str]]:
+    """Reduces the scores of a gallery to the best one of each group, e.g. each concept."""
+    names, member = np.unique(np.asarray(groups), return_inverse=True)
+    best = np.full((len(scores), len(names)), -np.inf)
+    np.maximum.at(best.T, member, scores.T)
+    return best, [str(name) for name in names]
+
+
+def derangement(labels: Sequence[str], *, seed: int = 0) -> Integer[np.ndarray, " n"]:
+    """Returns a permutation that gives no example one of its own label.
+
+    Examples are sorted by label in random label order and rotated by the size of the largest label,
+    which meets the condition whenever no label has more than half of them; otherwise some
+    keep theirs.
+    """
+    rng = np.random.default_rng(seed)
+    _, member = np.unique(np.asarray(labels), return_inverse=True)
+    order = np.argsort(rng.permutation(member.max() + 1)[member], kind="stable")
+    shift = int(np.bincount(member).max())
+    result = np.empty(len(order), np.int64)
+    result[order] = np.roll(order, -shift)
+    return result
