@@ -1,0 +1,248 @@
+"""CLIP: image and text towers, and the contrastive loss (Radford et al. 2021, OpenAI's code).
+
+Embeddings leave the towers raw; the loss normalises them. Images come in as [-1, 1] NHWC and are
+brought to the tower's size and statistics here, so that nobody else needs to know either.
+"""
+
+import dataclasses
+import math
+from typing import Any, Literal, NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from flax import struct
+from jax.typing import DTypeLike
+from jaxtyping import Array, Bool, Float, Int
+
+from unclip_jax.core.types import Params, TextFeatures
+from unclip_jax.nn.attention import causal_mask
+from unclip_jax.nn.embeddings import PatchEmbedding, PositionEmbedding, TokenEmbedding
+from unclip_jax.nn.layers import LayerNorm, axes, dense, normal
+from unclip_jax.nn.transformer import Remat, Transformer, TransformerConfig
+
+MAX_LOGIT_SCALE = math.log(100.0)
+INIT_LOGIT_SCALE = math.log(1 / 0.07)
+
+Activation = Literal["gelu", "quick_gelu"]
+
+
+@dataclasses.dataclass(frozen=True)
+class VisionConfig:
+    """The vision transformer's sizes."""
+
+    image_size: int
+    patch_size: int
+    width: int
+    layers: int
+    heads: int
+    mlp_ratio: float = 4.0
+    dropout: float = 0.0
+
+    def __post_init__(self):
+        """Checks that patches tile the image."""
+        if self.image_size % self.patch_size:
+            raise ValueError(f"{self.image_size=} must be a multiple of {self.patch_size=}")
+
+
+@dataclasses.dataclass(frozen=True)
+class TextConfig:
+    """The text transformer's sizes."""
+
+    vocab_size: int
+    width: int
+    layers: int
+    heads: int
+    context: int = 77
+    mlp_ratio: float = 4.0
+    dropout: float = 0.0
+
+
+@dataclasses.dataclass(frozen=True)
+class ClipConfig:
+    """Both towers. Mean and standard deviation are those of OpenAI's CLIP unless given."""
+
+    embed_dim: int
+    vision: VisionConfig
+    text: TextConfig
+    activation: Activation = "quick_gelu"
+    image_mean: tuple[float, float, float] = (0.48145466, 0.4578275, 0.40821073)
+    image_std: tuple[float, float, float] = (0.26862954, 0.26130258, 0.27577711)
+    resize: Literal["squash", "center_crop"] = "squash"
+    scan_layers: bool = False
+    remat: Remat = "none"
+
+
+@struct.dataclass
+class ClipOutput:
+    """Raw embeddings of a batch of pairs, and the logarithm of the inverse temperature."""
+
+    image_emb: Float[Array, "n d"]
+    text_emb: Float[Array, "n d"]
+    logit_scale: Float[Array, ""]
+
+
+class TextEncoding(NamedTuple):
+    """What the text tower gives: the embedding z_t and the normed states of all positions."""
+
+    text_emb: Array
+    text_states: Array
+
+
+class VisionTower(nn.Module):
+    """ViT: class token, norm before the blocks, norm and projection of the class token after."""
+
+    cfg: ClipConfig
+    dtype: DTypeLike = jnp.float32
+
+    @nn.compact
+    def __call__(self, images: Float[Array, "n h w 3"], *, train: bool) -> Float[Array, "n d"]:
+        """Embeds images that already have the tower's size and statistics."""
+        cfg, dtype = self.cfg.vision, self.dtype
+        std = cfg.width**-0.5
+        x = PatchEmbedding(cfg.patch_size, cfg.width, dtype, name="patch_embed")(images)
+        init = axes(normal(std), "embed")
+        token = self.param("class_embed", init, (cfg.width,), jnp.float32).astype(dtype)
+        token = jnp.broadcast_to(token[None, None], (x.shape[0], 1, cfg.width))
+        x = PositionEmbedding(std, name="pos_embed")(jnp.concatenate([token, x], axis=1))
+        x = LayerNorm(dtype, name="ln_pre")(x)
+        stack = Transformer(_stack_config(self.cfg, cfg), dtype, name="transformer")
+        x = LayerNorm(dtype, name="ln_post")(stack(x, train=train)[:, 0])
+        return _projection(self.cfg.embed_dim, std, dtype)(x).astype(jnp.float32)
+
+
+class TextTower(nn.Module):
+    """Causal transformer; the state of the end-of-text position, projected, is the embedding."""
+
+    cfg: ClipConfig
+    dtype: DTypeLike = jnp.float32
+
+    @nn.compact
+    def __call__(self, tokens: Int[Array, "n ctx"], *, train: bool) -> TextEncoding:
+        """Encodes token ids; padding is not masked, for nothing causal looks at it."""
+        cfg, dtype = self.cfg.text, self.dtype
+        if tokens.shape[1] != cfg.context:
+            raise ValueError(f"{tokens.shape[1]} tokens for a tower with context={cfg.context}")
+        x = TokenEmbedding(cfg.vocab_size, cfg.width, dtype=dtype, name="token_embed")(tokens)
+        x = PositionEmbedding(name="pos_embed")(x)
+        stack = Transformer(_stack_config(self.cfg, cfg), dtype, name="transformer")
+        x = stack(x, mask=causal_mask(cfg.context), train=train)
+        states = LayerNorm(dtype, name="ln_final")(x)
+        last = jnp.take_along_axis(states, tokens.argmax(-1)[:, None, None], axis=1)[:, 0]
+        text_emb = _projection(self.cfg.embed_dim, cfg.width**-0.5, dtype)(last)
+        return TextEncoding(text_emb.astype(jnp.float32), states.astype(jnp.float32))
+
+
+class Clip(nn.Module):
+    """Both towers and the temperature."""
+
+    cfg: ClipConfig
+    dtype: DTypeLike = jnp.float32
+
+    def setup(self):
+        """Declares the towers `vision` and `text` and the scalar `logit_scale`."""
+        self.vision = VisionTower(self.cfg, self.dtype)
+        self.text = TextTower(self.cfg, self.dtype)
+        init = axes(nn.initializers.constant(INIT_LOGIT_SCALE))
+        self.logit_scale = self.param("logit_scale", init, (), jnp.float32)
+
+    def __call__(
+        self, images: Float[Array, "n h w 3"], tokens: Int[Array, "n ctx"], train: bool = False
+    ) -> ClipOutput:
+        """Embeds a batch of pairs for `clip_loss`."""
+        image_emb = self.encode_image(images, train)
+        return ClipOutput(image_emb, self.encode_text(tokens, train).text_emb, self.logit_scale)
+
+    def encode_image(
+        self, images: Float[Array, "n h w 3"], train: bool = False
+    ) -> Float[Array, "n d"]:
+        """Embeds images in [-1, 1] of any size, not normalised to unit length."""
+        return self.vision(preprocess(images, self.cfg), train=train)
+
+    def encode_text(self, tokens: Int[Array, "n ctx"], train: bool = False) -> TextEncoding:
+        """Embeds token ids; see TextEncoding."""
+        return self.text(tokens, train=train)
+
+
+def preprocess(images: Float[Array, "n h w 3"], cfg: ClipConfig) -> Float[Array, "n s s 3"]:
+    """Resizes (bicubic, antialiased) where the size differs; [-1, 1] -> the tower's statistics."""
+    n, h, w, _ = images.shape
+    size = cfg.vision.image_size
+    if (h, w) != (size, size):
+        new_h = new_w = size
+        if cfg.resize == "center_crop":
+            new_h, new_w = (max(size, round(side * size / min(h, w))) for side in (h, w))
+        images = jax.image.resize(images, (n, new_h, new_w, 3), "cubic")
+        top, left = (new_h - size) // 2, (new_w - size) // 2
+        images = images[:, top : top + size, left : left + size]
+    mean = jnp.array(cfg.image_mean, jnp.float32)[None, None, None]
+    std = jnp.array(cfg.image_std, jnp.float32)[None, None, None]
+    return ((images.astype(jnp.float32) + 1) / 2 - mean) / std
+
+
+def clip_loss(
+    image_emb: Float[Array, "n d"], text_emb: Float[Array, "n d"], logit_scale: Float[Array, ""]
+) -> Float[Array, ""]:
+    """The symmetric contrastive loss over the whole batch (Radford et al. 2021, §2.3, fig. 3).
+
+        logits = exp(s) I T^T, unit rows;  loss = (CE(logits) + CE(logits^T)) / 2, targets 0..n-1
+
+    exp(s) counts as at most 100; `clamp_logit_scale` keeps s itself there between updates.
+    """
+    image_emb, text_emb = normalize(image_emb), normalize(text_emb)
+    logits = jnp.exp(jnp.minimum(logit_scale, MAX_LOGIT_SCALE)) * (image_emb @ text_emb.T)
+    rows = jnp.diagonal(jax.nn.log_softmax(logits, axis=1)).mean()
+    columns = jnp.diagonal(jax.nn.log_softmax(logits, axis=0)).mean()
+    return -(rows + columns) / 2
+
+
+def clamp_logit_scale(params: Params) -> Params:
+    """Returns CLIP's params with logit_scale clamped to [0, ln 100]; for use after each update."""
+    return {**params, "logit_scale": jnp.clip(params["logit_scale"], 0.0, MAX_LOGIT_SCALE)}
+
+
+def normalize(x: Float[Array, " *n d"]) -> Float[Array, " *n d"]:
+    """Scales vectors to unit length in float32; a zero vector stays zero, with finite gradient."""
+    x = x.astype(jnp.float32)
+    return x * jax.lax.rsqrt(jnp.maximum(jnp.square(x).sum(-1, keepdims=True), 1e-12))
+
+
+def text_features(
+    module: Clip,
+    params: Params,
+    tokens: Int[Array, "n ctx"],
+    mask: Bool[Array, "n ctx"],
+    prior_tokens: Int[Array, "n ctx2"] | None = None,
+) -> TextFeatures:
+    """Encodes captions into everything a stage may be conditioned on.
+
+    Args:
+        mask: True on tokens, False on padding.
+        prior_tokens: ids for stages that train their own text transformer.
+    """
+    encoding = module.apply({"params": params}, tokens, method="encode_text")
+    return TextFeatures(
+        text_emb=encoding.text_emb,
+        text_states=encoding.text_states,
+        text_mask=mask,
+        clip_tokens=tokens,
+        tokens=prior_tokens,
+    )
+
+
+def _stack_config(cfg: ClipConfig, tower: VisionConfig | TextConfig) -> TransformerConfig:
+    return TransformerConfig(
+        width=tower.width,
+        layers=tower.layers,
+        heads=tower.heads,
+        mlp_ratio=tower.mlp_ratio,
+        activation=cfg.activation,
+        dropout=tower.dropout,
+        scan_layers=cfg.scan_layers,
+        remat=cfg.remat,
+    )
+
+
+def _projection(features: int, std: float, dtype: DTypeLike) -> Any:
+    names, init = ("embed", "cond"), normal(std)
+    return dense(features, names, name="proj", dtype=dtype, init=init, use_bias=False)

@@ -1,0 +1,94 @@
+"""The space in which diffusion sees CLIP image embeddings.
+
+    l2:           z -> scale z / |z|           (paper: scale 17.2 at width 1024, or 0.5375 sqrt(d))
+    standardise:  z -> scale (z - mean) / std  (Karlo, Kandinsky; statistics per dimension)
+    none:         z -> scale z
+
+The way back divides by the scale; for l2 it gives the direction, whose length is close to one but
+not forced to it. The statistics of "standardise" are parameters `clip_mean` and `clip_std` that
+no optimiser may touch (FROZEN).
+"""
+
+import dataclasses
+from typing import Literal
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from flax import struct
+from jaxtyping import Array, Float
+
+from unclip_jax.core.types import Params
+from unclip_jax.nn.layers import axes, ones, zeros
+
+FROZEN = r"(^|/)clip_(mean|std)$"
+"""Pattern of the parameter paths that are data rather than weights: no update, no decay."""
+
+
+@dataclasses.dataclass(frozen=True)
+class EmbeddingNorm:
+    """How image embeddings are normalised."""
+
+    kind: Literal["l2", "standardise", "none"] = "l2"
+    scale: float = 1.0
+
+
+@struct.dataclass
+class EmbeddingStats:
+    """Mean and standard deviation of raw image embeddings, per dimension."""
+
+    mean: Float[Array, " d"]
+    std: Float[Array, " d"]
+
+
+def normalise(
+    z: Float[Array, "n d"], norm: EmbeddingNorm, stats: EmbeddingStats | None = None
+) -> Float[Array, "n d"]:
+    """Maps raw image embeddings into the space the networks work in."""
+    z = z.astype(jnp.float32)
+    if norm.kind == "l2":
+        z = z * jax.lax.rsqrt(jnp.maximum(jnp.square(z).sum(-1, keepdims=True), 1e-12))
+    elif norm.kind == "standardise":
+        stats = _required(stats)
+        z = (z - stats.mean[None]) / stats.std[None]
+    return z * norm.scale
+
+
+def denormalise(
+    z: Float[Array, "n d"], norm: EmbeddingNorm, stats: EmbeddingStats | None = None
+) -> Float[Array, "n d"]:
+    """Maps back to raw embeddings; for l2 their original length is gone."""
+    z = z.astype(jnp.float32) / norm.scale
+    if norm.kind == "standardise":
+        stats = _required(stats)
+        z = z * stats.std[None] + stats.mean[None]
+    return z
+
+
+def stats_of(params: Params) -> EmbeddingStats | None:
+    """Returns the statistics stored in a stage's parameters, None where it has none."""
+    if "clip_mean" not in params:
+        return None
+    return EmbeddingStats(params["clip_mean"], params["clip_std"])
+
+
+def with_stats(params: Params, stats: EmbeddingStats) -> Params:
+    """Returns a stage's parameters with these statistics in place of the initial (0, 1)."""
+    if "clip_mean" not in params:
+        raise ValueError('only embedding_norm.kind="standardise" has statistics')
+    return {**params, "clip_mean": stats.mean, "clip_std": stats.std}
+
+
+def stats_params(module: nn.Module, norm: EmbeddingNorm, width: int) -> EmbeddingStats | None:
+    """Declares `clip_mean` and `clip_std` on `module` where `norm` needs them."""
+    if norm.kind != "standardise":
+        return None
+    mean = module.param("clip_mean", axes(zeros, "cond"), (width,), jnp.float32)
+    std = module.param("clip_std", axes(ones, "cond"), (width,), jnp.float32)
+    return jax.lax.stop_gradient(EmbeddingStats(mean, std))
+
+
+def _required(stats: EmbeddingStats | None) -> EmbeddingStats:
+    if stats is None:
+        raise ValueError('kind="standardise" needs the mean and std of the embeddings')
+    return stats

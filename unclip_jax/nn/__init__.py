@@ -1,0 +1,1 @@
+"""Network building blocks in flax.linen: layers, attention, transformers, U-Net blocks."""

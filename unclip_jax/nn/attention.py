@@ -1,0 +1,77 @@
+"""Multi-head attention: self-attention of sequences, and the masks it takes.
+
+Masks are boolean, True = visible, and broadcast against [b, heads, queries, keys]. The softmax is
+always float32. Fused projections are laid out head by head, [q, k, v] inside a head (Karlo's
+layout), so that a slice of the `heads` axis is a set of whole heads.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jax.typing import DTypeLike
+from jaxtyping import Array, Bool, Float, Int
+
+from unclip_jax.nn.layers import dense, torch_init
+
+
+def causal_mask(length: int) -> Bool[Array, "1 1 n n"]:
+    """Position i sees positions up to i."""
+    return jnp.tril(jnp.ones((length, length), bool))[None, None]
+
+
+def key_mask(visible: Bool[Array, "b n"]) -> Bool[Array, "b 1 1 n"]:
+    """Hides padded keys from every query."""
+    return visible[:, None, None, :]
+
+
+def until_eot(tokens: Int[Array, "b n"]) -> Bool[Array, "b n"]:
+    """True up to and including the end-of-text token, which is the largest id (CLIP)."""
+    return jnp.arange(tokens.shape[1])[None] <= tokens.argmax(-1)[:, None]
+
+
+def attend(
+    q: Float[Array, "b m h c"],
+    k: Float[Array, "b n h c"],
+    v: Float[Array, "b n h c"],
+    mask: Bool[Array, "#b #h #m #n"] | None = None,
+) -> Float[Array, "b m h c"]:
+    """softmax(q k^T / sqrt(c)) v, with logits and softmax in float32.
+
+    A query that sees no key at all gets the mean of all values.
+    """
+    q = q * jnp.asarray(q.shape[-1] ** -0.5, q.dtype)
+    logits = jnp.einsum("bmhc,bnhc->bhmn", q, k, preferred_element_type=jnp.float32)
+    if mask is not None:
+        logits = jnp.where(mask, logits, jnp.finfo(jnp.float32).min)
+    weights = jax.nn.softmax(logits, axis=-1).astype(v.dtype)
+    return jnp.einsum("bhmn,bnhc->bmhc", weights, v)
+
+
+def split_heads(x: Float[Array, "b n d"], heads: int, parts: int) -> list[Float[Array, "b n h c"]]:
+    """Splits a fused projection into `parts` arrays of [b, n, heads, channels]."""
+    b, n, _ = x.shape
+    return jnp.split(x.reshape(b, n, heads, -1), parts, axis=-1)
+
+
+class SelfAttention(nn.Module):
+    """Multi-head self-attention with one fused projection."""
+
+    heads: int
+    dtype: DTypeLike = jnp.float32
+    qkv_init: Callable[..., Any] = torch_init
+    out_init: Callable[..., Any] = torch_init
+
+    @nn.compact
+    def __call__(
+        self, x: Float[Array, "b n d"], mask: Bool[Array, "#b #h #n n"] | None = None
+    ) -> Float[Array, "b n d"]:
+        """Mixes the n positions as far as `mask` lets them see each other."""
+        b, n, d = x.shape
+        if d % self.heads:
+            raise ValueError(f"width={d} must be a multiple of heads={self.heads}")
+        qkv = dense(3 * d, ("embed", "heads"), name="qkv", dtype=self.dtype, init=self.qkv_init)(x)
+        out = attend(*split_heads(qkv, self.heads, 3), mask).reshape(b, n, d)
+        return dense(d, ("heads", "embed"), name="out", dtype=self.dtype, init=self.out_init)(out)

@@ -1,0 +1,99 @@
+"""Embeddings of timesteps, positions, tokens and image patches."""
+
+import math
+
+import flax.linen as nn
+import jax.numpy as jnp
+from jax.typing import DTypeLike
+from jaxtyping import Array, Float, Int, Num
+
+from unclip_jax.nn.layers import axes, dense, normal
+
+
+def sinusoid(t: Num[Array, " b"], width: int, max_period: float = 1e4) -> Float[Array, "b d"]:
+    """Embeds timesteps as [cos(t f_i), sin(t f_i)] with f_i = max_period^(-i / half), in float32.
+
+    As in ADM: half = width // 2 frequencies, cosines first; an odd width ends in a zero.
+    """
+    half = width // 2
+    freqs = jnp.exp(-math.log(max_period) / half * jnp.arange(half, dtype=jnp.float32))
+    angles = t.astype(jnp.float32)[:, None] * freqs[None]
+    waves = jnp.concatenate([jnp.cos(angles), jnp.sin(angles)], -1)
+    return jnp.pad(waves, ((0, 0), (0, width % 2)))
+
+
+class TimeEmbedding(nn.Module):
+    """sinusoid(t) -> Dense -> SiLU -> Dense, in float32 (ADM; Karlo's prior)."""
+
+    sinusoid_width: int
+    width: int
+
+    @nn.compact
+    def __call__(self, t: Num[Array, " b"]) -> Float[Array, "b d"]:
+        """Returns the embedding of each timestep."""
+        x = sinusoid(t, self.sinusoid_width)
+        x = dense(self.width, ("time_in", "time"), name="fc_1", dtype=jnp.float32)(x)
+        return dense(self.width, ("time_in", "time"), name="fc_2", dtype=jnp.float32)(nn.silu(x))
+
+
+class PositionEmbedding(nn.Module):
+    """Adds a learned vector to each position."""
+
+    std: float = 0.01
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "b n d"]) -> Float[Array, "b n d"]:
+        """Returns x plus the table of its n positions."""
+        init = axes(normal(self.std), "position", "embed")
+        table = self.param("embedding", init, x.shape[1:], jnp.float32)
+        return x + table[None].astype(x.dtype)
+
+
+class TokenEmbedding(nn.Module):
+    """A table of token vectors."""
+
+    vocab_size: int
+    width: int
+    std: float = 0.02
+    dtype: DTypeLike = jnp.float32
+
+    @nn.compact
+    def __call__(self, tokens: Int[Array, "b n"]) -> Float[Array, "b n d"]:
+        """Looks up each token; ids must lie inside the vocabulary."""
+        init = axes(normal(self.std), "vocab", "embed")
+        table = self.param("embedding", init, (self.vocab_size, self.width), jnp.float32)
+        return jnp.take(table, tokens, axis=0).astype(self.dtype)
+
+
+class PatchEmbedding(nn.Module):
+    """Non-overlapping patches times a kernel without bias: a strided convolution as one matmul."""
+
+    patch: int
+    width: int
+    dtype: DTypeLike = jnp.float32
+
+    @nn.compact
+    def __call__(self, images: Float[Array, "b h w c"]) -> Float[Array, "b n d"]:
+        """Returns patch vectors in row-major order."""
+        c = images.shape[-1]
+        init = axes(normal((self.patch * self.patch * c) ** -0.5), None, None, "conv_in", "embed")
+        kernel = self.param("kernel", init, (self.patch, self.patch, c, self.width), jnp.float32)
+        patches = space_to_depth(images, self.patch).astype(self.dtype)
+        patches = patches.reshape(images.shape[0], -1, patches.shape[-1])
+        return patches @ kernel.reshape(-1, self.width).astype(self.dtype)
+
+
+def space_to_depth(x: Float[Array, "b h w c"], factor: int) -> Float[Array, "b h2 w2 c2"]:
+    """Moves each factor x factor block of pixels into channels, ordered (row, column, channel)."""
+    b, h, w, c = x.shape
+    if h % factor or w % factor:
+        raise ValueError(f"image size {h}x{w} must be a multiple of {factor=}")
+    x = x.reshape(b, h // factor, factor, w // factor, factor, c).transpose(0, 1, 3, 2, 4, 5)
+    return x.reshape(b, h // factor, w // factor, factor * factor * c)
+
+
+def depth_to_space(x: Float[Array, "b h w c"], factor: int) -> Float[Array, "b h2 w2 c2"]:
+    """Undoes `space_to_depth`."""
+    b, h, w, c = x.shape
+    x = x.reshape(b, h, w, factor, factor, c // factor**2).transpose(0, 1, 3, 2, 4, 5)
+    return x.reshape(b, h * factor, w * factor, c // factor**2)

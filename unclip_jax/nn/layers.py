@@ -1,0 +1,158 @@
+"""Dense, convolution and normalisation layers with PyTorch's constants and logical axes.
+
+Every parameter carries logical axis names (AXES), which training maps to mesh axes. Parameters are
+float32; `dtype` is the compute type; norms always compute in float32. Refuses to know meshes.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jax.typing import DTypeLike
+from jaxtyping import Array, Float
+
+AXES = (
+    "embed",  # the residual stream of a transformer or U-Net
+    "mlp",  # hidden units between two matrices: MLPs, the two convolutions of a ResBlock
+    "heads",  # attention heads times their channels
+    "conv_in",  # inputs of stem, skip and output convolutions
+    "conv_out",  # outputs of the same
+    "cond",  # CLIP embeddings, text states and context vectors
+    "time_in",  # inside the timestep embedding's MLP
+    "time",  # the timestep embedding
+    "vocab",
+    "position",
+    "norm",  # scales and biases of norms
+    "layers",  # the scanned stack of blocks
+)
+"""The whole vocabulary of logical axis names; None marks the spatial axes of a kernel."""
+
+EPS = 1e-5  # torch's default for LayerNorm and GroupNorm; flax's is 1e-6
+
+torch_init = nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")
+"""Kernel initialiser equal in law to torch's default for Linear and Conv2d."""
+
+zeros = nn.initializers.zeros_init()
+ones = nn.initializers.ones_init()
+normal = nn.initializers.normal
+
+
+def axes(init: Callable[..., Any], *names: str | None) -> Callable[..., Any]:
+    """Returns `init` with logical axis names attached to the parameter it makes."""
+    return nn.with_logical_partitioning(init, names)
+
+
+def dense(
+    features: int,
+    names: tuple[str, str],
+    *,
+    name: str,
+    dtype: DTypeLike,
+    init: Callable[..., Any] = torch_init,
+    use_bias: bool = True,
+) -> nn.Dense:
+    """Returns a Dense layer whose kernel carries the logical axes `names` = (in, out)."""
+    return nn.Dense(
+        features,
+        use_bias=use_bias,
+        dtype=dtype,
+        kernel_init=axes(init, *names),
+        bias_init=axes(zeros, names[1]),
+        name=name,
+    )
+
+
+def conv(
+    features: int,
+    names: tuple[str, str],
+    *,
+    name: str,
+    dtype: DTypeLike,
+    size: int = 3,
+    init: Callable[..., Any] = torch_init,
+) -> nn.Conv:
+    """Returns a size x size convolution that keeps height and width (NHWC, kernel HWIO)."""
+    return nn.Conv(
+        features,
+        (size, size),
+        padding=size // 2,
+        dtype=dtype,
+        kernel_init=axes(init, None, None, *names),
+        bias_init=axes(zeros, names[1]),
+        name=name,
+    )
+
+
+class LayerNorm(nn.Module):
+    """Layer norm over the last axis: computed in float32, returned in `dtype`."""
+
+    dtype: DTypeLike = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: Float[Array, " *b d"]) -> Float[Array, " *b d"]:
+        """Normalises `x`, then scales and shifts it."""
+        norm = nn.LayerNorm(
+            epsilon=EPS,
+            dtype=jnp.float32,
+            use_fast_variance=False,
+            scale_init=axes(ones, "norm"),
+            bias_init=axes(zeros, "norm"),
+        )
+        nn.share_scope(self, norm)
+        return norm(x).astype(self.dtype)
+
+
+class GroupNorm(nn.Module):
+    """Group norm of an image, optionally followed by ADM's scale and shift, in float32.
+
+        y = (x - mean_g) / sqrt(var_g + eps) * gain + bias,    then    y * (1 + scale) + shift
+
+    Both affine maps are folded into one multiply-add per channel.
+    """
+
+    groups: int = 32
+    dtype: DTypeLike = jnp.float32
+
+    @nn.compact
+    def __call__(
+        self,
+        x: Float[Array, "b h w c"],
+        scale_shift: tuple[Float[Array, "b c"], Float[Array, "b c"]] | None = None,
+    ) -> Float[Array, "b h w c"]:
+        """Normalises each example's channel groups over space."""
+        b, h, w, c = x.shape
+        if c % self.groups:
+            raise ValueError(f"channels={c} must be a multiple of groups={self.groups}")
+        gain = self.param("scale", axes(ones, "norm"), (c,), jnp.float32).astype(jnp.float32)
+        bias = self.param("bias", axes(zeros, "norm"), (c,), jnp.float32).astype(jnp.float32)
+        x = x.astype(jnp.float32)
+        size = h * w * (c // self.groups)
+        mean = self._per_channel(x.sum((1, 2)), size)
+        centred = x - mean[:, None, None]
+        var = self._per_channel(jnp.square(centred).sum((1, 2)), size)
+        a = jax.lax.rsqrt(var + EPS) * gain[None]
+        d = jnp.broadcast_to(bias[None], a.shape)
+        if scale_shift is not None:
+            scale, shift = (s.astype(jnp.float32) for s in scale_shift)
+            a, d = a * (1 + scale), d * (1 + scale) + shift
+        return (centred * a[:, None, None] + d[:, None, None]).astype(self.dtype)
+
+    def _per_channel(self, sums: Float[Array, "b c"], size: int) -> Float[Array, "b c"]:
+        b, c = sums.shape
+        means = sums.reshape(b, self.groups, -1).sum(-1) / size
+        return jnp.repeat(means, c // self.groups, axis=1)
+
+
+def quick_gelu(x: Float[Array, " *b d"]) -> Float[Array, " *b d"]:
+    """CLIP's x sigmoid(1.702 x)."""
+    return x * nn.sigmoid(1.702 * x)
+
+
+def gelu(x: Float[Array, " *b d"]) -> Float[Array, " *b d"]:
+    """The exact GELU, x Phi(x); flax's own default is the tanh approximation."""
+    return nn.gelu(x, approximate=False)
+
+
+ACTIVATIONS = {"gelu": gelu, "quick_gelu": quick_gelu}

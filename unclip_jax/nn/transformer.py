@@ -1,0 +1,137 @@
+"""The pre-norm transformer used by CLIP, the priors and the decoder's text encoder."""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any, Literal
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jax.typing import DTypeLike
+from jaxtyping import Array, Bool, Float
+
+from unclip_jax.nn.attention import SelfAttention
+from unclip_jax.nn.layers import ACTIVATIONS, LayerNorm, dense, normal
+
+Remat = Literal["none", "block", "dots"]
+"""What a block keeps for its backward pass: everything, only its input, or matrix products too."""
+
+
+@dataclasses.dataclass(frozen=True)
+class TransformerConfig:
+    """Sizes of a stack of pre-norm blocks.
+
+    `scan_layers` compiles one block and stacks the parameters on a leading "layers" axis.
+    """
+
+    width: int
+    layers: int
+    heads: int
+    mlp_ratio: float = 4.0
+    activation: Literal["gelu", "quick_gelu"] = "gelu"
+    dropout: float = 0.0
+    scan_layers: bool = False
+    remat: Remat = "none"
+
+    def __post_init__(self):
+        """Checks that heads divide the width."""
+        if self.width % self.heads:
+            raise ValueError(f"width={self.width} must be a multiple of heads={self.heads}")
+
+
+class Mlp(nn.Module):
+    """Dense -> activation -> Dense, with CLIP's initial deviations."""
+
+    cfg: TransformerConfig
+    dtype: DTypeLike = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "b n d"]) -> Float[Array, "b n d"]:
+        """Maps each position by itself."""
+        cfg, dtype = self.cfg, self.dtype
+        hidden, init = int(cfg.width * cfg.mlp_ratio), normal((2 * cfg.width) ** -0.5)
+        x = dense(hidden, ("embed", "mlp"), name="fc", dtype=dtype, init=init)(x)
+        x = ACTIVATIONS[cfg.activation](x)
+        return dense(cfg.width, ("mlp", "embed"), name="proj", dtype=dtype, init=_out_init(cfg))(x)
+
+
+class Block(nn.Module):
+    """x + attention(norm(x)), then x + mlp(norm(x))."""
+
+    cfg: TransformerConfig
+    dtype: DTypeLike = jnp.float32
+
+    @nn.compact
+    def __call__(
+        self,
+        x: Float[Array, "b n d"],
+        mask: Bool[Array, "#b 1 #n n"] | None = None,
+        train: bool = False,
+    ) -> Float[Array, "b n d"]:
+        """Applies one block; `train` is positional so that remat can keep it static."""
+        cfg, dtype = self.cfg, self.dtype
+        drop = nn.Dropout(cfg.dropout, deterministic=not train)
+        attn = SelfAttention(cfg.heads, dtype, normal(cfg.width**-0.5), _out_init(cfg), name="attn")
+        x = x + drop(attn(LayerNorm(dtype, name="ln_1")(x), mask))
+        return x + drop(Mlp(cfg, dtype, name="mlp")(LayerNorm(dtype, name="ln_2")(x)))
+
+
+class Transformer(nn.Module):
+    """A stack of blocks: `blocks` (scanned, leading axis layers) or `blocks_0`, `blocks_1`, …"""
+
+    cfg: TransformerConfig
+    dtype: DTypeLike = jnp.float32
+
+    @nn.compact
+    def __call__(
+        self,
+        x: Float[Array, "b n d"],
+        *,
+        mask: Bool[Array, "#b 1 #n n"] | None = None,
+        train: bool = False,
+    ) -> Float[Array, "b n d"]:
+        """Runs all blocks; no norm at the end."""
+        cfg = self.cfg
+        x = x.astype(self.dtype)
+        block = remat_module(Block, cfg.remat, prevent_cse=not cfg.scan_layers)
+        if not cfg.scan_layers:
+            for i in range(cfg.layers):
+                x = block(cfg, self.dtype, name=f"blocks_{i}")(x, mask, train)
+            return x
+        scan = nn.scan(
+            lambda module, carry, _: (module(carry, mask, train), None),
+            variable_axes={"params": 0},
+            split_rngs={"params": True, "dropout": True},
+            length=cfg.layers,
+            metadata_params={nn.PARTITION_NAME: "layers"},
+        )
+        return scan(block(cfg, self.dtype, name="blocks"), x, None)[0]
+
+
+def remat_module(module: type[nn.Module], remat: Remat, *, prevent_cse: bool = True) -> Any:
+    """Returns `module`, rematerialised; it is called with (x, second, train), `train` static."""
+    if remat == "none":
+        return module
+    policy = None
+    if remat == "dots":
+        policy = jax.checkpoint_policies.dots_with_no_batch_dims_saveable
+    return nn.remat(module, static_argnums=(3,), prevent_cse=prevent_cse, policy=policy)
+
+
+def stack_layers(params: Mapping[str, Any]) -> dict[str, Any]:
+    """Turns `blocks_0`, `blocks_1`, … of one Transformer into the scanned form `blocks`."""
+    names = sorted((k for k in params if k.startswith("blocks_")), key=lambda k: int(k[7:]))
+    rest = {k: v for k, v in params.items() if k not in names}
+    return {**rest, "blocks": jax.tree.map(lambda *xs: jnp.stack(xs), *(params[k] for k in names))}
+
+
+def unstack_layers(params: Mapping[str, Any]) -> dict[str, Any]:
+    """Turns the scanned form `blocks` of one Transformer into `blocks_0`, `blocks_1`, …"""
+    rest = {k: v for k, v in params.items() if k != "blocks"}
+    length = jax.tree.leaves(params["blocks"])[0].shape[0]
+    take = [jax.tree.map(lambda x, i=i: x[i], params["blocks"]) for i in range(length)]
+    return {**rest, **{f"blocks_{i}": layer for i, layer in enumerate(take)}}
+
+
+def _out_init(cfg: TransformerConfig) -> Any:
+    return normal(cfg.width**-0.5 * (2 * cfg.layers) ** -0.5)
