@@ -45,10 +45,6 @@ class DiffusionConfig:
                 f"loss='hybrid' trains a learned variance, but variance={self.variance!r}; "
                 "use variance='learned_range' or loss='simple'"
             )
-        if self.loss == "simple" and self.variance == "learned_range":
-            raise ValueError(
-                "variance='learned_range' gets no gradient from loss='simple'; use loss='hybrid'"
-            )
         if self.loss == "vlb" and self.variance == "analytic":
             raise ValueError("loss='vlb' needs a variance known in training, not 'analytic'")
         if self.min_snr_gamma <= 0.0:

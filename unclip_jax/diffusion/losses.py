@@ -1,0 +1,195 @@
+"""Training losses: squared error, variational bound and their hybrid, one value an example.
+
+The bound follows improved-diffusion's code: the step from t to t - 1 in bits a dimension, a KL
+divergence of two Gaussians for t > 0, and for t = 0 the likelihood of 8-bit data in [-1, 1].
+"""
+
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import struct
+from jax.scipy.special import ndtr
+from jaxtyping import Array, Float, Int
+
+from unclip_jax.diffusion.config import DiffusionConfig, Prediction
+from unclip_jax.diffusion.denoiser import split_variance
+from unclip_jax.diffusion.process import at_least_float32, convert, posterior, target_of
+from unclip_jax.diffusion.schedules import CLEAN, Schedule, expand
+
+# Half the width of an 8-bit bin in [-1, 1], and where its two end bins begin.
+HALF_BIN = 1.0 / 255.0
+END_BIN = 0.999
+MIN_PROBABILITY = 1e-12
+
+
+@struct.dataclass
+class LossTerms:
+    """Loss and its parts, each [b].
+
+    Attributes:
+        loss: what to average and minimise.
+        mse: mean squared error of the prediction, unweighted.
+        vb: the variational bound of the drawn step, bits a dimension; None if not computed.
+    """
+
+    loss: Float[Array, " b"]
+    mse: Float[Array, " b"]
+    vb: Float[Array, " b"] | None
+
+
+def mean_flat(x: Float[Array, " b *d"]) -> Float[Array, " b"]:
+    """Averages over all axes but the batch."""
+    return jnp.mean(x, axis=tuple(range(1, x.ndim)))
+
+
+def min_snr_weight(
+    t: Int[Array, " b"], schedule: Schedule, prediction: Prediction, gamma: float
+) -> Float[Array, " b"]:
+    """Weight of the squared error that equals min(SNR, gamma) on x_0 (Hang et al. 2023, sec. 3.4).
+
+    x0: min(SNR, gamma);  eps: the same / SNR;  v: the same / (SNR + 1). Our option, not unCLIP's.
+    """
+    capped = np.minimum(schedule.snr, gamma)
+    divisor = {"x0": 1.0, "eps": schedule.snr, "v": schedule.snr + 1.0}[prediction]
+    return jnp.asarray(capped / divisor)[t]
+
+
+def gaussian_kl(
+    difference: Float[Array, " b *d"],
+    log_var: Float[Array, "..."],
+    log_var_model: Float[Array, "..."],
+) -> Float[Array, " b *d"]:
+    """KL(N(m, var) || N(m', var')) in nats, elementwise, with difference = m - m'."""
+    return 0.5 * (
+        log_var_model
+        - log_var
+        - 1.0
+        + jnp.exp(log_var - log_var_model)
+        + difference**2 * jnp.exp(-log_var_model)
+    )
+
+
+def discretised_gaussian_nll(
+    x0: Float[Array, " b *d"], mean: Float[Array, " b *d"], log_var: Float[Array, "..."]
+) -> Float[Array, " b *d"]:
+    """-log of the mass of x_0's 8-bit bin under N(mean, var), in nats (Ho et al. 2020, eq. 13).
+
+    The two end bins reach to infinity; probabilities below 1e-12 count as 1e-12.
+    """
+    scale = jnp.exp(-0.5 * log_var)
+    above = (x0 - mean + HALF_BIN) * scale
+    below = (x0 - mean - HALF_BIN) * scale
+    mass = jnp.where(
+        x0 < -END_BIN, ndtr(above), jnp.where(x0 > END_BIN, ndtr(-below), ndtr(above) - ndtr(below))
+    )
+    return -jnp.log(jnp.maximum(mass, MIN_PROBABILITY))
+
+
+def _log_variances(schedule: Schedule) -> tuple[np.ndarray, np.ndarray]:
+    """Log of the posterior variance and of beta, float64 [T], the former's zero at 0 replaced.
+
+    The posterior of t = 0 is a point; as in improved-diffusion it borrows the variance of t = 1.
+    """
+    before = np.append(1.0, schedule.alpha_bar[:-1])
+    small = schedule.beta * (1.0 - before) / (1.0 - schedule.alpha_bar)
+    small[0] = small[1]
+    return np.log(small), np.log(schedule.beta)
+
+
+def vlb_terms(
+    x0_hat: Float[Array, " b *d"],
+    fraction: Float[Array, " b *d"] | None,
+    *,
+    x0: Float[Array, " b *d"],
+    t: Int[Array, " b"],
+    schedule: Schedule,
+    cfg: DiffusionConfig,
+) -> Float[Array, " b"]:
+    """The bound's term L_t of the step t -> t - 1, bits a dimension (iDDPM, sec. 2.1 and 3.1).
+
+    x_0 estimates are not clipped. The means of q and p share their x_t part, so their difference
+    is the posterior's x_0 weight times x_0 - x0_hat. At t = 0 the fixed variances, like the
+    lower end of the learned range, borrow the posterior variance of t = 1. Sum over t and add
+    `prior_bits` for the whole bound.
+
+    Args:
+        fraction: the learned range's, for variance "learned_range".
+    """
+    dtype = x0.dtype
+    log_small, log_large = _log_variances(schedule)
+    small = expand(jnp.asarray(log_small, dtype)[t], x0.ndim)
+    large = expand(jnp.asarray(log_large, dtype)[t], x0.ndim)
+    if cfg.variance == "learned_range":
+        if fraction is None:
+            raise ValueError("variance='learned_range' needs the network's variance channels")
+        log_var = fraction * large + (1.0 - fraction) * small
+    elif cfg.variance == "fixed_large":
+        # improved-diffusion's table: beta, with the posterior's borrowed variance at t = 0.
+        log_var = jnp.where(expand(t, x0.ndim) == 0, small, large)
+    else:
+        log_var = small
+    step = posterior(
+        schedule.level(t, dtype), schedule.level(jnp.where(t == 0, CLEAN, t - 1), dtype)
+    )
+    difference = expand(step.x0_weight, x0.ndim) * (x0 - x0_hat)
+    kl = mean_flat(gaussian_kl(difference, small, log_var))
+    nll = mean_flat(discretised_gaussian_nll(x0, x0_hat, log_var))
+    return jnp.where(t == 0, nll, kl) / math.log(2.0)
+
+
+def prior_bits(x0: Float[Array, " b *d"], schedule: Schedule) -> Float[Array, " b"]:
+    """The bound's constant L_T = KL(q(x_{T-1} | x_0) || N(0, I)), bits a dimension."""
+    x0 = at_least_float32(x0)
+    bar = schedule.alpha_bar[-1]
+    log_var = jnp.asarray(np.log1p(-bar), x0.dtype)
+    kl = gaussian_kl(float(np.sqrt(bar)) * x0, log_var, jnp.zeros((), x0.dtype))
+    return mean_flat(kl) / math.log(2.0)
+
+
+def training_loss(
+    network_output: Float[Array, " b *e"],
+    *,
+    x0: Float[Array, " b *d"],
+    x_t: Float[Array, " b *d"],
+    t: Int[Array, " b"],
+    noise: Float[Array, " b *d"],
+    schedule: Schedule,
+    cfg: DiffusionConfig,
+) -> LossTerms:
+    """Loss of each example, from the network's output at (x_t, t).
+
+        simple: w_t mse           hybrid: w_t mse + vlb_weight T vb           vlb: T vb
+
+    with mse the mean squared error of the predicted quantity, w_t = 1 or the min-SNR weight, vb
+    one step's bound, and T vb the unbiased estimate of the sum over t. In the hybrid the mean is
+    frozen in vb, so that vb trains the variance alone (iDDPM, sec. 3.1).
+    """
+    x0 = at_least_float32(x0)
+    x_t, noise = x_t.astype(x0.dtype), noise.astype(x0.dtype)
+    prediction, raw = split_variance(network_output.astype(x0.dtype), x0.shape[-1])
+    if cfg.learns_variance != (raw is not None):
+        raise ValueError(
+            f"variance={cfg.variance!r} does not fit a network that returns "
+            f"{network_output.shape[-1]} channels for {x0.shape[-1]}"
+        )
+    if cfg.loss == "simple" and raw is not None:
+        raise ValueError("loss='simple' never trains variance='learned_range'; use loss='hybrid'")
+    level = schedule.level(t, x0.dtype)
+    mse = mean_flat((prediction - target_of(cfg.prediction, x0, noise, level)) ** 2)
+    weighted = mse
+    if cfg.loss_weighting == "min_snr":
+        weight = min_snr_weight(t, schedule, cfg.prediction, cfg.min_snr_gamma)
+        weighted = weight.astype(x0.dtype) * mse
+    if cfg.loss == "simple":
+        return LossTerms(loss=weighted, mse=mse, vb=None)
+
+    frozen = jax.lax.stop_gradient(prediction) if cfg.loss == "hybrid" else prediction
+    x0_hat = convert(frozen, x_t, level, source=cfg.prediction, target="x0")
+    fraction = None if raw is None else (raw + 1.0) / 2.0
+    vb = vlb_terms(x0_hat, fraction, x0=x0, t=t, schedule=schedule, cfg=cfg)
+    if cfg.loss == "vlb":
+        return LossTerms(loss=schedule.num_steps * vb, mse=mse, vb=vb)
+    loss = weighted + cfg.vlb_weight * schedule.num_steps * vb
+    return LossTerms(loss=loss, mse=mse, vb=vb)

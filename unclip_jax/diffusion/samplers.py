@@ -1,0 +1,314 @@
+"""Reverse-process samplers: one step function each, and the one loop that runs them.
+
+A step goes from level t to a less noisy level s. A sampler never sees text, images or guidance,
+only a denoiser; clipping and thresholding are the denoiser's wrappers (`denoiser.limited`).
+"""
+
+import dataclasses
+from collections.abc import Callable, Sequence
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import struct
+from jaxtyping import Array, Float, Int
+
+from unclip_jax.diffusion.config import DiffusionConfig, SamplingConfig, Variance
+from unclip_jax.diffusion.denoiser import Denoised, Denoiser
+from unclip_jax.diffusion.dpm_solver import dpmpp_step, no_history
+from unclip_jax.diffusion.process import at_least_float32, posterior
+from unclip_jax.diffusion.schedules import CLEAN, Level, Schedule, check_steps, expand
+from unclip_jax.diffusion.timesteps import sampling_steps
+from unclip_jax.diffusion.variance import step_variance
+
+# noise(step index, shape) -> standard normal; the index is traced, the shape includes the batch.
+NoiseFn = Callable[[Int[Array, ""], tuple[int, ...]], Float[Array, " b *d"]]
+
+
+def ddpm_step(
+    x_t: Float[Array, " b *d"],
+    denoised: Denoised,
+    t: Level,
+    s: Level,
+    noise: Float[Array, " b *d"],
+    *,
+    variance: Variance,
+    x0_error: Float[Array, "*b"] | None = None,
+) -> Float[Array, " b *d"]:
+    """Takes one ancestral step from level t to level s (Ho et al. 2020, algorithm 2).
+
+        x_s = posterior mean of (x_t, x0) + sqrt(variance) noise
+
+    and no noise where s is clean.
+
+    Args:
+        x0_error: the variance table's entry at t, for variance "analytic".
+    """
+    x_t = at_least_float32(x_t)
+    step = posterior(t, s)
+    mean = expand(step.x0_weight, x_t.ndim) * denoised.x0.astype(x_t.dtype)
+    mean = mean + expand(step.xt_weight, x_t.ndim) * x_t
+    var = step_variance(variance, t, s, fraction=denoised.variance_frac, x0_error=x0_error).astype(
+        x_t.dtype
+    )
+    is_clean = expand(s.sigma, x_t.ndim) == 0.0
+    std = jnp.sqrt(jnp.where(is_clean, 0.0, expand(var, x_t.ndim)))
+    return mean + std * noise.astype(x_t.dtype)
+
+
+def ddim_step(
+    x_t: Float[Array, " b *d"],
+    x0: Float[Array, " b *d"],
+    t: Level,
+    s: Level,
+    noise: Float[Array, " b *d"] | None = None,
+    *,
+    eta: float = 0.0,
+) -> Float[Array, " b *d"]:
+    """Takes one DDIM step from level t to level s (Song et al. 2021, eq. 12 and 16).
+
+        eps = (x_t - alpha_t x0) / sigma_t
+        x_s = alpha_s x0 + sqrt(sigma_s^2 - v^2) eps + v noise
+        v   = eta (sigma_s / sigma_t) sqrt(1 - (alpha_t / alpha_s)^2)
+
+    With q = (sigma_s alpha_t) / (alpha_s sigma_t), v = eta sigma_s sqrt(1 - q^2), and the middle
+    root is sigma_s sqrt(1 - eta^2 + eta^2 q^2): so computed, which loses no digits. With eta = 0
+    the step is deterministic and may also go to a noisier level; with eta = 1 it draws from the
+    posterior q(x_s | x_t, x0).
+
+    Args:
+        x0: the estimate of E[x_0 | x_t], already guided and clipped.
+        noise: standard normal; None is allowed with eta = 0.
+    """
+    x_t = at_least_float32(x_t)
+    x0 = x0.astype(x_t.dtype)
+    t, s = t.expand(x_t.ndim), s.expand(x_t.ndim)
+    eps = (x_t - t.alpha * x0) / t.sigma
+    if eta == 0.0:
+        return s.alpha * x0 + s.sigma * eps
+    if noise is None:
+        raise ValueError(f"eta={eta} needs noise")
+    q = s.ratio / t.ratio
+    direction = s.sigma * jnp.sqrt((1.0 - eta**2) + (eta * q) ** 2)
+    spread = eta * s.sigma * jnp.sqrt(jnp.maximum((1.0 - q) * (1.0 + q), 0.0))
+    return s.alpha * x0 + direction * eps + spread * noise.astype(x_t.dtype)
+
+
+def ddim_invert_step(
+    x_t: Float[Array, " b *d"], eps: Float[Array, " b *d"], t: Level, s: Level
+) -> Float[Array, " b *d"]:
+    """Carries x_t to any other level along a given eps (Dhariwal & Nichol 2021, appendix F).
+
+        x_s = alpha_s (x_t - sigma_t eps) / alpha_t + sigma_s eps
+
+    DDIM's deterministic step stated in eps, so that it can also leave the clean level.
+    """
+    x_t = at_least_float32(x_t)
+    t, s = t.expand(x_t.ndim), s.expand(x_t.ndim)
+    eps = eps.astype(x_t.dtype)
+    return s.alpha * ((x_t - t.sigma * eps) / t.alpha) + s.sigma * eps
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class SamplingPlan:
+    """Everything static about a run: which levels, which step, which variance.
+
+    Attributes:
+        steps: int64 [n], descending; the network sees these very t (through the schedule's map).
+        variance_table: float64 [T] for "analytic" variance (`variance.variance_table`).
+    """
+
+    schedule: Schedule
+    config: SamplingConfig
+    variance: Variance
+    steps: np.ndarray
+    variance_table: np.ndarray | None = None
+
+    @property
+    def num_steps(self) -> int:
+        """Number of network evaluations."""
+        return len(self.steps)
+
+    @property
+    def is_stochastic(self) -> bool:
+        """Whether a step uses noise."""
+        name = self.config.sampler
+        return name == "ddpm" or (name == "ddim" and self.config.eta > 0.0)
+
+
+def make_plan(
+    schedule: Schedule,
+    config: SamplingConfig,
+    diffusion: DiffusionConfig,
+    *,
+    steps: Sequence[int] | np.ndarray | None = None,
+    variance_table: np.ndarray | None = None,
+) -> SamplingPlan:
+    """Checks and collects the static facts of a run; `steps` overrides the configuration's."""
+    if steps is None:
+        chosen = sampling_steps(config, schedule.num_steps)
+    else:
+        chosen = check_steps(steps, schedule.num_steps)
+    if len(chosen) > 1 and chosen[0] < chosen[-1]:
+        raise ValueError(f"sampling steps must descend, got {chosen.tolist()}")
+    if config.sampler == "ddpm" and diffusion.variance == "analytic":
+        if variance_table is None:
+            raise ValueError("variance='analytic' needs a variance table")
+        variance_table = np.asarray(variance_table, np.float64)
+        if variance_table.shape != (schedule.num_steps,):
+            raise ValueError(f"{variance_table.shape=} must be ({schedule.num_steps},)")
+    return SamplingPlan(schedule, config, diffusion.variance, chosen, variance_table)
+
+
+@struct.dataclass
+class SamplerState:
+    """What one step hands to the next.
+
+    Attributes:
+        x: the sample at the level of the next step (after the last: the clean sample).
+        x0: the last estimate of x_0; zeros before the first step.
+        level: the level that estimate was made at; `no_history` before the first step.
+    """
+
+    x: Float[Array, " b *d"]
+    x0: Float[Array, " b *d"]
+    level: Level
+
+
+def init_state(x: Float[Array, " b *d"]) -> SamplerState:
+    """State before a first step, at the level of the plan's step to be run first."""
+    x = at_least_float32(x)
+    return SamplerState(x=x, x0=jnp.zeros_like(x), level=no_history(x))
+
+
+def _advance(
+    state: SamplerState,
+    index: Int[Array, ""],
+    denoise: Denoiser,
+    plan: SamplingPlan,
+    noise: NoiseFn,
+) -> SamplerState:
+    """Runs step `index` of the plan."""
+    x = state.x
+    targets = np.append(plan.steps[1:], CLEAN)
+    t_index = jnp.asarray(plan.steps, jnp.int32)[index]
+    t = plan.schedule.level(t_index, x.dtype)
+    s = plan.schedule.level(jnp.asarray(targets, jnp.int32)[index], x.dtype)
+    told = jnp.asarray(plan.schedule.timesteps, jnp.int32)[t_index]
+    denoised = denoise(x, jnp.full(x.shape[:1], told))
+    x0 = denoised.x0.astype(x.dtype)
+    draw = noise(index, x.shape) if plan.is_stochastic else None
+    if plan.config.sampler == "ddpm":
+        error = None
+        if plan.variance_table is not None:
+            error = jnp.asarray(plan.variance_table, x.dtype)[t_index]
+        x_s = ddpm_step(x, denoised, t, s, draw, variance=plan.variance, x0_error=error)
+    elif plan.config.sampler == "ddim":
+        x_s = ddim_step(x, x0, t, s, draw, eta=plan.config.eta)
+    else:
+        x_s = dpmpp_step(x, x0, state.x0, t, s, state.level)
+    return SamplerState(x=x_s, x0=x0, level=t)
+
+
+def run_steps(
+    denoise: Denoiser,
+    state: SamplerState,
+    plan: SamplingPlan,
+    noise: NoiseFn,
+    *,
+    start: int | Int[Array, ""] = 0,
+    count: int | None = None,
+    keep: bool = False,
+) -> tuple[SamplerState, Float[Array, " n b *d"] | None]:
+    """Runs `count` steps of a plan as one scan: the only loop over steps there is.
+
+    A run cut into chunks computes the same steps: pass each chunk's state to the next, with `start`
+    the number of steps done. One compilation serves all chunks of one `count` if `start` is traced.
+
+    Args:
+        noise: called with the plan's step index, whatever the chunk; not called by deterministic
+            samplers.
+        count: steps to run; None is all from `start`, which must then be static.
+        keep: also return x after each of these steps.
+    """
+    if count is None:
+        count = plan.num_steps - int(start)
+
+    def body(
+        state: SamplerState, index: Int[Array, ""]
+    ) -> tuple[SamplerState, Float[Array, " b *d"] | None]:
+        state = _advance(state, index, denoise, plan, noise)
+        return state, state.x if keep else None
+
+    indices = jnp.asarray(start, jnp.int32) + jnp.arange(count, dtype=jnp.int32)
+    return jax.lax.scan(body, state, indices)
+
+
+def sample_loop(
+    denoise: Denoiser,
+    x_init: Float[Array, " b *d"],
+    *,
+    schedule: Schedule,
+    config: SamplingConfig,
+    diffusion: DiffusionConfig,
+    noise: NoiseFn,
+    steps: Sequence[int] | np.ndarray | None = None,
+    variance_table: np.ndarray | None = None,
+) -> Float[Array, " b *d"]:
+    """Samples from x_init, at the level of the first listed t, down to clean data.
+
+    Pure and jit-able. The level after the last listed t is clean (alpha_bar = 1). For chunks or
+    the trajectory use `make_plan`, `init_state` and `run_steps`, which this calls.
+
+    Args:
+        denoise: already guided and limited; `config`'s guidance, clip and threshold are its maker's
+            business, not the loop's.
+        x_init: standard normal for a fresh sample, or the latent of `ddim_invert`.
+        steps: descending timesteps, instead of the configuration's.
+    """
+    plan = make_plan(schedule, config, diffusion, steps=steps, variance_table=variance_table)
+    state, _ = run_steps(denoise, init_state(x_init), plan, noise)
+    return state.x
+
+
+def ddim_invert(
+    denoise: Denoiser,
+    x0: Float[Array, " b *d"],
+    *,
+    schedule: Schedule,
+    steps: Sequence[int] | np.ndarray,
+    skip_last: bool = False,
+) -> Float[Array, " b *d"]:
+    """Encodes data into the latent that deterministic DDIM over the same `steps` decodes.
+
+    Climbs clean -> t_1 -> ... -> t_n, each move along the eps estimated where it starts (Dhariwal &
+    Nichol 2021, appendix F); no network knows the clean level, so the first move asks it at t_1.
+
+    Args:
+        steps: the sampling list, in either direction.
+        skip_last: leave out the move to the noisiest step, which reconstructs better (ibid.); the
+            latent then is at the second step of the descending list, where sampling must begin:
+            `sample_loop(..., steps=descending[1:])`.
+    """
+    climb = np.sort(check_steps(steps, schedule.num_steps))
+    if skip_last:
+        if len(climb) < 2:
+            raise ValueError("skip_last leaves nothing of a list of one step")
+        climb = climb[:-1]
+    x0 = at_least_float32(x0)
+    # Rows: where x is, whose t the network is told, where x goes.
+    moves = np.stack([np.append(CLEAN, climb[:-1]), np.append(climb[0], climb[:-1]), climb], 1)
+
+    def body(
+        x: Float[Array, " b *d"], move: Int[Array, " 3"]
+    ) -> tuple[Float[Array, " b *d"], None]:
+        here, asked, there = move
+        level = schedule.level(asked, x.dtype)
+        told = jnp.asarray(schedule.timesteps, jnp.int32)[asked]
+        estimate = denoise(x, jnp.full(x.shape[:1], told)).x0.astype(x.dtype)
+        eps = (x - level.alpha * estimate) / level.sigma
+        here, there = schedule.level(here, x.dtype), schedule.level(there, x.dtype)
+        return ddim_invert_step(x, eps, here, there), None
+
+    latent, _ = jax.lax.scan(body, x0, jnp.asarray(moves, jnp.int32))
+    return latent

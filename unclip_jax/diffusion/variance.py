@@ -1,0 +1,108 @@
+"""Variance of an ancestral step: fixed small or large, learned range, analytic.
+
+The lower bound is the posterior's variance, right for data that is one point; the upper is
+beta_{t|s}, right for white-noise data. The analytic variance (Bao et al. 2022) is the optimum
+between them and needs the denoiser's mean squared x_0 error at each t, tabulated here.
+"""
+
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int
+
+from unclip_jax.diffusion.config import Variance
+from unclip_jax.diffusion.denoiser import Denoiser
+from unclip_jax.diffusion.process import at_least_float32, posterior, q_sample, skip_beta
+from unclip_jax.diffusion.schedules import Level, Schedule, expand
+
+# Stands for the zero of (sigma_s / sigma_t)^2 at the clean level, where no noise is added anyway.
+TINY = 1e-20
+
+
+def learned_variance(fraction: Float[Array, " b *d"], t: Level, s: Level) -> Float[Array, " b *d"]:
+    """Interpolates log beta_{t|s} and the log posterior variance (Nichol & Dhariwal 2021, eq. 15).
+
+    var = beta^f (beta (sigma_s/sigma_t)^2)^(1-f) = beta (sigma_s/sigma_t)^(2(1-f)), beta_{t|s}
+    """
+    beta = expand(skip_beta(t, s), fraction.ndim)
+    log_shrink = jnp.log(jnp.maximum((s.sigma / t.sigma) ** 2, TINY))
+    return beta * jnp.exp((1.0 - fraction) * expand(log_shrink, fraction.ndim))
+
+
+def analytic_variance(x0_error: Float[Array, "*b"], t: Level, s: Level) -> Float[Array, "*b"]:
+    """Optimal variance given the denoiser's error (Bao et al. 2022, eq. 9).
+
+    var = posterior variance + (alpha_s beta_{t|s} / sigma_t^2)^2 E|x_0 - x0_hat|^2 / d
+    """
+    step = posterior(t, s)
+    return step.variance + step.x0_weight**2 * x0_error
+
+
+def step_variance(
+    kind: Variance,
+    t: Level,
+    s: Level,
+    *,
+    fraction: Float[Array, " b *d"] | None = None,
+    x0_error: Float[Array, "*b"] | None = None,
+) -> Float[Array, "..."]:
+    """Variance of the ancestral step from t to s, broadcastable against the levels.
+
+    Args:
+        fraction: the denoiser's `variance_frac`, for "learned_range".
+        x0_error: the variance table's entry at t, for "analytic".
+    """
+    if kind == "fixed_small":
+        return posterior(t, s).variance
+    if kind == "fixed_large":
+        return skip_beta(t, s)
+    if kind == "learned_range":
+        if fraction is None:
+            raise ValueError("variance='learned_range' needs a denoiser that returns a fraction")
+        return learned_variance(fraction, t, s)
+    if x0_error is None:
+        raise ValueError("variance='analytic' needs a variance table")
+    return analytic_variance(x0_error, t, s)
+
+
+def x0_error(
+    denoise: Denoiser,
+    x0: Float[Array, " b *d"],
+    t: Int[Array, " b"],
+    noise: Float[Array, " b *d"],
+    schedule: Schedule,
+) -> Float[Array, " b"]:
+    """Each example's mean squared error of the denoiser's x_0 at its t: what the table averages."""
+    x0 = at_least_float32(x0)
+    estimate = denoise(q_sample(x0, t, noise, schedule), t).x0
+    return jnp.mean((estimate.astype(x0.dtype) - x0) ** 2, axis=tuple(range(1, x0.ndim)))
+
+
+def x0_error_from_eps_norm(eps_norm: np.ndarray, t: np.ndarray, schedule: Schedule) -> np.ndarray:
+    """x_0 error from Analytic-DPM's own statistic, G_t = E|eps_hat(x_t, t)|^2 / d.
+
+    error = (sigma_t / alpha_t)^2 (1 - G_t), equal to E|x_0 - x0_hat|^2 / d at the optimum.
+    """
+    return (1.0 - np.asarray(eps_norm, np.float64)) / schedule.snr[np.asarray(t)]
+
+
+def variance_table(
+    t: np.ndarray, error: np.ndarray, *, num_steps: int, data_variance: float
+) -> np.ndarray:
+    """Builds the analytic variance's table, float64 [T], from errors seen at some timesteps.
+
+    Errors at one t are averaged; between those seen it interpolates linearly; the result is kept in
+    [0, data_variance], as no optimal denoiser errs more than the data's mean does.
+
+    Args:
+        t: int [n], in any order, repeats allowed; ends that are not seen keep the nearest value.
+        error: [n], squared x_0 errors a coordinate (`x0_error`).
+        data_variance: mean over coordinates of the variance of x_0 in the space diffused.
+    """
+    seen, index = np.unique(np.asarray(t), return_inverse=True)
+    if seen.size == 0 or seen[0] < 0 or seen[-1] >= num_steps:
+        raise ValueError(f"timesteps of the variance table must lie in 0..{num_steps - 1}")
+    error = np.asarray(error, np.float64)
+    if not np.all(np.isfinite(error)):
+        raise ValueError("the variance table's errors must be finite")
+    mean = np.bincount(index, weights=error) / np.bincount(index)
+    return np.clip(np.interp(np.arange(num_steps), seen, mean), 0.0, data_variance)
