@@ -21,6 +21,9 @@ from jaxtyping import Array, Float
 from unclip_jax.core.types import Params
 from unclip_jax.nn.layers import axes, ones, zeros
 
+TextEmbInput = Literal["raw", "unit"]
+"""How a network takes z_t: as the tower gives it, or as sqrt(d) z_t / |z_t| (unit variance)."""
+
 FROZEN = r"(^|/)clip_(mean|std)$"
 """Pattern of the parameter paths that are data rather than weights: no update, no decay."""
 
@@ -63,6 +66,13 @@ def denormalise(
         stats = _required(stats)
         z = z * stats.std[None] + stats.mean[None]
     return z
+
+
+def text_emb_input(text_emb: Float[Array, "n d"], kind: TextEmbInput) -> Float[Array, "n d"]:
+    """Returns z_t as a network's first layer takes it."""
+    if kind == "raw":
+        return text_emb
+    return normalise(text_emb, EmbeddingNorm("l2", text_emb.shape[-1] ** 0.5))
 
 
 def stats_of(params: Params) -> EmbeddingStats | None:

@@ -1,0 +1,184 @@
+"""The decoder: a U-Net at 64 pixels conditioned on a CLIP image embedding and a caption.
+
+The image embedding z_i takes two paths (unCLIP §2.1): it is projected and added to the timestep
+embedding, and projected into extra context tokens. The caption takes one of two:
+
+    transformer: the stage's own text encoder (GLIDE): its last state joins the timestep embedding,
+                 all states are context. The paper's decoder.
+    clip_states: states of the frozen CLIP text tower, projected and normed, are context, and z_t
+                 joins the timestep embedding. Karlo's decoder.
+
+The context is [image tokens, text tokens]. A dropped z_i is a learned vector or zeros, in the
+normalised space; a dropped caption is the encoded empty one, which the caller puts in.
+"""
+
+import dataclasses
+from typing import Literal
+
+import flax.linen as nn
+import jax.numpy as jnp
+from jax.typing import DTypeLike
+from jaxtyping import Array, Bool, Float, Int, Num
+
+from unclip_jax.core.types import Cond, TextFeatures
+from unclip_jax.models.embedding_codec import (
+    EmbeddingNorm,
+    TextEmbInput,
+    normalise,
+    stats_params,
+    text_emb_input,
+)
+from unclip_jax.models.unet import UNet, UNetConfig
+from unclip_jax.nn.attention import until_eot
+from unclip_jax.nn.embeddings import PositionEmbedding, TokenEmbedding
+from unclip_jax.nn.layers import LayerNorm, axes, dense, normal
+from unclip_jax.nn.transformer import Transformer, TransformerConfig
+
+
+@dataclasses.dataclass(frozen=True)
+class TextEncoderConfig:
+    """Sizes of the decoder's own text encoder."""
+
+    vocab_size: int
+    context: int
+    transformer: TransformerConfig
+
+
+@dataclasses.dataclass(frozen=True)
+class DecoderConfig:
+    """A conditioned U-Net.
+
+    Attributes:
+        image_dim: width of CLIP's joint space, of z_i and z_t alike.
+        text: which caption path there is; "none" is conditioned on z_i alone.
+        text_dim: width of the frozen CLIP text states ("clip_states").
+        text_context: positions of the frozen CLIP text states.
+        text_emb_input: how z_t enters, raw (Karlo) or scaled to unit variance.
+        text_encoder: sizes of the own text encoder ("transformer").
+        context_dim: width of the context tokens; the text encoder's own width if it has one.
+        image_tokens: context tokens made of z_i.
+        null_image: what stands for a dropped z_i.
+        mask_text: hides padded text positions from attention (Karlo does, GLIDE does not).
+    """
+
+    unet: UNetConfig
+    image_dim: int
+    context_dim: int
+    text: Literal["none", "clip_states", "transformer"] = "clip_states"
+    text_dim: int = 0
+    text_context: int = 77
+    text_emb_input: TextEmbInput = "raw"
+    text_encoder: TextEncoderConfig | None = None
+    image_tokens: int = 4
+    null_image: Literal["learned", "zeros"] = "zeros"
+    mask_text: bool = False
+
+    def __post_init__(self):
+        """Checks that the chosen caption path is described."""
+        if self.text == "clip_states" and self.text_dim < 1:
+            raise ValueError('text="clip_states" needs text_dim, the width of the CLIP text tower')
+        if self.text == "transformer":
+            if self.text_encoder is None:
+                raise ValueError('text="transformer" needs text_encoder')
+            width = self.text_encoder.transformer.width
+            if width != self.context_dim:
+                raise ValueError(f"context_dim={self.context_dim} must be the encoder's {width=}")
+
+
+class TextEncoder(nn.Module):
+    """GLIDE's text encoder: bidirectional, with a learned vector for each padded position."""
+
+    cfg: TextEncoderConfig
+    dtype: DTypeLike = jnp.float32
+
+    @nn.compact
+    def __call__(
+        self, tokens: Int[Array, "b n"], visible: Bool[Array, "b n"], train: bool
+    ) -> Float[Array, "b n d"]:
+        """Returns the normed states of all positions; padding is replaced, not masked."""
+        cfg, dtype = self.cfg, self.dtype
+        width = cfg.transformer.width
+        if tokens.shape[1] != cfg.context:
+            raise ValueError(f"{tokens.shape[1]} tokens for an encoder with {cfg.context=}")
+        x = TokenEmbedding(cfg.vocab_size, width, dtype=dtype, name="token_embed")(tokens)
+        x = PositionEmbedding(name="pos_embed")(x)
+        init = axes(normal(0.01), "position", "embed")
+        pad = self.param("pad_embed", init, (cfg.context, width), jnp.float32).astype(dtype)
+        x = jnp.where(visible[..., None], x, pad[None])
+        x = Transformer(cfg.transformer, dtype, name="transformer")(x, train=train)
+        return LayerNorm(dtype, name="ln_final")(x)
+
+
+class Decoder(nn.Module):
+    """The U-Net and its conditioning."""
+
+    cfg: DecoderConfig
+    norm: EmbeddingNorm = EmbeddingNorm()
+    dtype: DTypeLike = jnp.float32
+
+    @nn.compact
+    def __call__(
+        self,
+        x_t: Float[Array, "n h w c"],
+        t: Num[Array, " n"],
+        cond: Cond,
+        train: bool = False,
+    ) -> Float[Array, "n h w c2"]:
+        """Returns the raw network output, float32: noise estimate and variance channels."""
+        cfg, dtype = self.cfg, self.dtype
+        z = self._image_emb(cond, x_t.shape[0])
+        emb = self._dense(cfg.unet.emb_width, "time", "image_time_proj")(z)
+        context, masks = [], []
+        if cfg.unet.has_attention and cfg.image_tokens:
+            tokens = self._dense(cfg.image_tokens * cfg.context_dim, "cond", "image_token_proj")(z)
+            # Token j, channel c is output c * image_tokens + j: Karlo's layout.
+            tokens = tokens.reshape(-1, cfg.context_dim, cfg.image_tokens).swapaxes(1, 2)
+            context.append(tokens)
+            masks.append(jnp.ones(tokens.shape[:2], bool))
+        if cfg.text != "none":
+            if cond.text is None:
+                raise ValueError("cond.text is None; pass the encoded empty caption to drop it")
+            states, visible, text_emb = self._text(cond.text, train)
+            emb = emb + text_emb
+            if states is not None:
+                context.append(states)
+                masks.append(visible)
+        return UNet(cfg.unet, dtype, name="unet")(
+            x_t,
+            t,
+            emb=emb,
+            context=jnp.concatenate(context, 1) if context else None,
+            context_mask=jnp.concatenate(masks, 1) if masks and cfg.mask_text else None,
+            train=train,
+        )
+
+    def _image_emb(self, cond: Cond, n: int) -> Float[Array, "n d"]:
+        cfg, width = self.cfg, self.cfg.image_dim
+        stats = stats_params(self, self.norm, width)
+        null = jnp.zeros((width,), jnp.float32)
+        if cfg.null_image == "learned":
+            null = self.param("null_image_emb", axes(normal(0.02), "cond"), (width,), jnp.float32)
+        null = jnp.broadcast_to(null[None], (n, width)).astype(jnp.float32)
+        if cond.image_emb is None:
+            return null
+        z = normalise(cond.image_emb, self.norm, stats)
+        return z if cond.image_keep is None else jnp.where(cond.image_keep[:, None], z, null)
+
+    def _text(self, text: TextFeatures, train: bool) -> tuple[Array | None, Array, Array]:
+        """Returns context tokens (None without attention), their visibility, a time embedding."""
+        cfg, dtype = self.cfg, self.dtype
+        to_time = self._dense(cfg.unet.emb_width, "time", "text_time_proj")
+        if cfg.text == "transformer":
+            visible = until_eot(text.tokens)
+            encoder = TextEncoder(cfg.text_encoder, dtype, name="text_encoder")
+            states = encoder(text.tokens, visible, train)
+            return states, visible, to_time(states[:, -1])
+        emb = to_time(text_emb_input(text.text_emb, cfg.text_emb_input))
+        if not cfg.unet.has_attention:
+            return None, text.text_mask, emb
+        states = self._dense(cfg.context_dim, "embed", "text_states_proj")(text.text_states)
+        return LayerNorm(dtype, name="text_states_norm")(states), text.text_mask, emb
+
+    def _dense(self, features: int, out: str, name: str) -> nn.Dense:
+        names = ("embed" if out == "cond" else "cond", out)
+        return dense(features, names, name=name, dtype=self.dtype)

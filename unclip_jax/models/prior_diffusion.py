@@ -1,0 +1,111 @@
+"""The diffusion prior: a causal transformer that predicts the clean image embedding (unCLIP §2.2).
+
+The sequence is [caption, z_t, timestep, noised z_i, query]; the output at the query, projected, is
+the estimate of z_i. x_t lives in the normalised space of embedding_codec. The caption is either the
+states of the frozen CLIP text tower (Karlo) or token embeddings trained here, read by the same
+causal transformer (our reading of the paper's "encoded text" with its context of 256). z_t enters
+raw, as Karlo's does, or scaled to unit variance.
+"""
+
+import dataclasses
+from typing import Literal
+
+import flax.linen as nn
+import jax.numpy as jnp
+from jax.typing import DTypeLike
+from jaxtyping import Array, Bool, Float, Num
+
+from unclip_jax.core.types import Cond, TextFeatures
+from unclip_jax.models.embedding_codec import (
+    EmbeddingNorm,
+    TextEmbInput,
+    stats_params,
+    text_emb_input,
+)
+from unclip_jax.nn.attention import causal_mask, key_mask, until_eot
+from unclip_jax.nn.embeddings import PositionEmbedding, TimeEmbedding, TokenEmbedding
+from unclip_jax.nn.layers import LayerNorm, axes, dense, normal
+from unclip_jax.nn.transformer import Transformer, TransformerConfig
+
+EXTRA = 4
+"""Positions after the caption: z_t, timestep, noised z_i, query."""
+
+
+@dataclasses.dataclass(frozen=True)
+class PriorDiffusionConfig:
+    """Sizes of the prior.
+
+    Attributes:
+        image_dim: width of CLIP's joint space.
+        text: "clip_states" reads TextFeatures.text_states, "tokens" reads TextFeatures.tokens.
+        text_dim: width of the frozen CLIP text states ("clip_states").
+        vocab_size: of the token embedding ("tokens").
+        context: text positions.
+        mask_text: hides padded text positions as keys (Karlo).
+    """
+
+    transformer: TransformerConfig
+    image_dim: int
+    text: Literal["clip_states", "tokens"] = "clip_states"
+    text_dim: int = 0
+    vocab_size: int = 0
+    context: int = 77
+    text_emb_input: TextEmbInput = "raw"
+    mask_text: bool = False
+
+    def __post_init__(self):
+        """Checks that the chosen caption path is described."""
+        if self.text == "clip_states" and self.text_dim < 1:
+            raise ValueError('text="clip_states" needs text_dim, the width of the CLIP text tower')
+        if self.text == "tokens" and self.vocab_size < 1:
+            raise ValueError('text="tokens" needs vocab_size')
+
+
+class PriorDiffusion(nn.Module):
+    """The prior's network; for "standardise" it also carries the statistics of z_i."""
+
+    cfg: PriorDiffusionConfig
+    norm: EmbeddingNorm = EmbeddingNorm()
+    dtype: DTypeLike = jnp.float32
+
+    @nn.compact
+    def __call__(
+        self, x_t: Float[Array, "n d"], t: Num[Array, " n"], cond: Cond, train: bool = False
+    ) -> Float[Array, "n d"]:
+        """Predicts the clean embedding, in the space of x_t, float32."""
+        cfg, dtype = self.cfg, self.dtype
+        width = cfg.transformer.width
+        if cond.text is None:
+            raise ValueError("cond.text is None; pass the encoded empty caption to drop it")
+        stats_params(self, self.norm, cfg.image_dim)
+        caption, visible = self._caption(cond.text)
+        text_emb = text_emb_input(cond.text.text_emb, cfg.text_emb_input)
+        query = self.param("query", axes(normal(0.02), "embed"), (width,), jnp.float32)
+        tail = [
+            dense(width, ("cond", "embed"), name="text_emb_proj", dtype=dtype)(text_emb),
+            TimeEmbedding(width, width, name="time_embed")(t).astype(dtype),
+            dense(width, ("cond", "embed"), name="image_emb_proj", dtype=dtype)(x_t),
+            jnp.broadcast_to(query.astype(dtype)[None], (x_t.shape[0], width)),
+        ]
+        x = jnp.concatenate([caption, jnp.stack(tail, axis=1)], axis=1)
+        x = PositionEmbedding(name="pos_embed")(x)
+        mask = causal_mask(cfg.context + EXTRA)
+        if cfg.mask_text:
+            visible = jnp.pad(visible, ((0, 0), (0, EXTRA)), constant_values=True)
+            mask = mask & key_mask(visible)
+        x = Transformer(cfg.transformer, dtype, name="transformer")(x, mask=mask, train=train)
+        x = LayerNorm(dtype, name="ln_final")(x[:, -1])
+        out = dense(cfg.image_dim, ("embed", "cond"), name="out_proj", dtype=dtype)
+        return out(x).astype(jnp.float32)
+
+    def _caption(self, text: TextFeatures) -> tuple[Float[Array, "n ctx w"], Bool[Array, "n ctx"]]:
+        cfg, dtype, width = self.cfg, self.dtype, self.cfg.transformer.width
+        if cfg.text == "clip_states":
+            proj = dense(width, ("cond", "embed"), name="text_states_proj", dtype=dtype)
+            states, visible = proj(text.text_states), text.text_mask
+        else:
+            table = TokenEmbedding(cfg.vocab_size, width, dtype=dtype, name="token_embed")
+            states, visible = table(text.tokens), until_eot(text.tokens)
+        if states.shape[1] != cfg.context:
+            raise ValueError(f"{states.shape[1]} text positions for a prior with {cfg.context=}")
+        return states, visible
