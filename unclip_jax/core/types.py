@@ -42,7 +42,7 @@ class Cond:
 
     Attributes:
         image_emb: float [n, d], raw CLIP image embeddings z_i; None is the null embedding for all.
-        image_keep: bool [n], False replaces that example's z_i by the null embedding; None keeps all.
+        image_keep: bool [n], False replaces that z_i by the null embedding; None keeps all.
         text: captions. A dropped caption is the encoded empty one (`where_text`), never a flag.
         low_res: float [n, h, w, 3] in [-1, 1], at its native size.
     """

@@ -1,0 +1,103 @@
+"""The file formats a CLIP vocabulary comes in. Reads them; knows nothing of encoding."""
+
+import gzip
+import json
+import zlib
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from unclip_jax.core.errors import UserError
+
+Merge = tuple[str, str]
+
+OPENAI_NAMES = ("bpe_simple_vocab_16e6.txt.gz", "bpe_simple_vocab_16e6.txt")
+OPENAI_MERGES = 49152 - 256 - 2  # OpenAI's file lists more merges than CLIP uses
+
+
+class VocabularyFiles(NamedTuple):
+    """What was read: merges by rank, ids if the files state them, context if they state one."""
+
+    vocab: dict[str, int] | None
+    merges: list[Merge]
+    context: int | None = None
+
+
+def read_clip_folder(folder: Path) -> VocabularyFiles:
+    """Reads the first layout found in `folder`, then in `folder`/tokenizer."""
+    if not folder.is_dir():
+        raise UserError(f"{folder} is no folder; give one with vocab.json and merges.txt")
+    for place in (folder, folder / "tokenizer"):
+        vocab, merges = place / "vocab.json", place / "merges.txt"
+        if vocab.is_file() and merges.is_file():
+            return VocabularyFiles(_check_ids(read_json(vocab), vocab), read_merges(merges))
+        if (place / "tokenizer.json").is_file():
+            return read_tokenizer_json(place / "tokenizer.json")
+        for name in OPENAI_NAMES:
+            if (place / name).is_file():
+                return VocabularyFiles(None, read_merges(place / name, limit=OPENAI_MERGES))
+    raise UserError(
+        f"{folder} holds no CLIP vocabulary: put vocab.json and merges.txt, tokenizer.json or "
+        f"{OPENAI_NAMES[0]} there"
+    )
+
+
+def read_tokenizer_json(path: Path) -> VocabularyFiles:
+    """Reads a tokenizer.json of the `tokenizers` library that holds a CLIP-style BPE model."""
+    content = read_json(path)
+    model = content.get("model") if isinstance(content, dict) else None
+    if not isinstance(model, dict) or model.get("end_of_word_suffix") != "</w>":
+        raise UserError(f"{path} is no CLIP tokenizer: its model is not byte-pair with </w>")
+    merges = [
+        tuple(merge.split(" ") if isinstance(merge, str) else merge)
+        for merge in model.get("merges", [])
+    ]
+    for merge in merges:
+        _check_merge(merge, path)
+    truncation = content.get("truncation") or {}
+    return VocabularyFiles(
+        _check_ids(model.get("vocab"), path), merges, truncation.get("max_length")
+    )
+
+
+def read_merges(path: Path, limit: int | None = None) -> list[Merge]:
+    """Reads a merge list, one pair a line by rank; the first line is a version header or a pair.
+
+    Args:
+        limit: reads no more pairs than this, and demands as many.
+    """
+    lines = [line for line in _read_text(path).replace("\r\n", "\n").split("\n") if line.strip()]
+    if lines and "#version" in lines[0]:
+        lines = lines[1:]
+    if limit is not None and len(lines) < limit:
+        raise UserError(f"{path} has {len(lines)} merges instead of {limit}; fetch it again")
+    merges = [tuple(line.split()) for line in lines[:limit]]
+    for merge in merges:
+        _check_merge(merge, path)
+    return merges
+
+
+def read_json(path: Path) -> Any:
+    """Reads a JSON file; a damaged one is a UserError."""
+    try:
+        return json.loads(_read_text(path))
+    except json.JSONDecodeError as error:
+        raise UserError(f"{path} is no valid JSON ({error}); fetch it again") from error
+
+
+def _read_text(path: Path) -> str:
+    try:
+        data = path.read_bytes()
+        return (gzip.decompress(data) if path.suffix == ".gz" else data).decode("utf-8")
+    except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
+        raise UserError(f"{path} cannot be read: {error}") from error
+
+
+def _check_merge(merge: tuple[Any, ...], path: Path) -> None:
+    if len(merge) != 2 or not all(isinstance(part, str) for part in merge):
+        raise UserError(f"{path}: merge {merge!r} is no pair; the file is damaged")
+
+
+def _check_ids(vocab: Any, path: Path) -> dict[str, int]:
+    if not isinstance(vocab, dict) or not all(type(i) is int for i in vocab.values()):
+        raise UserError(f"{path}: the vocabulary is no mapping from token to id")
+    return vocab

@@ -1,0 +1,325 @@
+"""CLIP's byte-pair tokenizer: CLIP's own vocabulary from local files, or one trained on captions.
+
+A text becomes [SOT] pieces [EOT], padded with id 0. Words are cut by CLIP's pattern, written as
+UTF-8 bytes (each byte one printable symbol, the last one of a word marked "</w>") and merged by
+rank. Layout of every vocabulary, CLIP's and ours alike:
+
+    0..255     single bytes; id 0 is "!", which doubles as padding
+    256..511   single bytes at the end of a word
+    512..      merges in order of rank
+    size - 2   SOT
+    size - 1   EOT, the largest id, which is how the text tower finds it
+
+All 512 byte symbols must be there, so that no text ever needs an unknown token. Cleaning is
+CLIP's (`clean_text`) and not part of tokenizer.json. The special tokens spelt out in a text are
+read as ordinary characters.
+"""
+
+import copy
+import functools
+import html
+import json
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from jaxtyping import Bool, Int32
+
+from unclip_jax.core.errors import UserError
+from unclip_jax.text import files
+
+SOT = "<|startoftext|>"
+EOT = "<|endoftext|>"
+END_OF_WORD = "</w>"
+PAD_ID = 0
+CLIP_CONTEXT = 77
+CLIP_VOCAB_SIZE = 49408
+
+# CLIP's pattern without its two special tokens. Oniguruma's case folding lacks one entry of the
+# `regex` module's: U+0345 folds to the letter iota, so there it counts as a letter.
+PATTERN = (
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d"
+    r"|[\p{L}\x{345}]+|[\p{N}]|[^\s\p{L}\p{N}\x{345}]+)"
+)
+
+
+class Tokens(NamedTuple):
+    """A batch of token rows.
+
+    Attributes:
+        tokens: ids, padded with 0.
+        mask: True from SOT to EOT inclusive.
+        truncated: True where the text did not fit; its row still ends with EOT.
+    """
+
+    tokens: Int32[np.ndarray, "n ctx"]
+    mask: Bool[np.ndarray, "n ctx"]
+    truncated: Bool[np.ndarray, " n"]
+
+
+def clean_text(text: str) -> str:
+    """Cleans as CLIP does: ftfy, HTML entities twice, white space collapsed, lower case.
+
+    A lone surrogate, which no encoding of Unicode can carry, is a UserError.
+    """
+    if not (text.isascii() and text.isprintable() and "&" not in text):  # else nothing to repair
+        import ftfy
+
+        text = html.unescape(html.unescape(ftfy.fix_text(_join_surrogates(text))))
+    return " ".join(text.split()).lower()
+
+
+def _join_surrogates(text: str) -> str:
+    try:
+        return text.encode("utf-16", "surrogatepass").decode("utf-16")
+    except UnicodeDecodeError:
+        shown = ascii(text if len(text) <= 60 else text[:60] + "...")
+        raise UserError(
+            f"{shown} contains a lone surrogate, so it is no valid Unicode; retype it as UTF-8"
+        ) from None
+
+
+@functools.cache
+def byte_symbols() -> tuple[str, ...]:
+    """Returns GPT-2's printable symbol for each byte, in vocabulary order: "!" first.
+
+    Bytes that print as themselves keep their character; the others follow as chr(256), ...
+    """
+    printable = [*range(ord("!"), ord("~") + 1), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
+    others = [byte for byte in range(256) if byte not in printable]
+    return tuple(map(chr, printable)) + tuple(chr(256 + i) for i in range(len(others)))
+
+
+@functools.cache
+def _byte_of_symbol() -> dict[str, int]:
+    symbols = byte_symbols()
+    printable = [ord(symbol) for symbol in symbols if ord(symbol) < 256]
+    others = [byte for byte in range(256) if byte not in printable]
+    return dict(zip(symbols, printable + others, strict=True))
+
+
+def base_symbols() -> tuple[str, ...]:
+    """Returns the 512 symbols every vocabulary begins with: bytes, then bytes that end a word."""
+    return byte_symbols() + tuple(symbol + END_OF_WORD for symbol in byte_symbols())
+
+
+def build_vocab(merges: Sequence[tuple[str, str]]) -> dict[str, int]:
+    """Returns the vocabulary of a merge list in CLIP's order."""
+    tokens = [*base_symbols(), *("".join(merge) for merge in merges), SOT, EOT]
+    return {token: i for i, token in enumerate(dict.fromkeys(tokens))}
+
+
+class Tokenizer:
+    """Texts to token rows and back. Holds no state but its vocabulary; pickles by value."""
+
+    def __init__(
+        self,
+        vocab: Mapping[str, int],
+        merges: Sequence[tuple[str, str]],
+        context: int = CLIP_CONTEXT,
+    ):
+        """Checks the vocabulary's layout and builds transformers' CLIPTokenizer from it."""
+        _check_vocab(vocab, merges)
+        if context < 2:
+            raise ValueError(f"{context=} has no room for SOT and EOT")
+        self._vocab = dict(vocab)
+        self._merges = [tuple(merge) for merge in merges]
+        self.context = context
+        self._backend = _make_backend(self._vocab, self._merges)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self._vocab, self._merges, self.context)
+
+    @property
+    def vocab_size(self) -> int:
+        """Number of ids."""
+        return len(self._vocab)
+
+    @property
+    def pad_id(self) -> int:
+        """Id of padding, 0 as in CLIP."""
+        return PAD_ID
+
+    @property
+    def sot_id(self) -> int:
+        """Id of the start of text, the second largest."""
+        return self._vocab[SOT]
+
+    @property
+    def eot_id(self) -> int:
+        """Id of the end of text, the largest."""
+        return self._vocab[EOT]
+
+    def encode(self, texts: Sequence[str], context: int | None = None) -> Tokens:
+        """Cleans and encodes texts into rows of `context` ids (default: the tokenizer's own).
+
+        A text that is too long keeps its first context - 2 pieces and its EOT.
+        """
+        if isinstance(texts, str):
+            raise TypeError("texts must be a sequence of strings, not one string")
+        context = self.context if context is None else context
+        if context < 2:
+            raise ValueError(f"{context=} has no room for SOT and EOT")
+        tokens = np.full((len(texts), context), PAD_ID, np.int32)
+        mask = np.zeros((len(texts), context), bool)
+        truncated = np.zeros(len(texts), bool)
+        for row, ids in enumerate(self._pieces([clean_text(text) for text in texts])):
+            kept = ids[: context - 2]
+            end = len(kept) + 2
+            tokens[row, :end] = [self.sot_id, *kept, self.eot_id]
+            mask[row, :end] = True
+            truncated[row] = len(kept) < len(ids)
+        return Tokens(tokens, mask, truncated)
+
+    def _pieces(self, cleaned: list[str]) -> list[list[int]]:
+        batch = self._backend.encode_batch_fast(cleaned, add_special_tokens=False)
+        return [encoding.ids for encoding in batch]
+
+    def decode(self, ids: Iterable[int]) -> str:
+        """Returns the text of token ids, with a space after each word; special tokens vanish."""
+        names = {i: token for token, i in self._vocab.items()}
+        symbols = "".join(names[int(i)] for i in ids if int(i) not in (self.sot_id, self.eot_id))
+        words = symbols.replace(END_OF_WORD, " ")
+        codes = _byte_of_symbol()
+        data = bytes(ord(" ") if symbol == " " else codes[symbol] for symbol in words)
+        return data.decode("utf-8", errors="replace").strip()
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Writes tokenizer.json in the `tokenizers` library's format; same vocabulary, same bytes.
+
+        The context stands in it as its padding and truncation length.
+        """
+        backend = copy.deepcopy(self._backend)
+        backend.enable_truncation(self.context)
+        backend.enable_padding(pad_id=PAD_ID, pad_token=byte_symbols()[0], length=self.context)
+        path = Path(path)
+        unfinished = path.with_name(path.name + ".unfinished")
+        unfinished.write_text(backend.to_str(), encoding="utf-8")
+        os.replace(unfinished, path)
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str], context: int | None = None) -> "Tokenizer":
+        """Reads a tokenizer.json, ours or Hugging Face's for CLIP.
+
+        Args:
+            context: overrides the file's; a file that states none gets CLIP's 77.
+        """
+        found = files.read_tokenizer_json(Path(path))
+        length = next(n for n in (context, found.context, CLIP_CONTEXT) if n is not None)
+        try:
+            return cls(found.vocab, found.merges, length)
+        except UserError as error:
+            raise UserError(f"{path}: {error}") from error
+
+
+def load_clip_folder(folder: str | os.PathLike[str], context: int = CLIP_CONTEXT) -> Tokenizer:
+    """Loads CLIP's tokenizer from a local folder, or from its sub-folder `tokenizer`.
+
+    Takes vocab.json with merges.txt, tokenizer.json, or OpenAI's bpe_simple_vocab_16e6.txt[.gz],
+    in this order.
+    """
+    found = files.read_clip_folder(Path(folder))
+    vocab = build_vocab(found.merges) if found.vocab is None else found.vocab
+    try:
+        return Tokenizer(vocab, found.merges, context)
+    except UserError as error:
+        raise UserError(f"{folder}: {error}") from error
+
+
+def train_tokenizer(
+    captions: Iterable[str], vocab_size: int, context: int = CLIP_CONTEXT
+) -> Tokenizer:
+    """Learns merges from captions; the vocabulary has CLIP's layout.
+
+    The result depends only on the multiset of captions. It is smaller than `vocab_size` if the
+    captions have fewer pairs that occur twice.
+
+    Args:
+        vocab_size: at least 514: the byte symbols, SOT and EOT.
+    """
+    from tokenizers import Tokenizer as Backend
+    from tokenizers import models, trainers
+
+    base = list(base_symbols())
+    if vocab_size < len(base) + 2:
+        raise UserError(f"vocab_size {vocab_size} is too small; the least is {len(base) + 2}")
+    backend = Backend(models.BPE(end_of_word_suffix=END_OF_WORD))
+    backend.pre_tokenizer = _make_pre_tokenizer()
+    # The byte symbols go in as special tokens, which fixes their ids: ties between pairs are
+    # broken by id, and ids in order of first sight would depend on a hash map's order.
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocab_size - 2,
+        min_frequency=2,
+        special_tokens=base,
+        end_of_word_suffix=END_OF_WORD,
+        show_progress=False,
+    )
+    backend.train_from_iterator(map(clean_text, captions), trainer)
+    merges = [tuple(merge) for merge in json.loads(backend.to_str())["model"]["merges"]]
+    return Tokenizer(build_vocab(merges), merges, context)
+
+
+def _check_vocab(vocab: Mapping[str, int], merges: Sequence[tuple[str, str]]) -> None:
+    size = len(vocab)
+    if sorted(vocab.values()) != list(range(size)):
+        raise UserError(f"the vocabulary's {size} ids are not 0..{size - 1}")
+    missing = [symbol for symbol in base_symbols() if symbol not in vocab]
+    if missing:
+        raise UserError(f"the vocabulary lacks {len(missing)} of 512 byte symbols ({missing[0]!r})")
+    if (vocab.get(SOT), vocab.get(EOT)) != (size - 2, size - 1):
+        raise UserError(f"{SOT} and {EOT} must be the vocabulary's last two ids, in this order")
+    for merge in merges:
+        for symbol in (*merge, "".join(merge)):
+            if symbol not in vocab:
+                raise UserError(
+                    f"merge {' '.join(merge)!r} needs {symbol!r}, not in the vocabulary"
+                )
+
+
+def _make_pre_tokenizer() -> Any:
+    from tokenizers import Regex, pre_tokenizers
+
+    return pre_tokenizers.Sequence(
+        [
+            pre_tokenizers.Split(Regex(PATTERN), behavior="removed", invert=True),
+            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
+        ]
+    )
+
+
+def _make_backend(vocab: dict[str, int], merges: list[tuple[str, str]]) -> Any:
+    """Builds transformers' CLIPTokenizer and returns its Rust tokenizer.
+
+    Its normalizer goes: NFC after HTML unescaping would compose what CLIP leaves apart, and
+    `clean_text` has done the rest. Its pattern is replaced by the case-insensitive one of CLIP.
+    """
+    tokenizer = _clip_tokenizer_class()(vocab=vocab, merges=merges, split_special_tokens=True)
+    if len(tokenizer) != len(vocab):  # other versions of the class ignore keywords they don't know
+        raise RuntimeError(
+            f"CLIPTokenizer took {len(tokenizer)} of {len(vocab)} entries; "
+            "install the version of transformers that requirements.txt pins"
+        )
+    backend = tokenizer.backend_tokenizer
+    from tokenizers import normalizers
+
+    backend.normalizer = normalizers.Sequence([])
+    backend.pre_tokenizer = _make_pre_tokenizer()
+    backend.encode_special_tokens = True
+    return backend
+
+
+def _clip_tokenizer_class() -> Any:
+    """Imports CLIPTokenizer (a second or so) without the advice to install torch."""
+    name = "TRANSFORMERS_NO_ADVISORY_WARNINGS"
+    before = os.environ.get(name)
+    os.environ[name] = "1"
+    try:
+        from transformers.models.clip.tokenization_clip import CLIPTokenizer
+    finally:
+        if before is None:
+            del os.environ[name]
+        else:
+            os.environ[name] = before
+    return CLIPTokenizer
