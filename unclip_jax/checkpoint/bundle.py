@@ -36,9 +36,12 @@ FORMAT_VERSION = 1
 SHIPPED = Path(__file__).resolve().parent.parent / "bundles"
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)
 class Stage:
-    """One network of a bundle: its configs, its parameters and the dtype they are stored in."""
+    """One network of a bundle: its configs, its parameters and the dtype they are stored in.
+
+    Compared by identity, so that what is derived from it (parameters on devices) can be kept by it.
+    """
 
     spec: StageSpec
     params: Mapping[str, Any]
@@ -179,7 +182,7 @@ def load(
         metrics=manifest["metrics"],
         stages={n: _load_stage(folder, n, manifest["stages"][n], params_dtype) for n in wanted},
         sampling=build(SamplingDefaults, manifest["sampling"]),
-        cascade=tuple(_cascade_step(step) for step in manifest["cascade"]),
+        cascade=tuple(build(CascadeStep, step) for step in manifest["cascade"]),
         tokenizer=tokenizer,
         arrays=arrays,
     )
@@ -187,12 +190,6 @@ def load(
 
 def _is_stage_file(name: str) -> bool:
     return name.endswith(".safetensors") and name != "arrays.safetensors"
-
-
-def _cascade_step(step: Mapping[str, Any]) -> CascadeStep:
-    nets = tuple(build(CascadeNet, net) for net in step.get("nets", ()))
-    plain = build(CascadeStep, {**step, "nets": ()})
-    return dataclasses.replace(plain, nets=nets)
 
 
 def _load_stage(

@@ -1,0 +1,121 @@
+"""Captions and images through the frozen CLIP of a bundle, over the local devices."""
+
+import functools
+import weakref
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, UInt8
+
+from unclip_jax.checkpoint.bundle import Bundle, Stage
+from unclip_jax.core.errors import UserError
+from unclip_jax.core.types import TextFeatures
+from unclip_jax.models.clip import text_features
+from unclip_jax.models.stages import StageSpec, make_module
+from unclip_jax.sampling import parallel
+
+TEXT_LIMIT = 16  # captions a device encodes a call
+IMAGE_LIMIT = 32
+PRECISION = {"float32": "highest", "bfloat16": "default"}
+
+_placed: "weakref.WeakKeyDictionary[Stage, Any]" = weakref.WeakKeyDictionary()
+
+
+def placed_params(stage: Stage) -> Any:
+    """Returns a stage's parameters on every local device; they are moved there once."""
+    if stage not in _placed:
+        _placed[stage] = parallel.replicate(stage.params)
+    return _placed[stage]
+
+
+def compute_dtype(dtype: str) -> Any:
+    """Returns the arithmetic dtype of a stated name."""
+    return {"float32": jnp.float32, "bfloat16": jnp.bfloat16}[dtype]
+
+
+@functools.lru_cache(maxsize=32)
+def _text_program(spec: StageSpec, dtype: str) -> Callable[..., TextFeatures]:
+    module = make_module(spec, dtype=compute_dtype(dtype))
+
+    def encode(params: Any, tokens: Array, mask: Array) -> TextFeatures:
+        with jax.default_matmul_precision(PRECISION[dtype]):
+            return text_features(module, params, tokens, mask)
+
+    return parallel.over_devices(encode, shared=(0,))
+
+
+@functools.lru_cache(maxsize=32)
+def _image_program(spec: StageSpec, dtype: str) -> Callable[..., Array]:
+    module = make_module(spec, dtype=compute_dtype(dtype))
+
+    def encode(params: Any, images: Array) -> Array:
+        with jax.default_matmul_precision(PRECISION[dtype]):
+            return module.apply({"params": params}, images, method="encode_image")
+
+    return parallel.over_devices(encode, shared=(0,))
+
+
+def _in_batches(
+    program: Callable[..., Any], params: Any, inputs: Any, limit: int, per_device: int
+) -> Any:
+    """Runs `program` over the leading axis of `inputs` in device batches; NumPy results."""
+    n = jax.tree.leaves(inputs)[0].shape[0]
+    size = min(limit, per_device) * parallel.device_count()
+    parts = []
+    for start in range(0, n, size):
+        part = jax.tree.map(lambda leaf: leaf[start : start + size], inputs)  # noqa: B023
+        count = jax.tree.leaves(part)[0].shape[0]
+        split = parallel.split(part, min(limit, per_device))
+        parts.append(parallel.join(program(params, *split), count))
+    return jax.tree.map(lambda *leaves: np.concatenate(leaves), *parts)
+
+
+def encode_text(model: Bundle, prompts: Sequence[str], *, dtype: str = "float32") -> TextFeatures:
+    """Encodes captions into everything the bundle's stages are conditioned on (NumPy arrays)."""
+    prompts = list(prompts)
+    if not prompts:
+        raise UserError("no prompt given")
+    stage = model.stage("clip")
+    if model.tokenizer is None:
+        raise UserError(f"bundle {model.name!r} has no tokenizer")
+    clip = model.tokenizer.encode(prompts, context=stage.spec.model.text.context)
+    inputs = (np.asarray(clip.tokens), np.asarray(clip.mask))
+    # Few distinct shapes, so that one more prompt does not compile a program.
+    share = -(-len(prompts) // parallel.device_count())
+    per_device = 1 << (share - 1).bit_length()
+    program = _text_program(stage.spec, dtype)
+    features = _in_batches(program, placed_params(stage), inputs, TEXT_LIMIT, per_device)
+    context = own_text_context(model)
+    if context is None:
+        return features
+    return features.replace(tokens=np.asarray(model.tokenizer.encode(prompts, context).tokens))
+
+
+def own_text_context(model: Bundle) -> int | None:
+    """Returns the context of the text transformer that a stage trains itself, None without one."""
+    for stage in model.stages.values():
+        own = getattr(stage.spec.model, "text_transformer", None)
+        if own is not None:
+            return own.context
+    return None
+
+
+def encode_images(
+    model: Bundle,
+    images: UInt8[np.ndarray | Array, "n h w 3"] | Float[np.ndarray | Array, "n h w 3"],
+    *,
+    dtype: str = "float32",
+) -> Float[np.ndarray, "n d"]:
+    """Returns raw CLIP image embeddings of uint8 images or of floats in [-1, 1]."""
+    stage = model.stage("clip")
+    pixels = np.asarray(images)
+    if pixels.dtype == np.uint8:
+        pixels = pixels.astype(np.float32) / np.float32(127.5) - 1
+    share = -(-len(pixels) // parallel.device_count())
+    per_device = 1 << (share - 1).bit_length()
+    program = _image_program(stage.spec, dtype)
+    inputs = (pixels.astype(np.float32),)
+    return _in_batches(program, placed_params(stage), inputs, IMAGE_LIMIT, per_device)

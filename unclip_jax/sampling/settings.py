@@ -1,0 +1,172 @@
+"""What a call of `sample` may set, and how that meets the bundle's own settings.
+
+None means "the bundle's" everywhere. `resolve` turns it into a plan in which nothing is left open.
+"""
+
+import dataclasses
+import math
+from typing import Any, Literal
+
+from unclip_jax.checkpoint.bundle import Bundle, CascadeStep
+from unclip_jax.core.errors import UserError
+from unclip_jax.diffusion.config import SamplingConfig
+
+Prior = Literal["diffusion", "ar", "text", "none"]
+PRIORS = ("diffusion", "ar", "text", "none")
+SAMPLERS = ("ddpm", "ddim", "dpm++")
+DTYPES = ("float32", "bfloat16")
+
+
+@dataclasses.dataclass(frozen=True)
+class SampleSettings:
+    """The choices of one call; None = the bundle's.
+
+    Attributes:
+        size: pixels of the square image: the decoder's own size or one of the cascade's.
+        prior: where z_i comes from: "diffusion" or "ar" (a trained prior), "text" (z_t itself, the
+            paper's ablation) or "none" (caption only, the GLIDE baseline).
+        guidance, steps, sampler: of the decoder.
+        prior_guidance, prior_steps: of the prior.
+        negative: replaces the empty caption in the decoder's guidance.
+        dtype: of the network's arithmetic; diffusion itself is always float32.
+    """
+
+    size: int | None = None
+    prior: Prior | None = None
+    guidance: float | None = None
+    prior_guidance: float | None = None
+    steps: int | None = None
+    prior_steps: int | None = None
+    sampler: str | None = None
+    negative: str = ""
+    dtype: str = "float32"
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """Settings with nothing left open, for one bundle."""
+
+    size: int
+    prior: str
+    prior_stage: str | None
+    prior_sampling: SamplingConfig | None
+    decoder_sampling: SamplingConfig
+    cascade: tuple[CascadeStep, ...]
+    negative: str
+    dtype: str
+
+    def to_json(self) -> dict[str, Any]:
+        """Returns the plan's settings as the command line reports them."""
+        prior = self.prior_sampling
+        return {
+            "size": self.size,
+            "prior": self.prior,
+            "guidance": self.decoder_sampling.guidance,
+            "prior_guidance": None if prior is None else prior.guidance,
+            "sampler": self.decoder_sampling.sampler,
+            "steps": num_steps(self.decoder_sampling),
+            "prior_steps": None if prior is None else num_steps(prior),
+            "negative": self.negative,
+            "dtype": self.dtype,
+        }
+
+
+def num_steps(config: SamplingConfig) -> int:
+    """Returns the network evaluations of a run."""
+    return config.steps if config.step_list is None else len(config.step_list)
+
+
+def decoder_size(model: Bundle) -> int:
+    """Returns the pixels of the decoder's images."""
+    return model.stage("decoder").spec.model.image_size
+
+
+def resolve(model: Bundle, settings: SampleSettings) -> Plan:
+    """Fills the open settings from the bundle and checks the others against it."""
+    if settings.dtype not in DTYPES:
+        raise UserError(f"dtype must be one of {', '.join(DTYPES)}, not {settings.dtype!r}")
+    size, cascade = _cascade(model, settings.size)
+    prior = settings.prior or model.sampling.prior
+    if prior not in PRIORS:
+        raise UserError(f"prior must be one of {', '.join(PRIORS)}, not {prior!r}")
+    prior_stage = f"prior_{prior}" if prior in ("diffusion", "ar") else None
+    prior_sampling = None
+    if prior_stage is not None:
+        spec = model.stage(prior_stage).spec
+        prior_sampling = override(
+            stage_sampling(model, prior_stage),
+            "prior_",
+            limit=spec.diffusion.num_steps if spec.diffusion else None,
+            guidance=settings.prior_guidance,
+            steps=settings.prior_steps,
+        )
+    return Plan(
+        size=size,
+        prior=prior,
+        prior_stage=prior_stage,
+        prior_sampling=prior_sampling,
+        decoder_sampling=override(
+            stage_sampling(model, "decoder"),
+            "",
+            limit=model.stage("decoder").spec.diffusion.num_steps,
+            guidance=settings.guidance,
+            steps=settings.steps,
+            sampler=settings.sampler,
+        ),
+        cascade=cascade,
+        negative=settings.negative,
+        dtype=settings.dtype,
+    )
+
+
+def stage_sampling(model: Bundle, stage: str) -> SamplingConfig:
+    """Returns the sampling settings of a stage as the bundle holds them."""
+    sampling = model.stage(stage).spec.sampling
+    if sampling is None:
+        raise UserError(f"bundle {model.name!r} has no sampling settings for {stage}")
+    return sampling
+
+
+def override(
+    base: SamplingConfig,
+    prefix: str,
+    *,
+    limit: int | None = None,
+    guidance: float | None = None,
+    steps: int | None = None,
+    sampler: str | None = None,
+) -> SamplingConfig:
+    """Returns `base` with what is not None replaced; `prefix` names the setting in messages."""
+    changes: dict[str, Any] = {}
+    if guidance is not None:
+        if not math.isfinite(guidance) or guidance < 0.0:
+            raise UserError(f"{prefix}guidance must be a number from 0 up, not {guidance}")
+        changes["guidance"] = float(guidance)
+    if steps is not None:
+        if steps < 1 or (limit is not None and steps > limit):
+            raise UserError(f"{prefix}steps must lie in 1..{limit}, not {steps}")
+        changes |= {"steps": int(steps), "step_list": None}
+    if sampler is not None:
+        if sampler not in SAMPLERS:
+            raise UserError(f"sampler must be one of {', '.join(SAMPLERS)}, not {sampler!r}")
+        changes["sampler"] = sampler
+    return dataclasses.replace(base, **changes)
+
+
+def _cascade(model: Bundle, size: int | None) -> tuple[int, tuple[CascadeStep, ...]]:
+    """Returns the size and the upsampling steps from the decoder's images to it."""
+    reached = decoder_size(model)
+    sizes = [reached]
+    steps: list[CascadeStep] = []
+    wanted = size if size is not None else model.sampling.size
+    for step in model.cascade:
+        if reached == wanted:
+            break
+        if step.input_size == reached:
+            steps.append(step)
+            reached = step.output_size
+            sizes.append(reached)
+    if wanted is not None and wanted != reached:
+        possible = ", ".join(str(s) for s in sizes)
+        raise UserError(f"bundle {model.name!r} makes images of {possible} pixels, not {wanted}")
+    return reached, tuple(steps)

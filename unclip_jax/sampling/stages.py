@@ -1,0 +1,367 @@
+"""One stage of sampling: a network, or two that share a schedule, run from noise to their result.
+
+The whole reverse process is one device program. For a progress bar the same scan runs in chunks,
+with the same numbers. Noise comes from a key an example, or is injected.
+"""
+
+import dataclasses
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Key, UInt8
+
+from unclip_jax.checkpoint.bundle import Bundle, CascadeStep, Stage
+from unclip_jax.core import prng
+from unclip_jax.core.types import Cond, Params, TextFeatures
+from unclip_jax.diffusion.config import SamplingConfig
+from unclip_jax.diffusion.denoiser import Denoiser, guided_network, limited, make_denoiser
+from unclip_jax.diffusion.samplers import (
+    NoiseFn,
+    SamplerState,
+    SamplingPlan,
+    init_state,
+    make_plan,
+    run_steps,
+)
+from unclip_jax.diffusion.schedules import make_schedule
+from unclip_jax.models.embedding_codec import denormalise, stats_of
+from unclip_jax.models.stages import StageSpec, make_module
+from unclip_jax.sampling import parallel
+from unclip_jax.sampling.encode import PRECISION, compute_dtype, placed_params
+
+CHUNKS = 10  # reports a stage makes to its progress bar, about
+INITIAL = -1  # the step index whose noise is x_T
+
+
+@dataclasses.dataclass(frozen=True)
+class Static:
+    """What a compiled program depends on beside array shapes; hashable.
+
+    Attributes:
+        sampling: with guidance set to 1: the scale is an argument, only `guided` is static.
+        shape: of one example, without the batch.
+        table: the analytic variance's float64 table as bytes.
+    """
+
+    spec: StageSpec
+    sampling: SamplingConfig
+    guided: bool
+    dtype: str
+    shape: tuple[int, ...]
+    table: bytes | None
+    round_low_res: bool
+
+    @property
+    def draws(self) -> int:
+        """Samples an example, of which the best is kept."""
+        return self.sampling.draws
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Run:
+    """A stage ready to run: its networks in order, with the number of steps of each."""
+
+    name: str
+    nets: tuple[tuple[Stage, int], ...]
+    sampling: SamplingConfig
+    static: Static
+
+    def static_of(self, stage: Stage) -> Static:
+        """Returns the statics with another network of the same schedule in place."""
+        return dataclasses.replace(self.static, spec=stage.spec)
+
+
+def single_net(model: Bundle, stage: str, sampling: SamplingConfig, dtype: str) -> Run:
+    """Prepares a stage of one network."""
+    held = model.stage(stage)
+    static = _static(model, stage, sampling, dtype, example_shape(held.spec))
+    return Run(stage, ((held, _count(static)),), sampling, static)
+
+
+def cascade_run(
+    model: Bundle, step: CascadeStep, dtype: str, sampling: SamplingConfig | None = None
+) -> Run:
+    """Prepares an upsampling step; its first network's settings hold for all of them."""
+    first = step.nets[0].stage
+    sampling = sampling or model.stage(first).spec.sampling
+    shape = (step.output_size, step.output_size, 3)
+    static = _static(model, first, sampling, dtype, shape)
+    left = _count(static)
+    nets = []
+    for net in step.nets:
+        count = left if net.steps is None else min(net.steps, left)
+        left -= count
+        if count:
+            nets.append((model.stage(net.stage), count))
+    last, count = nets[-1]
+    nets[-1] = (last, count + left)
+    return Run(first, tuple(nets), sampling, static)
+
+
+def run_for(model: Bundle, stage: str, sampling: SamplingConfig | None, dtype: str) -> Run:
+    """Prepares a stage by name; a network of the cascade brings its partners with it."""
+    for step in model.cascade:
+        if stage in [net.stage for net in step.nets]:
+            return cascade_run(model, step, dtype, sampling)
+    return single_net(model, stage, sampling or model.stage(stage).spec.sampling, dtype)
+
+
+def example_shape(spec: StageSpec) -> tuple[int, ...]:
+    """Returns the shape of one sample of a stage."""
+    if spec.stage.startswith("prior"):
+        return (spec.model.embed_dim,)
+    return (spec.model.image_size, spec.model.image_size, 3)
+
+
+def _static(
+    model: Bundle, stage: str, sampling: SamplingConfig, dtype: str, shape: tuple[int, ...]
+) -> Static:
+    table = model.arrays.get(f"{stage}.variance_table")
+    return Static(
+        spec=model.stage(stage).spec,
+        sampling=dataclasses.replace(sampling, guidance=1.0),
+        guided=sampling.guidance != 1.0,
+        dtype=dtype,
+        shape=shape,
+        table=None if table is None else np.asarray(table, np.float64).tobytes(),
+        round_low_res=model.sampling.round_low_res,
+    )
+
+
+@functools.lru_cache(maxsize=64)
+def sampling_plan(static: Static) -> SamplingPlan:
+    """Returns the levels and step kind of a program."""
+    diffusion = static.spec.diffusion
+    schedule = make_schedule(diffusion.schedule, diffusion.num_steps)
+    table = None if static.table is None else np.frombuffer(static.table, np.float64)
+    return make_plan(schedule, static.sampling, diffusion, variance_table=table)
+
+
+def _count(static: Static) -> int:
+    return sampling_plan(static).num_steps
+
+
+def apply_network(
+    spec: StageSpec, dtype: str
+) -> Callable[[Params, Array, Array, Cond], Float[Array, " b *e"]]:
+    """Returns the pure function (params, x_t, t, cond) of a stage's raw network.
+
+    dtype "float32" multiplies matrices in full float32 on every platform; "bfloat16" is that of the
+    layers' arithmetic, parameters staying as they are.
+    """
+    module = make_module(spec, dtype=compute_dtype(dtype))
+
+    def apply(params: Params, x_t: Array, t: Array, cond: Cond) -> Array:
+        with jax.default_matmul_precision(PRECISION[dtype]):
+            return module.apply({"params": params}, x_t, t, cond, train=False)
+
+    return apply
+
+
+def doubled(cond: Cond, empty: TextFeatures | None, n: int) -> Cond:
+    """Returns the conditions of [conditional; unconditional]: no z_i and the empty caption below."""
+    keep = jnp.ones(n, bool) if cond.image_keep is None else cond.image_keep
+    twice = functools.partial(jax.tree.map, lambda leaf: jnp.concatenate([leaf, leaf]))
+    text = None
+    if cond.text is not None:
+        text = jax.tree.map(
+            lambda leaf, null: jnp.concatenate([leaf, jnp.broadcast_to(null, leaf.shape)]),
+            cond.text,
+            empty,
+        )
+    has_emb = cond.image_emb is not None
+    return Cond(
+        image_emb=twice(cond.image_emb) if has_emb else None,
+        image_keep=jnp.concatenate([keep, jnp.zeros(n, bool)]) if has_emb else None,
+        text=text,
+        low_res=twice(cond.low_res) if cond.low_res is not None else None,
+    )
+
+
+def bound_denoiser(
+    static: Static, params: Params, cond: Cond, empty: TextFeatures | None, scale: Any
+) -> Denoiser:
+    """Returns the guided and clipped denoiser of a network with its condition bound."""
+    apply = apply_network(static.spec, static.dtype)
+
+    def network(x_t: Array, t: Array) -> Array:
+        if not static.guided:
+            return apply(params, x_t, t, cond)
+        return apply(params, x_t, t, doubled(cond, empty, x_t.shape[0] // 2))
+
+    if static.guided:
+        network = guided_network(network, scale)
+    diffusion = static.spec.diffusion
+    schedule = make_schedule(diffusion.schedule, diffusion.num_steps)
+    return limited(make_denoiser(network, schedule, diffusion), static.sampling)
+
+
+def keyed_noise(keys: Key[Array, " b"]) -> NoiseFn:
+    """Returns noise(step, shape) with a key an example; step INITIAL gives x_T."""
+
+    def noise(step: Any, shape: tuple[int, ...]) -> Array:
+        steps = jax.vmap(prng.step_key, in_axes=(0, None))(keys, step + 1)
+        return jax.vmap(lambda key: jax.random.normal(key, shape[1:], jnp.float32))(steps)
+
+    return noise
+
+
+def _draw_keys(static: Static, keys: Key[Array, " b"]) -> Key[Array, " b*draws"]:
+    """Returns the keys of a stage's draws, all draws of an example side by side."""
+    staged = jax.vmap(lambda key: prng.stage_key(key, static.spec.stage))(keys)
+    draws = jnp.arange(static.draws)
+    return jax.vmap(lambda key: prng.example_keys(key, draws))(staged).reshape(-1)
+
+
+def _prepared(static: Static, cond: Cond) -> Cond:
+    """Returns the condition of every draw, the low-res image rounded to 8 bits if so configured."""
+    if cond.low_res is not None and static.round_low_res:
+        cond = cond.replace(low_res=round_8bit(cond.low_res))
+    return jax.tree.map(lambda leaf: jnp.repeat(leaf, static.draws, axis=0), cond)
+
+
+def _finish(static: Static, params: Params, cond: Cond, x: Array) -> Array:
+    """Turns the clean sample into the stage's result: a raw z_i, the best draw's, or an image."""
+    if not static.spec.stage.startswith("prior"):
+        return jnp.clip(x, -1.0, 1.0)
+    z = denormalise(x, static.spec.embedding_norm, stats_of(params))
+    return best_draw(z.reshape(-1, static.draws, z.shape[-1]), cond.text.text_emb)
+
+
+def best_draw(
+    z: Float[Array, "b draws d"], text_emb: Float[Array, "b d"]
+) -> Float[Array, "b d"]:
+    """Keeps each example's draw with the largest z_i . z_t; ties go to the first (paper §2.2)."""
+    score = jnp.einsum("bkd,bd->bk", z, text_emb, precision="highest")
+    best = jnp.argmax(score, axis=1)
+    return jnp.take_along_axis(z, best[:, None, None], axis=1)[:, 0]
+
+
+def round_8bit(images: Float[Array, "n h w 3"]) -> Float[Array, "n h w 3"]:
+    """Rounds images in [-1, 1] to the values that 8-bit images have."""
+    return jnp.round((jnp.clip(images, -1.0, 1.0) + 1.0) * 127.5) / 127.5 - 1.0
+
+
+def to_uint8(images: Float[np.ndarray, "n h w 3"]) -> UInt8[np.ndarray, "n h w 3"]:
+    """Returns round((x + 1) 127.5), the pixels of images in [-1, 1]."""
+    scaled = (np.clip(np.asarray(images), -1.0, 1.0) + 1.0) * 127.5
+    return np.round(scaled).astype(np.uint8)
+
+
+@functools.lru_cache(maxsize=64)
+def _whole_program(static: Static, count: int) -> Callable[..., Array]:
+    """Noise, all steps and the result in one program."""
+
+    def whole(params: Any, empty: Any, scale: Any, cond: Any, keys: Any) -> Array:
+        keys = _draw_keys(static, keys)
+        prepared, noise = _prepared(static, cond), keyed_noise(keys)
+        state = init_state(noise(INITIAL, (keys.shape[0], *static.shape)))
+        denoise = bound_denoiser(static, params, prepared, empty, scale)
+        state, _ = run_steps(denoise, state, sampling_plan(static), noise, count=count)
+        return _finish(static, params, cond, state.x)
+
+    return parallel.over_devices(whole, shared=(0, 1, 2))
+
+
+@functools.lru_cache(maxsize=64)
+def _begin_program(static: Static) -> Callable[..., SamplerState]:
+    def begin(keys: Any) -> SamplerState:
+        keys = _draw_keys(static, keys)
+        return init_state(keyed_noise(keys)(INITIAL, (keys.shape[0], *static.shape)))
+
+    return parallel.over_devices(begin, shared=())
+
+
+@functools.lru_cache(maxsize=64)
+def _chunk_program(static: Static, noise_stage: str, count: int) -> Callable[..., SamplerState]:
+    """`count` steps from step `start` on."""
+    noisy = dataclasses.replace(static, spec=dataclasses.replace(static.spec, stage=noise_stage))
+
+    def chunk(
+        params: Any, empty: Any, scale: Any, start: Any, cond: Any, keys: Any, state: Any
+    ) -> SamplerState:
+        noise = keyed_noise(_draw_keys(noisy, keys))
+        denoise = bound_denoiser(static, params, _prepared(static, cond), empty, scale)
+        plan = sampling_plan(static)
+        return run_steps(denoise, state, plan, noise, start=start, count=count)[0]
+
+    return parallel.over_devices(chunk, shared=(0, 1, 2, 3))
+
+
+@functools.lru_cache(maxsize=64)
+def _finish_program(static: Static) -> Callable[..., Array]:
+    def finish(params: Any, cond: Any, x: Any) -> Array:
+        return _finish(static, params, cond, x)
+
+    return parallel.over_devices(finish, shared=(0,))
+
+
+def chunk_length(count: int) -> int:
+    """Returns the steps between two reports: a divisor of `count`, so that one program serves."""
+    most = -(-count // CHUNKS)
+    return max(k for k in range(1, count + 1) if count % k == 0 and (k <= most or k == 1))
+
+
+def run_over_devices(
+    run: Run,
+    cond: Cond,
+    empty: TextFeatures | None,
+    keys: Key[Array, "device b"],
+    report: Callable[[int, int], None] | None = None,
+) -> Float[Array, "device b *d"]:
+    """Runs a stage over the local devices.
+
+    Args:
+        cond, keys: with a leading device axis; `empty` is the one caption that guidance contrasts.
+        report: called with (steps done, steps); None runs each network in one program.
+    """
+    scale = np.float32(run.sampling.guidance)
+    first, total = run.nets[0][0], sum(count for _, count in run.nets)
+    if report is None and len(run.nets) == 1:
+        program = _whole_program(run.static, total)
+        return program(placed_params(first), empty, scale, cond, keys)
+    state = _begin_program(run.static)(keys)
+    done = 0
+    for stage, count in run.nets:
+        length = count if report is None else chunk_length(count)
+        program = _chunk_program(run.static_of(stage), run.name, length)
+        params = placed_params(stage)
+        for _ in range(count // length):
+            state = program(params, empty, scale, np.int32(done), cond, keys, state)
+            done += length
+            if report is not None:
+                jax.block_until_ready(state)
+                report(done, total)
+    return _finish_program(run.static)(placed_params(first), cond, state.x)
+
+
+def run_injected(run: Run, cond: Cond, empty: TextFeatures | None, noise: NoiseFn) -> Array:
+    """Runs a stage on the default device with the given noise, for parity; one draw an example.
+
+    Args:
+        noise: noise(step index, shape) -> array; the index is traced, and INITIAL (-1) asks for x_T.
+    """
+    scale = np.float32(run.sampling.guidance)
+    n = jax.tree.leaves(cond)[0].shape[0]
+    static = dataclasses.replace(
+        run.static, sampling=dataclasses.replace(run.static.sampling, draws=1)
+    )
+
+    @functools.partial(jax.jit, static_argnums=(0, 1))
+    def steps(
+        static: Static, count: int, params: Any, cond: Any, start: Any, state: Any
+    ) -> SamplerState:
+        denoise = bound_denoiser(static, params, _prepared(static, cond), empty, scale)
+        return run_steps(denoise, state, sampling_plan(static), noise, start=start, count=count)[0]
+
+    state = init_state(jnp.asarray(noise(INITIAL, (n, *static.shape)), jnp.float32))
+    done = 0
+    for stage, count in run.nets:
+        bound = dataclasses.replace(static, spec=stage.spec)
+        state = steps(bound, count, stage.params, cond, np.int32(done), state)
+        done += count
+    return _finish(static, run.nets[0][0].params, cond, state.x)
