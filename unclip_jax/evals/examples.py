@@ -1,0 +1,82 @@
+"""The pictures and captions that figures are taken over, as arrays."""
+
+import dataclasses
+import re
+from collections.abc import Sequence
+
+import numpy as np
+from jaxtyping import UInt8
+
+from unclip_jax.core.errors import UserError
+from unclip_jax.data.captions import STYLE_WORDS
+from unclip_jax.data.images import to_square
+from unclip_jax.data.sources import load_source
+
+
+@dataclasses.dataclass(frozen=True)
+class Examples:
+    """A split: pictures of one size, each with its captions, concept and style."""
+
+    images: UInt8[np.ndarray, "n s s 3"]
+    captions: tuple[tuple[str, ...], ...]
+    concepts: tuple[str, ...]
+    styles: tuple[str, ...]
+
+    def __len__(self) -> int:
+        """Counts the pictures."""
+        return len(self.images)
+
+    def take(self, indices: Sequence[int] | np.ndarray) -> "Examples":
+        """Returns the examples at `indices`, in that order."""
+        return Examples(
+            images=self.images[np.asarray(indices, np.int64)],
+            captions=tuple(self.captions[i] for i in indices),
+            concepts=tuple(self.concepts[i] for i in indices),
+            styles=tuple(self.styles[i] for i in indices),
+        )
+
+
+def load_examples(
+    data: str, split: str, *, size: int, limit: int | None = None, seed: int = 0
+) -> Examples:
+    """Loads a split at `size` pixels.
+
+    Args:
+        limit: at most this many pictures, drawn with `seed`; None = all.
+    """
+    source = load_source(data, split)
+    if len(source) == 0:
+        raise UserError(f"data set {data!r} has no pictures in its split {split!r}")
+    indices = np.arange(len(source))
+    if limit is not None and limit < len(source):
+        indices = np.sort(np.random.default_rng(seed).permutation(len(source))[:limit])
+    records = []
+    images = np.empty((len(indices), size, size, 3), np.uint8)
+    for row, index in enumerate(indices):
+        record = source[int(index)]
+        images[row] = to_square(record["image"], size)
+        records.append((tuple(record["captions"]), record["concept"], record["style"]))
+    captions, concepts, styles = zip(*records, strict=True)
+    return Examples(images, captions, concepts, styles)
+
+
+def names_style(caption: str, style: str) -> bool:
+    """Tells whether a caption says the style: "a 3d emoji of fire", not "a 3d glasses case"."""
+    words = STYLE_WORDS.get(style, (style,) if style else ())
+    return any(re.search(rf"\b{re.escape(word)}\b", caption) for word in words)
+
+
+def main_captions(examples: Examples) -> list[str]:
+    """Picks one caption a picture: the first that names its style, else its first."""
+    chosen = []
+    for captions, style in zip(examples.captions, examples.styles, strict=True):
+        named = [caption for caption in captions if names_style(caption, style)]
+        chosen.append((named or list(captions))[0])
+    return chosen
+
+
+def resized(images: UInt8[np.ndarray, "n h w 3"], size: int) -> UInt8[np.ndarray, "n s s 3"]:
+    """Brings square pictures to `size` pixels, shrinking by area."""
+    if images.shape[1] == size:
+        return images
+    return np.stack([to_square(image, size) for image in images])

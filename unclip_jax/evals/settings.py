@@ -1,0 +1,27 @@
+"""What a measurement is taken with."""
+
+import dataclasses
+
+from unclip_jax.checkpoint.bundle import Bundle
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """Data and effort of a suite.
+
+    Attributes:
+        data: name or folder of the data set.
+        judge: an independently trained CLIP, which only the `samples` suite needs.
+        limit: at most this many pictures a split; None = all.
+        prompts: how many prompts are sampled.
+        batch: examples a call of a network.
+        sample_size: pixels of the samples; None = the bundle's default.
+    """
+
+    data: str
+    judge: Bundle | None = None
+    limit: int | None = None
+    prompts: int = 200
+    batch: int = 32
+    seed: int = 0
+    sample_size: int | None = None
