@@ -1,7 +1,7 @@
 """Do the stages use what they are given? And does the upsampler beat bicubic?
 
 On held-out examples, each input of a stage is exchanged for that of an example of another concept,
-at the same noise. The error of the prediction must rise; a network that ignores the input shows none.
+at the same noise. The error of the prediction must rise; where an input is ignored it does not.
 """
 
 from collections.abc import Mapping
@@ -106,7 +106,7 @@ def prior_cases(
 ) -> tuple[np.ndarray, dict[str, Cond]]:
     """Returns a prior's clean data, normalised z_i, and its true and exchanged conditionings."""
     held = model.stage(stage)
-    x0 = normalise(jnp.asarray(image_emb), held.spec.embedding_norm, stats_of(held.params))
+    x0 = normalise(jnp.asarray(image_emb), held.spec.norm, stats_of(held.params))
     conds = {"true": Cond(text=text), "caption": Cond(text=rows_of(text, swap))}
     return np.asarray(x0), conds
 

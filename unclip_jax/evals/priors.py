@@ -1,7 +1,7 @@
 """How near the prior's image embeddings come to the true ones, on captions it never saw.
 
-Every number is a cosine with the true embedding z_i of the captioned picture. The baselines are what
-a prior must beat to be worth its parameters: the mean embedding of the training pictures, the
+Every number is a cosine with the true embedding z_i of the captioned picture. The baselines are
+what a prior must beat to be worth its parameters: the mean embedding of the training pictures, the
 embedding of the picture with the nearest training caption, and the caption's own z_t taken as z_i.
 """
 

@@ -1,9 +1,9 @@
 """Are the samples what the prompt says? An independent CLIP is asked.
 
 For each prompt a picture is sampled and compared, in the judge's embedding space, with the training
-pictures. A concept's score is that of its best picture; a hit at k is the prompt's concept among the
-k best of all concepts. Beside it: how the judge does on real held-out pictures of known concepts,
-which is the ceiling, and how near the samples lie to the nearest training picture: copying shows.
+pictures. A concept's score is that of its best picture; a hit at k is the prompt's concept among
+the k best of all concepts. Beside it stand how the judge does on real held-out pictures of known
+concepts, which is the ceiling, and how near the samples lie to the nearest training picture.
 """
 
 import numpy as np
