@@ -1,19 +1,19 @@
 """`unclip eval`: figures of a bundle on a data set."""
 
-import json
 import time
 from pathlib import Path
 from typing import Any
 
 import click
 
+from unclip_jax.cli import common
 from unclip_jax.core.files import new_folder
 
 SUITES = ("retrieval", "priors", "conditioning", "samples")
 
 
-@click.command(name="eval")
-@click.option("--model", default="emoji", show_default=True, help="Bundle folder or shipped name.")
+@click.command(name="eval", short_help="Metrics of a bundle.")
+@common.model_option
 @click.option("--data", default="emoji", show_default=True, help="Data set name or folder.")
 @click.option("--suite", type=click.Choice(SUITES), default="retrieval", show_default=True)
 @click.option("--judge", help="Bundle with an independently trained CLIP (suite samples).")
@@ -22,9 +22,9 @@ SUITES = ("retrieval", "priors", "conditioning", "samples")
 @click.option("--prompts", type=click.IntRange(min=2), default=200, show_default=True)
 @click.option("--size", type=int, help="Pixels of the samples; default: the bundle's.")
 @click.option("--batch", type=click.IntRange(min=1), default=32, show_default=True)
-@click.option("--seed", type=int, default=0, show_default=True)
+@common.seed_option
 @click.option("--overwrite", is_flag=True, help="Replace an existing --out.")
-@click.option("--json", "as_json", is_flag=True, help="Print the JSON object instead of a table.")
+@common.json_option
 def evaluate(
     model: str, data: str, suite: str, judge: str | None, out: Path, **options: Any
 ) -> None:
@@ -41,6 +41,7 @@ def evaluate(
     Example: unclip eval --model emoji --data emoji --suite retrieval --out report
     """
     with new_folder(out, overwrite=options["overwrite"]) as folder:
+        common.use_compile_cache()
         # Imported late, so that `--help` and a taken --out do not wait for jax.
         from unclip_jax import api
         from unclip_jax.evals import report
@@ -63,5 +64,8 @@ def evaluate(
         stated["seconds"] = round(time.perf_counter() - start, 1)
         result = report.write(folder, suite, figures, stated)
         table = report.to_markdown(suite, figures, stated)
-    click.echo(json.dumps(result) if options["as_json"] else table)
+    if options["as_json"]:
+        common.echo_json(result)
+    else:
+        click.echo(table)
     click.echo(f"wrote {out}", err=True)

@@ -23,9 +23,10 @@ from unclip_jax.diffusion.schedules import make_schedule
 from unclip_jax.evals import metrics
 from unclip_jax.evals.examples import Examples, load_examples, main_captions, resized
 from unclip_jax.evals.metrics import Figure
-from unclip_jax.evals.retrieval import clip_size
+from unclip_jax.evals.retrieval import clip_size, embed_images
 from unclip_jax.evals.settings import Settings
 from unclip_jax.models.embedding_codec import normalise, stats_of
+from unclip_jax.sampling.encode import with_own_tokens
 from unclip_jax.sampling.stages import example_shape
 
 SPLIT = "test_combinations"
@@ -159,15 +160,16 @@ def conditioning(model: Bundle, settings: Settings) -> dict[str, Figure]:
     examples = load_examples(settings.data, SPLIT, size=max(sizes), limit=limit, seed=settings.seed)
     groups = np.asarray(examples.concepts)
     swap = metrics.derangement(examples.concepts, seed=settings.seed)
-    text = api.embed_text(model, main_captions(examples))
-    image_emb = api.embed_image(model, resized(examples.images, clip_size(model)))
-    cases = {
-        stage: prior_cases(model, stage, image_emb, text, swap)
-        for stage in ("prior_diffusion",)
-        if stage in model.stages
-    }
+    captions = main_captions(examples)
+    text = api.embed_text(model, captions)
+    image_emb = embed_images(model, resized(examples.images, clip_size(model)))
+    cases = {}
+    if "prior_diffusion" in model.stages:
+        own = with_own_tokens(model, text, captions, "prior_diffusion")
+        cases["prior_diffusion"] = prior_cases(model, "prior_diffusion", image_emb, own, swap)
     if "decoder" in model.stages:
-        cases["decoder"] = decoder_cases(model, examples.images, image_emb, text, swap)
+        own = with_own_tokens(model, text, captions, "decoder")
+        cases["decoder"] = decoder_cases(model, examples.images, image_emb, own, swap)
     figures = {}
     for stage, (x0, conds) in cases.items():
         errors = denoising_errors(model, stage, x0, conds, settings)

@@ -14,10 +14,11 @@ from jaxtyping import Float
 from unclip_jax import api
 from unclip_jax.checkpoint.bundle import Bundle
 from unclip_jax.core.prng import root_key
+from unclip_jax.core.types import Cond
 from unclip_jax.evals import metrics
 from unclip_jax.evals.examples import Examples, load_examples, main_captions
 from unclip_jax.evals.metrics import Figure
-from unclip_jax.evals.retrieval import SPLITS, clip_size, embed_captions
+from unclip_jax.evals.retrieval import SPLITS, clip_size, embed_captions, embed_images
 from unclip_jax.evals.settings import Settings
 
 
@@ -40,19 +41,22 @@ def embed_split(model: Bundle, split: str, settings: Settings, limit: int | None
     return Embedded(
         examples=examples,
         captions=captions,
-        image_emb=np.asarray(api.embed_image(model, examples.images)),
+        image_emb=embed_images(model, examples.images),
         text_emb=embed_captions(model, captions),
     )
 
 
-def sample_prior(model: Bundle, captions: list[str], settings: Settings) -> np.ndarray:
-    """Draws an image embedding for each caption, as `sample` would."""
+def sample_prior(
+    model: Bundle, captions: list[str], settings: Settings
+) -> Float[np.ndarray, "n d"]:
+    """Draws an image embedding for each caption with the bundle's settings, as `sample` does."""
     parts = []
     for start in range(0, len(captions), settings.batch):
         rows = np.minimum(np.arange(start, start + settings.batch), len(captions) - 1)
         key = jax.random.fold_in(root_key(settings.seed), start)
-        drawn = api.sample_prior(model, [captions[i] for i in rows], key=key)
-        parts.append(np.asarray(drawn)[: len(captions) - start])
+        text = api.embed_text(model, [captions[i] for i in rows])
+        drawn = api.run_stage(model, "prior", Cond(text=text), key=key)
+        parts.append(drawn[: len(captions) - start])
     return np.concatenate(parts)
 
 

@@ -7,7 +7,7 @@ of the same concept and, when the caption names it, of the same style.
 import dataclasses
 
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, UInt8
 
 from unclip_jax import api
 from unclip_jax.checkpoint.bundle import Bundle
@@ -17,7 +17,7 @@ from unclip_jax.evals.metrics import Figure
 from unclip_jax.evals.settings import Settings
 
 RANKS = (1, 5)
-CAPTIONS = 512  # a call; their states, which are not kept, take memory
+CAPTIONS, IMAGES = 512, 1024  # a call; more would only take memory
 SPLITS = ("test_concepts", "test_combinations")
 
 
@@ -78,6 +78,15 @@ def clip_size(model: Bundle) -> int:
     return model.stage("clip").spec.model.vision.image_size
 
 
+def embed_images(model: Bundle, images: UInt8[np.ndarray, "n h w 3"]) -> Float[np.ndarray, "n d"]:
+    """Returns the raw CLIP embeddings of pictures of the tower's size."""
+    parts = [
+        api.embed_image(model, images[start : start + IMAGES])
+        for start in range(0, len(images), IMAGES)
+    ]
+    return np.concatenate(parts)
+
+
 def embed_captions(model: Bundle, captions: list[str]) -> Float[np.ndarray, "n d"]:
     """Returns the raw CLIP embeddings of all captions, dropping their states on the way."""
     parts = [
@@ -100,7 +109,7 @@ def retrieval(model: Bundle, settings: Settings) -> dict[str, Figure]:
         )
         queries = make_queries(examples)
         text_emb = embed_captions(model, [q.caption for q in queries])
-        image_emb = np.asarray(api.embed_image(model, examples.images))
+        image_emb = embed_images(model, examples.images)
         found = retrieval_figures(queries, examples, text_emb, image_emb)
         figures |= {f"{split}/{name}": figure for name, figure in found.items()}
     return figures

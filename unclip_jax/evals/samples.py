@@ -16,7 +16,7 @@ from unclip_jax.core.prng import root_key
 from unclip_jax.evals import metrics
 from unclip_jax.evals.examples import Examples, load_examples, main_captions, resized
 from unclip_jax.evals.metrics import Figure
-from unclip_jax.evals.retrieval import clip_size
+from unclip_jax.evals.retrieval import clip_size, embed_images
 from unclip_jax.evals.settings import Settings
 
 RANKS = (1, 5)
@@ -114,8 +114,8 @@ def samples(model: Bundle, settings: Settings) -> dict[str, Figure]:
     )
     small = resized(np.asarray(images), size)
     return sample_figures(
-        (api.embed_image(judge, small), small),
+        (embed_images(judge, small), small),
         chosen,
-        (api.embed_image(judge, held_out.images), held_out),
-        (api.embed_image(judge, train.images), train),
+        (embed_images(judge, held_out.images), held_out),
+        (embed_images(judge, train.images), train),
     )
