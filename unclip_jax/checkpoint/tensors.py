@@ -38,7 +38,7 @@ def write_tree(path: Path, tree: Mapping[str, Any], dtype: str) -> None:
     for key, leaf in flatten_paths(tree).items():
         array = np.asarray(leaf)
         with np.errstate(over="ignore"):
-            arrays[key] = np.ascontiguousarray(array.astype(target))
+            arrays[key] = array.astype(target, order="C")
         if not np.isfinite(arrays[key].astype(np.float32)).all():
             raise UserError(f"{path.name}: {key} does not fit in {dtype} (or is not finite)")
     save_file(arrays, path)
@@ -131,7 +131,7 @@ def _read_json(path: Path) -> dict[str, Any]:
 
 def write_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
     """Writes named arrays in the dtypes they have."""
-    save_file({name: np.ascontiguousarray(array) for name, array in arrays.items()}, path)
+    save_file({name: np.asarray(array, order="C") for name, array in arrays.items()}, path)
 
 
 def read_arrays(path: Path) -> dict[str, np.ndarray]:

@@ -9,7 +9,7 @@ import contextlib
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from unclip_jax.core.errors import UserError
@@ -22,12 +22,14 @@ def cache_folder() -> Path:
 
 
 @contextlib.contextmanager
-def scratch_beside(out: Path) -> Iterator[Path]:
+def scratch_for(out: Path, *, inside: bool = False) -> Iterator[Path]:
     """Yields a fresh hidden folder on the file system of `out`; it is removed at the end.
 
-    Parents of `out` that had to be created are removed again if nothing came to stand in them.
+    It stands beside `out`, or with `inside` in it if it is there already. Parents of `out` that had
+    to be created are removed again if nothing came to stand in them.
     """
-    parent = out.absolute().parent
+    out = Path(out)
+    parent = out if inside and out.is_dir() else out.absolute().parent
     missing = [p for p in (parent, *parent.parents) if not p.exists()]
     scratch = None
     try:
@@ -50,7 +52,7 @@ def new_folder(out: Path, *, overwrite: bool = False) -> Iterator[Path]:
     out = Path(out)
     if out.exists() and not overwrite and not is_empty_folder(out):
         raise UserError(f"{out} exists; choose another --out or pass --overwrite")
-    with scratch_beside(out) as scratch:
+    with scratch_for(out) as scratch:
         fresh = scratch / "new"
         fresh.mkdir()
         yield fresh
@@ -64,14 +66,24 @@ def is_empty_folder(path: Path) -> bool:
     return path.is_dir() and not any(path.iterdir())
 
 
-def publish(scratch: Path, out: Path, names: list[str], *, overwrite: bool = False) -> None:
-    """Moves the named files from `scratch` into the folder `out`, refusing to replace any of them.
-
-    All names are checked before the first move, so that a refusal changes nothing.
-    """
-    taken = [name for name in names if (out / name).exists()]
-    if taken and not overwrite:
-        raise UserError(f"{out / taken[0]} exists; choose another --out or pass --overwrite")
-    out.mkdir(parents=True, exist_ok=True)
+def refuse_existing(out: Path, names: Iterable[str], *, overwrite: bool = False) -> None:
+    """Fails if `out` is no folder, or one of the names is taken in it and may not be replaced."""
+    if out.exists() and not out.is_dir():
+        raise UserError(f"{out} is a file; --out must be a folder")
     for name in names:
-        os.replace(scratch / name, out / name)
+        if (out / name).exists() and not overwrite:
+            raise UserError(f"{out / name} exists; choose another --out or pass --overwrite")
+
+
+def publish(ready: Path, out: Path, *, overwrite: bool = False) -> None:
+    """Moves the files of the folder `ready` into the folder `out`, refusing to replace any.
+
+    All names are checked before the first move; a new `out` appears with everything in it.
+    """
+    names = sorted(path.name for path in ready.iterdir())
+    refuse_existing(out, names, overwrite=overwrite)
+    if not out.exists():
+        os.replace(ready, out)
+        return
+    for name in names:
+        os.replace(ready / name, out / name)

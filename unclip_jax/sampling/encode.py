@@ -88,19 +88,26 @@ def encode_text(model: Bundle, prompts: Sequence[str], *, dtype: str = "float32"
     per_device = 1 << (share - 1).bit_length()
     program = _text_program(stage.spec, dtype)
     features = _in_batches(program, placed_params(stage), inputs, TEXT_LIMIT, per_device)
-    context = own_text_context(model)
-    if context is None:
-        return features
-    return features.replace(tokens=np.asarray(model.tokenizer.encode(prompts, context).tokens))
+    stages = [name for name in model.stages if own_context(model.stages[name].spec) is not None]
+    return with_own_tokens(model, features, prompts, stages[0]) if stages else features
 
 
-def own_text_context(model: Bundle) -> int | None:
+def own_context(spec: StageSpec) -> int | None:
     """Returns the context of the text transformer that a stage trains itself, None without one."""
-    for stage in model.stages.values():
-        own = getattr(stage.spec.model, "text_transformer", None)
-        if own is not None:
-            return own.context
+    if spec.stage == "prior_diffusion" and spec.model.text == "tokens":
+        return spec.model.context
+    if spec.stage == "decoder" and spec.model.text == "transformer":
+        return spec.model.text_encoder.context
     return None
+
+
+def with_own_tokens(
+    model: Bundle, text: TextFeatures, prompts: Sequence[str], stage: str
+) -> TextFeatures:
+    """Puts in the token ids of a stage's own text transformer, None if it has none."""
+    context = own_context(model.stage(stage).spec)
+    tokens = None if context is None else model.tokenizer.encode(list(prompts), context).tokens
+    return text.replace(tokens=tokens)
 
 
 def encode_images(

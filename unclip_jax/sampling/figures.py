@@ -30,28 +30,32 @@ def save_png(path: Path, image: UInt8[np.ndarray, "h w 3"], text: Mapping[str, s
 
 
 def labelled_grid(
-    rows: Sequence[Sequence[UInt8[np.ndarray, "h w 3"]]], labels: Sequence[str]
+    rows: Sequence[Sequence[UInt8[np.ndarray, "h w 3"]]], labels: Sequence[str], columns: int = 8
 ) -> Image.Image:
-    """Draws one row of equal images a label, the label above its row."""
+    """Draws the images of each label below it, at most `columns` abreast; all are of one size."""
     side = rows[0][0].shape[0]
-    scale = max(1, -(-SMALLEST_TILE // side))
-    tile = side * scale
-    columns = max(len(row) for row in rows)
+    tile = side * max(1, -(-SMALLEST_TILE // side))
+    columns = min(columns, max(len(row) for row in rows))
     width = max(columns * (tile + MARGIN) + MARGIN, 2 * SMALLEST_TILE)
     font = ImageFont.load_default(size=max(15, min(22, tile // 10)))
-    captions = [wrap(label, font, width - 2 * MARGIN) for label in labels]
     line = sum(font.getmetrics()) + 2
-    heights = [len(caption) * line + tile + 2 * MARGIN for caption in captions]
+    captions = [wrap(label, font, width - 2 * MARGIN) for label in labels]
+    heights = [
+        len(caption) * line + -(-len(row) // columns) * (tile + MARGIN) + MARGIN
+        for caption, row in zip(captions, rows, strict=True)
+    ]
     grid = Image.new("RGB", (width, sum(heights) + MARGIN), PAPER)
     draw = ImageDraw.Draw(grid)
     top = MARGIN
     for row, caption, height in zip(rows, captions, heights, strict=True):
         for index, text in enumerate(caption):
             draw.text((MARGIN, top + index * line), text, INK, font)
-        for column, image in enumerate(row):
+        first = top + len(caption) * line + MARGIN // 2
+        for index, image in enumerate(row):
             picture = Image.fromarray(image).resize((tile, tile), Image.Resampling.NEAREST)
-            below = top + len(caption) * line + MARGIN // 2
-            grid.paste(picture, (MARGIN + column * (tile + MARGIN), below))
+            across, down = index % columns, index // columns
+            place = (MARGIN + across * (tile + MARGIN), first + down * (tile + MARGIN))
+            grid.paste(picture, place)
         top += height
     return grid
 

@@ -18,7 +18,7 @@ from unclip_jax.core import prng
 from unclip_jax.core.errors import UserError
 from unclip_jax.core.types import Cond, TextFeatures
 from unclip_jax.sampling import parallel, stages
-from unclip_jax.sampling.encode import encode_text
+from unclip_jax.sampling.encode import encode_text, with_own_tokens
 from unclip_jax.sampling.settings import Plan, SampleSettings, resolve
 
 Progress = Callable[[str, int, int], None]
@@ -101,23 +101,22 @@ class _Chain:
         """Returns the batch's images, uint8."""
         captions = list(dict.fromkeys(["", self.plan.negative, *(r.prompt for r in batch)]))
         features = self._timed("text", lambda: encode_text(self.model, captions, dtype=self.dtype))
-        row = {caption: index for index, caption in enumerate(captions)}
-        text = _rows(features, [row[r.prompt] for r in batch])
-        empty = _rows(features, [row[""]])
-        negative = _rows(features, [row[self.plan.negative]])
-        keys = _image_keys(root, batch)
-        n = len(batch)
+        rows = np.asarray([captions.index(r.prompt) for r in batch])
+        keys, n = _image_keys(root, batch), len(batch)
 
         image_emb = None
         if self.plan.prior == "text":
-            image_emb = text.text_emb
+            image_emb = features.text_emb[rows]
         elif self.plan.prior_stage is not None:
-            run = stages.single_net(
-                self.model, self.plan.prior_stage, self.plan.prior_sampling, self.dtype
-            )
-            image_emb = self._stage(run, Cond(text=text), empty, keys, n)
-        decoder = stages.single_net(self.model, "decoder", self.plan.decoder_sampling, self.dtype)
-        images = self._stage(decoder, Cond(image_emb=image_emb, text=text), negative, keys, n)
+            name = self.plan.prior_stage
+            own = with_own_tokens(self.model, features, captions, name)
+            run = stages.single_net(self.model, name, self.plan.prior_sampling, self.dtype)
+            image_emb = self._stage(run, Cond(text=_rows(own, rows)), _rows(own, [0]), keys, n)
+        own = with_own_tokens(self.model, features, captions, "decoder")
+        cond = Cond(image_emb=image_emb, text=_rows(own, rows))
+        negative = _rows(own, [captions.index(self.plan.negative)])
+        run = stages.single_net(self.model, "decoder", self.plan.decoder_sampling, self.dtype)
+        images = self._stage(run, cond, negative, keys, n)
         for step in self.plan.cascade:
             run = stages.cascade_run(self.model, step, self.dtype)
             images = self._stage(run, Cond(low_res=images), None, keys, n)
@@ -129,7 +128,7 @@ class _Chain:
         return self.plan.dtype
 
     def _stage(
-        self, run: "stages.Run", cond: Cond, empty: TextFeatures | None, keys: Any, n: int
+        self, run: stages.Run, cond: Cond, empty: TextFeatures | None, keys: Any, n: int
     ) -> np.ndarray:
         split_cond, split_keys = parallel.split((cond, keys), self.per_device)
         report = None
@@ -148,7 +147,7 @@ class _Chain:
         return result
 
 
-def _rows(features: TextFeatures, index: list[int]) -> TextFeatures:
+def _rows(features: TextFeatures, index: Sequence[int] | np.ndarray) -> TextFeatures:
     return jax.tree.map(lambda leaf: leaf[np.asarray(index)], features)
 
 

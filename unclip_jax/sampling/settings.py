@@ -78,7 +78,7 @@ def num_steps(config: SamplingConfig) -> int:
 
 def decoder_size(model: Bundle) -> int:
     """Returns the pixels of the decoder's images."""
-    return model.stage("decoder").spec.model.image_size
+    return model.stage("decoder").spec.model.unet.image_size
 
 
 def resolve(model: Bundle, settings: SampleSettings) -> Plan:

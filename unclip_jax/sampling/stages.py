@@ -113,8 +113,9 @@ def run_for(model: Bundle, stage: str, sampling: SamplingConfig | None, dtype: s
 def example_shape(spec: StageSpec) -> tuple[int, ...]:
     """Returns the shape of one sample of a stage."""
     if spec.stage.startswith("prior"):
-        return (spec.model.embed_dim,)
-    return (spec.model.image_size, spec.model.image_size, 3)
+        return (spec.model.image_dim,)
+    size = spec.model.unet.image_size
+    return (size, size, 3)
 
 
 def _static(
@@ -228,7 +229,7 @@ def _finish(static: Static, params: Params, cond: Cond, x: Array) -> Array:
     """Turns the clean sample into the stage's result: a raw z_i, the best draw's, or an image."""
     if not static.spec.stage.startswith("prior"):
         return jnp.clip(x, -1.0, 1.0)
-    z = denormalise(x, static.spec.embedding_norm, stats_of(params))
+    z = denormalise(x, static.spec.norm, stats_of(params))
     return best_draw(z.reshape(-1, static.draws, z.shape[-1]), cond.text.text_emb)
 
 

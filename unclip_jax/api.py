@@ -1,0 +1,214 @@
+"""The public Python calls: pure functions of a bundle, inputs and a key.
+
+    import jax, unclip_jax
+    model = unclip_jax.load("emoji")
+    images = unclip_jax.sample(model, ["a red heart"], key=jax.random.key(0), num=4)
+
+A stage is named as in the bundle; "prior" stands for the bundle's default prior.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int, Key, UInt8
+
+from unclip_jax.checkpoint.bundle import Bundle, load, save
+from unclip_jax.core import prng
+from unclip_jax.core.errors import UserError
+from unclip_jax.core.types import Cond, Params, TextFeatures
+from unclip_jax.diffusion.config import SamplingConfig
+from unclip_jax.diffusion.denoiser import Denoiser
+from unclip_jax.diffusion.samplers import NoiseFn
+from unclip_jax.models.clip import normalize
+from unclip_jax.sampling import parallel, pipeline, stages
+from unclip_jax.sampling.encode import encode_images, encode_text, own_context, with_own_tokens
+from unclip_jax.sampling.settings import SampleSettings
+
+__all__ = [
+    "Bundle",
+    "Cond",
+    "TextFeatures",
+    "UserError",
+    "classify",
+    "denoise_fn",
+    "embed_image",
+    "embed_text",
+    "load",
+    "predict",
+    "run_stage",
+    "sample",
+    "save",
+    "x0_denoiser",
+]
+
+Images = UInt8[np.ndarray | Array, "n h w 3"] | Float[np.ndarray | Array, "n h w 3"]
+
+
+def sample(
+    model: Bundle,
+    prompts: Sequence[str] | str,
+    *,
+    key: Key[Array, ""] | None = None,
+    num: int = 1,
+    **settings: Any,
+) -> UInt8[np.ndarray, "n h w 3"]:
+    """Makes `num` images a prompt, prompt-major; one more prompt or draw changes no earlier image.
+
+    Args:
+        key: the root key; default: that of seed 0.
+        settings: fields of SampleSettings: size, prior, guidance, prior_guidance, steps,
+            prior_steps, sampler, negative, dtype. What is left out is the bundle's.
+    """
+    return pipeline.sample(model, prompts, key=key, num=num, settings=SampleSettings(**settings))
+
+
+def embed_text(
+    model: Bundle, prompts: Sequence[str] | str, *, dtype: str = "float32"
+) -> TextFeatures:
+    """Encodes captions with the bundle's CLIP; embeddings are raw, as the tower gives them."""
+    return encode_text(model, [prompts] if isinstance(prompts, str) else prompts, dtype=dtype)
+
+
+def embed_image(model: Bundle, images: Images, *, dtype: str = "float32") -> Float[Any, "n d"]:
+    """Encodes uint8 images, or floats in [-1, 1], with the bundle's CLIP; raw embeddings."""
+    return encode_images(model, images, dtype=dtype)
+
+
+def classify(
+    model: Bundle, images: Images, labels: Sequence[str], *, dtype: str = "float32"
+) -> Float[np.ndarray, "n labels"]:
+    """Returns CLIP's zero-shot probabilities: softmax over labels of exp(s) cos(z_i, z_t)."""
+    if not labels:
+        raise UserError("no label given")
+    image_emb = normalize(jnp.asarray(encode_images(model, images, dtype=dtype)))
+    text_emb = normalize(jnp.asarray(encode_text(model, labels, dtype=dtype).text_emb))
+    scale = jnp.exp(jnp.asarray(model.stage("clip").params["logit_scale"], jnp.float32))
+    logits = scale * jnp.matmul(image_emb, text_emb.T, precision="highest")
+    return np.asarray(jax.nn.softmax(logits, axis=-1))
+
+
+def denoise_fn(
+    model: Bundle, stage: str, *, dtype: str = "float32"
+) -> Callable[[Params, Array, Array, Cond], Float[Array, " n *d"]]:
+    """Returns the pure function (params, x_t, t, cond) of a stage's raw network.
+
+    No guidance, no clipping; for jit, grad and vmap. cond.text None is not filled in here: use
+    `embed_text(model, [""])` for a dropped caption.
+    """
+    return stages.apply_network(model.stage(_stage_name(model, stage)).spec, dtype)
+
+
+def predict(
+    model: Bundle,
+    stage: str,
+    x_t: Float[np.ndarray | Array, " n *d"],
+    t: Int[np.ndarray | Array, " n"],
+    *,
+    image_emb: Float[np.ndarray | Array, "n d"] | None = None,
+    text: TextFeatures | None = None,
+    low_res: Float[np.ndarray | Array, "n h w 3"] | None = None,
+) -> Float[Array, " n *e"]:
+    """Evaluates a stage's raw network once, in float32: no guidance, no clipping.
+
+    The prior gives z_i in the space it works in; the decoder noise and variance channels
+    [n, h, w, 6]; an upsampler noise.
+
+    Args:
+        image_emb: raw CLIP embeddings; None is the null embedding.
+        text: encoded captions; None is the empty caption.
+        low_res: images in [-1, 1] at their own size.
+    """
+    name = _stage_name(model, stage)
+    cond = Cond(image_emb=image_emb, text=text, low_res=low_res)
+    cond = _filled(model, name, cond, len(x_t))
+    apply = jax.jit(stages.apply_network(model.stage(name).spec, "float32"))
+    return apply(model.stage(name).params, jnp.asarray(x_t), jnp.asarray(t), cond)
+
+
+def x0_denoiser(
+    model: Bundle,
+    stage: str,
+    cond: Cond,
+    *,
+    sampling: SamplingConfig | None = None,
+    negative: str = "",
+    dtype: str = "float32",
+) -> Denoiser:
+    """Returns the denoiser (x_t, t) -> Denoised that sampling uses, guided and clipped.
+
+    Args:
+        sampling: guidance, clip and threshold are taken from it; None = the bundle's.
+        negative: the caption that guidance contrasts with.
+    """
+    name = _stage_name(model, stage)
+    run = stages.run_for(model, name, sampling, dtype)
+    held = model.stage(name)
+    n = jax.tree.leaves(cond)[0].shape[0]
+    bound = _filled(model, name, cond, n)
+    empty = _negative(model, name, negative)
+    scale = np.float32(run.sampling.guidance)
+    return stages.bound_denoiser(run.static_of(held), held.params, bound, empty, scale)
+
+
+def run_stage(
+    model: Bundle,
+    stage: str,
+    cond: Cond,
+    *,
+    noise: NoiseFn | None = None,
+    key: Key[Array, ""] | None = None,
+    sampling: SamplingConfig | None = None,
+    dtype: str = "float32",
+) -> Float[np.ndarray, " n *d"]:
+    """Runs one stage: a raw z_i from a prior, images in [-1, 1] from the others.
+
+    Example i draws its noise from fold_in(key, i). A network of a two-net upsampling step runs the
+    whole step.
+
+    Args:
+        noise: injected instead: noise(step, shape) -> standard normal, where step counts network
+            evaluations from 0 (traced) and -1 asks for x_T; then there is one draw an example.
+        sampling: None = the bundle's.
+    """
+    name = _stage_name(model, stage)
+    run = stages.run_for(model, name, sampling, dtype)
+    n = jax.tree.leaves(cond)[0].shape[0]
+    cond, empty = _filled(model, name, cond, n), _negative(model, name, "")
+    if noise is not None:
+        return np.asarray(stages.run_injected(run, cond, empty, noise))
+    keys = prng.example_keys(prng.root_key(0) if key is None else key, np.arange(n))
+    per_device = -(-n // parallel.device_count())
+    cond, keys = parallel.split((cond, keys), per_device)
+    return parallel.join(stages.run_over_devices(run, cond, empty, keys), n)
+
+
+def _stage_name(model: Bundle, stage: str) -> str:
+    name = f"prior_{model.sampling.prior}" if stage == "prior" else stage
+    model.stage(name)
+    return name
+
+
+def _reads_text(model: Bundle, stage: str) -> bool:
+    return getattr(model.stage(stage).spec.model, "text", "none") != "none"
+
+
+def _negative(model: Bundle, stage: str, caption: str) -> TextFeatures | None:
+    """Returns a caption as a stage reads it, for one example; None for a stage without text."""
+    if not _reads_text(model, stage):
+        return None
+    return with_own_tokens(model, encode_text(model, [caption]), [caption], stage)
+
+
+def _filled(model: Bundle, stage: str, cond: Cond, n: int) -> Cond:
+    """Returns the condition with the empty caption where the stage reads text and has none."""
+    if not _reads_text(model, stage):
+        return cond.replace(text=None)
+    if cond.text is not None:
+        own = own_context(model.stage(stage).spec)
+        return cond if own is not None else cond.replace(text=cond.text.replace(tokens=None))
+    empty = _negative(model, stage, "")
+    text = jax.tree.map(lambda leaf: np.repeat(leaf, n, axis=0), empty)
+    return cond.replace(text=text)

@@ -1,0 +1,84 @@
+"""What the commands share: their common options, the compile cache, results as JSON."""
+
+import json
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+
+from unclip_jax.core.files import cache_folder
+
+
+def model_option(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Adds --model."""
+    return click.option(
+        "--model",
+        default="emoji",
+        show_default=True,
+        help="Bundle folder, or the name of a shipped bundle.",
+    )(command)
+
+
+def json_option(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Adds --json."""
+    return click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")(command)
+
+
+def seed_option(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Adds --seed."""
+    return click.option(
+        "--seed", default=0, show_default=True, type=click.IntRange(0, 2**31 - 1), help="Seed."
+    )(command)
+
+
+def use_compile_cache() -> None:
+    """Keeps compiled programs between runs: in $JAX_COMPILATION_CACHE_DIR or the user's cache.
+
+    Imports jax; a folder that cannot be written costs only the time to compile.
+    """
+    import jax
+
+    if not os.environ.get("JAX_COMPILATION_CACHE_DIR"):
+        jax.config.update("jax_compilation_cache_dir", str(cache_folder() / "jax"))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
+    jax.config.update("jax_persistent_cache_min_entry_size_bytes", 0)
+
+
+def echo_json(result: dict[str, Any]) -> None:
+    """Prints one JSON object on stdout."""
+    click.echo(json.dumps(result, ensure_ascii=False, indent=1))
+
+
+def fresh_folder(parent: Path, name: str) -> Path:
+    """Returns the first of parent/name-1, parent/name-2, … that does not exist."""
+    number = 1
+    while (parent / f"{name}-{number}").exists():
+        number += 1
+    return parent / f"{name}-{number}"
+
+
+class StageBars:
+    """Progress bars of the stages on stderr, one after the other; silent if it is no terminal."""
+
+    def __init__(self) -> None:
+        """Draws nothing yet."""
+        self.bar: Any = None
+
+    @property
+    def callback(self) -> Callable[[str, int, int], None] | None:
+        """The pipeline's progress callback; None where nobody watches."""
+        return self.report if sys.stderr.isatty() else None
+
+    def report(self, stage: str, done: int, total: int) -> None:
+        """Moves the bar of `stage` to `done` of `total` steps."""
+        from tqdm import tqdm
+
+        if self.bar is None:
+            self.bar = tqdm(total=total, desc=stage, unit="step", file=sys.stderr, leave=False)
+        self.bar.update(done - self.bar.n)
+        if done >= total:
+            self.bar.close()
+            self.bar = None

@@ -1,0 +1,241 @@
+"""`unclip sample`: captions in, PNG files, a labelled grid and a manifest out."""
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+
+from unclip_jax.cli import common
+from unclip_jax.core import files
+from unclip_jax.core.errors import UserError
+
+GRID_PROMPTS = 32  # rows of grid.png; a bulk run has more prompts than a picture can show
+
+
+@click.command(short_help="Text to image.")
+@click.argument("prompts", nargs=-1, metavar="PROMPT...")
+@click.option("--prompts", "prompt_file", metavar="FILE", help="A prompt a line; resumable.")
+@common.model_option
+@click.option("--out", type=click.Path(path_type=Path), help="Folder; default: a fresh one.")
+@click.option("--num", default=4, show_default=True, type=click.IntRange(1), help="Images a prompt.")
+@common.seed_option
+@click.option("--size", type=int, help="Pixels: one of the bundle's sizes.")
+@click.option("--guidance", type=float, help="Guidance scale of the decoder; 1 is off.")
+@click.option("--prior-guidance", type=float, help="Guidance scale of the prior.")
+@click.option("--steps", type=int, help="Steps of the decoder.")
+@click.option("--prior-steps", type=int, help="Steps of the prior.")
+@click.option("--sampler", type=click.Choice(["ddpm", "ddim", "dpm++"]), help="Of the decoder.")
+@click.option("--negative", default="", help="Replaces the empty caption in guidance.")
+@click.option(
+    "--prior",
+    type=click.Choice(["diffusion", "ar", "text", "none"]),
+    help="Source of the image embedding; text and none are the paper's baselines.",
+)
+@click.option("--dtype", type=click.Choice(["float32", "bfloat16"]), default="float32")
+@common.json_option
+@click.option("--overwrite", is_flag=True, help="Replace existing files.")
+def sample(
+    prompts: tuple[str, ...],
+    prompt_file: str | None,
+    model: str,
+    out: Path | None,
+    num: int,
+    seed: int,
+    as_json: bool,
+    overwrite: bool,
+    **choices: Any,
+) -> None:
+    """Makes images from captions. None of the settings given means the bundle's own.
+
+    Example: unclip sample "a red heart" "a green apple" --num 2 --out hearts
+    """
+    captions = list(prompts) + (_read_prompts(prompt_file) if prompt_file else [])
+    if not captions:
+        raise UserError("no prompt given: pass one or --prompts FILE")
+    bulk = prompt_file is not None
+    if bulk and out is None:
+        raise UserError("--prompts needs --out, the folder to fill and to resume in")
+    job = Job(captions, model, seed, num, overwrite, bulk)
+    if out is None:
+        out = common.fresh_folder(Path("samples"), _slug(captions[0]))
+    result = job.run(out, choices)
+    if as_json:
+        common.echo_json(result)
+    else:
+        for image in result["images"]:
+            click.echo(image["path"])
+        click.echo(result["grid"])
+
+
+def _slug(text: str) -> str:
+    from unclip_jax.sampling.figures import slug
+
+    return slug(text)
+
+
+def _read_prompts(path: str) -> list[str]:
+    try:
+        lines = Path(path).read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"cannot read --prompts {path}: {error}") from error
+    found = [line.strip() for line in lines if line.strip()]
+    if not found:
+        raise UserError(f"--prompts {path} holds no prompt")
+    return found
+
+
+@dataclasses.dataclass(frozen=True)
+class Job:
+    """One call of the command: what to make, and how it is written."""
+
+    captions: list[str]
+    model: str
+    seed: int
+    num: int
+    overwrite: bool
+    bulk: bool
+
+    def run(self, out: Path, choices: dict[str, Any]) -> dict[str, Any]:
+        """Makes what is missing and returns the result that `--json` prints."""
+        common.use_compile_cache()
+        import jax
+
+        from unclip_jax.sampling.pipeline import requests_for
+
+        requests = requests_for(self.captions, self.num)
+        if self.bulk and jax.process_count() > 1:  # hosts take slices and write their own manifest
+            host, hosts = jax.process_index(), jax.process_count()
+            requests = [r for r in requests if r.prompt_index % hosts == host]
+        if not self.bulk:
+            names = [_file_name(r) for r in requests]
+            names += ["grid.png", self._manifest_name()]
+            files.refuse_existing(out, names, overwrite=self.overwrite)
+        with files.scratch_for(out, inside=True) as scratch:
+            return self._make(requests, out, scratch, choices)
+
+    def _make(
+        self, requests: Sequence[Any], out: Path, scratch: Path, choices: dict[str, Any]
+    ) -> dict[str, Any]:
+        from unclip_jax.checkpoint import bundle
+        from unclip_jax.core.prng import root_key
+        from unclip_jax.sampling.pipeline import generate
+        from unclip_jax.sampling.settings import SampleSettings, resolve
+
+        model = bundle.load(self.model)
+        plan = resolve(model, SampleSettings(**choices))
+        settings = {"model": self.model, "seed": self.seed, "num": self.num, **plan.to_json()}
+        identity = {"settings": settings, "prompts": _digest(self.captions), **_origin(model)}
+        missing = self._begin_bulk(requests, out, scratch, identity) if self.bulk else requests
+        ready = scratch / "ready"
+        ready.mkdir(exist_ok=True)
+        seconds: dict[str, float] = {}
+        done = 0
+        bars = common.StageBars()
+        batches = generate(
+            model, missing, root_key(self.seed), plan, progress=bars.callback, seconds=seconds
+        )
+        for images in batches:
+            for image, request in zip(images, missing[done:], strict=False):
+                self._save(ready / _file_name(request), image, request, settings)
+            done += len(images)
+            if self.bulk:
+                files.publish(ready, out, overwrite=True)
+                ready.mkdir(exist_ok=True)
+        seconds = {name: round(value, 3) for name, value in seconds.items()}
+        entries = [
+            {
+                "path": _file_name(request),
+                "prompt": request.prompt,
+                "seed": self.seed,
+                "index": request.prompt_index * self.num + request.draw,
+            }
+            for request in requests
+        ]
+        self._draw_grid(requests, out if self.bulk else ready, ready / "grid.png")
+        result = {"images": entries, "grid": "grid.png", "settings": settings, "seconds": seconds}
+        _write_json(ready / self._manifest_name(), {**result, **identity, "complete": True})
+        files.publish(ready, out, overwrite=self.overwrite or self.bulk)
+        located = [{**entry, "path": str(out / entry["path"])} for entry in entries]
+        return {**result, "images": located, "grid": str(out / "grid.png")}
+
+    def _manifest_name(self) -> str:
+        import jax
+
+        host = jax.process_index() if self.bulk else 0
+        return "manifest.json" if host == 0 else f"manifest-{host}.json"
+
+    def _begin_bulk(
+        self, requests: Sequence[Any], out: Path, scratch: Path, identity: dict[str, Any]
+    ) -> list[Any]:
+        """Returns the requests still to be made; a folder of another run is refused."""
+        manifest = out / self._manifest_name()
+        if manifest.exists() and not self.overwrite:
+            held = json.loads(manifest.read_text(encoding="utf-8"))
+            differing = [key for key in identity if held.get(key) != identity[key]]
+            if differing:
+                raise UserError(
+                    f"{out} holds a run with other {' and '.join(differing)}; "
+                    "choose another --out or pass --overwrite"
+                )
+            return [r for r in requests if not (out / _file_name(r)).exists()]
+        names = [_file_name(request) for request in requests]
+        files.refuse_existing(out, ["grid.png", *names], overwrite=self.overwrite)
+        begun = scratch / "begun"
+        begun.mkdir()
+        _write_json(begun / manifest.name, {"images": [], **identity, "complete": False})
+        files.publish(begun, out, overwrite=self.overwrite)
+        return list(requests)
+
+    def _save(self, path: Path, image: Any, request: Any, settings: dict[str, Any]) -> None:
+        from unclip_jax.sampling.figures import save_png
+
+        text = {
+            "prompt": request.prompt,
+            "seed": str(self.seed),
+            "index": str(request.prompt_index * self.num + request.draw),
+            "prompt_index": str(request.prompt_index),
+            "draw": str(request.draw),
+            "settings": json.dumps(settings, ensure_ascii=False),
+            "Software": "unclip_jax",
+        }
+        save_png(path, image, text)
+
+    def _draw_grid(self, requests: Sequence[Any], folder: Path, path: Path) -> None:
+        import numpy as np
+        from PIL import Image
+
+        from unclip_jax.sampling.figures import labelled_grid
+
+        rows: dict[int, list[Any]] = {}
+        labels: dict[int, str] = {}
+        for request in requests:
+            index = request.prompt_index
+            if index not in rows and len(rows) == GRID_PROMPTS:
+                break
+            with Image.open(folder / _file_name(request)) as image:
+                rows.setdefault(index, []).append(np.asarray(image))
+            labels[index] = request.prompt
+        labelled_grid(list(rows.values()), list(labels.values())).save(path)
+
+
+def _file_name(request: Any) -> str:
+    return f"{request.prompt_index:03d}-{_slug(request.prompt)}-{request.draw:02d}.png"
+
+
+def _digest(captions: Sequence[str]) -> str:
+    return hashlib.sha256("\n".join(captions).encode("utf-8", "surrogatepass")).hexdigest()[:16]
+
+
+def _origin(model: Any) -> dict[str, Any]:
+    from unclip_jax import __version__
+
+    commit = model.provenance.get("git_commit")
+    return {"bundle": {"name": model.name, "git_commit": commit}, "version": __version__}
+
+
+def _write_json(path: Path, value: dict[str, Any]) -> None:
+    path.write_text(json.dumps(value, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
