@@ -1,0 +1,142 @@
+"""Writing and opening captioned sets: tfds folders of array_record files, without TensorFlow.
+
+One record: image (PNG or JPEG bytes), captions, concept, style, category, key. Beside the records lie
+LICENSES.json and README.md, so that attribution travels with the pictures.
+"""
+
+import contextlib
+import json
+import logging
+import shutil
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from unclip_jax.core.errors import UserError
+from unclip_jax.core.files import new_folder
+
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")
+    import tensorflow_datasets as tfds
+
+Record = dict[str, Any]  # image bytes, captions, concept, style, category, key
+Splits = Mapping[str, Callable[[], Iterable[Record]]]
+
+
+def features(encoding: str | None) -> tfds.features.FeaturesDict:
+    """Describes one record; `encoding` is "png", "jpeg" or None for a mixture."""
+    image = tfds.features.Image(shape=(None, None, 3), encoding_format=encoding)
+    texts = {name: tfds.features.Text() for name in ("concept", "style", "category", "key")}
+    captions = tfds.features.Sequence(tfds.features.Text())
+    return tfds.features.FeaturesDict({"image": image, "captions": captions, **texts})
+
+
+class CaptionedImages(tfds.core.GeneratorBasedBuilder, skip_registration=True):
+    """A tfds builder over records made elsewhere."""
+
+    VERSION = tfds.core.Version("1.0.0")
+
+    def __init__(self, *, data_dir: str, splits: Splits, encoding: str | None, about: str):
+        self._records, self._encoding, self._about = splits, encoding, about
+        super().__init__(data_dir=data_dir, file_format="array_record")
+
+    def _info(self):
+        return self.dataset_info_from_configs(
+            features=features(self._encoding), description=self._about
+        )
+
+    def _split_generators(self, dl_manager):
+        return {name: self._generate_examples(make) for name, make in self._records.items()}
+
+    def _generate_examples(self, make: Callable[[], Iterable[Record]]):
+        for record in make():
+            yield record["key"], record
+
+
+
+def write(
+    out: Path,
+    splits: Splits,
+    *,
+    about: str,
+    licences: list[dict[str, str]],
+    encoding: str | None = "png",
+    overwrite: bool = False,
+) -> None:
+    """Writes a set into the folder `out`, whole or not at all.
+
+    Args:
+        splits: for each split a function that yields its records.
+        about: one paragraph for the metadata.
+        licences: one entry a part, with "part", "licence", "credit" and "url".
+    """
+    with new_folder(Path(out), overwrite=overwrite) as folder, _quiet():
+        build = CaptionedImages(
+            data_dir=str(folder / "build"), splits=splits, encoding=encoding, about=about
+        )
+        build.download_and_prepare()
+        made = Path(build.data_dir)
+        for path in sorted(made.iterdir()):
+            path.replace(folder / path.name)
+        shutil.rmtree(folder / "build")
+        (folder / "LICENSES.json").write_text(json.dumps(licences, indent=2) + "\n")
+        (folder / "README.md").write_text(readme(about, licences))
+
+
+def readme(about: str, licences: list[dict[str, str]]) -> str:
+    """Words the attribution that lies beside the records."""
+    rows = [f"- {x['part']}: {x['credit']} ({x['licence']}). {x['url']}" for x in licences]
+    return f"# Captioned pictures\n\n{about}\n\n## Licences and attribution\n" + "\n".join(rows) + "\n"
+
+
+def find(folder: Path) -> Path | None:
+    """Returns the folder that holds dataset_info.json: `folder`, or its newest version below."""
+    if (folder / "dataset_info.json").exists():
+        return folder
+    below = sorted(p.parent for p in folder.glob("*/dataset_info.json"))
+    return below[-1] if below else None
+
+
+def split_sizes(folder: Path) -> dict[str, int]:
+    """Reads the number of records of each split."""
+    with _quiet():
+        info = tfds.builder_from_directory(str(folder)).info
+    return {name: split.num_examples for name, split in info.splits.items()}
+
+
+def open_records(folder: Path, split: str):
+    """Opens a split for random access; item i is a record whose image is still encoded bytes."""
+    with _quiet():
+        try:
+            build = tfds.builder_from_directory(str(folder))
+            known = list(build.info.splits)
+            if not set(split.split("+")) <= set(known):
+                raise UserError(f"{folder} has no split {split!r}; it has {', '.join(known)}")
+            return build.as_data_source(
+                split=split, decoders={"image": tfds.decode.SkipDecoding()}
+            )
+        except (FileNotFoundError, ValueError, KeyError) as error:
+            raise UserError(f"{folder} is no readable data set: {error}") from error
+
+
+def text(value: bytes | str | np.ndarray) -> str:
+    """Decodes tfds' text, which comes as bytes."""
+    return value.decode("utf-8") if isinstance(value, bytes) else str(value)
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Silences tfds' log lines and progress bars."""
+    tfds.disable_progress_bar()
+    logger = logging.getLogger("absl")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.setLevel(level)
