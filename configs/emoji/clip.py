@@ -1,0 +1,71 @@
+"""CLIP of the emoji family: 64-px pictures, captions of up to 24 pieces.
+
+    unclip train --config configs/emoji/clip.py --workdir runs/clip
+
+The paper's CLIP is a ViT-H/16 at 256 px, width 1280, 32 blocks, with a text tower of width 1024 and
+24 blocks and joint width 1024. Sizes here are ours, for a set of some thousand pictures.
+"""
+
+from ml_collections import ConfigDict
+
+from unclip_jax.configs import common
+
+
+def get_config(variant: str = "") -> ConfigDict:
+    """Returns the config; variant "smoke" is a tiny one on procedural pictures."""
+    config = common.base("clip")
+    config.model = ConfigDict(
+        {
+            "embed_dim": 128,  # paper: 1024
+            "vision": {
+                "image_size": 64,  # paper: 256
+                "patch_size": 8,  # paper: 16
+                "width": 128,  # paper: 1280
+                "layers": 4,  # paper: 32
+                "heads": 2,  # not stated
+                "mlp_ratio": 4.0,
+                "dropout": 0.0,
+            },
+            "text": {
+                "vocab_size": 0,  # that of the vocabulary trained on the captions
+                "width": 128,  # paper: 1024
+                "layers": 3,  # paper: 24
+                "heads": 2,  # not stated
+                "context": 24,  # CLIP: 77
+                "mlp_ratio": 4.0,
+                "dropout": 0.0,
+            },
+            "activation": "gelu",  # CLIP: quick_gelu
+            "image_mean": (0.5, 0.5, 0.5),  # ours: pictures on white
+            "image_std": (0.5, 0.5, 0.5),
+            "resize": "squash",
+            "scan_layers": False,
+            "remat": "none",
+        }
+    )
+    config.data = common.data(image_size=64, concepts="common", zoom=0.15, shift=0.06)
+    config.data.vocab_size = 2048  # CLIP: 49408
+    config.optim.update(
+        {
+            "learning_rate": 1e-3,  # paper: 3e-4
+            "b2": 0.98,  # CLIP's ViT: 0.98
+            "eps": 1e-6,  # CLIP's ViT: 1e-6
+            "weight_decay": 0.2,  # CLIP: 0.2, on all but gains and biases
+            "decay": "matrices",
+            "schedule": "cosine",  # CLIP: cosine
+            "warmup_steps": 100,  # CLIP: 2000
+            "clip_norm": 1.0,  # ours
+            "ema_decay": 0.99,  # ours; CLIP states none
+        }
+    )
+    config.train.update({"steps": 1200, "batch_size": 128})  # CLIP: batch 32768, 32 epochs
+    config.eval.update({"batches": 2, "batch_size": 128, "every": 200})
+    if variant == "smoke":
+        config.model.embed_dim = 16
+        config.model.vision.update(
+            {"image_size": 16, "width": 16, "layers": 1, "heads": 2}
+        )
+        config.model.text.update({"width": 16, "layers": 1, "heads": 2, "context": 16})
+        config.data.vocab_size = 600
+        common.smoke(config, image_size=16)
+    return config

@@ -1,0 +1,101 @@
+"""Decoder of the emoji family: 64-px pictures from an image embedding and a caption.
+
+    unclip train --config configs/emoji/decoder.py --config.clip=BUNDLE --workdir runs/decoder
+
+A 0 among the model's numbers means: as the CLIP of the bundle has it. The variant "glide" gives the
+decoder its own text encoder, which is the paper's path.
+"""
+
+from ml_collections import ConfigDict
+
+from unclip_jax.configs import common
+
+
+def get_config(variant: str = "") -> ConfigDict:
+    """Returns the config; "smoke": procedural pictures and an untrained CLIP; "glide": see above."""
+    config = common.base("decoder")
+    config.model = ConfigDict(
+        {
+            "unet": {
+                "image_size": 64,  # paper: 64
+                "channels": 48,  # paper: 512
+                "channel_mult": (1, 2, 4),  # paper: 1, 2, 3, 4
+                "res_blocks": 2,  # paper: 3
+                "in_channels": 3,
+                "out_channels": 6,  # noise and variance
+                "attention_resolutions": (8,),  # paper: 32, 16, 8
+                "mid_attention": True,
+                "head_channels": 48,  # paper: 64
+                "scale_shift": True,
+                "dropout": 0.0,  # paper: 0.1
+                "norm_groups": 16,  # ADM: 32
+                "time_width": 192,  # ADM: 4 x channels
+                "patch": 2,  # ours; ADM has no such stem
+                "remat": "none",
+            },
+            "image_dim": 0,
+            "context_dim": 192,  # paper: 2048
+            "text": "clip_states",  # paper: its own text encoder
+            "text_dim": 0,
+            "text_context": 0,
+            "text_emb_input": "unit",
+            "image_tokens": 4,  # paper: 4
+            "null_image": "learned",  # paper: zeros or a learned embedding
+            "mask_text": True,
+        }
+    )
+    config.embedding_norm = ConfigDict(
+        {"kind": "l2", "scale": 0.0}  # 0: paper's 17.2 at width 1024, so 0.5375 sqrt(width)
+    )
+    config.diffusion = common.diffusion(
+        variance="learned_range",  # paper: learned
+        loss="hybrid",
+    )
+    config.sampling = common.sampling(
+        sampler="ddim",  # paper: 250 strided steps with the learned variance
+        steps=50,
+        guidance=3.0,  # paper: 1.25 for FID
+        clip=1.0,
+    )
+    config.data = common.data(image_size=64)
+    config.optim.update(
+        {
+            "learning_rate": 1e-3,  # paper: 1.2e-4
+            "b2": 0.999,  # paper: 0.999
+            "eps": 1e-8,  # paper: 1e-8
+            "schedule": "cosine",  # ours
+            "warmup_steps": 200,  # ours
+            "clip_norm": 1.0,  # ours
+            "ema_decay": 0.999,  # paper: 0.9999, for 800K iterations
+        }
+    )
+    config.train.update(
+        {
+            "steps": 20_000,  # paper: 800K
+            "batch_size": 32,  # paper: 2048
+            "caption_drop": 0.5,  # paper: 50%
+            "image_drop": 0.1,  # paper: 10%
+            "cache_clip": True,  # pictures are not augmented
+            "sample_every": 1000,
+        }
+    )
+    if variant == "smoke":
+        config.clip = "random"
+        config.model.context_dim = 16
+        config.model.unet.update(
+            {
+                "image_size": 16,
+                "channels": 16,
+                "channel_mult": (1, 2),
+                "res_blocks": 1,
+                "attention_resolutions": (4,),
+                "head_channels": 16,
+                "norm_groups": 8,
+                "time_width": 32,
+            }
+        )
+        config.sampling.steps = 5
+        config.data.vocab_size = 600
+        common.smoke(config, image_size=16)
+        config.train.sample_every = 10
+    return config

@@ -1,0 +1,77 @@
+"""Diffusion prior of the emoji family: from a caption's CLIP features to an image embedding.
+
+    unclip train --config configs/emoji/prior_diffusion.py --config.clip=BUNDLE --workdir runs/prior
+
+A 0 among the model's numbers means: as the CLIP of the bundle has it.
+"""
+
+from ml_collections import ConfigDict
+
+from unclip_jax.configs import common
+
+
+def get_config(variant: str = "") -> ConfigDict:
+    """Returns the config; "smoke": procedural pictures, an untrained CLIP, caption tokens."""
+    config = common.base("prior_diffusion")
+    config.model = ConfigDict(
+        {
+            "transformer": {
+                "width": 256,  # paper: 2048
+                "layers": 6,  # paper: 24
+                "heads": 4,  # paper: 32
+                "mlp_ratio": 4.0,
+                "activation": "gelu",
+                "dropout": 0.0,
+                "scan_layers": False,
+                "remat": "none",
+            },
+            "image_dim": 0,
+            "text": "clip_states",  # paper: own tokens (our reading); Karlo: CLIP's states
+            "text_dim": 0,
+            "vocab_size": 0,
+            "context": 0,  # paper: 256
+            "text_emb_input": "unit",
+            "mask_text": True,
+        }
+    )
+    config.embedding_norm = ConfigDict(
+        {"kind": "l2", "scale": 0.0}  # 0: paper's 17.2 at width 1024, so 0.5375 sqrt(width)
+    )
+    config.diffusion = common.diffusion(
+        prediction="x0",  # paper: predicts z_i itself, mean squared error
+        variance="analytic",  # paper: analytic
+    )
+    config.sampling = common.sampling(
+        steps=64,  # paper: 64
+        draws=2,  # paper: 2, the one nearer to z_t is kept
+        guidance=1.0,  # the paper's value is not stated
+    )
+    config.data = common.data(image_size=64)
+    config.optim.update(
+        {
+            "learning_rate": 5e-4,  # paper: 1.1e-4
+            "b2": 0.96,  # paper: 0.96
+            "eps": 1e-6,  # paper: 1e-6
+            "weight_decay": 6.0e-2,  # paper: 6.0e-2
+            "schedule": "cosine",  # ours
+            "warmup_steps": 200,  # ours
+            "clip_norm": 1.0,  # ours
+            "ema_decay": 0.999,  # paper: 0.9999, for 600K iterations
+        }
+    )
+    config.train.update(
+        {
+            "steps": 20_000,  # paper: 600K
+            "batch_size": 256,  # paper: 4096
+            "caption_drop": 0.1,  # paper: 10%, caption and z_t together
+            "cache_clip": True,  # pictures are not augmented
+        }
+    )
+    config.eval.update({"batches": 4, "batch_size": 64})
+    if variant == "smoke":
+        config.clip = "random"
+        config.model.text = "tokens"  # the paper's path, so that it too is exercised
+        config.model.transformer.update({"width": 16, "layers": 1, "heads": 2})
+        config.data.vocab_size = 600
+        common.smoke(config, image_size=16)
+    return config

@@ -1,0 +1,84 @@
+"""Upsampler of the emoji family, 64 -> 256 px: convolutions only, no caption, no embedding.
+
+    unclip train --config configs/emoji/upsampler_256.py --workdir runs/upsampler_256
+"""
+
+from ml_collections import ConfigDict
+
+from unclip_jax.configs import common
+
+
+def get_config(variant: str = "") -> ConfigDict:
+    """Returns the config; variant "smoke" is a tiny one on procedural pictures."""
+    config = common.base("upsampler_256")
+    config.model = ConfigDict(
+        {
+            "unet": {
+                "image_size": 256,  # paper: 256
+                "channels": 48,  # paper: 320
+                "channel_mult": (1, 2, 2),  # paper: 1, 2, 3, 4
+                "res_blocks": 2,  # paper: 3
+                "in_channels": 6,
+                "out_channels": 3,
+                "attention_resolutions": (),  # paper: none
+                "mid_attention": False,  # paper: convolutions only
+                "head_channels": 48,
+                "scale_shift": True,  # not stated
+                "dropout": 0.0,  # paper: 0.1
+                "norm_groups": 16,  # ADM: 32
+                "time_width": 192,  # ADM: 4 x channels
+                "patch": 4,  # ours; ADM has no such stem
+                "remat": "none",
+            },
+            "low_res_size": 64,  # paper: 64
+            "resize": "cubic",  # not stated
+        }
+    )
+    config.diffusion = common.diffusion()
+    config.sampling = common.sampling(
+        sampler="ddim",  # paper: DDIM
+        steps=27,  # paper: 27
+        clip=1.0,
+    )
+    config.data = common.data(image_size=256)
+    config.optim.update(
+        {
+            "learning_rate": 1e-3,  # paper: 1.2e-4
+            "b2": 0.999,  # paper: 0.999
+            "eps": 1e-8,  # paper: 1e-8
+            "schedule": "cosine",  # ours
+            "warmup_steps": 200,  # ours
+            "clip_norm": 1.0,  # ours
+            "ema_decay": 0.999,  # paper: 0.9999, for 1M iterations
+        }
+    )
+    config.train.update(
+        {
+            "steps": 20_000,  # paper: 1M
+            "batch_size": 32,  # paper: 1024
+            "crop_size": 64,  # paper: crop fraction 0.25
+            "blur_prob": 0.5,  # not stated; 0.5 as in DALLE2-pytorch
+            "blur_sigma": 0.6,  # paper: 0.6
+            "blur_kernel": 3,  # paper: 3
+            "sample_every": 1000,
+        }
+    )
+    config.eval.update({"batches": 4, "batch_size": 32})
+    if variant == "smoke":
+        config.model.low_res_size = 8
+        config.model.unet.update(
+            {
+                "image_size": 32,
+                "channels": 16,
+                "channel_mult": (1, 2),
+                "res_blocks": 1,
+                "norm_groups": 8,
+                "time_width": 32,
+                "patch": 2,
+            }
+        )
+        config.sampling.steps = 5
+        common.smoke(config, image_size=32)
+        config.train.crop_size = 16
+        config.train.sample_every = 10
+    return config

@@ -1,0 +1,105 @@
+"""`unclip train`: trains one stage from a config file; the same command resumes."""
+
+import importlib.resources
+import importlib.util
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+
+from unclip_jax.core.errors import UserError
+
+PASS_THROUGH = {"ignore_unknown_options": True, "allow_extra_args": True}
+
+
+@click.command("train", context_settings=PASS_THROUGH)
+@click.option("--config", "config_file", required=True, metavar="FILE[:VARIANT]")
+@click.option("--workdir", required=True, type=click.Path(file_okay=False, path_type=Path))
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object at the end.")
+@click.pass_context
+def train(ctx: click.Context, config_file: str, workdir: Path, as_json: bool) -> None:
+    """Trains one stage; run it again to resume.
+
+    FILE is a config of this package (configs/emoji/clip.py) or your own; `:smoke` after it takes a
+    tiny variant that runs in under a minute. Any value is changed by --config.SECTION.KEY=VALUE.
+
+    Example: unclip train --config configs/emoji/clip.py --workdir runs/clip
+    """
+    config = read_config(config_file, ctx.args)
+    from unclip_jax.cli.grids import make_hooks  # jax and the rest only for a config that stands
+    from unclip_jax.train import experiment
+
+    done = experiment.train(
+        config,
+        workdir,
+        make_hooks=make_hooks,
+        make_progress=progress_bar,
+        say=lambda text: click.echo(f"unclip train: {text}", err=True),
+    )
+    if as_json:
+        click.echo(json.dumps({"workdir": str(workdir), "finished": done}))
+    else:
+        click.echo(f"{workdir}: {'finished' if done else 'stopped; run again to go on'}")
+
+
+def read_config(config_file: str, flags: Sequence[str]) -> dict[str, Any]:
+    """Reads a config file and applies --config.a.b=v flags; returns plain nested dicts.
+
+    A value takes the type that the file gives it; a key that the file lacks is an error.
+    """
+    from absl import flags as absl_flags
+    from ml_collections import config_flags
+
+    name, _, variant = config_file.partition(":")
+    path = find_config(name)
+    make_configs_importable()
+    for flag in flags:
+        if not flag.startswith("--config."):
+            raise UserError(f"unknown option {flag}; see unclip train --help")
+    values = absl_flags.FlagValues()
+    config_flags.DEFINE_config_file("config", flag_values=values)
+    argument = f"--config={path}" + (f":{variant}" if variant else "")
+    try:
+        rest = values(["unclip train", argument, *flags])
+        config = values.config.to_dict()
+    except (absl_flags.Error, AttributeError, KeyError, TypeError, ValueError) as error:
+        raise UserError(f"{config_file}: {_unquoted(error)}") from error
+    if len(rest) > 1:
+        raise UserError(f"unexpected argument {rest[1]!r}; write --config.KEY=VALUE")
+    return config
+
+
+def find_config(name: str) -> Path:
+    """Finds a config file here or, missing here, among those of the package."""
+    path = Path(name)
+    if path.is_file():
+        return path
+    parts = path.parts[1:] if path.parts[:1] == ("configs",) else path.parts
+    if not path.is_absolute():
+        shipped = Path(str(importlib.resources.files("unclip_jax"))) / "configs" / Path(*parts)
+        beside = Path(__file__).resolve().parents[2] / "configs" / Path(*parts)
+        for candidate in (shipped, beside):
+            if candidate.is_file():
+                return candidate
+    raise UserError(f"no config file {name!r}, neither here nor in the package")
+
+
+def make_configs_importable() -> None:
+    """Lets config files import `unclip_jax.configs`, also in a checkout that is not installed."""
+    import unclip_jax
+
+    if importlib.util.find_spec("unclip_jax.configs") is None:
+        unclip_jax.__path__.append(str(Path(__file__).resolve().parents[2]))
+
+
+def progress_bar(done: int, steps: int) -> Any:
+    """Returns a bar with rate and time left; where stderr is no terminal, a line now and then."""
+    from tqdm import tqdm
+
+    return tqdm(total=steps, initial=done, unit="step", dynamic_ncols=True, mininterval=0.5)
+
+
+def _unquoted(error: BaseException) -> str:
+    return str(error.args[0]) if error.args else type(error).__name__

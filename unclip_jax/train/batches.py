@@ -1,0 +1,156 @@
+"""From the pipeline's NumPy batches to what a compiled step takes, and the held-out loss."""
+
+import dataclasses
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import NamedSharding
+
+from unclip_jax.core.errors import UserError
+from unclip_jax.data.pipeline import DataConfig, make_batches
+from unclip_jax.data.sources import Source
+from unclip_jax.text.tokenizer import Tokenizer, Tokens
+from unclip_jax.train.frozen import FeatureCache
+from unclip_jax.train.loop import named_metrics
+from unclip_jax.train.sharding import put_batch
+from unclip_jax.train.tasks import Task
+
+Prepare = Callable[[Mapping[str, np.ndarray]], dict[str, np.ndarray]]
+
+
+class DeviceBatches:
+    """The training batches on the devices; its state is that of the last batch it gave out."""
+
+    def __init__(self, pipeline: Any, prepare: Prepare, sharding: NamedSharding):
+        """Wraps the data pipeline's iterator."""
+        self._pipeline, self._prepare, self._sharding = pipeline, prepare, sharding
+
+    def __iter__(self) -> Iterator[Any]:
+        """Returns itself."""
+        return self
+
+    def __next__(self) -> Any:
+        """Returns the next batch as global arrays."""
+        return put_batch(self._prepare(next(self._pipeline)), self._sharding)
+
+    def get_state(self) -> dict[str, Any]:
+        """Returns where the iterator stands, as JSON."""
+        return dict(self._pipeline.get_state())
+
+    def set_state(self, state: Mapping[str, Any]) -> None:
+        """Puts the iterator where `get_state` found it."""
+        self._pipeline.set_state(dict(state))
+
+
+def make_prepare(
+    task: Task,
+    tokenizer: Tokenizer | None = None,
+    clip_context: int = 0,
+    own_context: int | None = None,
+    cache: FeatureCache | None = None,
+) -> Prepare:
+    """Returns the host's part of making a batch: contexts cut to size, features looked up.
+
+    Args:
+        tokenizer: None where the contexts are right as they come.
+        own_context: of a text transformer that the stage trains itself.
+        cache: CLIP features by example and caption; None = the step computes them.
+    """
+
+    def prepare(batch: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        batch = dict(batch)
+        if tokenizer is not None:
+            tokens, mask = batch["tokens"], batch["mask"]
+            if own_context is not None:
+                batch["own_tokens"], _ = fit_context(tokens, mask, own_context, tokenizer.eot_id)
+            batch["tokens"], batch["mask"] = fit_context(
+                tokens, mask, clip_context, tokenizer.eot_id
+            )
+        if cache is not None:
+            batch |= cache.features(batch)
+        return {name: batch[name] for name in task.batch_keys if name in batch}
+
+    return prepare
+
+
+def fit_context(
+    tokens: np.ndarray, mask: np.ndarray, context: int, eot_id: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Cuts or pads rows of ids to another context; a row that is cut still ends with EOT."""
+    width = tokens.shape[1]
+    if context >= width:
+        pad = ((0, 0), (0, context - width))
+        return np.pad(tokens, pad), np.pad(mask, pad)
+    cut = mask[:, context]
+    tokens = tokens[:, :context].copy()
+    tokens[cut, -1] = eot_id
+    return tokens, mask[:, :context]
+
+
+@dataclasses.dataclass(frozen=True)
+class Texts:
+    """A tokenizer that is asked for one context."""
+
+    tokenizer: Tokenizer
+    context: int
+
+    def encode(self, texts: Sequence[str]) -> Tokens:
+        """Encodes texts into rows of `context` ids."""
+        return self.tokenizer.encode(texts, self.context)
+
+
+class NoText:
+    """Stands for a tokenizer where a stage reads no captions."""
+
+    def encode(self, texts: Sequence[str]) -> Tokens:
+        """Returns rows without tokens."""
+        return Tokens(
+            tokens=np.zeros((len(texts), 0), np.int32),
+            mask=np.zeros((len(texts), 0), bool),
+            truncated=np.zeros(len(texts), bool),
+        )
+
+
+def plain(cfg: DataConfig) -> DataConfig:
+    """Returns the config with nothing random about the pictures."""
+    crop = "center" if cfg.crop == "random" else cfg.crop
+    return dataclasses.replace(cfg, zoom=0.0, shift=0.0, crop=crop)
+
+
+def plain_images(source: Source, cfg: DataConfig) -> Iterator[np.ndarray]:
+    """Yields all pictures of a source in order, as training shows them.
+
+    A config that shows them differently each time is an error: features of theirs cannot be kept.
+    """
+    if plain(cfg) != cfg:
+        raise UserError("train.cache_clip needs data.zoom=0, data.shift=0 and no random crop")
+    ordered = dataclasses.replace(cfg, shuffle=False, captions="first")
+    batches = make_batches(source, ordered, tokenizer=NoText(), batch_size=1, seed=0)
+    return (batches[i]["image"][0] for i in range(len(source)))
+
+
+def held_out_batches(
+    pipeline: Any, prepare: Prepare, sharding: NamedSharding, count: int
+) -> list[Any]:
+    """Returns the first `count` batches of a held-out pipeline on the devices."""
+    return [put_batch(prepare(next(pipeline)), sharding) for _ in range(count)]
+
+
+class HeldOutLoss:
+    """The task's metrics on fixed held-out batches, timesteps and noise, with the EMA parameters."""
+
+    def __init__(self, step: Any, batches: Sequence[Any], frozen: Any, names: Sequence[str]):
+        """Keeps the compiled step (params, frozen, batch, number) -> sums."""
+        self._step, self._batches, self._frozen = step, batches, frozen
+        self._names = names
+
+    def __call__(self, state: Any) -> dict[str, float]:
+        """Returns {"held_out/NAME": mean}."""
+        sums = [
+            self._step(state.ema_params, self._frozen, batch, number)
+            for number, batch in enumerate(self._batches)
+        ]
+        total = np.sum(np.asarray(jax.device_get(sums), np.float64), axis=0)
+        return {f"held_out/{k}": v for k, v in named_metrics(total, self._names).items()}

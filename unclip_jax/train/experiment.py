@@ -1,0 +1,302 @@
+"""Puts a run together from its config: data, vocabulary, CLIP, network, state, loop; and runs it.
+
+The only place that knows all the parts. A fresh workdir and one that holds a checkpoint go the same
+way; the second then has its state, iterator and record put back to where the checkpoint stood.
+"""
+
+import contextlib
+import dataclasses
+import functools
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jax.sharding import Mesh
+
+from unclip_jax.checkpoint.store import CheckpointStore, abstract_like
+from unclip_jax.core.prng import root_key, stage_key
+from unclip_jax.data.pipeline import make_pipeline, open_source
+from unclip_jax.data.sources import all_captions
+from unclip_jax.models.stages import (
+    StageSpec,
+    abstract_boxed,
+    init_variables,
+    make_module,
+    unboxed,
+)
+from unclip_jax.train import resolve
+from unclip_jax.train.batches import (
+    DeviceBatches,
+    HeldOutLoss,
+    NoText,
+    Texts,
+    held_out_batches,
+    make_prepare,
+    plain,
+    plain_images,
+)
+from unclip_jax.train.diffusion_tasks import make_diffusion_task, make_inputs
+from unclip_jax.train.environment import write_environment
+from unclip_jax.train.finish import estimate_variance_table, write_variance_table
+from unclip_jax.train.frozen import FeatureCache, FrozenClip, load_frozen_clip
+from unclip_jax.train.init_from import init_from
+from unclip_jax.train.loop import Hook, Loop, LoopParts, Progress
+from unclip_jax.train.metrics import RunWriter
+from unclip_jax.train.optim import learning_rate_schedule, make_optimizer
+from unclip_jax.train.resolve import Settings
+from unclip_jax.train.sharding import (
+    RULES,
+    batch_sharding,
+    local_batch_size,
+    make_mesh,
+    param_shardings,
+    replicated,
+)
+from unclip_jax.train.state import TrainState, init_state, make_state, state_shardings
+from unclip_jax.train.step import make_eval_step, make_train_step
+from unclip_jax.train.tasks import Task, make_clip_task
+
+INIT = 2**31 - 2  # index of the key that parameters are drawn with: no step has it
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """What hooks may look at.
+
+    Attributes:
+        clip: the frozen CLIP of a later stage, None for CLIP itself and the upsamplers.
+        frozen: what the compiled step is given beside state and batch.
+        held_out: batches of held-out data on the devices; empty without evaluation.
+    """
+
+    settings: Settings
+    workdir: Path
+    spec: StageSpec
+    module: nn.Module
+    task: Task
+    mesh: Mesh
+    clip: FrozenClip | None
+    frozen: Any
+    held_out: Sequence[Any]
+    writer: RunWriter
+
+
+HookMaker = Callable[[Run], Sequence[Hook]]
+
+
+def train(
+    config: Mapping[str, Any],
+    workdir: Path,
+    *,
+    make_hooks: HookMaker = lambda run: (),
+    make_progress: Callable[[int, int], Progress] | None = None,
+    say: Callable[[str], None] = lambda text: None,
+) -> bool:
+    """Trains one stage in `workdir`, from where it stands; returns whether its end was reached.
+
+    Args:
+        config: the sections of a config file as plain mappings.
+        make_progress: (steps done, steps in all) -> progress bar.
+        say: is told the few things a person should know, a line each.
+    """
+    settings = resolve.read_settings(config)
+    mesh = make_mesh(settings.train.mesh)
+    precision = "highest" if settings.train.dtype == "float32" else "default"
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(jax.set_mesh(mesh))
+        stack.enter_context(nn.logical_axis_rules(RULES))
+        stack.enter_context(jax.default_matmul_precision(precision))
+        builder = RunBuilder(config, settings, Path(workdir), mesh, say)
+        return builder.train(make_hooks, make_progress)
+
+
+class RunBuilder:
+    """The parts of one run, in the order in which they need each other."""
+
+    def __init__(
+        self,
+        config: Mapping[str, Any],
+        settings: Settings,
+        workdir: Path,
+        mesh: Mesh,
+        say: Callable[[str], None],
+    ):
+        """Loads data, vocabulary and CLIP, and settles what the config left open."""
+        self.settings, self.workdir, self.mesh, self.say = settings, workdir, mesh, say
+        self.source = open_source(settings.data)
+        workdir.mkdir(parents=True, exist_ok=True)
+        dtype = jnp.dtype(settings.train.dtype)
+        self.clip, self.tokenizer = None, None
+        if settings.stage == "clip" or settings.clip == "random":
+            path = workdir / "tokenizer.json"
+            context = config["model"]["text"]["context"] if settings.stage == "clip" else 16
+            self.tokenizer = resolve.own_tokenizer(path, self.source, settings, context)
+        if settings.clip:
+            self.clip = load_frozen_clip(settings.clip, self.tokenizer, dtype)
+            self.tokenizer = self.clip.tokenizer
+        vocab_size = self.tokenizer.vocab_size if self.tokenizer is not None else 0
+        clip_cfg = None if self.clip is None else self.clip.cfg
+        resolved = resolve.resolve_model(config, clip_cfg, vocab_size)
+        self.spec = resolve.make_spec(resolved)
+        resolve.write_or_check_config(workdir / "config.json", resolved)
+        write_environment(workdir / "environment.json")
+        self.module = make_module(self.spec, dtype)
+        self.task = self._make_task()
+
+    def train(
+        self, make_hooks: HookMaker, make_progress: Callable[[int, int], Progress] | None
+    ) -> bool:
+        """Builds the rest and runs the loop to its end or a stop."""
+        cfg = self.settings.train
+        store = CheckpointStore(
+            self.workdir / "checkpoints", keep_latest=cfg.keep_latest, keep_best=cfg.keep_best
+        )
+        state, shardings, data_state = self._state(store)
+        first = int(state.step)
+        data = self._batches()
+        if data_state is not None:
+            data.set_state(data_state)
+        frozen = self._frozen()
+        writer = RunWriter(self.workdir, first, tensorboard=cfg.tensorboard)
+        held_out = self._held_out()
+        run = Run(
+            self.settings, self.workdir, self.spec, self.module, self.task, self.mesh,
+            self.clip, frozen, held_out, writer,
+        )
+        step = make_train_step(
+            self.task, self._tx(state.params), cfg, self.settings.optim, self.settings.seed
+        )
+        compiled = jax.jit(step, donate_argnums=0, out_shardings=(shardings, None))
+        parts = LoopParts(
+            step=lambda state, batch: compiled(state, frozen, batch),
+            data=data,
+            store=store,
+            writer=writer,
+            metric_names=(*self.task.metric_names, "grad_norm"),
+            learning_rate=learning_rate_schedule(self.settings.optim, cfg.steps),
+            evaluate=self._evaluate(held_out, frozen),
+            hooks=make_hooks(run),
+            progress=make_progress(first, cfg.steps) if make_progress else None,
+        )
+        state, done = Loop(cfg, self.settings.eval.every, parts).run(state)
+        if done:
+            self._finish(run, state)
+        writer.close()
+        store.close()
+        return done
+
+    def _make_task(self) -> Task:
+        if self.spec.stage == "clip":
+            return make_clip_task(self.module)
+        return make_diffusion_task(self.spec, self.module, self.settings.train, self.clip)
+
+    def _tx(self, params: Any) -> Any:
+        return make_optimizer(self.settings.optim, params, self.settings.train.steps)
+
+    def _state(self, store: CheckpointStore) -> tuple[TrainState, Any, dict[str, Any] | None]:
+        """Restores the newest checkpoint, or starts a fresh state."""
+        boxed = abstract_boxed(self.spec)
+        tx, count = self._tx(unboxed(boxed)), len(self.task.metric_names) + 1
+        shardings = state_shardings(boxed, tx, count, self.mesh)
+        latest = store.latest()
+        if latest is not None:
+            abstract = jax.eval_shape(lambda p: make_state(p, tx, count), unboxed(boxed))
+            state, data = store.restore(latest, abstract_like(abstract, shardings))
+            self.say(f"resuming from step {latest}")
+            return state, shardings, data
+        key = jax.random.fold_in(stage_key(root_key(self.settings.seed), self.spec.stage), INIT)
+        init = functools.partial(init_variables, self.spec, self.module, key)
+        state = init_state(init, tx, count, shardings)
+        if self.settings.init_from:
+            state, report = init_from(state, self.settings.init_from, self.spec.stage)
+            self.say(str(report))
+        return state, shardings, None
+
+    def _pipeline(self, source: Any, data_cfg: Any, batch_size: int, seed: int) -> Any:
+        return make_pipeline(
+            source,
+            data_cfg,
+            tokenizer=self._texts(),
+            batch_size=batch_size,
+            seed=seed,
+            process_index=jax.process_index(),
+            process_count=jax.process_count(),
+        )
+
+    def _texts(self) -> Any:
+        """Returns what tokenises for the pipeline, to the longest context that is needed."""
+        if self.tokenizer is None:
+            return NoText()
+        if self.clip is None:
+            return Texts(self.tokenizer, self.spec.model.text.context)
+        own = resolve.own_context(self.spec) or 0
+        return Texts(self.tokenizer, max(self.clip.cfg.text.context, own))
+
+    def _batches(self) -> DeviceBatches:
+        cfg = self.settings.train
+        local_batch_size(cfg.batch_size, self.mesh)
+        pipeline = self._pipeline(
+            self.source, self.settings.data, cfg.batch_size, self.settings.seed
+        )
+        return DeviceBatches(pipeline, self._prepare(self.source), batch_sharding(self.mesh))
+
+    def _held_out(self) -> list[Any]:
+        """Returns the held-out batches, nothing if the config wants no evaluation."""
+        cfg = self.settings.eval
+        if not cfg.batches:
+            return []
+        data_cfg = plain(dataclasses.replace(self.settings.data, split=cfg.split))
+        source = open_source(data_cfg)
+        pipeline = self._pipeline(source, data_cfg, cfg.batch_size, 0)
+        prepare = self._prepare(source)
+        return held_out_batches(pipeline, prepare, batch_sharding(self.mesh), cfg.batches)
+
+    def _evaluate(self, held_out: list[Any], frozen: Any) -> HeldOutLoss | None:
+        if not held_out:
+            return None
+        cfg = self.settings.eval
+        step = jax.jit(make_eval_step(self.task, cfg.batch_size, self.settings.seed))
+        return HeldOutLoss(step, held_out, frozen, self.task.metric_names)
+
+    def _prepare(self, source: Any) -> Any:
+        if self.clip is None:
+            return make_prepare(self.task)
+        cache = None
+        if self.settings.train.cache_clip:
+            self.say(f"encoding {len(source)} pictures and their captions by the frozen CLIP")
+            images = plain_images(source, self.settings.data)
+            cache = FeatureCache(self.clip, images, all_captions(source))
+        context, own = self.clip.cfg.text.context, resolve.own_context(self.spec)
+        return make_prepare(self.task, self.tokenizer, context, own, cache)
+
+    def _frozen(self) -> Any:
+        """Returns the constants of the step, on the mesh: the empty caption, CLIP's parameters."""
+        if self.clip is None:
+            return {}
+        empty = self.clip.empty_caption()
+        own = resolve.own_context(self.spec)
+        if own is not None:
+            empty = empty.replace(tokens=jnp.asarray(self.tokenizer.encode([""], own).tokens))
+        frozen = {"empty": jax.device_put(empty, replicated(self.mesh))}
+        if not self.settings.train.cache_clip:
+            boxed = abstract_boxed(StageSpec(stage="clip", model=self.clip.cfg))
+            frozen["clip"] = jax.device_put(self.clip.params, param_shardings(boxed, self.mesh))
+        return frozen
+
+    def _finish(self, run: Run, state: TrainState) -> None:
+        """Writes the analytic variance's table, if the stage samples with one."""
+        cfg = self.settings.eval
+        diffusion = self.spec.diffusion
+        if diffusion is None or diffusion.variance != "analytic" or not run.held_out:
+            return
+        self.say("estimating the analytic variance on held-out data")
+        inputs, _ = make_inputs(self.spec, self.settings.train, self.clip)
+        table = estimate_variance_table(
+            self.spec, self.module, inputs, state.ema_params, run.frozen, run.held_out,
+            seed=self.settings.seed, passes=cfg.variance_passes,
+        )
+        if jax.process_index() == 0:
+            write_variance_table(self.workdir, table)

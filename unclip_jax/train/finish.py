@@ -1,0 +1,71 @@
+"""What is made once, at the end of a training: the analytic variance's table."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from unclip_jax.core.prng import root_key, stage_key, step_key
+from unclip_jax.core.types import Params
+from unclip_jax.diffusion.schedules import make_schedule
+from unclip_jax.diffusion.variance import variance_table, x0_error
+from unclip_jax.models.stages import StageSpec
+from unclip_jax.train.diffusion_tasks import NOISE, Inputs, stage_denoiser, use
+from unclip_jax.train.step import batch_keys
+
+VARIANCE_TABLE = "variance_table.npy"
+TABLE = 2**31 - 3  # index of the table's key: no step has it
+
+
+def estimate_variance_table(
+    spec: StageSpec,
+    module: nn.Module,
+    inputs: Inputs,
+    params: Params,
+    frozen: Any,
+    batches: Sequence[Any],
+    seed: int,
+    passes: int,
+) -> np.ndarray:
+    """Estimates E|x_0 - x0_hat|^2 / d at every t on held-out data (Analytic-DPM's table), [T].
+
+    Each pass goes over all batches; the timesteps of all rows together are spread evenly over
+    0..T-1 and dealt out at random, and `variance_table` averages and interpolates.
+    """
+    num_steps = spec.diffusion.num_steps
+    schedule = make_schedule(spec.diffusion.schedule, num_steps)
+    key = step_key(stage_key(root_key(seed), spec.stage), TABLE)
+    rows = jax.tree.leaves(batches[0])[0].shape[0]
+
+    @jax.jit
+    def errors(params: Params, frozen: Any, batch: Any, t: Any, number: Any) -> tuple[Any, Any]:
+        keys = batch_keys(jax.random.fold_in(key, number), rows)
+        x0, cond = inputs(params, frozen, batch, keys, False)
+        noise = jax.vmap(lambda k: jax.random.normal(k, x0.shape[1:]))(use(keys, NOISE))
+        denoise = stage_denoiser(spec, module, params, cond)
+        return x0_error(denoise, x0, t, noise, schedule), x0
+
+    count = passes * len(batches) * rows
+    spread = ((np.arange(count) + 0.5) * num_steps / count).astype(np.int32)
+    dealt = np.random.default_rng(seed).permutation(spread).reshape(passes, len(batches), rows)
+    seen, first = [], []
+    for i in range(passes):
+        for j, batch in enumerate(batches):
+            number = i * len(batches) + j
+            error, x0 = errors(params, frozen, batch, jnp.asarray(dealt[i, j]), number)
+            seen.append(np.asarray(error))
+            if i == 0:
+                first.append(np.asarray(x0))
+    data_variance = float(np.concatenate(first).var(axis=0, dtype=np.float64).mean())
+    return variance_table(
+        dealt.reshape(-1), np.concatenate(seen), num_steps=num_steps, data_variance=data_variance
+    )
+
+
+def write_variance_table(workdir: Path, table: np.ndarray) -> None:
+    """Saves the table in the run, float64 [T], for export."""
+    np.save(workdir / VARIANCE_TABLE, table)

@@ -1,0 +1,147 @@
+"""The frozen CLIP of the later stages: what conditions them, computed or looked up.
+
+z_i is that of the very picture a stage sees, text states are the frozen tower's; neither is stored
+with the data. For a small set whose pictures are not augmented both may be computed once, at the
+start, and looked up by example and by caption (`FeatureCache`).
+"""
+
+import dataclasses
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from unclip_jax.checkpoint import bundle
+from unclip_jax.core.prng import root_key
+from unclip_jax.core.types import Params, TextFeatures
+from unclip_jax.models.clip import Clip, ClipConfig, TextConfig, VisionConfig, text_features
+from unclip_jax.models.stages import StageSpec, init_variables, make_module, unboxed
+from unclip_jax.text.tokenizer import Tokenizer
+from unclip_jax.train.tasks import to_float
+
+RANDOM = "random"
+"""Name of an untrained CLIP of the smallest size: lets a stage be tried before there is one."""
+
+CACHE_BATCH = 64
+
+
+@dataclasses.dataclass(frozen=True)
+class FrozenClip:
+    """A CLIP that nobody trains: its module, parameters and vocabulary."""
+
+    module: Clip
+    params: Params
+    tokenizer: Tokenizer
+
+    @property
+    def cfg(self) -> ClipConfig:
+        """The towers' sizes."""
+        return self.module.cfg
+
+    def encode(self, texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
+        """Returns token ids and mask for the text tower."""
+        tokens = self.tokenizer.encode(list(texts), context=self.cfg.text.context)
+        return tokens.tokens, tokens.mask
+
+    def empty_caption(self) -> TextFeatures:
+        """Returns the features of the empty caption, which stands for a dropped one."""
+        tokens, mask = self.encode([""])
+        return jax.jit(
+            lambda p: text_features(self.module, p, jnp.asarray(tokens), jnp.asarray(mask))
+        )(self.params)
+
+
+def load_frozen_clip(name: str, tokenizer: Tokenizer | None, dtype: Any) -> FrozenClip:
+    """Loads the CLIP of a bundle, or makes the untrained one (RANDOM) for `tokenizer`."""
+    if name == RANDOM:
+        cfg = ClipConfig(
+            embed_dim=16,
+            vision=VisionConfig(image_size=16, patch_size=8, width=16, layers=1, heads=2),
+            text=TextConfig(tokenizer.vocab_size, width=16, layers=1, heads=2, context=16),
+        )
+        spec = StageSpec(stage="clip", model=cfg)
+        module = make_module(spec, dtype)
+        params = unboxed(jax.jit(lambda k: init_variables(spec, module, k))(root_key(0)))
+        return FrozenClip(module, params, tokenizer)
+    loaded = bundle.load(name, stages=["clip"])
+    stage = loaded.stage("clip")
+    params = jax.tree.map(jnp.asarray, stage.params)
+    return FrozenClip(make_module(stage.spec, dtype), params, loaded.tokenizer)
+
+
+class FeatureCache:
+    """CLIP features of every picture of a source and of every caption, on the host.
+
+    Text states are held as float16, everything else as float32.
+    """
+
+    def __init__(self, clip: FrozenClip, images: Iterable[np.ndarray], captions: Iterable[str]):
+        """Encodes everything, in batches of one size.
+
+        Args:
+            images: uint8 [h, w, 3] in the order of the examples' index, not augmented.
+            captions: all that can occur; repeats are encoded once.
+        """
+        module, params = clip.module, clip.params
+        image_fn = jax.jit(
+            lambda p, x: module.apply({"params": p}, to_float(x), method="encode_image")
+        )
+        text_fn = jax.jit(lambda p, x: module.apply({"params": p}, x, method="encode_text"))
+        self.image_emb = _in_batches(lambda x: image_fn(params, x), images)
+        tokens, _ = clip.encode(sorted(set(captions)))
+        rows = _in_batches(lambda x: _halve(text_fn(params, x)), tokens)
+        self.text_emb, self.text_states = rows
+        self._row = {ids.tobytes(): i for i, ids in enumerate(tokens)}
+
+    def features(self, batch: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """Returns image_emb, text_emb and text_states of a batch with `example` and `tokens`."""
+        rows = [self._row[ids.tobytes()] for ids in batch["tokens"]]
+        return {
+            "image_emb": self.image_emb[batch["example"]],
+            "text_emb": self.text_emb[rows],
+            "text_states": self.text_states[rows].astype(np.float32),
+        }
+
+
+def _halve(encoding: Any) -> tuple[Any, Any]:
+    return encoding.text_emb, encoding.text_states.astype(jnp.float16)
+
+
+def _in_batches(encode: Any, items: Iterable[np.ndarray]) -> Any:
+    """Encodes items in batches of one size, the last one padded; returns stacked results."""
+    results, batch, count = [], [], 0
+    for item in items:
+        batch.append(item)
+        count += 1
+        if len(batch) == CACHE_BATCH:
+            results.append(jax.device_get(encode(np.stack(batch))))
+            batch = []
+    if batch:
+        padded = batch + [batch[-1]] * (CACHE_BATCH - len(batch))
+        results.append(jax.device_get(encode(np.stack(padded))))
+    return jax.tree.map(lambda *xs: np.concatenate(xs)[:count], *results)
+
+
+def image_embedding(clip: FrozenClip, frozen: Any, batch: Any) -> Any:
+    """Returns z_i of the pictures of a batch: looked up if the batch brings it, else computed."""
+    if "image_emb" in batch:
+        return batch["image_emb"]
+    images = to_float(batch["image"])
+    return clip.module.apply({"params": frozen["clip"]}, images, method="encode_image")
+
+
+def caption_features(clip: FrozenClip, frozen: Any, batch: Any) -> TextFeatures:
+    """Returns the captions' features: looked up if the batch brings them, else computed."""
+    own = batch.get("own_tokens")
+    if "text_emb" not in batch:
+        params = frozen["clip"]
+        return text_features(clip.module, params, batch["tokens"], batch["mask"], own)
+    return TextFeatures(
+        text_emb=batch["text_emb"],
+        text_states=batch["text_states"],
+        text_mask=batch["mask"],
+        clip_tokens=batch["tokens"],
+        tokens=own,
+    )

@@ -1,0 +1,52 @@
+"""Fine-tuning: starts a stage from a bundle's parameters, and says what fitted and what did not."""
+
+import dataclasses
+from typing import Any
+
+import jax
+
+from unclip_jax.checkpoint import bundle
+from unclip_jax.core.errors import UserError
+from unclip_jax.core.trees import flatten_paths, unflatten_paths
+from unclip_jax.train.state import TrainState
+
+
+@dataclasses.dataclass(frozen=True)
+class MatchReport:
+    """Parameter paths: taken over; not in the bundle or of another shape; in the bundle only."""
+
+    matched: tuple[str, ...]
+    missing: tuple[str, ...]
+    unused: tuple[str, ...]
+
+    def __str__(self) -> str:
+        """Counts, and the first few paths of what did not fit."""
+        text = f"init_from: {len(self.matched)} parameters matched"
+        for name in ("missing", "unused"):
+            paths = getattr(self, name)
+            shown = ", ".join(paths[:5]) + (", ..." if len(paths) > 5 else "")
+            text += f"; {len(paths)} {name}" + (f" ({shown})" if paths else "")
+        return text
+
+
+def init_from(state: TrainState, name: str, stage: str) -> tuple[TrainState, MatchReport]:
+    """Replaces parameters and moving average by those of a bundle where path and shape agree.
+
+    Moments and step stay those of a fresh run. A bundle of which nothing fits is an error.
+    """
+    given = flatten_paths(bundle.load(name, stages=[stage]).stage(stage).params)
+    own = flatten_paths(state.params)
+    matched = [path for path in own if path in given and given[path].shape == own[path].shape]
+    if not matched:
+        raise UserError(f"no parameter of {stage} in {name} has the path and shape of this config")
+    report = MatchReport(
+        matched=tuple(matched),
+        missing=tuple(path for path in own if path not in matched),
+        unused=tuple(path for path in given if path not in matched),
+    )
+    params = dict(own)
+    for path in matched:
+        params[path] = jax.device_put(given[path].astype(own[path].dtype), own[path].sharding)
+    tree: Any = unflatten_paths(params)
+    copy = jax.jit(lambda p: jax.tree.map(lambda x: x + 0, p))
+    return state.replace(params=tree, ema_params=copy(tree)), report

@@ -1,0 +1,72 @@
+"""The optimiser: Adam with decoupled weight decay, its schedules, and the moving average's decay.
+
+The update is optax's: p <- p - lr (m / (sqrt(v) + eps) + weight_decay p). Biases, gains and other
+vectors are left out of the decay where the config says "matrices".
+"""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from jaxtyping import Array, Float, Integer
+
+from unclip_jax.core.trees import mask_by_regex
+from unclip_jax.core.types import Params
+from unclip_jax.train.config import OptimConfig
+
+
+def learning_rate_schedule(cfg: OptimConfig, steps: int) -> optax.Schedule:
+    """Returns the learning rate after n updates: linear warm-up, then constant or half a cosine.
+
+    The warm-up counts n + 1 of `warmup_steps`, so that the first update is not lost; the cosine
+    runs from the end of the warm-up to `steps`.
+    """
+    peak = cfg.learning_rate
+    if cfg.schedule == "cosine":
+        span = max(steps - cfg.warmup_steps, 1)
+        main = optax.cosine_decay_schedule(peak, span, alpha=cfg.final_fraction)
+    else:
+        main = optax.constant_schedule(peak)
+    if not cfg.warmup_steps:
+        return main
+    warm = optax.linear_schedule(
+        peak / cfg.warmup_steps, peak, max(cfg.warmup_steps - 1, 1)
+    )
+    return optax.join_schedules([warm, main], [cfg.warmup_steps])
+
+
+def decay_mask(params: Params, cfg: OptimConfig) -> Any:
+    """True where weight decay applies."""
+    if cfg.decay == "all":
+        return jax.tree.map(lambda p: True, params)
+    return jax.tree.map(lambda p: p.ndim >= 2, params)
+
+
+def make_optimizer(cfg: OptimConfig, params: Params, steps: int) -> optax.GradientTransformation:
+    """Returns the optimiser; `params` (may be abstract) give the masks their structure."""
+    parts = []
+    if cfg.clip_norm is not None:
+        parts.append(optax.clip_by_global_norm(cfg.clip_norm))
+    parts.append(
+        optax.adamw(
+            learning_rate_schedule(cfg, steps),
+            b1=cfg.b1,
+            b2=cfg.b2,
+            eps=cfg.eps,
+            weight_decay=cfg.weight_decay,
+            mask=decay_mask(params, cfg),
+        )
+    )
+    frozen = mask_by_regex(params, cfg.frozen) if cfg.frozen else {}
+    if any(jax.tree.leaves(frozen)):
+        parts.append(optax.masked(optax.set_to_zero(), frozen))
+    return optax.chain(*parts)
+
+
+def ema_decay(cfg: OptimConfig, updates: Integer[Array, ""]) -> Float[Array, ""]:
+    """Returns the decay of the moving average at update n (from 0): min(d, (1 + n) / (10 + n))."""
+    if not cfg.ema_warmup:
+        return jnp.asarray(cfg.ema_decay, jnp.float32)
+    n = updates.astype(jnp.float32)
+    return jnp.minimum(cfg.ema_decay, (1.0 + n) / (10.0 + n))

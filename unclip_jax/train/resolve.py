@@ -1,0 +1,160 @@
+"""From a config to the run's settings: what the config leaves open is taken from CLIP and the data.
+
+A 0 in one of OPEN's places means "as the frozen CLIP has it"; what comes out is written to
+config.json, so that a run says in full what it is.
+"""
+
+import dataclasses
+import json
+import math
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from unclip_jax.core.config import build
+from unclip_jax.core.errors import UserError
+from unclip_jax.data.pipeline import DataConfig
+from unclip_jax.data.sources import all_captions
+from unclip_jax.models.clip import ClipConfig
+from unclip_jax.models.stages import StageSpec, spec_from_dict
+from unclip_jax.text.tokenizer import Tokenizer, train_tokenizer
+from unclip_jax.train.config import EvalConfig, OptimConfig, TrainConfig
+
+SECTIONS = (
+    "seed",
+    "stage",
+    "clip",
+    "init_from",
+    "model",
+    "embedding_norm",
+    "diffusion",
+    "sampling",
+    "data",
+    "optim",
+    "train",
+    "eval",
+)
+
+NEEDS_CLIP = ("prior_diffusion", "decoder")
+
+SCALE = 17.2 / math.sqrt(1024)
+"""Standard deviation of a coordinate of the diffused embedding: the paper's 17.2 at width 1024."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """Everything a run is told, built and checked."""
+
+    seed: int
+    stage: str
+    clip: str
+    init_from: str
+    data: DataConfig
+    vocab_size: int
+    optim: OptimConfig
+    train: TrainConfig
+    eval: EvalConfig
+
+
+def read_settings(config: Mapping[str, Any]) -> Settings:
+    """Builds all sections but the model's, which waits for the vocabulary."""
+    for key in config:
+        if key not in SECTIONS:
+            raise UserError(f"unknown section config.{key}; sections: {', '.join(SECTIONS)}")
+    data = dict(config["data"])
+    vocab_size = data.pop("vocab_size", 0)
+    stage, clip = config["stage"], config.get("clip", "")
+    if stage in NEEDS_CLIP and not clip:
+        raise UserError(
+            f"stage {stage} needs a trained CLIP: pass --config.clip=BUNDLE (unclip export RUN)"
+        )
+    return Settings(
+        seed=config["seed"],
+        stage=stage,
+        clip=clip,
+        init_from=config.get("init_from", ""),
+        data=build(DataConfig, data, "data"),
+        vocab_size=vocab_size,
+        optim=build(OptimConfig, config["optim"], "optim"),
+        train=build(TrainConfig, config["train"], "train"),
+        eval=build(EvalConfig, config["eval"], "eval"),
+    )
+
+
+def own_tokenizer(path: Path, source: Any, settings: Settings, context: int) -> Tokenizer:
+    """Returns the run's vocabulary: the one it has, else one trained on its captions and saved."""
+    if path.exists():
+        return Tokenizer.load(path)
+    tokenizer = train_tokenizer(all_captions(source), settings.vocab_size, context)
+    tokenizer.save(path)
+    return tokenizer
+
+
+def resolve_model(
+    config: Mapping[str, Any], clip: ClipConfig | None, vocab_size: int
+) -> dict[str, Any]:
+    """Returns the config with the places that hold a 0 filled in from CLIP and the vocabulary."""
+    config = json.loads(json.dumps(config))
+    model, stage = config["model"], config["stage"]
+    if stage == "clip":
+        _fill(model["text"], "vocab_size", vocab_size)
+    if clip is None:
+        return config
+    filled = {
+        "image_dim": clip.embed_dim,
+        "text_dim": clip.text.width,
+        "text_context": clip.text.context,
+        "vocab_size": vocab_size,
+        "context": clip.text.context,
+    }
+    for part in (model, model.get("text_encoder") or {}):
+        for key, value in filled.items():
+            _fill(part, key, value)
+    if config.get("embedding_norm"):
+        _fill(config["embedding_norm"], "scale", SCALE * math.sqrt(clip.embed_dim))
+    return config
+
+
+def make_spec(config: Mapping[str, Any]) -> StageSpec:
+    """Builds the stage's spec from a resolved config."""
+    keys = ("stage", "model", "embedding_norm", "diffusion", "sampling")
+    return spec_from_dict({key: config[key] for key in keys if config.get(key) is not None})
+
+
+def own_context(spec: StageSpec) -> int | None:
+    """Returns the context of a text transformer that the stage trains itself, None without one."""
+    if getattr(spec.model, "text", None) == "tokens":
+        return spec.model.context
+    encoder = getattr(spec.model, "text_encoder", None)
+    return encoder.context if encoder is not None else None
+
+
+def changed_keys(before: Any, after: Any, path: str = "config") -> list[str]:
+    """Lists the paths at which two configs differ."""
+    if isinstance(before, Mapping) and isinstance(after, Mapping):
+        keys = list(dict.fromkeys([*before, *after]))
+        lists = (changed_keys(before.get(k), after.get(k), f"{path}.{k}") for k in keys)
+        return [key for keys in lists for key in keys]
+    return [] if before == after else [path]
+
+
+def write_or_check_config(path: Path, config: Mapping[str, Any]) -> None:
+    """Writes config.json in a fresh workdir; in another one it must be the same config."""
+    config = json.loads(json.dumps(config))
+    if not path.exists():
+        part = path.with_suffix(".part")
+        part.write_text(json.dumps(config, indent=1) + "\n", encoding="utf-8")
+        os.replace(part, path)
+        return
+    changed = changed_keys(json.loads(path.read_text(encoding="utf-8")), config)
+    if changed:
+        raise UserError(
+            f"{path.parent} was trained with another config; changed: {', '.join(changed)}. "
+            "Use the same config, a new workdir, or init_from"
+        )
+
+
+def _fill(part: dict[str, Any], key: str, value: Any) -> None:
+    if part.get(key) == 0:
+        part[key] = value

@@ -1,0 +1,117 @@
+"""The mesh, the one table from logical axis names to mesh axes, and the shardings it gives.
+
+Mesh axes: "data" copies parameters and splits the batch, "fsdp" splits both, "tensor" splits the
+width of a layer. Models name logical axes only; a name that is not in the table is an error.
+"""
+
+import math
+from typing import Any
+
+import flax.linen as nn
+import jax
+from flax.core import meta
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+
+from unclip_jax.train.config import MeshConfig
+
+AXES = ("data", "fsdp", "tensor")
+BATCH_AXES = ("data", "fsdp")
+
+RULES: tuple[tuple[str, str | tuple[str, ...] | None], ...] = (
+    ("batch", BATCH_AXES),
+    ("mlp", "tensor"),
+    ("heads", "tensor"),
+    ("vocab", "tensor"),
+    ("conv_out", "tensor"),
+    ("time_in", "tensor"),
+    ("cond", "tensor"),
+    ("embed", "fsdp"),
+    ("conv_in", "fsdp"),
+    ("time", "fsdp"),
+    ("position", None),
+    ("norm", None),
+    ("layers", None),
+)
+"""Logical axis -> mesh axis, in order of precedence: within one array a mesh axis is given out once,
+to the first dimension whose size it divides."""
+
+
+def make_mesh(cfg: MeshConfig, devices: list[jax.Device] | None = None) -> Mesh:
+    """Returns the mesh over all devices, one axis of which may be -1 (the devices left over).
+
+    The axes are of type Auto: linen's parameters are not made for Explicit ones.
+    """
+    devices = devices or jax.devices()
+    sizes = [cfg.data, cfg.fsdp, cfg.tensor]
+    if sizes.count(-1) > 1:
+        raise ValueError(f"{cfg=} leaves more than one axis open")
+    known = math.prod(size for size in sizes if size != -1)
+    if len(devices) % known or (-1 not in sizes and known != len(devices)):
+        raise ValueError(f"{cfg=} does not fit {len(devices)=}")
+    sizes = [len(devices) // known if size == -1 else size for size in sizes]
+    return jax.make_mesh(
+        sizes, AXES, axis_types=(AxisType.Auto,) * len(AXES), devices=devices
+    )
+
+
+def batch_sharding(mesh: Mesh) -> NamedSharding:
+    """Examples are split over "data" and "fsdp"; everything else of a batch is whole."""
+    return NamedSharding(mesh, PartitionSpec(BATCH_AXES))
+
+
+def replicated(mesh: Mesh) -> NamedSharding:
+    """Every device holds the whole array."""
+    return NamedSharding(mesh, PartitionSpec())
+
+
+def local_batch_size(batch_size: int, mesh: Mesh) -> int:
+    """Returns this process's share of a batch, or fails if the devices do not divide it."""
+    shards = mesh.shape["data"] * mesh.shape["fsdp"]
+    if batch_size % shards:
+        raise ValueError(f"{batch_size=} must be a multiple of the {shards} batch shards")
+    return batch_size // jax.process_count()
+
+
+def put_batch(batch: Any, sharding: NamedSharding) -> Any:
+    """Makes global arrays of this process's part of a batch."""
+    return jax.tree.map(lambda x: jax.make_array_from_process_local_data(sharding, x), batch)
+
+
+def param_shardings(boxed: Any, mesh: Mesh) -> Any:
+    """Returns the shardings of parameters from their logical names.
+
+    A parameter without names is an error, and so is a name the table lacks.
+
+    Args:
+        boxed: tree of `nn.LogicallyPartitioned` boxes, also abstract (`jax.eval_shape`).
+    """
+
+    def one(path: Any, leaf: Any) -> NamedSharding:
+        where = jax.tree_util.keystr(path)
+        if not isinstance(leaf, nn.LogicallyPartitioned):
+            raise ValueError(f"parameter {where} has no logical axis names")
+        return NamedSharding(mesh, _spec(leaf.names, leaf.value.shape, mesh, where))
+
+    is_box = lambda x: isinstance(x, meta.AxisMetadata)  # noqa: E731
+    return jax.tree_util.tree_map_with_path(one, boxed, is_leaf=is_box)
+
+
+def _spec(
+    names: tuple[str | None, ...], shape: tuple[int, ...], mesh: Mesh, where: str
+) -> PartitionSpec:
+    """Returns the mesh axes of one array; a dimension that an axis does not divide stays whole."""
+    rules = dict(RULES)
+    unknown = [name for name in names if name is not None and name not in rules]
+    if unknown or len(names) != len(shape):
+        raise ValueError(f"{where}: {names=} of {shape=}: {unknown=} in the table of axes")
+    order = [name for name, _ in RULES]
+    spec: list[Any] = [None] * len(shape)
+    taken: set[str] = set()
+    for i in sorted(range(len(names)), key=lambda i: order.index(names[i]) if names[i] else 99):
+        axes = rules[names[i]] if names[i] else None
+        group = (axes,) if isinstance(axes, str) else axes or ()
+        size = math.prod(mesh.shape[axis] for axis in group)
+        if group and size > 1 and not taken & set(group) and shape[i] % size == 0:
+            spec[i] = axes
+            taken |= set(group)
+    return PartitionSpec(*spec)

@@ -1,0 +1,84 @@
+"""The training state, and how it is born: sharded, under jit."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from flax import struct
+from jax.sharding import Mesh
+
+from unclip_jax.core.types import Params
+from unclip_jax.models.stages import unboxed
+from unclip_jax.train.sharding import param_shardings, replicated
+
+
+@struct.dataclass
+class TrainState:
+    """All that a step changes; a checkpoint holds this and the data iterator's state.
+
+    Attributes:
+        step: int, steps taken, skipped ones included.
+        params: what is trained.
+        ema_params: their moving average, which is what is evaluated and shipped.
+        opt_state: optax's.
+        skipped: int, updates left out because something in them was not finite.
+        skipped_row: int, how many of them in a row up to now.
+        sums: float [m, 2], sum and weight of every metric since the last logged step.
+    """
+
+    step: Any
+    params: Params
+    ema_params: Params
+    opt_state: Any
+    skipped: Any
+    skipped_row: Any
+    sums: Any
+
+
+def make_state(params: Params, tx: optax.GradientTransformation, num_metrics: int) -> TrainState:
+    """Returns the state of step 0; the moving average starts at the parameters."""
+    return TrainState(
+        step=jnp.zeros((), jnp.int32),
+        params=params,
+        ema_params=jax.tree.map(jnp.copy, params),
+        opt_state=tx.init(params),
+        skipped=jnp.zeros((), jnp.int32),
+        skipped_row=jnp.zeros((), jnp.int32),
+        sums=jnp.zeros((num_metrics, 2), jnp.float32),
+    )
+
+
+def state_shardings(
+    boxed: Any, tx: optax.GradientTransformation, num_metrics: int, mesh: Mesh
+) -> TrainState:
+    """Returns the shardings of the whole state: moments and average lie as their parameters do."""
+    params = unboxed(boxed)
+    shardings = param_shardings(boxed, mesh)
+    abstract = jax.eval_shape(lambda p: make_state(p, tx, num_metrics), params)
+    whole = replicated(mesh)
+    state = jax.tree.map(lambda _: whole, abstract)
+    opt_state = optax.tree.map_params(
+        tx,
+        lambda _, sharding: sharding,
+        abstract.opt_state,
+        shardings,
+        transform_non_params=lambda _: whole,
+    )
+    return state.replace(params=shardings, ema_params=shardings, opt_state=opt_state)
+
+
+def init_state(
+    init: Callable[[], Any], tx: optax.GradientTransformation, num_metrics: int, shardings: Any
+) -> TrainState:
+    """Creates the state on its devices; no device ever holds more than its share.
+
+    Args:
+        init: returns the boxed parameters.
+    """
+
+    def create() -> TrainState:
+        return make_state(unboxed(init()), tx, num_metrics)
+
+    return jax.jit(create, out_shardings=shardings)()
