@@ -100,7 +100,8 @@ def make_pipeline(
     """Makes the endless iterator of this process's share of the batches.
 
     It yields {"image": uint8 [b, s, s, 3], "tokens": int32 [b, ctx], "mask": bool [b, ctx],
-    "index": int64 [b]} with b = batch_size / process_count, and has get_state() and set_state().
+    "index": int64 [b], "example": int64 [b]} with b = batch_size / process_count; `index` counts
+    what was shown, `example` is the place in the source. It has get_state() and set_state().
     """
     batches = make_batches(
         source,
@@ -179,7 +180,8 @@ class _Batches:
         image = np.empty((len(examples), size, size, 3), np.uint8)
         for row, (example, draw) in enumerate(zip(examples, draws[:, 1:], strict=True)):
             image[row] = self.pictures.get(example, draw)
-        return {"image": image, "tokens": tokens, "mask": mask, "index": index}
+        example = np.asarray(examples, np.int64)
+        return {"image": image, "tokens": tokens, "mask": mask, "index": index, "example": example}
 
 
 class _Pictures:
