@@ -6,6 +6,7 @@ replicate use the same functions under `jax.jit` with sharded parameters instead
 """
 
 import functools
+import inspect
 import math
 from collections.abc import Callable
 from typing import Any
@@ -37,7 +38,7 @@ def over_devices(function: Callable[..., Any], shared: tuple[int, ...]) -> Calla
         shared: positions of the arguments that all devices get whole (parameters, scalars); the
             others have a leading device axis, as `split` gives them.
     """
-    count = function.__code__.co_argcount
+    count = len(inspect.signature(function).parameters)
     axes = tuple(None if index in shared else 0 for index in range(count))
     return jax.pmap(function, in_axes=axes, devices=jax.local_devices())
 
