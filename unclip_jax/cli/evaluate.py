@@ -12,10 +12,20 @@ from unclip_jax.core.files import new_folder
 SUITES = ("retrieval", "priors", "conditioning", "samples")
 
 
+def default_splits(data: str) -> tuple[str, ...]:
+    """Names the held-out splits of a data set, the one of known concepts last."""
+    return ("test",) if data.startswith("shapes") else ("test_concepts", "test_combinations")
+
+
 @click.command(name="eval", short_help="Metrics of a bundle.")
 @common.model_option
 @click.option("--data", default="emoji", show_default=True, help="Data set name or folder.")
 @click.option("--suite", type=click.Choice(SUITES), default="retrieval", show_default=True)
+@click.option(
+    "--concepts", default="all", show_default=True, help="all, common, no_flags or names."
+)
+@click.option("--styles", default="", help="Styles that count, joined by commas; default: all.")
+@click.option("--split", "splits", multiple=True, help="Held-out splits; default: the set's own.")
 @click.option("--judge", help="Bundle with an independently trained CLIP (suite samples).")
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder to write.")
 @click.option("--limit", type=click.IntRange(min=2), help="At most this many pictures a split.")
@@ -50,6 +60,9 @@ def evaluate(
 
         settings = Settings(
             data=data,
+            concepts=options["concepts"],
+            styles=tuple(s.strip() for s in options["styles"].split(",") if s.strip()),
+            splits=options["splits"] or default_splits(data),
             judge=api.load(judge) if judge else None,
             limit=options["limit"],
             prompts=options["prompts"],
@@ -60,6 +73,8 @@ def evaluate(
         start = time.perf_counter()
         figures = run_suite(suite, api.load(model), settings)
         stated = {"model": model, "data": data, "judge": judge}
+        stated |= {"concepts": settings.concepts, "styles": settings.styles}
+        stated |= {"splits": settings.splits}
         stated |= {key: options[key] for key in ("limit", "prompts", "size", "batch", "seed")}
         stated["seconds"] = round(time.perf_counter() - start, 1)
         result = report.write(folder, suite, figures, stated)

@@ -29,7 +29,6 @@ from unclip_jax.models.embedding_codec import normalise, stats_of
 from unclip_jax.sampling.encode import with_own_tokens
 from unclip_jax.sampling.stages import example_shape
 
-SPLIT = "test_combinations"
 TIMES = (0.1, 0.3, 0.5, 0.7, 0.9)
 """Noise levels at which the error is taken, as fractions of the schedule."""
 DEFAULT_LIMIT = 256
@@ -157,7 +156,7 @@ def conditioning(model: Bundle, settings: Settings) -> dict[str, Figure]:
     upsampler = model.stages.get("upsampler_256")
     if upsampler is not None:
         sizes.append(image_size(model, "upsampler_256"))
-    examples = load_examples(settings.data, SPLIT, size=max(sizes), limit=limit, seed=settings.seed)
+    examples = load_examples(settings, settings.splits[-1], size=max(sizes), limit=limit)
     groups = np.asarray(examples.concepts)
     swap = metrics.derangement(examples.concepts, seed=settings.seed)
     captions = main_captions(examples)

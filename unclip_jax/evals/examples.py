@@ -10,7 +10,8 @@ from jaxtyping import UInt8
 from unclip_jax.core.errors import UserError
 from unclip_jax.data.captions import STYLE_WORDS
 from unclip_jax.data.images import to_square
-from unclip_jax.data.sources import load_source
+from unclip_jax.data.sources import load_source, select
+from unclip_jax.evals.settings import Settings
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,19 +38,21 @@ class Examples:
 
 
 def load_examples(
-    data: str, split: str, *, size: int, limit: int | None = None, seed: int = 0
+    settings: Settings, split: str, *, size: int, limit: int | None = None
 ) -> Examples:
-    """Loads a split at `size` pixels.
+    """Loads the part of a split that counts, at `size` pixels.
 
     Args:
-        limit: at most this many pictures, drawn with `seed`; None = all.
+        limit: at most this many pictures, drawn with the settings' seed; None = all.
     """
-    source = load_source(data, split)
+    source = load_source(settings.data, split)
+    source = select(source, concepts=settings.concepts, styles=settings.styles)
     if len(source) == 0:
-        raise UserError(f"data set {data!r} has no pictures in its split {split!r}")
+        raise UserError(f"data set {settings.data!r} has no pictures in its split {split!r}")
     indices = np.arange(len(source))
     if limit is not None and limit < len(source):
-        indices = np.sort(np.random.default_rng(seed).permutation(len(source))[:limit])
+        rng = np.random.default_rng(settings.seed)
+        indices = np.sort(rng.permutation(len(source))[:limit])
     records = []
     images = np.empty((len(indices), size, size, 3), np.uint8)
     for row, index in enumerate(indices):

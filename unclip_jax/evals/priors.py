@@ -18,7 +18,7 @@ from unclip_jax.core.types import Cond
 from unclip_jax.evals import metrics
 from unclip_jax.evals.examples import Examples, load_examples, main_captions
 from unclip_jax.evals.metrics import Figure
-from unclip_jax.evals.retrieval import SPLITS, clip_size, embed_captions, embed_images
+from unclip_jax.evals.retrieval import clip_size, embed_captions, embed_images
 from unclip_jax.evals.settings import Settings
 
 
@@ -34,9 +34,7 @@ class Embedded:
 
 def embed_split(model: Bundle, split: str, settings: Settings, limit: int | None) -> Embedded:
     """Loads a split and embeds its pictures and main captions with the bundle's CLIP."""
-    examples = load_examples(
-        settings.data, split, size=clip_size(model), limit=limit, seed=settings.seed
-    )
+    examples = load_examples(settings, split, size=clip_size(model), limit=limit)
     captions = main_captions(examples)
     return Embedded(
         examples=examples,
@@ -90,10 +88,10 @@ def prior_figures(
 
 
 def priors(model: Bundle, settings: Settings) -> dict[str, Figure]:
-    """Measures the bundle's default prior on both held-out splits."""
+    """Measures the bundle's default prior on the held-out splits."""
     training = embed_split(model, "train", settings, limit=None)
     figures = {}
-    for split in SPLITS:
+    for split in settings.splits:
         held_out = embed_split(model, split, settings, settings.limit)
         predicted = sample_prior(model, held_out.captions, settings)
         found = prior_figures(predicted, held_out, training, settings.seed)

@@ -18,7 +18,6 @@ from unclip_jax.evals.settings import Settings
 
 RANKS = (1, 5)
 CAPTIONS, IMAGES = 512, 1024  # a call; more would only take memory
-SPLITS = ("test_concepts", "test_combinations")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -97,16 +96,10 @@ def embed_captions(model: Bundle, captions: list[str]) -> Float[np.ndarray, "n d
 
 
 def retrieval(model: Bundle, settings: Settings) -> dict[str, Figure]:
-    """Measures the bundle's CLIP on both held-out splits."""
+    """Measures the bundle's CLIP on the held-out splits."""
     figures = {}
-    for split in SPLITS:
-        examples = load_examples(
-            settings.data,
-            split,
-            size=clip_size(model),
-            limit=settings.limit,
-            seed=settings.seed,
-        )
+    for split in settings.splits:
+        examples = load_examples(settings, split, size=clip_size(model), limit=settings.limit)
         queries = make_queries(examples)
         text_emb = embed_captions(model, [q.caption for q in queries])
         image_emb = embed_images(model, examples.images)

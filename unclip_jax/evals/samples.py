@@ -104,10 +104,8 @@ def samples(model: Bundle, settings: Settings) -> dict[str, Figure]:
     if settings.judge is None:
         raise UserError("suite 'samples' needs an independent CLIP: pass --judge BUNDLE")
     judge, size = settings.judge, clip_size(settings.judge)
-    train = load_examples(settings.data, "train", size=size)
-    held_out = load_examples(
-        settings.data, "test_combinations", size=size, limit=settings.limit, seed=settings.seed
-    )
+    train = load_examples(settings, "train", size=size)
+    held_out = load_examples(settings, settings.splits[-1], size=size, limit=settings.limit)
     chosen, prompts = choose_prompts(train, settings.prompts, settings.seed)
     images = api.sample(
         model, prompts, key=root_key(settings.seed), num=1, size=settings.sample_size

@@ -11,6 +11,9 @@ class Settings:
 
     Attributes:
         data: name or folder of the data set.
+        concepts, styles: the part of the set that counts, as in a training config's data section;
+            a model trained on a part is measured on that part.
+        splits: held-out splits; suites that use one take the last.
         judge: an independently trained CLIP, which only the `samples` suite needs.
         limit: at most this many pictures a split; None = all.
         prompts: how many prompts are sampled.
@@ -19,6 +22,9 @@ class Settings:
     """
 
     data: str
+    concepts: str = "all"
+    styles: tuple[str, ...] = ()
+    splits: tuple[str, ...] = ("test_concepts", "test_combinations")
     judge: Bundle | None = None
     limit: int | None = None
     prompts: int = 200
