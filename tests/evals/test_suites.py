@@ -1,0 +1,109 @@
+"""Every suite from end to end on a toy bundle and procedural pictures, and the command."""
+
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+from tests.toy import toy_bundle
+from unclip_jax.checkpoint.bundle import save
+from unclip_jax.cli.evaluate import evaluate
+from unclip_jax.core.errors import UserError
+from unclip_jax.core.types import Cond
+from unclip_jax.evals.conditioning import denoising_errors
+from unclip_jax.evals.runner import run_suite
+from unclip_jax.evals.settings import Settings
+
+SETTINGS = Settings("shapes:size=32,count=24", splits=("test",), prompts=8, batch=8, limit=12)
+
+
+@pytest.fixture(scope="module")
+def model():
+    return toy_bundle()
+
+
+def check(figures):
+    for figure in figures.values():
+        assert np.isfinite(figure.value)
+        assert figure.low - 1e-9 <= figure.value <= figure.high + 1e-9
+        assert figure.n > 0
+
+
+def test_retrieval(model):
+    figures = run_suite("retrieval", model, SETTINGS)
+    check(figures)
+    assert {"test/recall_at_1", "test/recall_at_5"} <= set(figures)
+    assert figures["test/recall_at_1"].value <= figures["test/recall_at_5"].value
+    assert 0.0 < figures["test/recall_at_1"].floor < figures["test/recall_at_5"].floor <= 1.0
+
+
+def test_priors(model):
+    figures = run_suite("priors", model, SETTINGS)
+    check(figures)
+    baselines = {"unrelated_caption", "mean_embedding", "nearest_caption", "text_embedding"}
+    assert {name.removeprefix("test/over_") for name in figures if "over" in name} == baselines
+    assert all(abs(f.value) <= 1.0 for name, f in figures.items() if "cosine" in name)
+    assert figures["test/cosine"].n == 12
+
+
+def test_conditioning_sees_that_a_random_network_reads_its_inputs(model):
+    figures = run_suite("conditioning", model, SETTINGS)
+    check(figures)
+    for name in ("prior_diffusion/rise_caption", "decoder/rise_image_emb", "decoder/rise_caption"):
+        assert figures[name].value != 0.0
+    assert figures["upsampler_256/rise_low_res"].value != 0.0
+    psnr = figures["upsampler_256/psnr"]
+    bicubic = figures["upsampler_256/psnr_bicubic"]
+    assert psnr.floor == pytest.approx(bicubic.value)
+    assert bicubic.value > 12.0  # enlarged flat forms are near the truth; noise is at 8 dB
+    over = figures["upsampler_256/psnr_over_bicubic"]
+    assert over.value == pytest.approx(psnr.value - bicubic.value)
+
+
+def test_errors_depend_on_the_example_and_not_on_the_batch(model):
+    rng = np.random.default_rng(0)
+    x0 = rng.uniform(-1, 1, (5, 32, 32, 3)).astype(np.float32)
+    cond = Cond(low_res=rng.uniform(-1, 1, (5, 16, 16, 3)).astype(np.float32))
+    conds = {"true": cond, "again": cond}
+    found = [
+        denoising_errors(
+            model, "upsampler_256", x0, conds, dataclasses.replace(SETTINGS, batch=batch)
+        )
+        for batch in (2, 5)
+    ]
+    np.testing.assert_allclose(found[0]["true"], found[1]["true"], rtol=1e-4)
+    np.testing.assert_array_equal(found[0]["true"], found[0]["again"])
+    assert len(set(np.round(found[0]["true"], 6))) == 5
+
+
+def test_samples_need_a_judge_and_report_chance(model):
+    with pytest.raises(UserError, match="--judge"):
+        run_suite("samples", model, SETTINGS)
+    settings = dataclasses.replace(SETTINGS, judge=toy_bundle(seed=1), sample_size=16)
+    figures = run_suite("samples", model, settings)
+    check(figures)
+    assert figures["top_1"].n == 8
+    assert 0.0 < figures["top_1"].floor < figures["top_5"].floor < 1.0
+    assert figures["nearest_training_rms"].value > 1.0
+
+
+def test_command_writes_the_report(model, tmp_path):
+    save(model, tmp_path / "toy")
+    args = ["--model", str(tmp_path / "toy"), "--data", SETTINGS.data, "--limit", "6", "--json"]
+    run = CliRunner().invoke(evaluate, [*args, "--out", str(tmp_path / "report")])
+    assert run.exit_code == 0, run.output
+    result = json.loads(run.stdout)
+    assert result["suite"] == "retrieval"
+    assert set(result["metrics"]["test/recall_at_1"]) == {"value", "low", "high", "n", "floor"}
+    assert result["settings"]["splits"] == ["test"]
+    written = {path.name for path in (tmp_path / "report").iterdir()}
+    assert written == {"retrieval.json", "retrieval.md", "retrieval.png"}
+
+
+def test_command_leaves_nothing_behind_on_an_error(tmp_path):
+    args = ["--model", "no_such_model", "--data", "shapes", "--out", str(tmp_path / "r")]
+    run = CliRunner().invoke(evaluate, args)
+    assert isinstance(run.exception, UserError)
+    assert list(tmp_path.iterdir()) == []
