@@ -1,0 +1,101 @@
+"""Reads a training run's folder for export: its config, its newest step, its EMA parameters.
+
+Only the EMA parameters are read from the checkpoint, not the optimizer's state.
+"""
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from unclip_jax.core.errors import UserError
+from unclip_jax.core.trees import flatten_paths
+from unclip_jax.models.stages import StageSpec, abstract_params, spec_from_dict
+
+SPEC_SECTIONS = ("stage", "model", "embedding_norm", "diffusion", "sampling")
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class RunResult:
+    """What a run has come to.
+
+    Attributes:
+        environment: one entry per start of the run: versions, device, commit, date.
+        arrays: what the run leaves beside parameters, by name ("variance_table").
+    """
+
+    folder: Path
+    config: Mapping[str, Any]
+    spec: StageSpec
+    step: int
+    ema_params: Mapping[str, Any]
+    environment: tuple[Mapping[str, Any], ...]
+    arrays: Mapping[str, np.ndarray]
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether the run reached its configured number of steps."""
+        return self.step >= self.config["train"]["steps"]
+
+
+def read_run(folder: str | Path) -> RunResult:
+    """Reads the newest whole checkpoint of a run."""
+    folder = Path(folder)
+    config = _read_json(folder / "config.json")
+    if config is None:
+        raise UserError(f"{folder} is no training run: it holds no config.json")
+    spec = spec_from_dict({k: config[k] for k in SPEC_SECTIONS if config.get(k) is not None})
+    step = newest_step(folder / "checkpoints")
+    if step is None:
+        raise UserError(f"{folder} holds no finished checkpoint yet")
+    table = folder / "variance_table.npy"
+    return RunResult(
+        folder=folder,
+        config=config,
+        spec=spec,
+        step=step,
+        ema_params=_restore_ema(folder / "checkpoints" / str(step) / "state", spec),
+        environment=tuple(_read_json(folder / "environment.json") or ()),
+        arrays={"variance_table": np.load(table)} if table.exists() else {},
+    )
+
+
+def newest_step(checkpoints: Path) -> int | None:
+    """Returns the newest whole step; one that is still being written has another name."""
+    if not checkpoints.is_dir():
+        return None
+    return max((int(p.name) for p in checkpoints.iterdir() if p.name.isdigit()), default=None)
+
+
+def _restore_ema(path: Path, spec: StageSpec) -> dict[str, Any]:
+    import orbax.checkpoint as ocp  # takes seconds; only who reads a run pays for it
+
+    item = {"ema_params": abstract_params(spec)}
+    restore_args = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), item)
+    args = ocp.args.PyTreeRestore(item=item, restore_args=restore_args, partial_restore=True)
+    with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as reader:
+        restored = reader.restore(path.absolute(), args=args)
+    return jax.tree.map(np.asarray, restored["ema_params"])
+
+
+def params_digest(params: Mapping[str, Any]) -> str:
+    """Returns a hash of parameters as float32, whatever they are stored in."""
+    digest = hashlib.sha256()
+    for path, leaf in sorted(flatten_paths(params).items()):
+        digest.update(path.encode())
+        digest.update(np.asarray(leaf, np.float32).tobytes())
+    return digest.hexdigest()
+
+
+def _read_json(path: Path) -> Any:
+    if not path.exists():
+        return None
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise UserError(f"{path}: not readable as JSON ({error})") from error

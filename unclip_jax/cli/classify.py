@@ -1,0 +1,49 @@
+"""`unclip classify`: CLIP zero-shot probabilities of labels for an image."""
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from unclip_jax.cli import common
+from unclip_jax.core.errors import UserError
+
+
+@click.command(short_help="CLIP zero-shot probabilities of labels.")
+@click.argument("image", type=click.Path(path_type=Path))
+@click.argument("labels", nargs=-1, metavar="LABEL...")
+@common.model_option
+@common.json_option
+def classify(image: Path, labels: tuple[str, ...], model: str, as_json: bool) -> None:
+    """Prints how probable CLIP finds each label, the labels being taken as they are.
+
+    Example: unclip classify heart.png "a red heart" "a green apple"
+    """
+    if not labels:
+        raise UserError("no label given")
+    common.use_compile_cache()
+    pixels = read_image(image)
+    from unclip_jax import api
+    from unclip_jax.checkpoint import bundle
+
+    held = bundle.load(model, stages=["clip"])
+    probabilities = api.classify(held, pixels[None], list(labels))[0]
+    if as_json:
+        pairs = zip(labels, probabilities, strict=True)
+        result = [{"label": label, "probability": float(value)} for label, value in pairs]
+        common.echo_json({"labels": result})
+        return
+    for index in (-probabilities).argsort(kind="stable"):
+        click.echo(f"{probabilities[index]:8.4f}  {labels[index]}")
+
+
+def read_image(path: Path) -> Any:
+    """Reads an image file as uint8 RGB, transparency over white."""
+    from unclip_jax.data.images import decode
+
+    try:
+        return decode(path.read_bytes())
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror or error}") from error
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from error

@@ -1,0 +1,237 @@
+"""`unclip export`: finished training runs to a bundle."""
+
+import dataclasses
+import datetime
+import hashlib
+import json
+import subprocess
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+
+from unclip_jax.cli import common
+from unclip_jax.core.errors import UserError
+
+
+@click.command(short_help="Finished training runs to a bundle.")
+@click.argument("runs", nargs=-1, metavar="RUN...", type=click.Path(path_type=Path))
+@click.option("--out", required=True, type=click.Path(path_type=Path), help="Folder to make.")
+@click.option("--name", help="The bundle's name; default: the folder's.")
+@click.option(
+    "--dtype",
+    type=click.Choice(["float16", "bfloat16", "float32"]),
+    default="float16",
+    show_default=True,
+    help="How parameters are stored.",
+)
+@click.option("--licence", default="Apache-2.0", show_default=True, help="Of the parameters.")
+@click.option("--metrics", type=click.Path(path_type=Path), help="JSON of held-out figures.")
+@click.option("--set", "changes", multiple=True, metavar="STAGE.FIELD=VALUE",
+              help="Change a stage's sampling settings, e.g. decoder.guidance=3.0.")
+@common.json_option
+@click.option("--overwrite", is_flag=True, help="Replace an existing bundle.")
+def export(runs: tuple[Path, ...], out: Path, **options: Any) -> None:
+    """Collects the EMA parameters of training runs, one stage each, into one bundle.
+
+    A CLIP run alone gives the bundle that later stages are trained against.
+
+    Example: unclip export runs/clip runs/prior runs/decoder runs/upsampler --out mine
+    """
+    from unclip_jax.checkpoint import bundle
+    from unclip_jax.checkpoint.runs import read_run
+
+    if not runs:
+        raise UserError("no run given: pass the workdirs of `unclip train`")
+    results = [read_run(run) for run in runs]
+    for result in results:
+        if not result.is_finished:
+            wanted = result.config["train"]["steps"]
+            click.echo(f"unclip: {result.folder} is at step {result.step} of {wanted}", err=True)
+    made = make_bundle(results, options["name"] or out.resolve().name, options["dtype"])
+    made = dataclasses.replace(
+        _with_changes(made, options["changes"]),
+        licence=options["licence"],
+        metrics=_read_metrics(options["metrics"]),
+    )
+    bundle.save(made, out, overwrite=options["overwrite"])
+    size = sum(path.stat().st_size for path in out.iterdir())
+    if options["as_json"]:
+        common.echo_json({"bundle": str(out), "stages": list(made.stages), "bytes": size})
+    else:
+        click.echo(f"{out}  {', '.join(made.stages)}  {size / 2**20:.2f} MiB")
+
+
+def make_bundle(results: Sequence[Any], name: str, dtype: str) -> Any:
+    """Puts runs together, with the vocabulary they share and where they came from."""
+    from unclip_jax.checkpoint.bundle import Bundle, Stage
+
+    stages = {}
+    for result in sorted(results, key=lambda r: _order(r.spec.stage)):
+        if result.spec.stage in stages:
+            raise UserError(f"two runs of stage {result.spec.stage}: {result.folder} is one")
+        stages[result.spec.stage] = Stage(result.spec, result.ema_params, dtype)
+    arrays = {
+        f"{result.spec.stage}.{key}": array
+        for result in results
+        for key, array in result.arrays.items()
+    }
+    _check_clip(results)
+    return Bundle(
+        name=name,
+        stages=stages,
+        tokenizer=_tokenizer(results),
+        provenance=provenance(results),
+        cascade=cascade_of(stages),
+        arrays=arrays,
+    )
+
+
+def _order(stage: str) -> int:
+    from unclip_jax.core.prng import STAGE_IDS
+
+    return STAGE_IDS[stage]
+
+
+def cascade_of(stages: Mapping[str, Any]) -> tuple[Any, ...]:
+    """Returns the upsampling steps that the stages make up, smallest first."""
+    from unclip_jax.checkpoint.bundle import CascadeNet, CascadeStep
+
+    steps = []
+    for name in ("upsampler_256", "upsampler_1024", "super_res_first"):
+        if name not in stages:
+            continue
+        spec = stages[name].spec
+        nets = (CascadeNet(name),)
+        if name == "super_res_first" and "super_res_last" in stages:
+            nets = (CascadeNet(name, spec.sampling.steps - 1), CascadeNet("super_res_last"))
+        small, large = spec.model.low_res_size, spec.model.unet.image_size
+        steps.append(CascadeStep(small, large, nets, spec.model.resize))
+    return tuple(sorted(steps, key=lambda step: step.input_size))
+
+
+def _tokenizer(results: Sequence[Any]) -> Any:
+    """Returns the CLIP run's vocabulary, or that of the CLIP bundle a run was trained against."""
+    from unclip_jax.checkpoint import bundle
+    from unclip_jax.text.tokenizer import Tokenizer
+
+    for result in results:
+        if (result.folder / "tokenizer.json").exists():
+            return Tokenizer.load(result.folder / "tokenizer.json")
+    for result in results:
+        clip = result.config.get("clip")
+        if clip and clip != "random":
+            return bundle.load(clip, stages=["clip"]).tokenizer
+    return None
+
+
+def _check_clip(results: Sequence[Any]) -> None:
+    """Fails if a run was trained against another CLIP than the one exported with it."""
+    from unclip_jax.checkpoint import bundle
+    from unclip_jax.checkpoint.runs import params_digest
+
+    clips = [result for result in results if result.spec.stage == "clip"]
+    if not clips:
+        return
+    digest = params_digest(clips[0].ema_params)
+    for result in results:
+        name = result.config.get("clip")
+        if not name or name == "random":
+            continue
+        try:
+            held = bundle.read_manifest(bundle.resolve(name))["provenance"]
+        except UserError as error:
+            click.echo(f"unclip: {result.folder}: its CLIP was not checked: {error}", err=True)
+            continue
+        found = held.get("stages", {}).get("clip", {}).get("params_sha256")
+        if found != digest:
+            raise UserError(
+                f"{result.folder} was trained against the CLIP in {name}, "
+                f"which is not that of {clips[0].folder}"
+            )
+
+
+def provenance(results: Sequence[Any]) -> dict[str, Any]:
+    """Returns where a bundle came from: commit, date, and for each stage data, steps, hardware."""
+    from unclip_jax import __version__
+    from unclip_jax.checkpoint.runs import params_digest
+
+    stages = {}
+    for result in results:
+        stages[result.spec.stage] = {
+            "steps": result.step,
+            "of_steps": result.config["train"]["steps"],
+            "seed": result.config["seed"],
+            "data": {**result.config["data"], "fingerprint": data_fingerprint(result.config)},
+            "optim": result.config["optim"],
+            "train": result.config["train"],
+            "environment": list(result.environment),
+            "params_sha256": params_digest(result.ema_params),
+        }
+    return {
+        "git_commit": git_commit(),
+        "unclip_jax": __version__,
+        "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "stages": stages,
+    }
+
+
+def git_commit() -> str | None:
+    """Returns the commit of a source checkout, None for an installed package."""
+    root = Path(__file__).resolve().parents[2]
+    if not (root / ".git").exists():
+        return None
+    command = ["git", "-C", str(root), "rev-parse", "HEAD"]
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    return result.stdout.strip() or None
+
+
+def data_fingerprint(config: Mapping[str, Any]) -> str | None:
+    """Returns a hash of a prepared set's files; None for a procedural one or one not at hand."""
+    from unclip_jax.checkpoint.tensors import sha256
+    from unclip_jax.data.sources import locate
+
+    name = config["data"]["name"]
+    if name.partition(":")[0] == "shapes":
+        return None
+    try:
+        folder = locate(name)
+    except UserError:
+        return None
+    digest = hashlib.sha256()
+    for path in sorted(p for p in folder.rglob("*") if p.is_file()):
+        digest.update(f"{path.relative_to(folder)} {sha256(path)}\n".encode())
+    return digest.hexdigest()
+
+
+def _with_changes(made: Any, changes: Sequence[str]) -> Any:
+    """Applies --set to the sampling settings of stages."""
+    from unclip_jax.core.config import build, to_dict
+    from unclip_jax.diffusion.config import SamplingConfig
+
+    stages = dict(made.stages)
+    for change in changes:
+        target, equals, text = change.partition("=")
+        stage, dot, field = target.partition(".")
+        if not (equals and dot):
+            raise UserError(f"--set takes STAGE.FIELD=VALUE, not {change!r}")
+        held = made.stage(stage)
+        try:
+            value = json.loads(text)
+        except ValueError:
+            value = text
+        settings = to_dict(stages[stage].spec.sampling or SamplingConfig()) | {field: value}
+        sampling = build(SamplingConfig, settings, f"{stage}.sampling")
+        spec = dataclasses.replace(stages[stage].spec, sampling=sampling)
+        stages[stage] = dataclasses.replace(held, spec=spec)
+    return dataclasses.replace(made, stages=stages)
+
+
+def _read_metrics(path: Path | None) -> dict[str, Any]:
+    if path is None:
+        return {}
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UserError(f"cannot read --metrics {path}: {error}") from error

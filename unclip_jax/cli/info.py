@@ -1,0 +1,61 @@
+"""`unclip info`: what a bundle holds."""
+
+from typing import Any
+
+import click
+
+from unclip_jax.cli import common
+
+
+@click.command(short_help="What a bundle holds.")
+@click.argument("model", default="emoji")
+@click.option("--verify", is_flag=True, help="Hash every file and check every key and shape.")
+@common.json_option
+def info(model: str, verify: bool, as_json: bool) -> None:
+    """Prints stages, parameters, licence and provenance of a bundle.
+
+    Example: unclip info emoji --verify
+    """
+    from unclip_jax.checkpoint import bundle
+
+    folder = bundle.resolve(model)
+    manifest = bundle.read_manifest(folder)
+    if verify:
+        bundle.load(folder, params_dtype=None, verify=True)
+    if as_json:
+        common.echo_json(_summary(manifest, verify))
+        return
+    for line in _lines(manifest):
+        click.echo(line)
+    if verify:
+        click.echo("verified: every hash, key and shape is as bundle.json states")
+
+
+def _summary(manifest: dict[str, Any], verify: bool) -> dict[str, Any]:
+    stages = {
+        name: {"params": stage["params"], "dtype": stage["dtype"]}
+        for name, stage in manifest["stages"].items()
+    }
+    kept = ("name", "licence", "provenance", "metrics", "sampling", "cascade")
+    return {"stages": stages, **{key: manifest[key] for key in kept}, "verified": verify}
+
+
+def _lines(manifest: dict[str, Any]) -> list[str]:
+    size = sum(entry["bytes"] for entry in manifest["files"].values())
+    lines = [f"{manifest['name']}  ({size / 2**20:.2f} MiB)"]
+    held = manifest["provenance"].get("stages", {})
+    total = 0
+    for name, stage in manifest["stages"].items():
+        total += stage["params"]
+        steps = held.get(name, {}).get("steps")
+        trained = f"  {steps:,} steps" if steps is not None else ""
+        lines.append(f"  {name:16} {stage['params']:>13,} parameters  {stage['dtype']}{trained}")
+    lines.append(f"  {'all':16} {total:>13,} parameters")
+    for step in manifest["cascade"]:
+        nets = " + ".join(net["stage"] for net in step["nets"])
+        lines.append(f"  {step['input_size']} -> {step['output_size']} pixels: {nets}")
+    for key in ("git_commit", "date", "unclip_jax"):
+        if manifest["provenance"].get(key):
+            lines.append(f"  {key}: {manifest['provenance'][key]}")
+    lines.append(f"  licence: {manifest['licence'] or 'not stated'}")
+    return lines
