@@ -1,7 +1,7 @@
 """Writing and opening captioned sets: tfds folders of array_record files, without TensorFlow.
 
-One record: image (PNG or JPEG bytes), captions, concept, style, category, key. Beside the records lie
-LICENSES.json and README.md, so that attribution travels with the pictures.
+One record: image (PNG or JPEG bytes), captions, concept, style, category, key. Beside the records
+lie LICENSES.json and README.md, so that attribution travels with the pictures.
 """
 
 import contextlib
@@ -56,7 +56,6 @@ class CaptionedImages(tfds.core.GeneratorBasedBuilder, skip_registration=True):
             yield record["key"], record
 
 
-
 def write(
     out: Path,
     splits: Splits,
@@ -89,7 +88,8 @@ def write(
 def readme(about: str, licences: list[dict[str, str]]) -> str:
     """Words the attribution that lies beside the records."""
     rows = [f"- {x['part']}: {x['credit']} ({x['licence']}). {x['url']}" for x in licences]
-    return f"# Captioned pictures\n\n{about}\n\n## Licences and attribution\n" + "\n".join(rows) + "\n"
+    lines = ["# Captioned pictures", "", about, "", "## Licences and attribution", *rows]
+    return "\n".join(lines) + "\n"
 
 
 def find(folder: Path) -> Path | None:
@@ -115,9 +115,7 @@ def open_records(folder: Path, split: str):
             known = list(build.info.splits)
             if not set(split.split("+")) <= set(known):
                 raise UserError(f"{folder} has no split {split!r}; it has {', '.join(known)}")
-            return build.as_data_source(
-                split=split, decoders={"image": tfds.decode.SkipDecoding()}
-            )
+            return build.as_data_source(split=split, decoders={"image": tfds.decode.SkipDecoding()})
         except (FileNotFoundError, ValueError, KeyError) as error:
             raise UserError(f"{folder} is no readable data set: {error}") from error
 

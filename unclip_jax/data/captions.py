@@ -19,8 +19,8 @@ PLAIN_WORDS = ("a picture of", "icon", "on white")
 
 # Names that stand without an article: stuff, actions, proper names.
 _NO_ARTICLE = frozenset(
-    """fire rice bread popcorn butter salt cheese sushi spaghetti broccoli garlic bacon dna ice curry
-    fog money wood custard oden mate falafel sake confetti badminton
+    """fire rice bread popcorn butter salt cheese sushi spaghetti broccoli garlic bacon dna ice
+    curry fog money wood custard oden mate falafel sake confetti badminton
     bowling tennis lacrosse hockey camping cooking soap customs yarn thread
     aries taurus gemini cancer leo virgo libra scorpio sagittarius capricorn aquarius pisces
     ophiuchus zzz love wireless om radioactive information
@@ -59,7 +59,7 @@ _HEAD_END = re.compile(
 
 
 def is_plural(name: str) -> bool:
-    """Whether the head noun of `name` is a plural ("chopsticks", "nest" of "nest with eggs" is not)."""
+    """Whether the head noun of `name` is a plural: "socks" is, "nest with eggs" is not."""
     head = _HEAD_END.split(name)[0].strip().split(" ")
     if head[0] in _PLURAL or head[-1] in _PLURAL:
         return True

@@ -27,7 +27,7 @@ NAMES = npm.Package(
     "17.0.0",
     "sha512-Yvgb5AWoHViHV/gq1qr5ZAarcBip+B27/ZLRsUJkbgAEaLlZ/fof9g882LTpmEpyhBNEC0m2SEmItljHsTygjA==",
     "MIT",
-    "Emojibase by Miles Johnson (labels and tags from Unicode CLDR)",
+    "Emojibase, copyright Miles Johnson (labels and tags from Unicode CLDR)",
     "https://emojibase.dev",
 )
 PACKAGES = {
@@ -36,7 +36,7 @@ PACKAGES = {
         "1.1.0",
         "sha512-Wlq2lVStTnr8BDpIJ0pEnTKO4LuDxxqTEhTvRtD1DLRF0me7ogeRQjKoehDHXuVJ2Qaecgl5wRBv60lUAG3h7g==",
         "MIT",
-        "Fluent Emoji by Microsoft, packaged by LobeHub",
+        "Fluent Emoji, copyright Microsoft Corporation; packaged by LobeHub",
         "https://github.com/microsoft/fluentui-emoji",
     ),
     "flat": npm.Package(
@@ -44,7 +44,7 @@ PACKAGES = {
         "1.1.0",
         "sha512-lPYCg8+N56MIj+iOgeBeH6AF0tneXxJCvgi41rOTjAWpA5rU2WUcmU1fiIXouEe8GrSTarWCYLY2ML+rdLRHsg==",
         "MIT",
-        "Fluent Emoji by Microsoft, packaged by LobeHub",
+        "Fluent Emoji, copyright Microsoft Corporation; packaged by LobeHub",
         "https://github.com/microsoft/fluentui-emoji",
     ),
     "noto": npm.Package(
@@ -52,7 +52,7 @@ PACKAGES = {
         "1.2.9",
         "sha512-DQiuXENbun41ch+XPSV55H9FaWKpHTyz46YIKtSaKYD4fIDDzL1tR6H4np/T38jfrTAeI3rcKF0mqHYeZVAuaw==",
         "Apache-2.0",
-        "Noto Emoji by Google, packaged by Iconify",
+        "Noto Emoji, copyright Google LLC; packaged by Iconify",
         "https://github.com/googlefonts/noto-emoji",
     ),
     "twemoji": npm.Package(
@@ -98,7 +98,7 @@ class Picture:
     data: bytes
 
     def render(self, size: int) -> bytes:
-        """Draws the picture on white as square PNG; vectors at `size`, bitmaps at their own size."""
+        """Draws the picture on white as square PNG; vectors at `size`, bitmaps at their own."""
         if self.data[:4] == b"RIFF" or self.data[:4] == b"\x89PNG":
             pixels = images.decode(self.data)
         else:
@@ -172,7 +172,9 @@ def read_names(tarball: Path) -> dict[str, Name]:
     files = {k: json.loads(v) for k, v in npm.read_tarball(tarball, wanted.__contains__).items()}
     if "en/data.json" not in files:
         raise UserError(f"{tarball} holds no en/data.json; it is not emojibase-data")
-    subgroups = {g["order"]: g["key"] for g in files.get("en/messages.json", {}).get("subgroups", ())}
+    subgroups = {
+        g["order"]: g["key"] for g in files.get("en/messages.json", {}).get("subgroups", ())
+    }
     names = {}
     for entry in files["en/data.json"]:
         if entry.get("group") in (None, _COMPONENT_GROUP):

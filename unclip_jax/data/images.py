@@ -90,7 +90,9 @@ def to_square(
     return np.asarray(picture.resize((size, size), method))
 
 
-def to_float(images: UInt8[Array, "*b h w c"] | UInt8[np.ndarray, "*b h w c"]):
+def to_float(
+    images: UInt8[Array, "*b h w c"] | UInt8[np.ndarray, "*b h w c"],
+) -> Float[Array, "*b h w c"]:
     """Maps 0..255 to [-1, 1]: x = u / 127.5 - 1, float32."""
     return jnp.asarray(images, jnp.float32) / 127.5 - 1.0
 

@@ -7,7 +7,7 @@ built per item because grain's cost per element would outweigh the work for smal
 """
 
 import dataclasses
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import grain
 import numpy as np
@@ -64,9 +64,12 @@ class DataConfig:
         if self.captions not in ("random", "first"):
             raise ValueError(f'{self.captions=} must be "random" or "first"')
         if not (0 <= self.zoom < 1 and 0 <= self.shift < 1 and self.image_size > 0):
-            raise ValueError(f"{self.zoom=} and {self.shift=} lie in [0, 1), {self.image_size=} > 0")
+            raise ValueError(
+                f"{self.zoom=} and {self.shift=} lie in [0, 1), {self.image_size=} > 0"
+            )
 
 
+@runtime_checkable
 class TokenBlock(Protocol):
     """What a tokenizer returns."""
 
@@ -74,6 +77,7 @@ class TokenBlock(Protocol):
     mask: Bool[np.ndarray, "n ctx"]
 
 
+@runtime_checkable
 class Encoder(Protocol):
     """What the pipeline needs of a tokenizer."""
 
@@ -255,7 +259,7 @@ class _Texts:
         return tokens[rows], mask[rows]
 
     def _tokenise(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, Int64[np.ndarray, " n"]]:
-        """Builds (tokens, mask, caption ids of all examples in a row, where each example starts)."""
+        """Builds tokens, mask, the caption ids of all examples in a row, and where each starts."""
         known: dict[str, int] = {}
         ids, starts = [], [0]
         for example in range(len(self._source)):

@@ -76,7 +76,9 @@ class ShapesSource:
         return [(*p, c, r) for p, c, r in zip((first, second), centres, radii, strict=True)]
 
     def _info(self, index: int, scene: list[tuple]) -> dict:
-        names = [f"a{'n' if colour[0] == 'o' else ''} {colour} {form}" for colour, form, *_ in scene]
+        names = [
+            f"a{'n' if colour[0] == 'o' else ''} {colour} {form}" for colour, form, *_ in scene
+        ]
         if len(scene) == 1:
             captions = (names[0], f"a picture of {names[0]}", f"{names[0][2:].strip()} on white")
         else:

@@ -142,7 +142,9 @@ def locate(name_or_dir: str | os.PathLike) -> Path:
         found = builder.find(folder) if folder.is_dir() else None
         if found is not None:
             return found
-    remedy = f"unclip data prepare {name}" if name == "emoji" else "unclip data ingest SRC --out DIR"
+    remedy = (
+        f"unclip data prepare {name}" if name == "emoji" else "unclip data ingest SRC --out DIR"
+    )
     raise UserError(f"no data set {name!r} here or in {data_root()}; make it with: {remedy}")
 
 

@@ -1,0 +1,193 @@
+"""`unclip data`: prepare, ingest and show captioned sets."""
+
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import click
+
+from unclip_jax.cli.common import echo_json, json_option, seed_option
+from unclip_jax.core.errors import UserError
+from unclip_jax.core.files import cache_folder, scratch_for
+
+
+@click.group()
+def data() -> None:
+    """Prepares and shows data sets.
+
+    Example: unclip data prepare emoji
+    """
+
+
+@data.command()
+@click.argument("name")
+@click.option("--out", type=click.Path(path_type=Path), help="Folder to write [data folder/NAME].")
+@click.option("--size", default=256, show_default=True, type=click.IntRange(16, 2048))
+@click.option("--styles", default="3d,flat,noto,twemoji", show_default=True, help="Styles to draw.")
+@click.option(
+    "--packages",
+    type=click.Path(path_type=Path),
+    help="Folder of npm tarballs, fetched where missing [cache folder].",
+)
+@click.option("--overwrite", is_flag=True, help="Replace the set in --out.")
+@json_option
+def prepare(
+    name: str,
+    out: Path | None,
+    size: int,
+    styles: str,
+    packages: Path | None,
+    overwrite: bool,
+    as_json: bool,
+) -> None:
+    """Fetches and builds the set NAME ("emoji"); npm is needed.
+
+    Example: unclip data prepare emoji --out ./emoji
+    """
+    from unclip_jax.data.prepare import prepare_emoji
+    from unclip_jax.data.sources import data_root
+
+    if name.partition(":")[0] == "shapes":
+        raise UserError("shapes needs no preparing; use it as it is, e.g. data.name=shapes")
+    if name != "emoji":
+        raise UserError(f"no recipe for {name!r}; there is emoji (own data: unclip data ingest)")
+    with _Bar("drawing") as bar:
+        made = prepare_emoji(
+            out or data_root() / name,
+            packages=packages or cache_folder() / "npm",
+            size=size,
+            styles=tuple(s.strip() for s in styles.split(",")),
+            overwrite=overwrite,
+            report=bar.move,
+        )
+    if as_json:
+        echo_json(made)
+        return
+    for split, counts in made["images"].items():
+        parts = ", ".join(f"{n} {style}" for style, n in counts.items())
+        total, concepts = sum(counts.values()), made["concepts"][split]
+        click.echo(f"{split}: {total} images ({parts}), {concepts} concepts")
+    if made["broken"]:
+        click.echo(f"left out, not drawable: {len(made['broken'])} ({made['broken'][0]} ...)")
+    click.echo(f"written to {made['folder']}; attribution in README.md and LICENSES.json there")
+
+
+@data.command()
+@click.argument("source", metavar="SRC")
+@click.option("--out", required=True, type=click.Path(path_type=Path), help="Folder to write.")
+@click.option(
+    "--test-share", default=0.02, show_default=True, type=click.FloatRange(0, 1, max_open=True)
+)
+@click.option("--licence", default="unknown", show_default=True, help="Kept in the metadata.")
+@click.option("--overwrite", is_flag=True, help="Replace the set in --out.")
+@json_option
+def ingest(
+    source: str, out: Path, test_share: float, licence: str, overwrite: bool, as_json: bool
+) -> None:
+    """Turns SRC into a set: webdataset tar(s), a folder of images with .txt, or tfds:NAME.
+
+    Example: unclip data ingest ./cc12m-tars --out ./cc12m
+    """
+    from unclip_jax.data.ingest import ingest as run
+
+    with _Bar("reading") as bar:
+        made = run(
+            source,
+            out,
+            test_share=test_share,
+            licence=licence,
+            overwrite=overwrite,
+            report=bar.move,
+        )
+    if as_json:
+        echo_json(made)
+        return
+    click.echo(", ".join(f"{split}: {n} images" for split, n in made["images"].items()))
+    for why, n in made["left_out"].items():
+        click.echo(f"left out: {n} {why}")
+    click.echo(f"written to {made['folder']}")
+
+
+@data.command()
+@click.argument("name", metavar="DIR|NAME")
+@click.option("--split", help="Split to show [the first].")
+@click.option("--num", default=64, show_default=True, type=click.IntRange(1, 4096))
+@click.option("--out", type=click.Path(path_type=Path), help="PNG to write [NAME-SPLIT.png here].")
+@click.option("--concepts", default="all", show_default=True, help="all, common, no_flags, labels.")
+@click.option("--styles", default="", help="Styles to show, joined by commas [all].")
+@seed_option
+@json_option
+def show(
+    name: str,
+    split: str | None,
+    num: int,
+    out: Path | None,
+    concepts: str,
+    styles: str,
+    seed: int,
+    as_json: bool,
+) -> None:
+    """Writes a labelled contact sheet of a set and prints its statistics.
+
+    Example: unclip data show emoji --concepts common --styles 3d,flat
+    """
+    from unclip_jax.data import images, sheet
+    from unclip_jax.data.sources import load_source, select
+
+    splits = _splits(name)
+    split = split or next(iter(splits))
+    chosen = tuple(filter(None, (s.strip() for s in styles.split(","))))
+    source = select(load_source(name, split), concepts=concepts, styles=chosen)
+    if len(source) == 0:
+        raise UserError(f"{name} split {split} is empty")
+    examples = [source[i] for i in sheet.pick(len(source), num, seed)]
+    labels = [" ".join((e["captions"] or ("",))[0].split()) for e in examples]
+    picture = sheet.contact_sheet([e["image"] for e in examples], labels)
+    out = out or Path(f"{Path(name.partition(':')[0]).name}-{split}.png")
+    with scratch_for(out) as scratch:
+        (scratch / "sheet.png").write_bytes(images.encode_png(picture))
+        (scratch / "sheet.png").replace(out)
+    found = {"splits": splits, "split": split, **sheet.statistics(source), "sheet": str(out)}
+    if as_json:
+        echo_json(found)
+        return
+    for key, value in found.items():
+        text = json.dumps(value) if isinstance(value, dict) else value
+        click.echo(f"{key.replace('_', ' ')}: {text}")
+
+
+def _splits(name: str) -> dict[str, int]:
+    """Counts the examples of each split of a set."""
+    from unclip_jax.data import builder, shapes
+    from unclip_jax.data.sources import locate
+
+    if name.partition(":")[0] == "shapes":
+        return {s: len(shapes.from_name(name, s)) for s in ("train", "test")}
+    return builder.split_sizes(locate(name))
+
+
+class _Bar:
+    """A progress bar with rate and time left on stderr; silent if it is no terminal."""
+
+    def __init__(self, what: str) -> None:
+        self._what, self._bar = what, None
+
+    def __enter__(self) -> "_Bar":
+        return self
+
+    def __exit__(self, *_) -> None:
+        if self._bar is not None:
+            self._bar.close()
+
+    @property
+    def move(self) -> Callable[..., None] | None:
+        """The callback to hand on; None where nobody watches."""
+        return self._move if sys.stderr.isatty() else None
+
+    def _move(self, done: int, total: int | None = None) -> None:
+        if self._bar is None:
+            from tqdm import tqdm
+
+            self._bar = tqdm(total=total, desc=self._what, unit="img", file=sys.stderr)
+        self._bar.update(done - self._bar.n)
