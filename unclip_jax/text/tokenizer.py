@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from jaxtyping import Bool, Int32
+from jaxtyping import Bool, Int32, Integer
 
 from unclip_jax.core.errors import UserError
 from unclip_jax.text import files
@@ -174,7 +174,7 @@ class Tokenizer:
         batch = self._backend.encode_batch_fast(cleaned, add_special_tokens=False)
         return [encoding.ids for encoding in batch]
 
-    def decode(self, ids: Iterable[int]) -> str:
+    def decode(self, ids: Sequence[int] | Integer[np.ndarray, " n"]) -> str:
         """Returns the text of token ids, with a space after each word; special tokens vanish."""
         names = {i: token for token, i in self._vocab.items()}
         symbols = "".join(names[int(i)] for i in ids if int(i) not in (self.sot_id, self.eot_id))
