@@ -17,7 +17,7 @@ ACCEL_EXTRA := $(if $(ACCEL),[$(ACCEL)],)
 WORKERS ?= 2
 PYTHON ?= $(firstword $(foreach p,python3 python3.12 python3.13 python3.11,$(shell $(p) -c \
   'import sys, venv, ensurepip; (3, 11) <= sys.version_info[:2] <= (3, 13) and print("$(p)")' 2>/dev/null)))
-PIP = $(BIN)/python -m pip --disable-pip-version-check install -qq -c requirements.txt
+PIP = $(BIN)/python -m pip --disable-pip-version-check install -qq --no-compile -c requirements.txt
 STAMP := $(VENV)/.installed
 
 export PROMPT
