@@ -51,7 +51,18 @@ WORDS = (
     "cinematic oil 4k don't artist's astronaut, riding horse. (close-up) \"quoted\" 1920s 50mm "
     "café piñata 東京 кот 😀 🚀 &amp; &lt;i&gt; half-dozen x² — … Ünïcode ALLCAPS CamelCase"
 ).split(" ")
-MARKUP = ("&amp;", "&lt;", "&#233;", "&#x1F680;", "&eacute;", "&amp;quot;", "<br>", "</p>", "&", ";")
+MARKUP = (
+    "&amp;",
+    "&lt;",
+    "&#233;",
+    "&#x1F680;",
+    "&eacute;",
+    "&amp;quot;",
+    "<br>",
+    "</p>",
+    "&",
+    ";",
+)
 
 
 def assigned_code_points() -> list[int]:

@@ -19,13 +19,14 @@ from unclip_jax.core.errors import UserError
 T = TypeVar("T")
 
 
-def build(cls: type[T], values: Mapping[str, Any], path: str = "") -> T:
+def build(cls: type[T], values: Any, path: str = "") -> T:
     """Builds the dataclass `cls`, and the dataclasses nested in it, from a mapping.
 
     Keys that are left out take the field's default. A ValueError of the class's own checks
     (`__post_init__`) is reported as a UserError with the path in front.
 
     Args:
+        values: a mapping; whatever else comes out of a file is a UserError too.
         path: prefix of the keys in messages, such as "model".
     """
     if not isinstance(values, Mapping):

@@ -17,7 +17,7 @@ def flatten_paths(tree: Mapping[str, Any]) -> dict[str, Any]:
     """Returns {"a/b/kernel": leaf} in the tree's own order; empty sub-trees vanish."""
     flat: dict[str, Any] = {}
     for key, value in tree.items():
-        if not isinstance(key, str) or "/" in key or not key:
+        if not key or "/" in key:
             raise ValueError(f"{key=} cannot be part of a slash path")
         if isinstance(value, Mapping):
             flat.update({f"{key}/{path}": leaf for path, leaf in flatten_paths(value).items()})
