@@ -30,6 +30,7 @@ CURATED = (
     "🙂" * 80,
     "&amp; &lt;b&gt;bold&lt;/b&gt; &quot;quoted&quot; &#39;apos&#39; &nbsp; &copy; &eacute;",
     "&amp;amp; &amp;lt;twice&amp;gt; &amp;amp;amp; &e&#769; e&#769; &#x1F600; &#128512; &#0; &#28;",
+    "<i>e&#769; A&#778;</i> apart: ftfy, which composes, leaves entities beside tags alone",
     "<p class='x'>some <b>html</b> &amp; more</p><br/>",
     "rock &roll; AT&T &notanentity; &#xZZ; &#99999999;",
     "mojibake: caf\u00c3\u00a9 \u00e2\u0080\u0099 \u00e2\u20ac\u2122 \u00f0\u0178\u02dc\u20ac",
