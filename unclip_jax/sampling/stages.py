@@ -211,7 +211,7 @@ def keyed_noise(keys: Key[Array, " b"]) -> NoiseFn:
     return noise
 
 
-def _draw_keys(static: Static, keys: Key[Array, " b"]) -> Key[Array, " b*draws"]:
+def _draw_keys(static: Static, keys: Key[Array, " b"]) -> Key[Array, " c"]:
     """Returns the keys of a stage's draws, all draws of an example side by side."""
     staged = jax.vmap(lambda key: prng.stage_key(key, static.spec.stage))(keys)
     draws = jnp.arange(static.draws)
