@@ -166,7 +166,7 @@ def load(
     needed = {f"{name}.safetensors" for name in wanted}
     for name in sorted(files):
         if name in needed or not _is_stage_file(name) or verify:
-            tensors.check_hash(folder / name, files[name]["sha256"], force=verify)
+            tensors.check_file(folder / name, files[name], force=verify)
     for name in sorted(needed - set(files)):
         raise UserError(f"{folder / 'bundle.json'}: files has no entry {name!r}")
     tokenizer = None

@@ -94,8 +94,8 @@ def sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def check_hash(path: Path, stated: str, *, force: bool = False) -> None:
-    """Fails unless the file has the stated SHA-256.
+def check_file(path: Path, stated: Mapping[str, Any], *, force: bool = False) -> None:
+    """Fails unless the file has the stated "bytes" and "sha256".
 
     Files under 1 GiB are hashed at every load. A larger one is hashed once; the result is kept with
     its size and mtime, and believed while those stay, unless `force` is set.
@@ -103,15 +103,20 @@ def check_hash(path: Path, stated: str, *, force: bool = False) -> None:
     if not path.is_file():
         raise UserError(f"{path} is missing, though bundle.json lists it")
     info = path.stat()
+    if info.st_size != stated["bytes"]:
+        raise UserError(
+            f"{path} has {info.st_size} bytes, bundle.json states {stated['bytes']}: "
+            "it is truncated or was changed"
+        )
     large = info.st_size >= REHASH_LIMIT
     record = cache_folder() / "hashes.json"
     known = _read_json(record) if large else {}
     stamp = [info.st_size, info.st_mtime_ns]
     entry = known.get(str(path.resolve()))
     found = entry["sha256"] if entry and entry["stamp"] == stamp and not force else sha256(path)
-    if found != stated:
+    if found != stated["sha256"]:
         raise UserError(
-            f"{path}: its sha256 {found[:12]} is not the {stated[:12]} that bundle.json states; "
+            f"{path}: its sha256 {found[:12]}… is not the {stated['sha256'][:12]}… of bundle.json: "
             "the file is damaged or was changed"
         )
     if large and (entry is None or entry["stamp"] != stamp):

@@ -1,0 +1,185 @@
+"""A bundle comes back as it went out, and every damage is one line that names the thing."""
+
+import hashlib
+import json
+import shutil
+
+import ml_dtypes
+import numpy as np
+import pytest
+from safetensors.numpy import load_file, save_file
+
+from tests.toy import toy_bundle
+from unclip_jax.checkpoint import bundle, tensors
+from unclip_jax.core.errors import UserError
+from unclip_jax.core.trees import flatten_paths
+
+
+@pytest.fixture(scope="module")
+def toy():
+    return toy_bundle()
+
+
+@pytest.fixture(scope="module")
+def saved(toy, tmp_path_factory):
+    return bundle.save(toy, tmp_path_factory.mktemp("bundles") / "toy", dtype="float16")
+
+
+@pytest.fixture
+def copy(saved, tmp_path):
+    """Returns a copy of the saved bundle that a test may damage."""
+    return shutil.copytree(saved, tmp_path / "toy")
+
+
+def restate(folder, name):
+    """Puts a changed file's true size and hash into bundle.json."""
+    manifest = json.loads((folder / "bundle.json").read_text())
+    data = (folder / name).read_bytes()
+    manifest["files"][name] = {"sha256": hashlib.sha256(data).hexdigest(), "bytes": len(data)}
+    (folder / "bundle.json").write_text(json.dumps(manifest))
+
+
+def edit(folder, change):
+    manifest = json.loads((folder / "bundle.json").read_text())
+    change(manifest)
+    (folder / "bundle.json").write_text(json.dumps(manifest))
+
+
+def rewrite(folder, change, name="decoder.safetensors"):
+    arrays = load_file(folder / name)
+    change(arrays)
+    save_file(arrays, folder / name)
+    restate(folder, name)
+
+
+def fails(folder, *words, **kwargs):
+    with pytest.raises(UserError) as caught:
+        bundle.load(folder, **kwargs)
+    message = str(caught.value)
+    assert "\n" not in message
+    for word in words:
+        assert word in message
+
+
+CASTS = {"float16": np.float16, "bfloat16": ml_dtypes.bfloat16, "float32": np.float32}
+
+
+@pytest.mark.parametrize("dtype", CASTS)
+def test_parameters_come_back_as_the_stated_dtype_holds_them(toy, tmp_path, dtype):
+    bundle.save(toy, tmp_path / "out", dtype=dtype)
+    loaded = bundle.load(tmp_path / "out", stages=["decoder"])
+    assert loaded.stage("decoder").dtype == dtype
+    back = flatten_paths(loaded.stage("decoder").params)
+    for key, value in flatten_paths(toy.stage("decoder").params).items():
+        assert back[key].dtype == np.float32
+        np.testing.assert_array_equal(back[key], value.astype(CASTS[dtype]).astype(np.float32))
+    raw = bundle.load(tmp_path / "out", stages=["decoder"], params_dtype=None)
+    assert {leaf.dtype for leaf in flatten_paths(raw.stage("decoder").params).values()} == {
+        np.dtype(CASTS[dtype])
+    }
+
+
+def test_everything_else_comes_back(toy, saved):
+    loaded = bundle.load(saved)
+    assert {n: s.spec for n, s in loaded.stages.items()} == {
+        n: s.spec for n, s in toy.stages.items()
+    }
+    assert (loaded.cascade, loaded.sampling) == (toy.cascade, toy.sampling)
+    assert (loaded.name, loaded.licence) == (toy.name, toy.licence)
+    assert loaded.provenance == toy.provenance
+    name = "prior_diffusion.variance_table"
+    np.testing.assert_array_equal(loaded.arrays[name], toy.arrays[name])
+    texts = ["a red heart", "zebra 7"]
+    np.testing.assert_array_equal(
+        loaded.tokenizer.encode(texts).tokens, toy.tokenizer.encode(texts).tokens
+    )
+
+
+def test_a_changed_byte_is_found(copy):
+    path = copy / "decoder.safetensors"
+    data = bytearray(path.read_bytes())
+    data[-1] ^= 1
+    path.write_bytes(data)
+    fails(copy, "decoder.safetensors", "sha256")
+    bundle.load(copy, stages=["clip"])  # the stages asked for are whole
+
+
+def test_a_truncated_file_is_found(copy):
+    path = copy / "decoder.safetensors"
+    path.write_bytes(path.read_bytes()[:-100])
+    fails(copy, "decoder.safetensors", "truncated")
+    restate(copy, path.name)  # even if bundle.json were written for it
+    fails(copy, "decoder.safetensors", "truncated")
+
+
+def test_a_missing_file_is_named(copy):
+    (copy / "tokenizer.json").unlink()
+    fails(copy, "tokenizer.json", "missing")
+
+
+def test_keys_and_shapes_are_checked(copy):
+    key = "unet/conv_in/kernel"
+    rewrite(copy, lambda arrays: arrays.update({"unet/extra": np.zeros(3, np.float16)}))
+    fails(copy, "unknown key unet/extra")
+    rewrite(copy, lambda arrays: (arrays.pop("unet/extra"), arrays.update({key: arrays[key][1:]})))
+    fails(copy, key, "shape")
+    rewrite(copy, lambda arrays: arrays.pop(key))
+    fails(copy, f"missing key {key}")
+
+
+def test_the_manifest_is_checked(copy):
+    edit(copy, lambda m: m.update(format_version=99))
+    fails(copy, "format version 99")
+    edit(copy, lambda m: m.update(format_version=bundle.FORMAT_VERSION, colour="red"))
+    fails(copy, "unknown key 'colour'")
+    edit(copy, lambda m: m.pop("colour"))
+    edit(copy, lambda m: m["stages"]["decoder"]["spec"]["model"].update(image_dimm=3))
+    fails(copy, "image_dimm", "image_dim")
+    (copy / "bundle.json").write_text("{")
+    fails(copy, "bundle.json", "JSON")
+
+
+def test_unknown_models_and_stages(saved, tmp_path):
+    fails("no-such-model", "no-such-model", "shipped")
+    fails(tmp_path, "no bundle.json")
+    fails(saved, "prior_ar", "decoder", stages=["prior_ar"])
+
+
+def test_saving_refuses_what_exists_and_replaces_when_told(toy, tmp_path):
+    out = tmp_path / "out"
+    bundle.save(toy, out)
+    (out / "note.txt").write_text("mine")
+    with pytest.raises(UserError, match="--overwrite"):
+        bundle.save(toy, out)
+    assert (out / "note.txt").exists()
+    bundle.save(toy, out, overwrite=True)
+    assert not (out / "note.txt").exists()
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+def test_a_failed_save_leaves_nothing(toy, tmp_path):
+    huge = {"unet": {"kernel": np.full(3, 1e6, np.float32)}}
+    held = bundle.Stage(toy.stage("decoder").spec, huge)
+    broken = bundle.Bundle(name="broken", stages={"decoder": held})
+    with pytest.raises(UserError, match="unet/kernel does not fit in float16"):
+        bundle.save(broken, tmp_path / "new" / "out", dtype="float16")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_large_files_are_hashed_once(copy, monkeypatch, tmp_path):
+    monkeypatch.setattr(tensors, "REHASH_LIMIT", 0)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    hashed = []
+    real = tensors.sha256
+    monkeypatch.setattr(tensors, "sha256", lambda path: hashed.append(path.name) or real(path))
+    bundle.load(copy, stages=["clip"])
+    assert "clip.safetensors" in hashed
+    hashed.clear()
+    bundle.load(copy, stages=["clip"])
+    assert hashed == []
+    bundle.load(copy, stages=["clip"], verify=True)
+    assert "decoder.safetensors" in hashed
+    hashed.clear()
+    (copy / "clip.safetensors").touch()  # another mtime
+    bundle.load(copy, stages=["clip"])
+    assert hashed == ["clip.safetensors"]

@@ -1,0 +1,41 @@
+"""PNG files say how they were made; grids hold every image and a caption that fits."""
+
+import numpy as np
+import pytest
+from PIL import Image, ImageFont
+
+from unclip_jax.sampling.figures import labelled_grid, save_png, slug, wrap
+
+
+def test_png_text_comes_back(tmp_path):
+    image = np.arange(48, dtype=np.uint8).reshape(4, 4, 3)
+    text = {"prompt": "ein Herz ❤ – größer", "seed": "7"}
+    save_png(tmp_path / "a.png", image, text)
+    with Image.open(tmp_path / "a.png") as back:
+        assert back.text == text
+        np.testing.assert_array_equal(np.asarray(back), image)
+
+
+@pytest.mark.parametrize(
+    ("text", "name"),
+    [("A red Heart!", "a-red-heart"), ("../etc/passwd", "etc-passwd"), ("心", "image")],
+)
+def test_slugs_are_safe_names(text, name):
+    assert slug(text) == name
+    assert len(slug(text * 100)) <= 40
+
+
+def test_a_grid_holds_every_image():
+    colours = [(255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 0)]
+    images = [np.full((64, 64, 3), colour, np.uint8) for colour in colours]
+    grid = np.asarray(labelled_grid([images[:3], images[3:]], ["three", "one"], columns=2))
+    for colour in colours:  # every tile is the image at twice its size
+        assert (grid == np.array(colour, np.uint8)).all(-1).sum() == 128 * 128
+
+
+def test_captions_fit():
+    font = ImageFont.load_default(size=15)
+    lines = wrap("several words and averyveryveryveryverylongword " * 5, font, 150)
+    assert len(lines) == 3
+    assert all(font.getlength(line) <= 150 for line in lines)
+    assert wrap("short", font, 150) == ["short"]
