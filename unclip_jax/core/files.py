@@ -1,8 +1,8 @@
 """Folders and files that appear whole or not at all.
 
 Work is written to a hidden folder beside its destination and renamed into place at the end, so that
-a crash, a full disk or Ctrl-C leaves what was there before. Renames are atomic within a file system,
-which is why the hidden folder sits beside the destination and not in /tmp.
+a crash, a full disk or Ctrl-C leaves what was there before. Renames are atomic within one file
+system, which is why the hidden folder sits beside the destination and not in /tmp.
 """
 
 import contextlib
