@@ -119,17 +119,16 @@ def vlb_terms(
     """
     dtype = x0.dtype
     log_small, log_large = _log_variances(schedule)
+    if cfg.variance == "fixed_large":  # improved-diffusion's table, not the learned range's end
+        log_large[0] = log_small[0]
     small = expand(jnp.asarray(log_small, dtype)[t], x0.ndim)
     large = expand(jnp.asarray(log_large, dtype)[t], x0.ndim)
     if cfg.variance == "learned_range":
         if fraction is None:
             raise ValueError("variance='learned_range' needs the network's variance channels")
         log_var = fraction * large + (1.0 - fraction) * small
-    elif cfg.variance == "fixed_large":
-        # improved-diffusion's table: beta, with the posterior's borrowed variance at t = 0.
-        log_var = jnp.where(expand(t, x0.ndim) == 0, small, large)
     else:
-        log_var = small
+        log_var = large if cfg.variance == "fixed_large" else small
     step = posterior(
         schedule.level(t, dtype), schedule.level(jnp.where(t == 0, CLEAN, t - 1), dtype)
     )

@@ -15,7 +15,7 @@ from unclip_jax.diffusion.schedules import Level, Schedule
 
 def at_least_float32(x: Float[Array, "..."]) -> Float[Array, "..."]:
     """Casts half precision to float32 and leaves float32 and float64 as they are."""
-    return x.astype(jnp.promote_types(x.dtype, jnp.float32))
+    return x if x.dtype.itemsize >= 4 else x.astype(jnp.float32)
 
 
 def q_sample(
