@@ -1,0 +1,86 @@
+"""Specs survive JSON, every stage initialises, every parameter names its axes."""
+
+import json
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import pytest
+
+from tests import networks
+from unclip_jax.core.errors import UserError
+from unclip_jax.core.prng import STAGE_IDS
+from unclip_jax.models import presets
+from unclip_jax.models.stages import (
+    STAGES,
+    StageSpec,
+    abstract_boxed,
+    abstract_params,
+    dummy_inputs,
+    init_variables,
+    make_module,
+    spec_from_dict,
+    spec_to_dict,
+    unboxed,
+)
+from unclip_jax.nn.layers import AXES
+
+SPECS = {
+    "clip": networks.clip_spec(),
+    "clip scanned": networks.clip_spec(scan_layers=True),
+    "prior": networks.prior_spec(),
+    "prior tokens": networks.prior_spec(text="tokens"),
+    "decoder": networks.decoder_spec(null_image="learned"),
+    "decoder text": networks.decoder_spec(text="transformer"),
+    "decoder without text": networks.decoder_spec(text="none"),
+    "upsampler": networks.upsampler_spec(),
+}
+
+
+@pytest.mark.parametrize("name", list(SPECS))
+def test_specs_survive_json(name):
+    assert spec_from_dict(json.loads(json.dumps(spec_to_dict(SPECS[name])))) == SPECS[name]
+
+
+@pytest.mark.parametrize("name", list(SPECS))
+def test_every_parameter_names_its_axes(name):
+    def is_box(leaf):
+        return isinstance(leaf, nn.Partitioned)
+
+    for box in jax.tree.leaves(abstract_boxed(SPECS[name]), is_leaf=is_box):
+        assert is_box(box) and len(box.names) == len(box.value.shape)
+        assert box.value.dtype == jnp.float32
+        assert all(axis is None or axis in AXES for axis in box.names)
+        named = [axis for axis in box.names if axis]
+        assert len(set(named)) == len(named) and (named or not box.names)
+
+
+@pytest.mark.parametrize("name", ["prior tokens", "decoder", "upsampler"])
+def test_initialised_stages_run_on_their_dummy_inputs(name):
+    spec = SPECS[name]
+    module = make_module(spec)
+    params = unboxed(jax.jit(lambda key: init_variables(spec, module, key))(jax.random.key(0)))
+    assert jax.tree.map(jnp.shape, params) == jax.tree.map(jnp.shape, abstract_params(spec))
+    inputs = dummy_inputs(spec, 3)
+    out = jax.eval_shape(lambda p: module.apply({"params": p}, *inputs), params)
+    assert out.shape[:-1] == inputs[0].shape[:-1] and out.shape[0] == 3
+
+
+def test_stages_are_those_that_have_keys():
+    assert set(STAGES) <= set(STAGE_IDS)
+
+
+def test_wrong_specs_are_refused():
+    decoder = SPECS["decoder"]
+    with pytest.raises(ValueError, match="stage='clip' cannot be a DecoderConfig"):
+        StageSpec("clip", decoder.model)
+    with pytest.raises(ValueError, match="does not suit variance='fixed_small'"):
+        StageSpec("decoder", decoder.model, presets.DiffusionConfig())
+    with pytest.raises(ValueError, match="needs diffusion settings"):
+        StageSpec("decoder", decoder.model)
+    with pytest.raises(UserError, match="stage='decodr' is not one of"):
+        spec_from_dict({"stage": "decodr"})
+    values = spec_to_dict(decoder)
+    values["model"]["unet"]["chanels"] = 3
+    with pytest.raises(UserError, match="unknown key model.unet.chanels; did you mean channels"):
+        spec_from_dict(values)
