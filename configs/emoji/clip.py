@@ -12,7 +12,11 @@ from unclip_jax.configs import common
 
 
 def get_config(variant: str = "") -> ConfigDict:
-    """Returns the config; variant "smoke" is a tiny one on procedural pictures."""
+    """Returns the config.
+
+    The variant "judge" is a second CLIP, of other data and another seed, that scores what the first
+    one's family makes; "smoke" is a tiny one on procedural pictures.
+    """
     config = common.base("clip")
     config.model = ConfigDict(
         {
@@ -43,7 +47,7 @@ def get_config(variant: str = "") -> ConfigDict:
             "remat": "none",
         }
     )
-    config.data = common.data(image_size=64, concepts="common", zoom=0.15, shift=0.06)
+    config.data = common.data(image_size=64, concepts="no_flags", zoom=0.15, shift=0.06)
     config.data.vocab_size = 2048  # CLIP: 49408
     config.optim.update(
         {
@@ -58,8 +62,12 @@ def get_config(variant: str = "") -> ConfigDict:
             "ema_decay": 0.99,  # ours; CLIP states none
         }
     )
-    config.train.update({"steps": 1200, "batch_size": 128})  # CLIP: batch 32768, 32 epochs
+    config.train.update({"steps": 800, "batch_size": 128})  # CLIP: batch 32768, 32 epochs
     config.eval.update({"batches": 2, "batch_size": 128, "every": 200})
+    config.seed = 1
+    if variant == "judge":
+        config.seed = 0
+        config.data.concepts = "common"
     if variant == "smoke":
         config.model.embed_dim = 16
         config.model.vision.update(

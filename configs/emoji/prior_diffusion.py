@@ -16,9 +16,9 @@ def get_config(variant: str = "") -> ConfigDict:
     config.model = ConfigDict(
         {
             "transformer": {
-                "width": 256,  # paper: 2048
-                "layers": 6,  # paper: 24
-                "heads": 4,  # paper: 32
+                "width": 128,  # paper: 2048
+                "layers": 4,  # paper: 24
+                "heads": 2,  # paper: 32
                 "mlp_ratio": 4.0,
                 "activation": "gelu",
                 "dropout": 0.0,
@@ -46,7 +46,7 @@ def get_config(variant: str = "") -> ConfigDict:
         draws=2,  # paper: 2, the one nearer to z_t is kept
         guidance=1.0,  # the paper's value is not stated
     )
-    config.data = common.data(image_size=64)
+    config.data = common.data(image_size=64, concepts="common", styles=("3d", "flat"))
     config.optim.update(
         {
             "learning_rate": 5e-4,  # paper: 1.1e-4
@@ -61,8 +61,8 @@ def get_config(variant: str = "") -> ConfigDict:
     )
     config.train.update(
         {
-            "steps": 20_000,  # paper: 600K
-            "batch_size": 256,  # paper: 4096
+            "steps": 3_000,  # paper: 600K
+            "batch_size": 128,  # paper: 4096
             "caption_drop": 0.1,  # paper: 10%, caption and z_t together
             "cache_clip": True,  # pictures are not augmented
         }
