@@ -144,8 +144,8 @@ def _inside(form: str, x: np.ndarray, y: np.ndarray) -> Bool[np.ndarray, "h w"]:
         return (np.minimum(abs(x), abs(y)) <= 0.27) & (np.maximum(abs(x), abs(y)) <= 0.95)
     if form == "triangle":
         return (y <= 0.75) & (2 * abs(x) <= y + 1.1)
-    angle = np.mod(np.arctan2(x, -y), 2 * np.pi / 5) - np.pi / 5
-    return np.sqrt(radius2) * np.cos(np.pi / 5 - abs(angle) + np.pi / 5) <= np.cos(2 * np.pi / 5)
+    angle = np.mod(np.arctan2(x, -y) + np.pi / 5, 2 * np.pi / 5) - np.pi / 5
+    return np.sqrt(radius2) * np.cos(2 * np.pi / 5 - abs(angle)) <= np.cos(2 * np.pi / 5)
 
 
 def _relation(subject, other) -> str:

@@ -1,0 +1,223 @@
+from typing import NamedTuple
+
+import numpy as np
+import pytest
+
+from unclip_jax.core.errors import UserError
+from unclip_jax.data import pipeline
+from unclip_jax.data.pipeline import DataConfig, make_batches, make_pipeline, open_source
+
+SIZE = 13  # examples: no multiple of any batch size below
+
+
+class Toy:
+    """Example i is a picture of brightness 10 i with captions "i a", "i b", ... (i % 3 + 1)."""
+
+    def __init__(self, shape=(8, 8)):
+        self.shape, self.reads = shape, 0
+
+    def __len__(self):
+        return SIZE
+
+    def __getitem__(self, index):
+        self.reads += 1
+        return {"image": np.full((*self.shape, 3), 10 * index, np.uint8), **self.info(index)}
+
+    def info(self, index):
+        captions = tuple(f"{index} {letter}" for letter in "abc"[: index % 3 + 1])
+        return dict(captions=captions, concept=str(index), style="s", category="", key=str(index))
+
+
+class Block(NamedTuple):
+    tokens: np.ndarray
+    mask: np.ndarray
+
+
+class Letters:
+    """Tokens: the caption's number, then its letter."""
+
+    def encode(self, texts):
+        rows = [(int(n), ord(letter), 0) for n, letter in (t.split() for t in texts)]
+        tokens = np.asarray(rows, np.int32).reshape(-1, 3)
+        return Block(tokens, tokens > 0)
+
+
+def batches(cfg=None, source=None, batch_size=4, seed=1, **options):
+    cfg = cfg or DataConfig(image_size=8)
+    source = source or Toy()
+    return make_batches(
+        source, cfg, tokenizer=Letters(), batch_size=batch_size, seed=seed, **options
+    )
+
+
+def same(one, other):
+    assert one.keys() == other.keys()
+    for name in one:
+        np.testing.assert_array_equal(one[name], other[name])
+        assert one[name].dtype == other[name].dtype
+
+
+def examples_of(batch):
+    return batch["tokens"][:, 0]
+
+
+def test_a_batch_is_what_the_contract_says():
+    batch = batches()[3]
+    assert batch["image"].shape == (4, 8, 8, 3)
+    assert batch["image"].dtype == np.uint8
+    assert batch["tokens"].dtype == np.int32
+    assert batch["mask"].dtype == bool
+    assert batch["index"].tolist() == [12, 13, 14, 15]
+    np.testing.assert_array_equal(batch["image"][:, 0, 0, 0], 10 * examples_of(batch))
+
+
+def test_batch_k_is_a_function_of_seed_and_k():
+    one, other = batches(), batches()
+    for k in (5, 0, 100_000, 5):
+        same(one[k], other[k])
+    assert not np.array_equal(batches(seed=2)[0]["tokens"], one[0]["tokens"])
+
+
+@pytest.mark.parametrize("processes", [2, 4])
+def test_processes_see_slices_of_the_same_batches(processes):
+    cfg = DataConfig(image_size=8, zoom=0.2, shift=0.1)
+    parts = [batches(cfg, process_index=p, process_count=processes)[7] for p in range(processes)]
+    joined = {k: np.concatenate([part[k] for part in parts]) for k in parts[0]}
+    same(joined, batches(cfg)[7])
+
+
+def test_an_epoch_shows_each_example_once_and_each_epoch_differs():
+    stream = np.concatenate([examples_of(batches()[k]) for k in range(10)])
+    first, second = stream[:SIZE], stream[SIZE : 2 * SIZE]
+    assert sorted(first) == sorted(second) == list(range(SIZE))
+    assert first.tolist() != second.tolist()
+
+
+def test_without_shuffling_the_order_is_the_sources():
+    data = batches(DataConfig(image_size=8, shuffle=False))
+    stream = np.concatenate([examples_of(data[k]) for k in range(4)])
+    np.testing.assert_array_equal(stream, np.arange(16) % SIZE)
+
+
+def test_captions_are_drawn_evenly_from_an_examples_own():
+    data = batches()
+    rows = np.concatenate([data[k]["tokens"] for k in range(600)])
+    letters = rows[rows[:, 0] == 5, 1]  # example 5 has three captions
+    counts = np.asarray([(letters == ord(c)).sum() for c in "abc"])
+    assert counts.sum() == len(letters)
+    # About 185 draws: a third each, standard deviation 6.4.
+    assert np.abs(counts - len(letters) / 3).max() < 26
+    first = batches(DataConfig(image_size=8, captions="first"))[0]["tokens"][:, 1]
+    assert set(first) == {ord("a")}
+
+
+def test_large_sets_tokenise_by_batch_to_the_same(monkeypatch):
+    before = batches()[2]
+    monkeypatch.setattr(pipeline, "_TABLE_LIMIT", 0)
+    same(batches()[2], before)
+
+
+def test_the_cache_changes_nothing_but_the_reads():
+    source, uncached = Toy(), Toy()
+    data = batches(source=source)
+    plain = batches(DataConfig(image_size=8, cache_bytes=0), source=uncached)
+    for k in range(20):
+        same(data[k], plain[k])
+    assert source.reads == SIZE
+    assert uncached.reads == 80
+
+
+def test_random_crops_differ_and_are_not_cached():
+    class Wide(Toy):
+        def __getitem__(self, index):
+            example = super().__getitem__(index)
+            example["image"] = np.tile(np.arange(64, dtype=np.uint8)[None, :, None], (8, 1, 3))
+            return example
+
+    data = batches(DataConfig(image_size=8, crop="random"), source=Wide())
+    lefts = np.concatenate([data[k]["image"][:, 0, 0, 0] for k in range(20)])
+    assert lefts.min() < 8
+    assert lefts.max() > 48
+    assert lefts.max() <= 56
+
+
+class Dot(Toy):
+    """A black square of half the side in the middle of white."""
+
+    def __getitem__(self, index):
+        example = super().__getitem__(index)
+        example["image"] = np.full((64, 64, 3), 255, np.uint8)
+        example["image"][16:48, 16:48] = 0
+        return example
+
+
+def test_zoom_scales_about_the_centre_on_white():
+    data = batches(DataConfig(image_size=32, zoom=0.3), source=Dot(), batch_size=64)
+    ink = (255.0 - data[0]["image"][..., 0]) / 255
+    sides = np.sqrt(ink.sum((1, 2)))
+    assert 16 * 0.7 < sides.min() < 16 * 0.8  # 64 uniform draws between 0.7 and 1.3
+    assert 16 * 1.2 < sides.max() < 16 * 1.3
+    grid = np.arange(32) + 0.5
+    centres = (ink.sum(1) * grid).sum(1) / ink.sum((1, 2))
+    np.testing.assert_allclose(centres, 16, atol=0.05)
+    assert (data[0]["image"][:, 0] == 255).all()
+
+
+def test_shift_moves_without_scaling():
+    data = batches(DataConfig(image_size=32, shift=0.2), source=Dot(), batch_size=64)
+    ink = (255.0 - data[0]["image"][..., 0]) / 255
+    np.testing.assert_allclose(np.sqrt(ink.sum((1, 2))), 16, atol=0.1)
+    grid = np.arange(32) + 0.5
+    moves = np.stack([(ink.sum(axis) * grid).sum(1) / ink.sum((1, 2)) - 16 for axis in (1, 2)])
+    assert np.abs(moves).max() <= 32 * 0.2 + 0.1
+    assert (moves.max(1) > 4).all()
+    assert (moves.min(1) < -4).all()
+
+
+def test_a_restored_iterator_goes_on_after_the_last_consumed_batch():
+    cfg = DataConfig(image_size=8, threads=2, prefetch=4)
+
+    def iterator():
+        return make_pipeline(Toy(), cfg, tokenizer=Letters(), batch_size=4, seed=3)
+
+    first = iterator()
+    for _ in range(3):
+        next(first)
+    state = first.get_state()
+    expected = [next(first) for _ in range(3)]
+    second = iterator()
+    second.set_state(state)
+    for one, other in zip(expected, [next(second) for _ in range(3)], strict=True):
+        same(one, other)
+    same(expected[0], batches(cfg, seed=3)[3])
+    for it in (first, second):
+        it.close()
+
+
+def test_errors_name_what_is_wrong():
+    with pytest.raises(UserError, match="batch_size=4 must be a multiple of process_count=3"):
+        batches(process_count=3)
+
+    class Empty(Toy):
+        def __len__(self):
+            return 0
+
+    with pytest.raises(UserError, match="is empty"):
+        batches(source=Empty())
+
+    class Silent(Toy):
+        def info(self, index):
+            return {**super().info(index), "captions": ()}
+
+    with pytest.raises(UserError, match="example 0 has no caption"):
+        batches(source=Silent())
+    with pytest.raises(ValueError, match="captions='last'"):
+        DataConfig(captions="last")
+    with pytest.raises(ValueError, match="zoom=1.5"):
+        DataConfig(zoom=1.5)
+
+
+def test_config_opens_its_source():
+    cfg = DataConfig(name="shapes:size=16,count=40", concepts="red circle", image_size=16)
+    source = open_source(cfg)
+    assert {source.info(i)["concept"] for i in range(len(source))} == {"red circle"}

@@ -1,0 +1,85 @@
+import json
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from PIL import Image
+
+from unclip_jax.cli.data import data
+from unclip_jax.core.errors import UserError
+from unclip_jax.data import emoji, sheet
+from unclip_jax.data.shapes import ShapesSource
+
+
+def invoke(*args):
+    result = CliRunner().invoke(data, list(map(str, args)), catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    return result.output
+
+
+def test_pictures_stand_in_rows_above_their_labels():
+    pictures = [np.full((8, 8, 3), 50 * i, np.uint8) for i in range(3)]
+    made = sheet.contact_sheet(pictures, ["a", "", "a very long label indeed"], columns=2, size=64)
+    cell = made[4:68, 4:68], made[4:68, 72:136], made[88:152, 4:68]
+    assert [int(c[0, 0, 0]) for c in cell] == [0, 50, 100]
+    assert all((c == c[0, 0]).all() for c in cell)
+    assert (made[69:84, 4:68] < 128).any()  # a label
+    assert (made[69:84, 72:136] == 255).all()  # no label
+    with pytest.raises(UserError):
+        sheet.contact_sheet([], [])
+
+
+def test_pick_is_distinct_and_repeatable():
+    chosen = sheet.pick(100, 10, 0)
+    assert len(set(chosen)) == 10
+    assert chosen == sheet.pick(100, 10, 0)
+    assert sheet.pick(3, 10, 0) == [0, 1, 2]
+
+
+def test_statistics_of_a_known_source():
+    source = ShapesSource("train", size=8, count=20)
+    found = sheet.statistics(source)
+    captions = [c for i in range(20) for c in source.info(i)["captions"]]
+    assert found["examples"] == 20
+    assert found["styles"] == {"shapes": 20}
+    assert found["captions_per_example"] == pytest.approx(len(captions) / 20)
+
+
+def test_show_writes_a_sheet_and_counts(prepared, tmp_path):
+    out = tmp_path / "sheet.png"
+    text = invoke("show", prepared[0], "--styles", "3d,flat", "--out", out)
+    with Image.open(out) as picture:
+        assert picture.width > 256
+    assert "train:" in text.replace('"', "")
+    found = json.loads(invoke("show", "shapes:size=16,count=9", "--out", out, "--json"))
+    assert found["examples"] == 9
+    assert found["splits"] == {"train": 9, "test": 9}
+
+
+def test_prepare_prints_what_it_wrote(packages, unpinned, tmp_path, monkeypatch):
+    monkeypatch.setattr(emoji, "PACKAGES", unpinned[0])
+    monkeypatch.setattr(emoji, "NAMES", unpinned[1])
+    monkeypatch.setenv("UNCLIP_DATA", str(tmp_path))
+    text = invoke("prepare", "emoji", "--packages", packages, "--size", 32, "--styles", "flat")
+    assert "left out, not drawable: 1 (flat/1f436 ...)" in text
+    assert (tmp_path / "emoji" / "dataset_info.json").exists()
+    assert (
+        json.loads(invoke("show", "emoji", "--out", tmp_path / "s.png", "--json"))["examples"] > 0
+    )
+
+
+@pytest.mark.parametrize(("name", "reason"), [("coco", "no recipe"), ("shapes", "no preparing")])
+def test_prepare_says_what_it_can(name, reason):
+    with pytest.raises(UserError, match=reason):
+        invoke("prepare", name)
+
+
+def test_ingest_reports_what_it_left_out(tmp_path):
+    source = tmp_path / "pictures"
+    source.mkdir()
+    for i in range(3):
+        Image.new("RGB", (4, 4)).save(source / f"{i}.png")
+    (source / "0.txt").write_text("black")
+    text = invoke("ingest", source, "--out", tmp_path / "out", "--test-share", 0)
+    assert "train: 1 images" in text
+    assert "left out: 2 without caption" in text
