@@ -3,6 +3,8 @@
     import jax, unclip_jax
     model = unclip_jax.load("emoji")
     images = unclip_jax.sample(model, ["a red heart"], key=jax.random.key(0), num=4)
+
+See api.py for what each call takes and returns.
 """
 
 import importlib
@@ -10,7 +12,7 @@ from typing import Any
 
 __version__ = "0.1.0"
 
-__all__ = [  # noqa: F822 (module __getattr__ below finds them)
+__all__ = [
     "Bundle",
     "Cond",
     "TextFeatures",

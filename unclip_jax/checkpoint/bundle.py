@@ -104,7 +104,7 @@ def shipped_names() -> list[str]:
 
 
 def resolve(name_or_path: str | Path) -> Path:
-    """Finds a bundle's folder: the name of a shipped one, else a path (write ./emoji for a path)."""
+    """Finds a bundle's folder: the name of a shipped one, else a path; ./emoji is a path."""
     names = shipped_names()
     if str(name_or_path) in names:
         return SHIPPED / str(name_or_path)

@@ -28,8 +28,13 @@ from unclip_jax.core.errors import UserError
 )
 @click.option("--licence", default="Apache-2.0", show_default=True, help="Of the parameters.")
 @click.option("--metrics", type=click.Path(path_type=Path), help="JSON of held-out figures.")
-@click.option("--set", "changes", multiple=True, metavar="STAGE.FIELD=VALUE",
-              help="Change a stage's sampling settings, e.g. decoder.guidance=3.0.")
+@click.option(
+    "--set",
+    "changes",
+    multiple=True,
+    metavar="STAGE.FIELD=VALUE",
+    help="Change a stage's sampling settings, e.g. decoder.guidance=3.0.",
+)
 @common.json_option
 @click.option("--overwrite", is_flag=True, help="Replace an existing bundle.")
 def export(runs: tuple[Path, ...], out: Path, **options: Any) -> None:

@@ -21,7 +21,7 @@ GRID_PROMPTS = 32  # rows of grid.png; a bulk run has more prompts than a pictur
 @click.option("--prompts", "prompt_file", metavar="FILE", help="A prompt a line; resumable.")
 @common.model_option
 @click.option("--out", type=click.Path(path_type=Path), help="Folder; default: a fresh one.")
-@click.option("--num", default=4, show_default=True, type=click.IntRange(1), help="Images a prompt.")
+@click.option("--num", default=4, show_default=True, type=click.IntRange(1), help="Per prompt.")
 @common.seed_option
 @click.option("--size", type=int, help="Pixels: one of the bundle's sizes.")
 @click.option("--guidance", type=float, help="Guidance scale of the decoder; 1 is off.")

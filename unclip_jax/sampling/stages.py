@@ -164,7 +164,7 @@ def apply_network(
 
 
 def doubled(cond: Cond, empty: TextFeatures | None, n: int) -> Cond:
-    """Returns the conditions of [conditional; unconditional]: no z_i and the empty caption below."""
+    """Returns the conditions of [conditional; unconditional]: there no z_i, the empty caption."""
     keep = jnp.ones(n, bool) if cond.image_keep is None else cond.image_keep
     twice = functools.partial(jax.tree.map, lambda leaf: jnp.concatenate([leaf, leaf]))
     text = None
@@ -233,9 +233,7 @@ def _finish(static: Static, params: Params, cond: Cond, x: Array) -> Array:
     return best_draw(z.reshape(-1, static.draws, z.shape[-1]), cond.text.text_emb)
 
 
-def best_draw(
-    z: Float[Array, "b draws d"], text_emb: Float[Array, "b d"]
-) -> Float[Array, "b d"]:
+def best_draw(z: Float[Array, "b draws d"], text_emb: Float[Array, "b d"]) -> Float[Array, "b d"]:
     """Keeps each example's draw with the largest z_i . z_t; ties go to the first (paper §2.2)."""
     score = jnp.einsum("bkd,bd->bk", z, text_emb, precision="highest")
     best = jnp.argmax(score, axis=1)
@@ -344,7 +342,7 @@ def run_injected(run: Run, cond: Cond, empty: TextFeatures | None, noise: NoiseF
     """Runs a stage on the default device with the given noise, for parity; one draw an example.
 
     Args:
-        noise: noise(step index, shape) -> array; the index is traced, and INITIAL (-1) asks for x_T.
+        noise: noise(step index, shape) -> array; the index is traced, INITIAL (-1) asks for x_T.
     """
     scale = np.float32(run.sampling.guidance)
     n = jax.tree.leaves(cond)[0].shape[0]

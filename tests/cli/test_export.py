@@ -1,0 +1,114 @@
+"""`unclip export`: what a run has come to, in a bundle that loads."""
+
+import json
+
+import jax
+import numpy as np
+import pytest
+
+from tests.toy import random_params, toy_bundle
+from unclip_jax.checkpoint import bundle
+from unclip_jax.checkpoint.store import CheckpointStore
+from unclip_jax.core.trees import flatten_paths
+from unclip_jax.models.stages import spec_to_dict
+
+
+def make_run(folder, spec, *, steps=(10, 20), of=20, clip="", tokenizer=None, table=None):
+    """Writes a run as training does: checkpoints whose EMA parameters differ from the others."""
+    folder.mkdir(parents=True)
+    config = spec_to_dict(spec) | {
+        "seed": 3,
+        "clip": clip,
+        "data": {"name": "shapes"},
+        "optim": {"learning_rate": 1e-3},
+        "train": {"steps": of},
+    }
+    (folder / "config.json").write_text(json.dumps(config))
+    (folder / "environment.json").write_text(json.dumps([{"device_kind": "cpu", "date": "now"}]))
+    store = CheckpointStore(folder / "checkpoints")
+    for step in steps:
+        state = {
+            "step": np.int32(step),
+            "params": random_params(spec, 100),
+            "ema_params": random_params(spec, step),
+            "opt_state": [{"mu": random_params(spec, 101)}, ()],
+        }
+        store.save(step, jax.tree.map(jax.numpy.asarray, state), {"position": step})
+    store.close()
+    if tokenizer is not None:
+        tokenizer.save(folder / "tokenizer.json")
+    if table is not None:
+        np.save(folder / "variance_table.npy", table)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def toy():
+    return toy_bundle()
+
+
+@pytest.fixture(scope="module")
+def clip_run(toy, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("runs") / "clip"
+    return make_run(folder, toy.stage("clip").spec, tokenizer=toy.tokenizer)
+
+
+def test_runs_become_a_bundle(toy, clip_run, tmp_path, unclip):
+    clip_out = tmp_path / "clip"
+    assert unclip("export", clip_run, "--out", clip_out, "--dtype", "float32")[0] == 0
+    clip = bundle.load(clip_out)
+    assert list(clip.stages) == ["clip"]
+    assert clip.tokenizer.vocab_size == toy.tokenizer.vocab_size
+
+    table = np.linspace(0.1, 0.9, 1000)
+    specs = {name: stage.spec for name, stage in toy.stages.items()}
+    runs = [
+        make_run(tmp_path / "u", specs["upsampler_256"]),
+        make_run(tmp_path / "p", specs["prior_diffusion"], clip=str(clip_out), table=table),
+        clip_run,
+    ]
+    out = tmp_path / "all"
+    code, printed, err = unclip(
+        "export", *runs, "--out", out, "--json", "--set", "prior_diffusion.guidance=1.25"
+    )
+    assert (code, err) == (0, "")
+    assert json.loads(printed)["stages"] == ["clip", "prior_diffusion", "upsampler_256"]
+    made = bundle.load(out)
+    for name, stage in made.stages.items():
+        assert stage.dtype == "float16"
+        back = flatten_paths(stage.params)
+        for key, value in flatten_paths(random_params(specs[name], 20)).items():
+            np.testing.assert_array_equal(back[key], value.astype(np.float16).astype(np.float32))
+    assert made.cascade == toy.cascade or made.cascade[0].nets == toy.cascade[0].nets
+    assert made.stage("prior_diffusion").spec.sampling.guidance == 1.25
+    np.testing.assert_array_equal(made.arrays["prior_diffusion.variance_table"], table)
+    held = made.provenance["stages"]["upsampler_256"]
+    assert (held["steps"], held["of_steps"], held["seed"]) == (20, 20, 3)
+    assert held["environment"] == [{"device_kind": "cpu", "date": "now"}]
+    assert made.provenance["date"]
+
+
+def test_another_clip_is_refused(toy, clip_run, tmp_path, refused, unclip):
+    other = make_run(tmp_path / "other", toy.stage("clip").spec, steps=(7,), of=7)
+    unclip("export", other, "--out", tmp_path / "clip")
+    spec = toy.stage("decoder").spec
+    decoder = make_run(tmp_path / "d", spec, clip=str(tmp_path / "clip"))
+    err = refused("export", clip_run, decoder, "--out", tmp_path / "out")
+    assert "was trained against the CLIP" in err
+    assert not (tmp_path / "out").exists()
+
+
+def test_what_cannot_be_exported(clip_run, tmp_path, refused, unclip):
+    out = tmp_path / "out"
+    assert "no run given" in refused("export", "--out", out)
+    assert "config.json" in refused("export", tmp_path, "--out", out)
+    assert "two runs of stage clip" in refused("export", clip_run, clip_run, "--out", out)
+    assert "STAGE.FIELD=VALUE" in refused("export", clip_run, "--out", out, "--set", "guidance=2")
+    assert not out.exists()
+
+
+def test_an_unfinished_run_is_exported_and_said_to_be(toy, tmp_path, unclip):
+    run = make_run(tmp_path / "run", toy.stage("upsampler_256").spec, of=50)
+    code, _, err = unclip("export", run, "--out", tmp_path / "out")
+    assert code == 0
+    assert "step 20 of 50" in err

@@ -1,0 +1,86 @@
+"""The command group: light, helpful, one line an error."""
+
+import json
+import shutil
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from unclip_jax.cli.main import COMMANDS
+
+
+def test_every_command_has_help_with_an_example(unclip):
+    for name in COMMANDS:
+        code, out, _ = unclip(name, "--help")
+        assert code == 0
+        assert "unclip" in out.partition("Example")[2], name
+
+
+def test_the_groups_help_lists_the_commands_and_imports_none():
+    code = (
+        "import sys\n"
+        "from unclip_jax.cli.main import main\n"
+        "try: main(['--help'])\n"
+        "except SystemExit as end: assert end.code == 0\n"
+        "print(sorted({'jax', 'numpy', 'transformers'} & set(sys.modules)))\n"
+    )
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert run.stdout.splitlines()[-1] == "[]"
+    for name in COMMANDS:
+        assert f"\n  {name} " in run.stdout
+
+
+@pytest.mark.parametrize(
+    ("args", "words"),
+    [
+        (["smple"], "smple"),
+        (["info", "emojii"], "emojii"),
+        (["info", "/"], "bundle.json"),
+        (["sample", "x", "--model", "emojii"], "emojii"),
+        (["classify", "no.png", "a", "--model", "emojii"], "no.png"),
+    ],
+)
+def test_errors_are_one_line(refused, args, words):
+    assert words in refused(*args)
+
+
+def test_damaged_bundles_are_one_line(toy_folder, tmp_path, refused):
+    copy = shutil.copytree(toy_folder, tmp_path / "toy")
+    path = copy / "clip.safetensors"
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-50])
+    assert "truncated" in refused("sample", "x", "--model", copy, "--out", tmp_path / "out")
+    path.write_bytes(bytes([whole[0] ^ 1]) + whole[1:])
+    assert "sha256" in refused("info", copy, "--verify")
+    assert not (tmp_path / "out").exists()
+
+
+def test_info_counts_parameters(toy_folder, unclip):
+    code, out, _ = unclip("info", toy_folder, "--verify", "--json")
+    result = json.loads(out)
+    assert code == 0
+    assert result["stages"]["clip"]["dtype"] == "float16"
+    from safetensors.numpy import load_file
+
+    for name, stage in result["stages"].items():
+        arrays = load_file(toy_folder / f"{name}.safetensors")
+        assert stage["params"] == sum(array.size for array in arrays.values())
+    assert (result["licence"], result["provenance"]["data"]) == ("Apache-2.0", "none")
+    code, out, _ = unclip("info", toy_folder)
+    assert "16 -> 32 pixels: upsampler_256" in out
+
+
+def test_classify_prints_probabilities(toy_folder, tmp_path, unclip, refused):
+    image = tmp_path / "a.png"
+    Image.fromarray(np.full((20, 30, 4), 200, np.uint8), "RGBA").save(image)
+    args = ["classify", image, "a red heart", "the sun", "--model", toy_folder]
+    code, out, _ = unclip(*args, "--json")
+    labels = json.loads(out)["labels"]
+    assert code == 0
+    assert [entry["label"] for entry in labels] == ["a red heart", "the sun"]
+    assert sum(entry["probability"] for entry in labels) == pytest.approx(1.0, abs=1e-5)
+    image.write_bytes(b"no picture")
+    assert str(image) in refused(*args)

@@ -1,0 +1,138 @@
+"""The conventions of predict, denoise_fn and x0_denoiser; embeddings; classification."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import unclip_jax
+from tests.toy import DIM, SIZE
+from unclip_jax.core.errors import UserError
+from unclip_jax.core.types import Cond
+
+# float32 programs of another shape or fusion.
+CLOSE = {"rtol": 1e-4, "atol": 2e-5}
+T = np.array([10, 700])
+
+
+@pytest.fixture(scope="module")
+def inputs():
+    rng = np.random.default_rng(1)
+    x_t = rng.standard_normal((2, SIZE, SIZE, 3)).astype(np.float32)
+    return x_t, rng.standard_normal((2, DIM)).astype(np.float32)
+
+
+@pytest.fixture(scope="module")
+def text(toy):
+    return unclip_jax.embed_text(toy, ["a red heart", "the sun"])
+
+
+@pytest.fixture(scope="module")
+def decoded(toy, inputs, text):
+    """Returns the decoder's raw output with everything given."""
+    x_t, image_emb = inputs
+    return unclip_jax.predict(toy, "decoder", x_t, T, image_emb=image_emb, text=text)
+
+
+def test_shapes_of_raw_outputs(toy, inputs, decoded):
+    x_t, image_emb = inputs
+    assert decoded.shape == (2, SIZE, SIZE, 6)
+    assert unclip_jax.predict(toy, "prior", image_emb, T).shape == (2, DIM)
+    large = np.zeros((2, 32, 32, 3), np.float32)
+    output = unclip_jax.predict(toy, "upsampler_256", large, T, low_res=x_t)
+    assert output.shape == (2, 32, 32, 3)
+
+
+def test_no_text_is_the_empty_caption(toy, inputs, decoded):
+    x_t, image_emb = inputs
+    given = unclip_jax.embed_text(toy, ["", ""])
+    left_out = unclip_jax.predict(toy, "decoder", x_t, T, image_emb=image_emb)
+    explicit = unclip_jax.predict(toy, "decoder", x_t, T, image_emb=image_emb, text=given)
+    np.testing.assert_allclose(left_out, explicit, **CLOSE)
+    assert np.abs(left_out - decoded).max() > 1e-3
+
+
+def test_no_image_embedding_is_the_null_one(toy, inputs, text, decoded):
+    x_t, image_emb = inputs
+    left_out = unclip_jax.predict(toy, "decoder", x_t, T, text=text)
+    cond = Cond(image_emb=image_emb, image_keep=np.zeros(2, bool), text=text)
+    function = jax.jit(unclip_jax.denoise_fn(toy, "decoder"))
+    dropped = function(toy.stage("decoder").params, x_t, T, cond)
+    np.testing.assert_allclose(left_out, dropped, **CLOSE)
+    assert np.abs(left_out - decoded).max() > 1e-3
+
+
+def test_the_embeddings_length_is_normalised_away(toy, inputs, text, decoded):
+    x_t, image_emb = inputs
+    longer = unclip_jax.predict(toy, "decoder", x_t, T, image_emb=7 * image_emb, text=text)
+    np.testing.assert_allclose(longer, decoded, **CLOSE)
+
+
+def with_guidance(model, stage, guidance):
+    sampling = model.stage(stage).spec.sampling
+    return dataclasses.replace(sampling, guidance=guidance, clip=None)
+
+
+def test_guidance_is_the_linear_mix_of_two_predictions(toy, inputs, text, decoded):
+    """x0 of v: alpha x_t - sigma v, v = uncond + s (cond - uncond); s = 1 is the conditional."""
+    x_t, image_emb = inputs
+    uncond = unclip_jax.predict(toy, "decoder", x_t, T)
+    # The cosine schedule's own definition (Nichol & Dhariwal 2021, eq. 17, betas at most 0.999).
+    level = np.cos((np.arange(1001) / 1000 + 0.008) / 1.008 * np.pi / 2) ** 2
+    alpha_bar = np.cumprod(1 - np.minimum(1 - level[1:] / level[:-1], 0.999))[T]
+    alpha, sigma = (np.sqrt(a)[:, None, None, None] for a in (alpha_bar, 1 - alpha_bar))
+    cond = Cond(image_emb=image_emb, text=text)
+    for scale in (1.0, 3.5):
+        sampling = with_guidance(toy, "decoder", scale)
+        denoise = unclip_jax.x0_denoiser(toy, "decoder", cond, sampling=sampling)
+        v = uncond + scale * (decoded - uncond)
+        out = denoise(jnp.asarray(x_t), jnp.asarray(T))
+        np.testing.assert_allclose(out.x0, alpha * x_t - sigma * v[..., :3], rtol=1e-3, atol=1e-4)
+        np.testing.assert_allclose(2 * out.variance_frac - 1, decoded[..., 3:], **CLOSE)
+
+
+def test_denoise_fn_has_gradients(toy, inputs):
+    _, image_emb = inputs
+    function = unclip_jax.denoise_fn(toy, "prior")
+    cond = Cond(text=unclip_jax.embed_text(toy, ["a red heart", "the sun"]))
+    params = toy.stage("prior_diffusion").params
+    grad = jax.jit(jax.grad(lambda x: function(params, x, T, cond).sum()))(jnp.asarray(image_emb))
+    assert np.isfinite(grad).all()
+    assert np.abs(grad).max() > 0
+
+
+def test_unknown_stages_are_named(toy, inputs):
+    with pytest.raises(UserError, match="upsampler_1024.*upsampler_256"):
+        unclip_jax.predict(toy, "upsampler_1024", *inputs)
+
+
+def test_uint8_and_float_images_embed_alike(toy):
+    pixels = np.random.default_rng(2).integers(0, 256, (3, 20, 20, 3), np.uint8)
+    of_uint8 = unclip_jax.embed_image(toy, pixels)
+    of_float = unclip_jax.embed_image(toy, (pixels / 127.5 - 1).astype(np.float32))
+    assert of_uint8.shape == (3, DIM)
+    np.testing.assert_allclose(of_uint8, of_float, **CLOSE)
+
+
+def test_captions_do_not_see_each_other(toy):
+    captions = [f"caption {i}" for i in range(11)]
+    together = unclip_jax.embed_text(toy, captions)
+    alone = unclip_jax.embed_text(toy, captions[7])
+    np.testing.assert_allclose(together.text_emb[7:8], alone.text_emb, **CLOSE)
+    np.testing.assert_array_equal(together.text_mask[7:8], alone.text_mask)
+
+
+def test_classify_is_a_softmax_of_cosines(toy):
+    pixels = np.random.default_rng(3).integers(0, 256, (2, 16, 16, 3), np.uint8)
+    labels = ["a red heart", "the sun", "a dog face"]
+    found = unclip_jax.classify(toy, pixels, labels)
+    z_i = unclip_jax.embed_image(toy, pixels).astype(np.float64)
+    z_t = unclip_jax.embed_text(toy, labels).text_emb.astype(np.float64)
+    cosines = z_i @ z_t.T / np.outer(np.linalg.norm(z_i, axis=1), np.linalg.norm(z_t, axis=1))
+    logits = np.exp(float(toy.stage("clip").params["logit_scale"])) * cosines
+    expected = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
+    np.testing.assert_allclose(found, expected, rtol=1e-3)
+    with pytest.raises(UserError, match="no label"):
+        unclip_jax.classify(toy, pixels, [])
