@@ -136,7 +136,7 @@ def test_the_same_pictures_give_the_same_bytes(packages, unpinned, prepared, tmp
     monkeypatch.setattr(emoji, "PACKAGES", unpinned[0])
     monkeypatch.setattr(emoji, "NAMES", unpinned[1])
     prepare_emoji(tmp_path / "again", packages=packages, size=64)
-    first = sorted(prepared[0].glob("*array_record*"))
+    first = sorted(prepared[0].iterdir())
     assert first
     for path in first:
         assert path.read_bytes() == (tmp_path / "again" / path.name).read_bytes()

@@ -60,8 +60,12 @@ def test_prepare_prints_what_it_wrote(packages, unpinned, tmp_path, monkeypatch)
     monkeypatch.setattr(emoji, "PACKAGES", unpinned[0])
     monkeypatch.setattr(emoji, "NAMES", unpinned[1])
     monkeypatch.setenv("UNCLIP_DATA", str(tmp_path))
-    text = invoke("prepare", "emoji", "--packages", packages, "--size", 32, "--styles", "flat")
+    options = ("--packages", packages, "--size", 32, "--styles", "flat")
+    text = invoke("prepare", "emoji", *options)
+    assert text.startswith("train: ")
     assert "left out, not drawable: 1 (flat/1f436 ...)" in text
+    made = json.loads(invoke("prepare", "emoji", *options, "--overwrite", "--json"))
+    assert made["broken"] == ["flat/1f436"]
     assert (tmp_path / "emoji" / "dataset_info.json").exists()
     assert (
         json.loads(invoke("show", "emoji", "--out", tmp_path / "s.png", "--json"))["examples"] > 0

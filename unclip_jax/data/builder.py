@@ -5,6 +5,7 @@ lie LICENSES.json and README.md, so that attribution travels with the pictures.
 """
 
 import contextlib
+import io
 import json
 import logging
 import shutil
@@ -76,7 +77,8 @@ def write(
         build = CaptionedImages(
             data_dir=str(folder / "build"), splits=splits, encoding=encoding, about=about
         )
-        build.download_and_prepare()
+        with contextlib.redirect_stdout(io.StringIO()):  # tfds prints; stdout is for results
+            build.download_and_prepare()
         made = Path(build.data_dir)
         for path in sorted(made.iterdir()):
             path.replace(folder / path.name)
