@@ -131,9 +131,10 @@ def sampling(**values: object) -> ConfigDict:
 
 def smoke(config: ConfigDict, *, image_size: int) -> ConfigDict:
     """Makes a run of seconds out of a config whose model is already small: procedural pictures."""
-    config.data.update({"name": f"shapes:size={image_size},count=256", "image_size": image_size})
+    name = f"shapes:size={image_size},count=256"
+    config.data.update({"name": name, "image_size": image_size, "concepts": "all", "styles": ()})
     config.train.update({"steps": 20, "batch_size": 8, "log_every": 2, "save_every": 5})
     config.train.tensorboard = False
     config.eval.update({"every": 10, "split": "test", "batches": 1, "batch_size": 8, "variance_passes": 2})
-    config.optim.warmup_steps = 2
+    config.optim.update({"warmup_steps": 2, "ema_decay": 0.9})
     return config

@@ -56,13 +56,14 @@ def read_config(config_file: str, flags: Sequence[str]) -> dict[str, Any]:
     path = find_config(name)
     make_configs_importable()
     for flag in flags:
-        if not flag.startswith("--config."):
+        if flag.startswith("-") and not flag.startswith("--config."):
             raise UserError(f"unknown option {flag}; see unclip train --help")
-    values = absl_flags.FlagValues()
-    config_flags.DEFINE_config_file("config", flag_values=values)
     argument = f"--config={path}" + (f":{variant}" if variant else "")
+    argv = ["unclip train", argument, *flags]
+    values = absl_flags.FlagValues()
+    config_flags.DEFINE_config_file("config", flag_values=values, sys_argv=argv)
     try:
-        rest = values(["unclip train", argument, *flags])
+        rest = values(argv)
         config = values.config.to_dict()
     except (absl_flags.Error, AttributeError, KeyError, TypeError, ValueError) as error:
         raise UserError(f"{config_file}: {_unquoted(error)}") from error

@@ -45,7 +45,7 @@ from unclip_jax.train.frozen import FeatureCache, FrozenClip, load_frozen_clip
 from unclip_jax.train.init_from import init_from
 from unclip_jax.train.loop import Hook, Loop, LoopParts, Progress
 from unclip_jax.train.metrics import RunWriter
-from unclip_jax.train.optim import learning_rate_schedule, make_optimizer
+from unclip_jax.train.optim import make_optimizer
 from unclip_jax.train.resolve import Settings
 from unclip_jax.train.sharding import (
     RULES,
@@ -176,7 +176,6 @@ class RunBuilder:
             store=store,
             writer=writer,
             metric_names=(*self.task.metric_names, "grad_norm"),
-            learning_rate=learning_rate_schedule(self.settings.optim, cfg.steps),
             evaluate=self._evaluate(held_out, frozen),
             hooks=make_hooks(run),
             progress=make_progress(first, cfg.steps) if make_progress else None,

@@ -13,7 +13,7 @@ import dataclasses
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 import jax
@@ -62,7 +62,6 @@ class LoopParts:
         step: compiled (state, batch) -> (state, logged).
         evaluate: held-out metrics of the state, a function of (seed, step); None = never.
         metric_names: of the rows of the logged sums.
-        quartiles: of the step, see `named_metrics`.
     """
 
     step: Callable[[TrainState, Any], tuple[TrainState, Any]]
@@ -70,7 +69,6 @@ class LoopParts:
     store: CheckpointStore
     writer: Writer
     metric_names: tuple[str, ...]
-    learning_rate: Callable[[int], Any]
     evaluate: Callable[[TrainState], dict[str, float]] | None = None
     hooks: Sequence[Hook] = ()
     progress: Progress | None = None
@@ -198,9 +196,8 @@ class Loop:
         (step, logged), self._pending = self._pending, None
         logged = jax.device_get(logged)
         self._check(step, int(logged["row"]))
-        updates = step - int(logged["skipped"])
         values = named_metrics(logged["sums"], self.parts.metric_names)
-        values["learning_rate"] = float(self.parts.learning_rate(max(updates - 1, 0)))
+        values["learning_rate"] = float(logged["rate"])
         values["skipped"] = int(logged["skipped"])
         self.parts.writer.metrics(step, values)
         self._time(step, values)

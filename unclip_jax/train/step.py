@@ -18,11 +18,12 @@ from unclip_jax.core.prng import example_keys, root_key, stage_key, step_key
 from unclip_jax.core.trees import ema_update
 from unclip_jax.core.types import Params
 from unclip_jax.train.config import OptimConfig, TrainConfig
-from unclip_jax.train.optim import ema_decay
+from unclip_jax.train.optim import ema_decay, learning_rate_schedule
 from unclip_jax.train.state import TrainState
 from unclip_jax.train.tasks import Keys, Sums, Task
 
-Step = Callable[[TrainState, Any, Any], tuple[TrainState, Float[Array, "m 2"]]]
+Step = Callable[[TrainState, Any, Any], tuple[TrainState, dict[str, Array]]]
+"""(state, frozen, batch) -> (state, what the loop logs: sums, skipped, row, rate)."""
 
 DROPOUT_ROW = 2**31 - 1  # index of the key of a batch's dropout: no example has it
 
@@ -30,13 +31,14 @@ DROPOUT_ROW = 2**31 - 1  # index of the key of a batch's dropout: no example has
 def make_train_step(
     task: Task, tx: optax.GradientTransformation, train: TrainConfig, optim: OptimConfig, seed: int
 ) -> Step:
-    """Returns step(state, frozen, batch) -> (state, sums); to be jitted with the state donated.
+    """Returns step(state, frozen, batch) -> (state, logged); to be jitted with the state donated.
 
     An update whose loss or gradient norm is not finite is left out: parameters, moments and average
     stay, and the step is counted. After `skip_limit` of them in a row nothing is updated any more,
     so that the loop, which looks only now and then, finds the state as it was before the first.
     """
     names = task.metric_names + ("grad_norm",)
+    schedule = learning_rate_schedule(optim, train.steps)
 
     def step(state: TrainState, frozen: Any, batch: Any) -> tuple[TrainState, Any]:
         key = step_key(stage_key(root_key(seed), task.stage), state.step)
@@ -48,7 +50,8 @@ def make_train_step(
         ok = finite & ~halted
         updates, opt_state = tx.update(grads, state.opt_state, state.params)
         params = task.project(optax.apply_updates(state.params, updates))
-        decay = ema_decay(optim, state.step - state.skipped)
+        done = state.step - state.skipped
+        decay, rate = ema_decay(optim, done), jnp.asarray(schedule(done), jnp.float32)
         ema_params = ema_update(state.ema_params, params, decay)
         keep = lambda new, old: jnp.where(ok, new, old)  # noqa: E731
         metrics["grad_norm"] = jnp.stack([norm, jnp.ones_like(norm)])
@@ -64,7 +67,8 @@ def make_train_step(
             skipped_row=jnp.where(ok, 0, state.skipped_row + 1),
             sums=sums,
         )
-        return state, {"sums": sums, "skipped": state.skipped, "row": state.skipped_row}
+        logged = {"sums": sums, "skipped": state.skipped, "row": state.skipped_row, "rate": rate}
+        return state, logged
 
     return step
 
