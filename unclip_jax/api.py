@@ -114,7 +114,8 @@ def predict(
     """Evaluates a stage's raw network once, in float32: no guidance, no clipping.
 
     The prior gives z_i in the space it works in; the decoder noise and variance channels
-    [n, h, w, 6]; an upsampler noise.
+    [n, h, w, 6]; an upsampler noise. A network of images that predicts x_0 or v has its output
+    rewritten as the noise that it implies; `denoise_fn` leaves it as it is.
 
     Args:
         image_emb: raw CLIP embeddings; None is the null embedding.
@@ -124,7 +125,7 @@ def predict(
     name = _stage_name(model, stage)
     cond = Cond(image_emb=image_emb, text=text, low_res=low_res)
     cond = _filled(model, name, cond, len(x_t))
-    apply = jax.jit(stages.apply_network(model.stage(name).spec, "float32"))
+    apply = jax.jit(stages.apply_as_noise(model.stage(name).spec, "float32"))
     return apply(model.stage(name).params, jnp.asarray(x_t), jnp.asarray(t), cond)
 
 
@@ -147,8 +148,8 @@ def x0_denoiser(
     run = stages.run_for(model, name, sampling, dtype)
     held = model.stage(name)
     n = jax.tree.leaves(cond)[0].shape[0]
-    bound = _filled(model, name, cond, n)
-    empty = _negative(model, name, negative)
+    bound = jax.tree.map(jnp.asarray, _filled(model, name, cond, n))
+    empty = jax.tree.map(jnp.asarray, _negative(model, name, negative))
     scale = np.float32(run.sampling.guidance)
     return stages.bound_denoiser(run.static_of(held), held.params, bound, empty, scale)
 

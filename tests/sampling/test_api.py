@@ -60,8 +60,24 @@ def test_no_image_embedding_is_the_null_one(toy, inputs, text, decoded):
     cond = Cond(image_emb=image_emb, image_keep=np.zeros(2, bool), text=text)
     function = jax.jit(unclip_jax.denoise_fn(toy, "decoder"))
     dropped = function(toy.stage("decoder").params, x_t, T, cond)
-    np.testing.assert_allclose(left_out, dropped, **CLOSE)
+    np.testing.assert_allclose(left_out, as_noise(dropped, x_t), **CLOSE)
     assert np.abs(left_out - decoded).max() > 1e-3
+
+
+def as_noise(raw, x_t):
+    """The toy decoder predicts v = alpha eps - sigma x0, so that eps = sigma x_t + alpha v."""
+    alpha, sigma = levels()
+    return np.concatenate([sigma * x_t + alpha * raw[..., :3], raw[..., 3:]], axis=-1)
+
+
+def levels():
+    """Alpha and sigma at T by the cosine schedule's own definition, betas at most 0.999.
+
+    Nichol & Dhariwal 2021, eq. 17.
+    """
+    level = np.cos((np.arange(1001) / 1000 + 0.008) / 1.008 * np.pi / 2) ** 2
+    alpha_bar = np.cumprod(1 - np.minimum(1 - level[1:] / level[:-1], 0.999))[T]
+    return [np.sqrt(a)[:, None, None, None] for a in (alpha_bar, 1 - alpha_bar)]
 
 
 def test_the_embeddings_length_is_normalised_away(toy, inputs, text, decoded):
@@ -76,36 +92,35 @@ def with_guidance(model, stage, guidance):
 
 
 def test_guidance_is_the_linear_mix_of_two_predictions(toy, inputs, text, decoded):
-    """x0 of v: alpha x_t - sigma v, v = uncond + s (cond - uncond); s = 1 is the conditional."""
+    """x0 = (x_t - sigma eps) / alpha, eps = uncond + s (cond - uncond); s = 1 is conditional."""
     x_t, image_emb = inputs
     uncond = unclip_jax.predict(toy, "decoder", x_t, T)
-    # The cosine schedule's own definition (Nichol & Dhariwal 2021, eq. 17, betas at most 0.999).
-    level = np.cos((np.arange(1001) / 1000 + 0.008) / 1.008 * np.pi / 2) ** 2
-    alpha_bar = np.cumprod(1 - np.minimum(1 - level[1:] / level[:-1], 0.999))[T]
-    alpha, sigma = (np.sqrt(a)[:, None, None, None] for a in (alpha_bar, 1 - alpha_bar))
+    alpha, sigma = levels()
     cond = Cond(image_emb=image_emb, text=text)
     for scale in (1.0, 3.5):
         sampling = with_guidance(toy, "decoder", scale)
         denoise = unclip_jax.x0_denoiser(toy, "decoder", cond, sampling=sampling)
-        v = uncond + scale * (decoded - uncond)
+        eps = uncond + scale * (decoded - uncond)
         out = denoise(jnp.asarray(x_t), jnp.asarray(T))
-        np.testing.assert_allclose(out.x0, alpha * x_t - sigma * v[..., :3], rtol=1e-3, atol=1e-4)
+        np.testing.assert_allclose(out.x0, (x_t - sigma * eps[..., :3]) / alpha, rtol=1e-3, atol=1e-3)
         np.testing.assert_allclose(2 * out.variance_frac - 1, decoded[..., 3:], **CLOSE)
 
 
 def test_denoise_fn_has_gradients(toy, inputs):
     _, image_emb = inputs
     function = unclip_jax.denoise_fn(toy, "prior")
-    cond = Cond(text=unclip_jax.embed_text(toy, ["a red heart", "the sun"]))
+    text = unclip_jax.embed_text(toy, ["a red heart", "the sun"])
+    cond = Cond(text=jax.tree.map(jnp.asarray, text))
     params = toy.stage("prior_diffusion").params
-    grad = jax.jit(jax.grad(lambda x: function(params, x, T, cond).sum()))(jnp.asarray(image_emb))
+    t = jnp.asarray(T)
+    grad = jax.jit(jax.grad(lambda x: function(params, x, t, cond).sum()))(jnp.asarray(image_emb))
     assert np.isfinite(grad).all()
     assert np.abs(grad).max() > 0
 
 
 def test_unknown_stages_are_named(toy, inputs):
     with pytest.raises(UserError, match="upsampler_1024.*upsampler_256"):
-        unclip_jax.predict(toy, "upsampler_1024", *inputs)
+        unclip_jax.predict(toy, "upsampler_1024", inputs[0], T)
 
 
 def test_uint8_and_float_images_embed_alike(toy):

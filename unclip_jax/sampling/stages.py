@@ -18,7 +18,14 @@ from unclip_jax.checkpoint.bundle import Bundle, CascadeStep, Stage
 from unclip_jax.core import prng
 from unclip_jax.core.types import Cond, Params, TextFeatures
 from unclip_jax.diffusion.config import SamplingConfig
-from unclip_jax.diffusion.denoiser import Denoiser, guided_network, limited, make_denoiser
+from unclip_jax.diffusion.denoiser import (
+    Denoiser,
+    guided_network,
+    limited,
+    make_denoiser,
+    split_variance,
+)
+from unclip_jax.diffusion.process import convert
 from unclip_jax.diffusion.samplers import (
     NoiseFn,
     SamplerState,
@@ -156,11 +163,33 @@ def apply_network(
     """
     module = make_module(spec, dtype=compute_dtype(dtype))
 
-    def apply(params: Params, x_t: Array, t: Array, cond: Cond) -> Array:
+    def apply(params: Params, x_t: Any, t: Any, cond: Cond) -> Array:
+        x_t, t, cond = jax.tree.map(jnp.asarray, (x_t, t, cond))
         with jax.default_matmul_precision(PRECISION[dtype]):
             return module.apply({"params": params}, x_t, t, cond, train=False)
 
     return apply
+
+
+def apply_as_noise(
+    spec: StageSpec, dtype: str
+) -> Callable[[Params, Array, Array, Cond], Float[Array, " b *e"]]:
+    """Returns a stage's raw network with its prediction of an image rewritten as noise.
+
+    Variance channels pass through; a prior stays what it is, a prediction of z_i.
+    """
+    apply = apply_network(spec, dtype)
+    if spec.stage.startswith("prior") or spec.diffusion.prediction == "eps":
+        return apply
+    schedule = make_schedule(spec.diffusion.schedule, spec.diffusion.num_steps)
+
+    def noise(params: Params, x_t: Array, t: Array, cond: Cond) -> Array:
+        value, variance = split_variance(apply(params, x_t, t, cond), x_t.shape[-1])
+        level = schedule.level(t, x_t.dtype)
+        eps = convert(value, x_t, level, source=spec.diffusion.prediction, target="eps")
+        return eps if variance is None else jnp.concatenate([eps, variance], axis=-1)
+
+    return noise
 
 
 def doubled(cond: Cond, empty: TextFeatures | None, n: int) -> Cond:
@@ -195,7 +224,7 @@ def bound_denoiser(
         return apply(params, x_t, t, doubled(cond, empty, x_t.shape[0] // 2))
 
     if static.guided:
-        network = guided_network(network, scale)
+        network = guided_network(network, jnp.asarray(scale, jnp.float32))
     diffusion = static.spec.diffusion
     schedule = make_schedule(diffusion.schedule, diffusion.num_steps)
     return limited(make_denoiser(network, schedule, diffusion), static.sampling)
