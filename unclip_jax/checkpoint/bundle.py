@@ -44,7 +44,7 @@ class Stage:
     """
 
     spec: StageSpec
-    params: Mapping[str, Any]
+    params: Mapping[str, Any] = dataclasses.field(repr=False)
     dtype: str = "float32"
 
 
@@ -87,7 +87,7 @@ class Bundle:
     metrics: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     sampling: SamplingDefaults = SamplingDefaults()
     cascade: tuple[CascadeStep, ...] = ()
-    arrays: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict)
+    arrays: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict, repr=False)
 
     def stage(self, name: str) -> Stage:
         """Returns a stage; one that the bundle lacks is an error that lists what it has."""

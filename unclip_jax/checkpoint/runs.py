@@ -33,7 +33,7 @@ class RunResult:
     config: Mapping[str, Any]
     spec: StageSpec
     step: int
-    ema_params: Mapping[str, Any]
+    ema_params: Mapping[str, Any] = dataclasses.field(repr=False)
     environment: tuple[Mapping[str, Any], ...]
     arrays: Mapping[str, np.ndarray]
 

@@ -374,6 +374,7 @@ def run_injected(run: Run, cond: Cond, empty: TextFeatures | None, noise: NoiseF
         noise: noise(step index, shape) -> array; the index is traced, INITIAL (-1) asks for x_T.
     """
     scale = np.float32(run.sampling.guidance)
+    cond = jax.tree.map(jnp.asarray, cond)
     n = jax.tree.leaves(cond)[0].shape[0]
     static = dataclasses.replace(
         run.static, sampling=dataclasses.replace(run.static.sampling, draws=1)
