@@ -1,7 +1,7 @@
 """The sections every training config has, with the values that are the same for most stages.
 
-A config file returns `base(...)` with its own model and numbers in it. The paper's table (2204.06125,
-appendix C) is quoted beside each number; what it does not state is marked "ours".
+A config file returns `base(...)` with its own model and numbers in it. The paper's table
+(2204.06125, appendix C) is quoted beside each number; what it does not state is marked "ours".
 """
 
 from ml_collections import ConfigDict, config_dict
@@ -135,6 +135,8 @@ def smoke(config: ConfigDict, *, image_size: int) -> ConfigDict:
     config.data.update({"name": name, "image_size": image_size, "concepts": "all", "styles": ()})
     config.train.update({"steps": 20, "batch_size": 8, "log_every": 2, "save_every": 5})
     config.train.tensorboard = False
-    config.eval.update({"every": 10, "split": "test", "batches": 1, "batch_size": 8, "variance_passes": 2})
+    config.eval.update(
+        {"every": 10, "split": "test", "batches": 1, "batch_size": 8, "variance_passes": 2}
+    )
     config.optim.update({"warmup_steps": 2, "ema_decay": 0.9})
     return config

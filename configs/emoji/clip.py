@@ -70,9 +70,7 @@ def get_config(variant: str = "") -> ConfigDict:
         config.data.concepts = "common"
     if variant == "smoke":
         config.model.embed_dim = 16
-        config.model.vision.update(
-            {"image_size": 16, "width": 16, "layers": 1, "heads": 2}
-        )
+        config.model.vision.update({"image_size": 16, "width": 16, "layers": 1, "heads": 2})
         config.model.text.update({"width": 16, "layers": 1, "heads": 2, "context": 16})
         config.data.vocab_size = 600
         common.smoke(config, image_size=16)

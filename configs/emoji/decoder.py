@@ -2,8 +2,7 @@
 
     unclip train --config configs/emoji/decoder.py --config.clip=BUNDLE --workdir runs/decoder
 
-A 0 among the model's numbers means: as the CLIP of the bundle has it. The variant "glide" gives the
-decoder its own text encoder, which is the paper's path.
+A 0 among the model's numbers means: as the CLIP of the bundle has it.
 """
 
 from ml_collections import ConfigDict
@@ -12,7 +11,7 @@ from unclip_jax.configs import common
 
 
 def get_config(variant: str = "") -> ConfigDict:
-    """Returns the config; "smoke": procedural pictures and an untrained CLIP; "glide": see above."""
+    """Returns the config; "smoke": procedural pictures and an untrained CLIP."""
     config = common.base("decoder")
     config.model = ConfigDict(
         {
@@ -91,7 +90,7 @@ def get_config(variant: str = "") -> ConfigDict:
                 "channels": 16,
                 "channel_mult": (1, 2),
                 "res_blocks": 1,
-                "attention_resolutions": (4,),
+                "attention_resolutions": (),
                 "head_channels": 16,
                 "norm_groups": 8,
                 "time_width": 32,

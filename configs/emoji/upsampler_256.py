@@ -1,6 +1,6 @@
 """Upsampler of the emoji family, 64 -> 256 px: convolutions only, no caption, no embedding.
 
-    unclip train --config configs/emoji/upsampler_256.py --workdir runs/upsampler_256
+unclip train --config configs/emoji/upsampler_256.py --workdir runs/upsampler_256
 """
 
 from ml_collections import ConfigDict

@@ -27,7 +27,9 @@ class CheckpointStore:
         if keep_best:
             policies.append(
                 BestN(
-                    get_metric_fn=_negative_loss, n=keep_best, keep_checkpoints_without_metrics=False
+                    get_metric_fn=_negative_loss,
+                    n=keep_best,
+                    keep_checkpoints_without_metrics=False,
                 )
             )
         options = ocp.CheckpointManagerOptions(

@@ -3,6 +3,7 @@
 import importlib.resources
 import importlib.util
 import json
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -96,10 +97,11 @@ def make_configs_importable() -> None:
 
 
 def progress_bar(done: int, steps: int) -> Any:
-    """Returns a bar with rate and time left; where stderr is no terminal, a line now and then."""
+    """Returns a bar with rate and time left; where stderr is no terminal it moves now and then."""
     from tqdm import tqdm
 
-    return tqdm(total=steps, initial=done, unit="step", dynamic_ncols=True, mininterval=0.5)
+    seconds = 0.5 if sys.stderr.isatty() else 30.0
+    return tqdm(total=steps, initial=done, unit="step", dynamic_ncols=True, mininterval=seconds)
 
 
 def _unquoted(error: BaseException) -> str:

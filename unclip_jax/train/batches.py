@@ -139,7 +139,7 @@ def held_out_batches(
 
 
 class HeldOutLoss:
-    """The task's metrics on fixed held-out batches, timesteps and noise, with the EMA parameters."""
+    """The task's metrics with EMA parameters on fixed held-out batches, timesteps and noise."""
 
     def __init__(self, step: Any, batches: Sequence[Any], frozen: Any, names: Sequence[str]):
         """Keeps the compiled step (params, frozen, batch, number) -> sums."""

@@ -91,7 +91,11 @@ def make_inputs(
         return prior_inputs(spec, train_cfg, clip), names
     if spec.stage == "decoder":
         return decoder_inputs(train_cfg, clip), (
-            *text, "image", "image_emb", "text_emb", "text_states"
+            *text,
+            "image",
+            "image_emb",
+            "text_emb",
+            "text_states",
         )
     raise ValueError(f"{spec.stage=} has no diffusion task")
 
@@ -173,9 +177,7 @@ def area_average(images: Float[Array, "b h w c"], factor: int) -> Float[Array, "
     return images.reshape(b, h // factor, factor, w // factor, factor, c).mean((2, 4))
 
 
-def stage_denoiser(
-    spec: StageSpec, module: nn.Module, params: Params, cond: Cond
-) -> Denoiser:
+def stage_denoiser(spec: StageSpec, module: nn.Module, params: Params, cond: Cond) -> Denoiser:
     """Returns the unguided, unclipped denoiser of a stage under training."""
     schedule = make_schedule(spec.diffusion.schedule, spec.diffusion.num_steps)
 

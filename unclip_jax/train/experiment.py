@@ -163,8 +163,16 @@ class RunBuilder:
         writer = RunWriter(self.workdir, first, tensorboard=cfg.tensorboard)
         held_out = self._held_out()
         run = Run(
-            self.settings, self.workdir, self.spec, self.module, self.task, self.mesh,
-            self.clip, frozen, held_out, writer,
+            self.settings,
+            self.workdir,
+            self.spec,
+            self.module,
+            self.task,
+            self.mesh,
+            self.clip,
+            frozen,
+            held_out,
+            writer,
         )
         step = make_train_step(
             self.task, self._tx(state.params), cfg, self.settings.optim, self.settings.seed
@@ -294,8 +302,14 @@ class RunBuilder:
         self.say("estimating the analytic variance on held-out data")
         inputs, _ = make_inputs(self.spec, self.settings.train, self.clip)
         table = estimate_variance_table(
-            self.spec, self.module, inputs, state.ema_params, run.frozen, run.held_out,
-            seed=self.settings.seed, passes=cfg.variance_passes,
+            self.spec,
+            self.module,
+            inputs,
+            state.ema_params,
+            run.frozen,
+            run.held_out,
+            seed=self.settings.seed,
+            passes=cfg.variance_passes,
         )
         if jax.process_index() == 0:
             write_variance_table(self.workdir, table)

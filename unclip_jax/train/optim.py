@@ -30,9 +30,7 @@ def learning_rate_schedule(cfg: OptimConfig, steps: int) -> optax.Schedule:
         main = optax.constant_schedule(peak)
     if not cfg.warmup_steps:
         return main
-    warm = optax.linear_schedule(
-        peak / cfg.warmup_steps, peak, max(cfg.warmup_steps - 1, 1)
-    )
+    warm = optax.linear_schedule(peak / cfg.warmup_steps, peak, max(cfg.warmup_steps - 1, 1))
     return optax.join_schedules([warm, main], [cfg.warmup_steps])
 
 

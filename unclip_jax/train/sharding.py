@@ -32,8 +32,8 @@ RULES: tuple[tuple[str, str | tuple[str, ...] | None], ...] = (
     ("norm", None),
     ("layers", None),
 )
-"""Logical axis -> mesh axis, in order of precedence: within one array a mesh axis is given out once,
-to the first dimension whose size it divides."""
+"""Logical axis -> mesh axis, in order of precedence: within one array a mesh axis is given out
+once, to the first dimension whose size it divides."""
 
 
 def make_mesh(cfg: MeshConfig, devices: list[jax.Device] | None = None) -> Mesh:
@@ -49,9 +49,7 @@ def make_mesh(cfg: MeshConfig, devices: list[jax.Device] | None = None) -> Mesh:
     if len(devices) % known or (-1 not in sizes and known != len(devices)):
         raise ValueError(f"{cfg=} does not fit {len(devices)=}")
     sizes = [len(devices) // known if size == -1 else size for size in sizes]
-    return jax.make_mesh(
-        sizes, AXES, axis_types=(AxisType.Auto,) * len(AXES), devices=devices
-    )
+    return jax.make_mesh(sizes, AXES, axis_types=(AxisType.Auto,) * len(AXES), devices=devices)
 
 
 def batch_sharding(mesh: Mesh) -> NamedSharding:
