@@ -102,7 +102,8 @@ def test_guidance_is_the_linear_mix_of_two_predictions(toy, inputs, text, decode
         denoise = unclip_jax.x0_denoiser(toy, "decoder", cond, sampling=sampling)
         eps = uncond + scale * (decoded - uncond)
         out = denoise(jnp.asarray(x_t), jnp.asarray(T))
-        np.testing.assert_allclose(out.x0, (x_t - sigma * eps[..., :3]) / alpha, rtol=1e-3, atol=1e-3)
+        x0 = (x_t - sigma * eps[..., :3]) / alpha
+        np.testing.assert_allclose(out.x0, x0, rtol=1e-3, atol=1e-3)
         np.testing.assert_allclose(2 * out.variance_frac - 1, decoded[..., 3:], **CLOSE)
 
 
