@@ -1,0 +1,42 @@
+#!/usr/bin/env bash
+# Trains every stage of the emoji family on this machine and exports the bundle.
+# Resumable: run it again after an interruption. Needs `unclip data prepare emoji` once beforehand.
+#
+#   launch/emoji.sh             train, export to $OUT
+#   launch/emoji.sh --dry-run   print the commands
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+
+UNCLIP=${UNCLIP:-.venv/bin/unclip}
+RUNS=${RUNS:-runs}
+OUT=${OUT:-$RUNS/emoji}
+CONFIGS=configs/emoji
+
+run() {
+  printf '%q ' "$@"
+  printf '\n'
+  if [[ -z "${dry:-}" ]]; then "$@"; fi
+}
+
+# An export is made once: a rerun goes on with the stages behind it.
+export_once() {
+  local out=$1
+  shift
+  if [[ -z "${dry:-}" && -e "$out/bundle.json" ]]; then return; fi
+  run "$UNCLIP" export "$@" --out "$out"
+}
+
+dry=
+if [[ "${1:-}" == --dry-run ]]; then dry=1; fi
+
+run "$UNCLIP" train --config "$CONFIGS/clip.py" --workdir "$RUNS/clip"
+export_once "$RUNS/clip_bundle" "$RUNS/clip" --dtype float32
+for stage in decoder prior_diffusion; do
+  run "$UNCLIP" train --config "$CONFIGS/$stage.py" --workdir "$RUNS/$stage" \
+    --config.clip="$RUNS/clip_bundle"
+done
+run "$UNCLIP" train --config "$CONFIGS/upsampler_256.py" --workdir "$RUNS/upsampler_256"
+# The second CLIP, which judges the samples.
+run "$UNCLIP" train --config "$CONFIGS/clip.py:judge" --workdir "$RUNS/judge"
+export_once "$RUNS/judge_bundle" "$RUNS/judge"
+export_once "$OUT" "$RUNS/clip" "$RUNS/prior_diffusion" "$RUNS/decoder" "$RUNS/upsampler_256"
