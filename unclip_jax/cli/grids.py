@@ -67,7 +67,7 @@ class SampleGrid:
 
 
 def _make_draw(run: Run) -> Callable[[Params, Any, Any], tuple[Any, Any, Any]]:
-    """Returns f(params, frozen, batch) -> (samples, pictures, enlarged low-res pictures or None)."""
+    """Returns f(params, frozen, batch) -> (samples, pictures, enlarged low-res ones or None)."""
     spec, module = run.spec, run.module
     schedule = make_schedule(spec.diffusion.schedule, spec.diffusion.num_steps)
     inputs, _ = make_inputs(spec, run.settings.train, run.clip)

@@ -14,12 +14,14 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.sharding import Mesh
 
 from unclip_jax.checkpoint.store import CheckpointStore, abstract_like
 from unclip_jax.core.prng import root_key, stage_key
 from unclip_jax.data.pipeline import make_pipeline, open_source
 from unclip_jax.data.sources import all_captions
+from unclip_jax.models.embedding_codec import EmbeddingStats, with_stats
 from unclip_jax.models.stages import (
     StageSpec,
     abstract_boxed,
@@ -40,11 +42,20 @@ from unclip_jax.train.batches import (
 )
 from unclip_jax.train.diffusion_tasks import make_diffusion_task, make_inputs
 from unclip_jax.train.environment import write_environment
-from unclip_jax.train.finish import estimate_variance_table, write_variance_table
-from unclip_jax.train.frozen import FeatureCache, FrozenClip, load_frozen_clip
+from unclip_jax.train.finish import (
+    VARIANCE_TABLE,
+    estimate_variance_table,
+    write_variance_table,
+)
+from unclip_jax.train.frozen import (
+    FeatureCache,
+    FrozenClip,
+    image_embedding,
+    load_frozen_clip,
+)
 from unclip_jax.train.init_from import init_from
 from unclip_jax.train.loop import Hook, Loop, LoopParts, Progress
-from unclip_jax.train.metrics import RunWriter
+from unclip_jax.train.metrics import NoWriter, RunWriter, Writer
 from unclip_jax.train.optim import make_optimizer
 from unclip_jax.train.resolve import Settings
 from unclip_jax.train.sharding import (
@@ -59,6 +70,7 @@ from unclip_jax.train.state import TrainState, init_state, make_state, state_sha
 from unclip_jax.train.step import make_eval_step, make_train_step
 from unclip_jax.train.tasks import Task, make_clip_task
 
+STATISTICS = 4096  # examples whose embeddings give mean and deviation for "standardise"
 INIT = 2**31 - 2  # index of the key that parameters are drawn with: no step has it
 
 
@@ -81,7 +93,7 @@ class Run:
     clip: FrozenClip | None
     frozen: Any
     held_out: Sequence[Any]
-    writer: RunWriter
+    writer: Writer
 
 
 HookMaker = Callable[[Run], Sequence[Hook]]
@@ -141,8 +153,9 @@ class RunBuilder:
         clip_cfg = None if self.clip is None else self.clip.cfg
         resolved = resolve.resolve_model(config, clip_cfg, vocab_size)
         self.spec = resolve.make_spec(resolved)
-        resolve.write_or_check_config(workdir / "config.json", resolved)
-        write_environment(workdir / "environment.json")
+        if jax.process_index() == 0:
+            resolve.write_or_check_config(workdir / "config.json", resolved)
+            write_environment(workdir / "environment.json")
         self.module = make_module(self.spec, dtype)
         self.task = self._make_task()
 
@@ -160,7 +173,9 @@ class RunBuilder:
         if data_state is not None:
             data.set_state(data_state)
         frozen = self._frozen()
-        writer = RunWriter(self.workdir, first, tensorboard=cfg.tensorboard)
+        writer = self._writer(first)
+        if data_state is None and self.spec.norm.kind == "standardise":
+            state = self._with_statistics(state, frozen)
         held_out = self._held_out()
         run = Run(
             self.settings,
@@ -177,7 +192,8 @@ class RunBuilder:
         step = make_train_step(
             self.task, self._tx(state.params), cfg, self.settings.optim, self.settings.seed
         )
-        compiled = jax.jit(step, donate_argnums=0, out_shardings=(shardings, None))
+        whole = replicated(self.mesh)
+        compiled = jax.jit(step, donate_argnums=0, out_shardings=(shardings, whole))
         parts = LoopParts(
             step=lambda state, batch: compiled(state, frozen, batch),
             data=data,
@@ -194,6 +210,30 @@ class RunBuilder:
         writer.close()
         store.close()
         return done
+
+    def _writer(self, step: int) -> Writer:
+        if jax.process_index() != 0:
+            return NoWriter()
+        return RunWriter(self.workdir, step, tensorboard=self.settings.train.tensorboard)
+
+    def _with_statistics(self, state: TrainState, frozen: Any) -> TrainState:
+        """Puts mean and deviation of z_i into fresh parameters, estimated on STATISTICS examples.
+
+        They are parameters that the optimiser leaves alone, and that ship with the stage.
+        """
+        data = self._batches()
+        embed = jax.jit(functools.partial(image_embedding, self.clip))
+        count = max(1, STATISTICS // self.settings.train.batch_size)
+        z = np.concatenate([jax.device_get(embed(frozen, next(data))) for _ in range(count)])
+        stats = EmbeddingStats(
+            jnp.asarray(z.mean(0, dtype=np.float64), jnp.float32),
+            jnp.asarray(np.maximum(z.std(0, dtype=np.float64), 1e-6), jnp.float32),
+        )
+        place = lambda old, new: jax.device_put(new, old.sharding)  # noqa: E731
+        return state.replace(
+            params=jax.tree.map(place, state.params, with_stats(state.params, stats)),
+            ema_params=jax.tree.map(place, state.ema_params, with_stats(state.ema_params, stats)),
+        )
 
     def _make_task(self) -> Task:
         if self.spec.stage == "clip":
@@ -265,7 +305,8 @@ class RunBuilder:
         if not held_out:
             return None
         cfg = self.settings.eval
-        step = jax.jit(make_eval_step(self.task, cfg.batch_size, self.settings.seed))
+        step = make_eval_step(self.task, cfg.batch_size, self.settings.seed)
+        step = jax.jit(step, out_shardings=replicated(self.mesh))
         return HeldOutLoss(step, held_out, frozen, self.task.metric_names)
 
     def _prepare(self, source: Any) -> Any:
@@ -298,6 +339,8 @@ class RunBuilder:
         cfg = self.settings.eval
         diffusion = self.spec.diffusion
         if diffusion is None or diffusion.variance != "analytic" or not run.held_out:
+            return
+        if (self.workdir / VARIANCE_TABLE).exists():
             return
         self.say("estimating the analytic variance on held-out data")
         inputs, _ = make_inputs(self.spec, self.settings.train, self.clip)

@@ -29,11 +29,11 @@ CACHE_BATCH = 64
 
 @dataclasses.dataclass(frozen=True)
 class FrozenClip:
-    """A CLIP that nobody trains: its module, parameters and vocabulary."""
+    """A CLIP that nobody trains: its module, parameters and vocabulary (None: tokens come ready)."""
 
     module: Clip
     params: Params
-    tokenizer: Tokenizer
+    tokenizer: Tokenizer | None
 
     @property
     def cfg(self) -> ClipConfig:

@@ -45,6 +45,9 @@ class Progress(Protocol):
     def set_postfix_str(self, text: str, refresh: bool = True) -> Any:
         """Shows a few words beside the bar."""
 
+    def close(self) -> Any:
+        """Ends the bar."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Hook:
@@ -117,8 +120,7 @@ class Loop:
         self.cfg, self.every_eval, self.parts = cfg, every_eval, parts
         self._pending: tuple[int, Any] | None = None
         self._clock = (0, time.monotonic())
-        self._last_save = time.monotonic()
-        self._rate: float | None = None
+        self._last_save, self._saved_step = time.monotonic(), -1
 
     def run(self, state: TrainState) -> tuple[TrainState, bool]:
         """Trains to the end; returns the state and whether the end was reached."""
@@ -141,10 +143,12 @@ class Loop:
                     self._clock = (step, time.monotonic())
                 self._after_step(step, state)
             done = step >= self.cfg.steps
-            if step > first and not (done or self._saves_at(step)):
+            if step not in (first, self._saved_step):
                 self._save(step, state, None)
             self._flush()
             self.parts.store.wait()
+            if self.parts.progress is not None:
+                self.parts.progress.close()
         return state, done
 
     def _should_stop(self, step: int, stop: Stop) -> bool:
@@ -187,7 +191,7 @@ class Loop:
         self._flush()
         self._check(step, int(state.skipped_row))
         self.parts.store.save(step, state, self.parts.data.get_state(), held_out)
-        self._last_save = time.monotonic()
+        self._last_save, self._saved_step = time.monotonic(), step
 
     def _flush(self) -> None:
         """Reads and writes the metrics of the last logged step, if they wait."""
@@ -207,9 +211,9 @@ class Loop:
         now = time.monotonic()
         text = f"loss {values['loss']:.4f}" if "loss" in values else "loss -"
         if step > before:
-            self._rate = (step - before) / (now - start)
-            images = self._rate * self.cfg.batch_size
-            left = (self.cfg.steps - step) / self._rate
+            rate = (step - before) / (now - start)
+            images = rate * self.cfg.batch_size
+            left = (self.cfg.steps - step) / rate
             timings = {"images_per_second": images, "seconds_left": left, "time": time.time()}
             self.parts.writer.timings(step, timings)
             text += f" {images:.1f} images/s"

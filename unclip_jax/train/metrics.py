@@ -46,8 +46,24 @@ def truncate_jsonl(path: Path, step: int) -> None:
     os.replace(part, path)
 
 
+class NoWriter:
+    """The writer of the processes that keep no record: all but the first."""
+
+    def metrics(self, step: int, values: Mapping[str, float]) -> None:
+        """Does nothing."""
+
+    def timings(self, step: int, values: Mapping[str, float]) -> None:
+        """Does nothing."""
+
+    def image(self, step: int, name: str, image: np.ndarray) -> None:
+        """Does nothing."""
+
+    def close(self) -> None:
+        """Does nothing."""
+
+
 class RunWriter:
-    """Writes to the workdir; only process 0 should have one."""
+    """Writes to the workdir; only process 0 has one."""
 
     def __init__(self, workdir: Path, step: int, *, tensorboard: bool = True):
         """Continues the record of a run that was restored at `step` (0: from the start)."""

@@ -38,7 +38,9 @@ def decay_mask(params: Params, cfg: OptimConfig) -> Any:
     """True where weight decay applies."""
     if cfg.decay == "all":
         return jax.tree.map(lambda p: True, params)
-    return jax.tree.map(lambda p: p.ndim >= 2, params)
+    # By name too: the biases and gains of a scanned stack have a leading axis of layers.
+    gain = mask_by_regex(params, r"(^|/)(bias|scale)$")
+    return jax.tree.map(lambda p, is_gain: p.ndim >= 2 and not is_gain, params, gain)
 
 
 def make_optimizer(cfg: OptimConfig, params: Params, steps: int) -> optax.GradientTransformation:

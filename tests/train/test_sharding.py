@@ -1,0 +1,120 @@
+"""The table of axes, the share of each device, and that the mesh changes no gradient."""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.sharding import PartitionSpec
+
+from tests.training import Toy, as_double, double_precision, largest_difference, on_mesh
+from unclip_jax.core.prng import root_key
+from unclip_jax.models.stages import abstract_boxed, init_variables
+from unclip_jax.nn.layers import AXES
+from unclip_jax.train.config import MeshConfig
+from unclip_jax.train.sharding import (
+    RULES,
+    batch_sharding,
+    make_mesh,
+    param_shardings,
+    put_batch,
+)
+from unclip_jax.train.state import init_state, state_shardings
+from unclip_jax.train.step import accumulate, batch_keys
+
+# Sums over the batch are taken in another order; float64 keeps 16 digits.
+GRADIENT_TOLERANCE = 1e-9
+SHARE = 1.1
+
+
+def boxed(names, shape):
+    return {"w": nn.LogicallyPartitioned(jax.ShapeDtypeStruct(shape, jnp.float32), names)}
+
+
+def spec_of(names, shape, mesh):
+    return param_shardings(boxed(names, shape), mesh)["w"].spec
+
+
+@pytest.fixture(scope="module")
+def mesh():
+    return make_mesh(MeshConfig(data=2, fsdp=2, tensor=2))
+
+
+def test_every_axis_of_the_models_has_a_rule():
+    assert set(AXES) <= {name for name, _ in RULES}
+
+
+def test_axes_go_where_the_table_says(mesh):
+    assert spec_of(("embed", "mlp"), (4, 8), mesh) == PartitionSpec("fsdp", "tensor")
+    assert spec_of((None, None, "embed", "mlp"), (3, 3, 4, 8), mesh)[2:] == ("fsdp", "tensor")
+    assert spec_of(("norm",), (8,), mesh) == PartitionSpec(None)
+
+
+def test_a_mesh_axis_is_given_out_once(mesh):
+    assert spec_of(("heads", "mlp"), (8, 8), mesh) == PartitionSpec(None, "tensor")
+
+
+def test_a_dimension_that_does_not_divide_stays_whole(mesh):
+    assert spec_of(("embed", "mlp"), (3, 8), mesh) == PartitionSpec(None, "tensor")
+
+
+def test_unknown_and_missing_names_are_errors(mesh):
+    with pytest.raises(ValueError, match="embde"):
+        spec_of(("embde", "mlp"), (4, 8), mesh)
+    with pytest.raises(ValueError, match="no logical axis names"):
+        param_shardings({"w": jax.ShapeDtypeStruct((4,), jnp.float32)}, mesh)
+
+
+def test_meshes_that_do_not_fit_the_devices_are_errors():
+    assert dict(make_mesh(MeshConfig(fsdp=4)).shape) == {"data": 2, "fsdp": 4, "tensor": 1}
+    for cfg in (MeshConfig(fsdp=3), MeshConfig(data=1), MeshConfig(fsdp=-1)):
+        with pytest.raises(ValueError):
+            make_mesh(cfg)
+
+
+@pytest.mark.parametrize("shape", [(1, 8, 1), (2, 2, 2)])
+def test_each_device_holds_its_share_of_the_state(shape):
+    toy = Toy("prior_diffusion")
+    mesh = make_mesh(MeshConfig(*shape))
+    with on_mesh(mesh):
+        shardings = state_shardings(abstract_boxed(toy.spec), toy.tx, toy.count, mesh)
+        state = init_state(
+            lambda: init_variables(toy.spec, toy.module, root_key(0)),
+            toy.tx,
+            toy.count,
+            shardings,
+        )
+    held = {device: 0 for device in jax.devices()}
+    large, total = 0, 0
+    for leaf in jax.tree.leaves(state):
+        total += leaf.nbytes
+        large += leaf.nbytes if leaf.ndim > 1 else 0
+        for shard in leaf.addressable_shards:
+            held[shard.device] += shard.data.nbytes
+    assert large > 0.8 * total  # at toy width vectors, which stay whole, weigh more than they do
+    share = (total - large) + large / (shape[1] * shape[2])
+    assert max(held.values()) <= SHARE * share + 0.15 * large
+
+
+@pytest.mark.parametrize("stage", ["clip", "prior_diffusion", "decoder", "upsampler_256"])
+def test_eight_devices_give_the_gradient_of_one(stage, monkeypatch):
+    plain = Toy(stage, caption_drop=0.5, image_drop=0.3)
+    params, batch, frozen = map(as_double, (plain.params(), plain.batch(), plain.frozen))
+    with double_precision(monkeypatch):
+        toy = Toy(stage, jnp.float64, caption_drop=0.5, image_drop=0.3)
+        results = []
+        for cfg, devices in ((MeshConfig(), 1), (MeshConfig(data=2, fsdp=2, tensor=2), 8)):
+            mesh = make_mesh(cfg, jax.devices()[:devices])
+            with on_mesh(mesh):
+                placed = jax.device_put(
+                    params, param_shardings(abstract_boxed(toy.spec), mesh)
+                )
+                rows = put_batch(batch, batch_sharding(mesh))
+
+                def gradient(params, frozen, batch, toy=toy):
+                    keys = batch_keys(root_key(3), 8)
+                    return accumulate(toy.task, params, frozen, batch, keys, 1)[0]
+
+                results.append(jax.device_get(jax.jit(gradient)(placed, frozen, rows)))
+    assert all(np.asarray(x).dtype == np.float64 for x in jax.tree.leaves(results))
+    assert largest_difference(*results) < GRADIENT_TOLERANCE

@@ -1,0 +1,162 @@
+"""Trainings of a few thousand weights for tests: a task, its data and its compiled step."""
+
+import contextlib
+import functools
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from tests.networks import CONTEXT, DIM, SIZE, VOCAB, WIDTH, captions
+from unclip_jax.diffusion.config import DiffusionConfig
+from unclip_jax.models.clip import Clip
+from unclip_jax.models.decoder import DecoderConfig
+from unclip_jax.models.embedding_codec import EmbeddingNorm
+from unclip_jax.models.prior_diffusion import PriorDiffusionConfig
+from unclip_jax.models.stages import (
+    StageSpec,
+    abstract_boxed,
+    abstract_params,
+    init_variables,
+    make_module,
+    unboxed,
+)
+from unclip_jax.models.unet import UNetConfig
+from unclip_jax.models.upsampler import UpsamplerConfig
+from unclip_jax.nn.transformer import TransformerConfig
+from unclip_jax.train.config import OptimConfig, TrainConfig
+from unclip_jax.train.diffusion_tasks import make_diffusion_task
+from unclip_jax.train.frozen import FrozenClip
+from unclip_jax.train.optim import make_optimizer
+from unclip_jax.train.sharding import RULES
+from unclip_jax.train.state import make_state
+from unclip_jax.train.step import make_train_step
+from unclip_jax.train.tasks import make_clip_task
+
+BATCH = 8
+NORM = EmbeddingNorm("l2", 2.0)
+STACK = TransformerConfig(WIDTH, layers=1, heads=2)
+OPTIM = OptimConfig(learning_rate=3e-3, ema_decay=0.9)
+
+
+def unet(size, **fields):
+    """One level, which compiles in seconds; the U-Net's own tests have more."""
+    return UNetConfig(size, 8, (1,), 1, head_channels=8, norm_groups=4, patch=2, **fields)
+
+
+def spec_of(stage):
+    from tests.networks import clip_spec
+
+    hybrid = DiffusionConfig(variance="learned_range", loss="hybrid")
+    decoder = DecoderConfig(
+        unet(SIZE, out_channels=6),
+        image_dim=DIM,
+        context_dim=WIDTH,
+        text_dim=WIDTH,
+        text_context=CONTEXT,
+        null_image="learned",
+    )
+    prior = PriorDiffusionConfig(STACK, image_dim=DIM, text_dim=WIDTH, context=CONTEXT)
+    upsampler = UpsamplerConfig(unet(2 * SIZE, in_channels=6, mid_attention=False), SIZE)
+    return {
+        "clip": clip_spec(),
+        "prior_diffusion": StageSpec(
+            "prior_diffusion", prior, DiffusionConfig(prediction="x0"), None, NORM
+        ),
+        "decoder": StageSpec("decoder", decoder, hybrid, None, NORM),
+        "upsampler_256": StageSpec("upsampler_256", upsampler, DiffusionConfig()),
+    }[stage]
+
+
+class Toy:
+    """A stage's task with random data; later stages have an untrained frozen CLIP."""
+
+    def __init__(self, stage, dtype=jnp.float32, **train):
+        self.spec = spec_of(stage)
+        self.train = TrainConfig(**({"steps": 1000, "batch_size": BATCH} | train))
+        self.module = make_module(self.spec, dtype)
+        self.frozen = {}
+        if stage == "clip":
+            self.task = make_clip_task(self.module)
+        else:
+            clip = self._clip(dtype) if stage in ("prior_diffusion", "decoder") else None
+            self.task = make_diffusion_task(self.spec, self.module, self.train, clip)
+        self.tx = make_optimizer(OPTIM, abstract_params(self.spec), self.train.steps)
+        self.count = len(self.task.metric_names) + 1
+
+    def _clip(self, dtype):
+        spec = spec_of("clip")
+        module = Clip(spec.model, dtype)
+        self.frozen["clip"] = fresh_params(spec, module, 7)
+        text = jax.tree.map(lambda x: x[:1], captions(1, seed=9))
+        self.frozen["empty"] = text.replace(tokens=None)
+        return FrozenClip(module, self.frozen["clip"], None)
+
+    def params(self, seed=0):
+        return fresh_params(self.spec, self.module, seed)
+
+    def state(self, seed=0):
+        return jax.jit(lambda p: make_state(p, self.tx, self.count))(self.params(seed))
+
+    def batch(self, seed=0):
+        rng = np.random.default_rng(seed)
+        side = 2 * SIZE if self.spec.stage == "upsampler_256" else SIZE
+        text = captions(BATCH, seed)
+        values = {
+            "image": rng.integers(0, 256, (BATCH, side, side, 3), np.uint8),
+            "tokens": np.asarray(text.clip_tokens),
+            "mask": np.asarray(text.text_mask),
+        }
+        return {k: v for k, v in values.items() if k in self.task.batch_keys}
+
+    def step(self, optim=OPTIM):
+        """The compiled step (state, frozen, batch) -> (state, logged)."""
+        return jax.jit(make_train_step(self.task, self.tx, self.train, optim, 0), donate_argnums=0)
+
+
+@functools.cache
+def toy(stage, **train):
+    return Toy(stage, **train)
+
+
+def fresh_params(spec, module, seed):
+    init = jax.jit(lambda key: unboxed(init_variables(spec, module, key)))
+    return init(jax.random.key(seed))
+
+
+def boxed(spec):
+    return abstract_boxed(spec)
+
+
+@contextlib.contextmanager
+def on_mesh(mesh):
+    """Enters a mesh with the table of axes, as a run does."""
+    with jax.set_mesh(mesh), nn.logical_axis_rules(RULES):
+        yield
+
+
+@contextlib.contextmanager
+def double_precision(monkeypatch):
+    """Makes float64 of everything, what the networks pin to float32 included."""
+    with jax.enable_x64(True):
+        monkeypatch.setattr(jnp, "float32", jnp.float64)
+        yield
+
+
+def as_double(tree):
+    widen = lambda x: x.astype(np.float64) if np.issubdtype(x.dtype, np.floating) else x  # noqa: E731
+    return jax.tree.map(lambda x: widen(np.asarray(x)), tree)
+
+
+def largest_difference(a, b):
+    """Of two trees, relative to the largest entry of a leaf."""
+    pairs = zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True)
+    return max(
+        float(np.abs(np.asarray(x, np.float64) - np.asarray(y, np.float64)).max())
+        / max(float(np.abs(np.asarray(x)).max()), 1e-30)
+        for x, y in pairs
+    )
+
+
+VOCABULARY = VOCAB
