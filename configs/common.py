@@ -30,6 +30,12 @@ def base(stage: str) -> ConfigDict:
     return config
 
 
+def check_variant(variant: str, *known: str) -> None:
+    """Refuses a misspelt variant, which would otherwise silently be the full config."""
+    if variant not in ("", *known):
+        raise ValueError(f"unknown variant {variant!r}; there are {', '.join(known)}")
+
+
 def optim() -> ConfigDict:
     """Adam with decoupled weight decay, b1 = 0.9 everywhere."""
     return ConfigDict(

@@ -7,6 +7,7 @@
 A stage is named as in the bundle; "prior" stands for the bundle's default prior.
 """
 
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -23,6 +24,7 @@ from unclip_jax.diffusion.config import SamplingConfig
 from unclip_jax.diffusion.denoiser import Denoiser
 from unclip_jax.diffusion.samplers import NoiseFn
 from unclip_jax.models.clip import normalize
+from unclip_jax.models.stages import StageSpec
 from unclip_jax.sampling import parallel, pipeline, stages
 from unclip_jax.sampling.encode import encode_images, encode_text, own_context, with_own_tokens
 from unclip_jax.sampling.settings import SampleSettings
@@ -125,7 +127,7 @@ def predict(
     name = _stage_name(model, stage)
     cond = Cond(image_emb=image_emb, text=text, low_res=low_res)
     cond = _filled(model, name, cond, len(x_t))
-    apply = jax.jit(stages.apply_as_noise(model.stage(name).spec, "float32"))
+    apply = _predict_program(model.stage(name).spec)
     return apply(model.stage(name).params, jnp.asarray(x_t), jnp.asarray(t), cond)
 
 
@@ -184,6 +186,11 @@ def run_stage(
     per_device = -(-n // parallel.device_count())
     cond, keys = parallel.split((cond, keys), per_device)
     return parallel.join(stages.run_over_devices(run, cond, empty, keys), n)
+
+
+@functools.lru_cache(maxsize=32)
+def _predict_program(spec: StageSpec) -> Callable[..., Array]:
+    return jax.jit(stages.apply_as_noise(spec, "float32"))
 
 
 def _stage_name(model: Bundle, stage: str) -> str:

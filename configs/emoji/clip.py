@@ -17,6 +17,7 @@ def get_config(variant: str = "") -> ConfigDict:
     The variant "judge" is a second CLIP, of other data and another seed, that scores what the first
     one's family makes; "smoke" is a tiny one on procedural pictures.
     """
+    common.check_variant(variant, "judge", "smoke")
     config = common.base("clip")
     config.model = ConfigDict(
         {

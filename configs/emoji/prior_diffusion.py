@@ -12,6 +12,7 @@ from unclip_jax.configs import common
 
 def get_config(variant: str = "") -> ConfigDict:
     """Returns the config; "smoke": procedural pictures, an untrained CLIP, caption tokens."""
+    common.check_variant(variant, "smoke")
     config = common.base("prior_diffusion")
     config.model = ConfigDict(
         {

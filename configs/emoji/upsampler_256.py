@@ -10,6 +10,7 @@ from unclip_jax.configs import common
 
 def get_config(variant: str = "") -> ConfigDict:
     """Returns the config; variant "smoke" is a tiny one on procedural pictures."""
+    common.check_variant(variant, "smoke")
     config = common.base("upsampler_256")
     config.model = ConfigDict(
         {

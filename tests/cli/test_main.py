@@ -36,7 +36,10 @@ def test_the_groups_help_lists_the_commands_and_imports_none():
 @pytest.mark.parametrize(
     ("args", "words"),
     [
+        ([], "Missing command"),
+        (["data"], "Missing command"),
         (["smple"], "smple"),
+        (["train", "--config", "configs/emoji/clip.py:smoke"], "--workdir"),
         (["info", "emojii"], "emojii"),
         (["info", "/"], "bundle.json"),
         (["sample", "x", "--model", "emojii"], "emojii"),

@@ -112,7 +112,13 @@ def test_a_file_of_prompts_is_sampled_and_resumed(toy_folder, tmp_path, unclip, 
         np.testing.assert_array_equal(path.read_bytes(), kept[path][0])
         assert (path.stat().st_mtime_ns == kept[path][1]) == (path != first[2])
     assert json.loads((out / "manifest.json").read_text())["complete"]
+    times = {path: path.stat().st_mtime_ns for path in first}
+    code, printed, _ = unclip(*args)  # nothing is left to make
+    assert (code, len(printed.split())) == (0, 5)
+    assert {path: path.stat().st_mtime_ns for path in first} == times
     assert "settings" in refused(*args, "--seed", 1)
+    (out / "manifest.json").write_text("{")
+    assert "manifest.json" in refused(*args)
 
 
 @pytest.mark.parametrize(
@@ -123,6 +129,9 @@ def test_a_file_of_prompts_is_sampled_and_resumed(toy_folder, tmp_path, unclip, 
         (["x", "--steps", 0], "steps"),
         (["x", "--steps", "many"], "many"),
         (["x", "--num", 0], "num"),
+        (["x", "--num", 10**9], "1,000,000"),
+        (["x", " \t"], "empty"),
+        (["x", "--guidance", "nan"], "guidance"),
         (["x", "--sampler", "euler"], "euler"),
         (["x", "--size", 17], "17"),
         (["x", "--prior", "ar"], "prior_ar"),

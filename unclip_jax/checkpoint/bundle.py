@@ -137,7 +137,26 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     allowed |= {"provenance", "metrics", "files"}
     for key in sorted(set(manifest) ^ allowed):
         raise UserError(f"{path}: {'missing' if key in allowed else 'unknown'} key {key!r}")
+    _check_types(path, manifest)
     return manifest
+
+
+def _check_types(path: Path, manifest: Mapping[str, Any]) -> None:
+    """Fails by name where a value of bundle.json is not of the kind that loading relies on."""
+    kinds = {"name": str, "licence": str, "cascade": list}
+    kinds |= dict.fromkeys(("stages", "files", "sampling", "provenance", "metrics"), dict)
+    for key, kind in kinds.items():
+        if not isinstance(manifest[key], kind):
+            raise UserError(f"{path}: {key} must be a {kind.__name__}")
+    entries = {
+        "stages": {"spec": dict, "dtype": str, "params": int},
+        "files": {"sha256": str, "bytes": int},
+    }
+    for section, fields in entries.items():
+        for name, entry in manifest[section].items():
+            for key, kind in fields.items():
+                if not isinstance(entry, dict) or not isinstance(entry.get(key), kind):
+                    raise UserError(f"{path}: {section}.{name}.{key} must be a {kind.__name__}")
 
 
 def load(
@@ -198,6 +217,8 @@ def _load_stage(
     if name not in STAGES:
         raise UserError(f"{folder / 'bundle.json'}: unknown stage {name!r}")
     spec = spec_from_dict(entry["spec"])
+    if spec.stage != name:
+        raise UserError(f"{folder / 'bundle.json'}: stage {name!r} has the spec of {spec.stage!r}")
     leaves = flatten_paths(abstract_params(spec))
     expected = {key: tuple(leaf.shape) for key, leaf in leaves.items()}
     params = tensors.read_tree(folder / f"{name}.safetensors", expected, params_dtype)

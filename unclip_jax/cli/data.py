@@ -12,7 +12,7 @@ from unclip_jax.core.errors import UserError
 from unclip_jax.core.files import cache_folder, scratch_for
 
 
-@click.group()
+@click.group(no_args_is_help=False)
 def data() -> None:
     """Prepares and shows data sets.
 

@@ -43,7 +43,11 @@ class LazyGroup(click.Group):
             formatter.write_dl([(name, text) for name, (_, text) in COMMANDS.items()])
 
 
-@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(
+    cls=LazyGroup,
+    no_args_is_help=False,  # else a bare `unclip` fails with the whole help as its message
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
 @click.version_option(package_name="unclip_jax")
 def unclip() -> None:
     """DALL-E 2 (unCLIP) in JAX: text to image and what surrounds it.

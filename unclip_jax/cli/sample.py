@@ -13,7 +13,9 @@ from unclip_jax.cli import common
 from unclip_jax.core import files
 from unclip_jax.core.errors import UserError
 
-GRID_PROMPTS = 32  # rows of grid.png; a bulk run has more prompts than a picture can show
+# What grid.png shows at most: a bulk run has more prompts than a picture can hold.
+GRID_PROMPTS = 32
+GRID_DRAWS = 32
 
 
 @click.command(short_help="Text to image.")
@@ -56,6 +58,8 @@ def sample(
     captions = list(prompts) + (_read_prompts(prompt_file) if prompt_file else [])
     if not captions:
         raise UserError("no prompt given: pass one or --prompts FILE")
+    if not all(caption.strip() for caption in captions):
+        raise UserError("a prompt is empty; say what to draw")
     bulk = prompt_file is not None
     if bulk and out is None:
         raise UserError("--prompts needs --out, the folder to fill and to resume in")
@@ -174,7 +178,7 @@ class Job:
         """Returns the requests still to be made; a folder of another run is refused."""
         manifest = out / self._manifest_name()
         if manifest.exists() and not self.overwrite:
-            held = json.loads(manifest.read_text(encoding="utf-8"))
+            held = _read_manifest(manifest)
             differing = [key for key in identity if held.get(key) != identity[key]]
             if differing:
                 raise UserError(
@@ -216,6 +220,8 @@ class Job:
             index = request.prompt_index
             if index not in rows and len(rows) == GRID_PROMPTS:
                 break
+            if len(rows.get(index, ())) == GRID_DRAWS:
+                continue
             with Image.open(folder / _file_name(request)) as image:
                 rows.setdefault(index, []).append(np.asarray(image))
             labels[index] = request.prompt
@@ -235,6 +241,16 @@ def _origin(model: Any) -> dict[str, Any]:
 
     commit = model.provenance.get("git_commit")
     return {"bundle": {"name": model.name, "git_commit": commit}, "version": __version__}
+
+
+def _read_manifest(path: Path) -> dict[str, Any]:
+    try:
+        held = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UserError(f"cannot read {path}: {error}; delete it or pass --overwrite") from error
+    if not isinstance(held, dict):
+        raise UserError(f"{path} is no manifest; delete it or pass --overwrite")
+    return held
 
 
 def _write_json(path: Path, value: dict[str, Any]) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 
 import click
 
+from unclip_jax.cli.common import use_compile_cache
 from unclip_jax.core.errors import UserError
 
 PASS_THROUGH = {"ignore_unknown_options": True, "allow_extra_args": True}
@@ -29,6 +30,7 @@ def train(ctx: click.Context, config_file: str, workdir: Path, as_json: bool) ->
     Example: unclip train --config configs/emoji/clip.py --workdir runs/clip
     """
     config = read_config(config_file, ctx.args)
+    use_compile_cache()
     from unclip_jax.cli.grids import make_hooks  # jax and the rest only for a config that stands
     from unclip_jax.train import experiment
 
@@ -67,7 +69,7 @@ def read_config(config_file: str, flags: Sequence[str]) -> dict[str, Any]:
         rest = values(argv)
         config = values.config.to_dict()
     except (absl_flags.Error, AttributeError, KeyError, TypeError, ValueError) as error:
-        raise UserError(f"{config_file}: {_unquoted(error)}") from error
+        raise UserError(f"{config_file}: {_complaint(error)}") from error
     if len(rest) > 1:
         raise UserError(f"unexpected argument {rest[1]!r}; write --config.KEY=VALUE")
     return config
@@ -104,5 +106,11 @@ def progress_bar(done: int, steps: int) -> Any:
     return tqdm(total=steps, initial=done, unit="step", dynamic_ncols=True, mininterval=seconds)
 
 
-def _unquoted(error: BaseException) -> str:
-    return str(error.args[0]) if error.args else type(error).__name__
+def _complaint(error: BaseException) -> str:
+    cause = error.args[0] if error.args else type(error).__name__
+    if isinstance(cause, KeyError) and cause.args:  # ml_collections wraps it, and adds a guess
+        return f"unknown key {cause.args[0]}"
+    text = str(cause)
+    if "Traceback (most recent call last)" in text:  # of the config file itself: what it says
+        return text.strip().splitlines()[-1].strip()
+    return text

@@ -1,4 +1,4 @@
-"""Corruption of the low-resolution picture an upsampler is conditioned on (paper, section 2.3).
+"""Corruption of the low-resolution picture an upsampler is conditioned on (paper, section 2.1).
 
 The first upsampler learns from slightly blurred pictures, so that at sampling time it forgives the
 decoder's own faults. Pure functions of arrays and keys, meant for the device.
@@ -39,7 +39,7 @@ def random_blur(
 ) -> Float[Array, "b h w c"]:
     """Blurs each picture with the given probability, by its own key.
 
-    The kernel of 3 with sigma 0.6 is SR3's and unCLIP's; the paper gives no probability, 0.5 is
+    The kernel of 3 with sigma 0.6 is unCLIP's (appendix C), which gives no probability: 0.5 is
     ours. With probability 1 every picture is blurred.
     """
     chosen = jax.vmap(lambda key: jax.random.bernoulli(key, probability))(keys)

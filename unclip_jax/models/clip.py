@@ -171,7 +171,7 @@ def preprocess(images: Float[Array, "n h w 3"], cfg: ClipConfig) -> Float[Array,
     if (h, w) != (size, size):
         new_h = new_w = size
         if cfg.resize == "center_crop":
-            new_h, new_w = (max(size, round(side * size / min(h, w))) for side in (h, w))
+            new_h, new_w = (side * size // min(h, w) for side in (h, w))  # rounds down, as HF does
         images = jax.image.resize(images, (n, new_h, new_w, 3), "cubic")
         top, left = (new_h - size) // 2, (new_w - size) // 2
         images = images[:, top : top + size, left : left + size]

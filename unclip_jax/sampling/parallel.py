@@ -45,7 +45,7 @@ def over_devices(function: Callable[..., Any], shared: tuple[int, ...]) -> Calla
 
 def batch_per_device(n: int, limit: int) -> int:
     """Returns the examples a device takes a call: `n` split evenly, at most `limit`."""
-    calls = math.ceil(n / (limit * device_count()))
+    calls = max(1, math.ceil(n / (limit * device_count())))
     return max(1, math.ceil(n / (calls * device_count())))
 
 

@@ -25,6 +25,7 @@ Progress = Callable[[str, int, int], None]
 """Called as progress(stage, steps done, steps of the stage); it also costs the stage's split."""
 
 BATCH_LIMIT = 16  # images a device makes a call
+REQUEST_LIMIT = 1_000_000  # images a call of `sample`; their list is kept in memory
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,6 +43,10 @@ def requests_for(prompts: Sequence[str], num: int, first: int = 0) -> list[Reque
         raise UserError("no prompt given")
     if num < 1:
         raise UserError(f"num must be at least 1, not {num}")
+    if len(prompts) * num > REQUEST_LIMIT:
+        raise UserError(
+            f"{len(prompts)} prompts x {num} are more than {REQUEST_LIMIT:,} images; make fewer"
+        )
     return [
         Request(prompt, first + index, draw)
         for index, prompt in enumerate(prompts)
