@@ -69,7 +69,7 @@ def read_config(config_file: str, flags: Sequence[str]) -> dict[str, Any]:
         rest = values(argv)
         config = values.config.to_dict()
     except (absl_flags.Error, AttributeError, KeyError, TypeError, ValueError) as error:
-        raise UserError(f"{config_file}: {_complaint(error)}") from error
+        raise UserError(f"{config_file}: {_complaint(error, flags)}") from error
     if len(rest) > 1:
         raise UserError(f"unexpected argument {rest[1]!r}; write --config.KEY=VALUE")
     return config
@@ -106,10 +106,13 @@ def progress_bar(done: int, steps: int) -> Any:
     return tqdm(total=steps, initial=done, unit="step", dynamic_ncols=True, mininterval=seconds)
 
 
-def _complaint(error: BaseException) -> str:
+def _complaint(error: BaseException, flags: Sequence[str]) -> str:
     cause = error.args[0] if error.args else type(error).__name__
-    if isinstance(cause, KeyError) and cause.args:  # ml_collections wraps it, and adds a guess
-        return f"unknown key {cause.args[0]}"
+    if isinstance(cause, KeyError) and cause.args:  # ml_collections': 'KEY', and perhaps a guess
+        key, _, guess = str(cause.args[0]).partition("\n")
+        paths = [flag.lstrip("-").partition("=")[0] for flag in flags]
+        full = [path for path in paths if key.strip("'") in path.split(".")]
+        return f"unknown key {full[0] if full else key}. {guess}"
     text = str(cause)
     if "Traceback (most recent call last)" in text:  # of the config file itself: what it says
         return text.strip().splitlines()[-1].strip()
