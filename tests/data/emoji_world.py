@@ -30,16 +30,17 @@ def codes():
     return [row[0].lower() for row in NAMES if row[2] != 2]
 
 
-def circle(colour, side=32):
+def circle(colour, code, side=32):
     return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {side} {side}">'
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {side} {side}"><desc>{code}</desc>'
         f'<circle cx="{side / 2}" cy="{side / 2}" r="{side / 4}" fill="{colour}"/></svg>'
     )
 
 
-def webp(size=(256, 256)):
+def webp(code, size=(256, 256)):
     picture = Image.new("RGBA", size, (0, 0, 0, 0))
     picture.paste((255, 0, 0, 255), (size[0] // 4, size[1] // 4, size[0] // 2, size[1] // 2))
+    picture.putpixel((8, 8), (*code.encode()[-3:], 255))
     buffer = io.BytesIO()
     picture.save(buffer, format="WEBP", lossless=True)
     return buffer.getvalue()
@@ -74,18 +75,18 @@ def names_members():
 
 
 def write_packages(folder):
-    bitmaps = {f"assets/{c}.webp": webp() for c in codes()}
-    bitmaps["assets/2600.webp"] = webp((256, 264))
-    bitmaps["assets/1f468-1f3fb-200d-2696-fe0f.webp"] = webp()
-    flat = {f"assets/{c}.svg": circle(COLOURS["flat"]) for c in codes()}
+    bitmaps = {f"assets/{c}.webp": webp(c) for c in codes()}
+    bitmaps["assets/2600.webp"] = webp("2600", (256, 264))
+    bitmaps["assets/1f468-1f3fb-200d-2696-fe0f.webp"] = webp("tone")
+    flat = {f"assets/{c}.svg": circle(COLOURS["flat"], c) for c in codes()}
     flat["assets/1f436.svg"] = BROKEN_SVG
     plain = {c: c.replace("-fe0f", "") for c in codes()}
-    twemoji = {f"dist/svg/{plain[c]}.svg": circle(COLOURS["twemoji"], 36) for c in codes()}
+    twemoji = {f"dist/svg/{plain[c]}.svg": circle(COLOURS["twemoji"], c, 36) for c in codes()}
     body = '<circle cx="64" cy="64" r="32" fill="#0000ff"/>'
     icons = {
         "width": 128,
         "height": 128,
-        "icons": {"heart": {"body": body}, "apple": {"body": body}},
+        "icons": {"heart": {"body": body}, "apple": {"body": f"<g>{body}</g>"}},
         "aliases": {"love": {"parent": "heart"}, "mirrored": {"parent": "apple", "hFlip": True}},
     }
     chars = {"2764": "love", "1f34f": "apple", "1f525": "mirrored"}

@@ -226,10 +226,18 @@ def assign_splits(cells: Iterable[tuple[str, str]], pinned: Iterable[str] = ()) 
 
 
 def split_pictures(pictures: Iterable[Picture]) -> dict[str, list[Picture]]:
-    """Sorts pictures into the three splits."""
+    """Sorts pictures into the three splits; a drawing that occurs twice is in one of them only.
+
+    Twemoji draws one flag for France and for Clipperton Island. Concepts that share a drawing and
+    would be parted by their hashes stay in "train", as pinned ones do.
+    """
     pictures = list(pictures)
-    pinned = captions_lib.pinned_prompts()
-    splits = assign_splits(((p.concept, p.style) for p in pictures), pinned)
+    cells = [(p.concept, p.style) for p in pictures]
+    kept = set(captions_lib.pinned_prompts())
+    splits = assign_splits(cells, kept)
+    while parted := _parted(pictures, splits):
+        kept |= parted
+        splits = assign_splits(cells, kept)
     out: dict[str, list[Picture]] = {"train": [], "test_concepts": [], "test_combinations": []}
     for picture in pictures:
         out[splits[picture.concept, picture.style]].append(picture)
@@ -243,6 +251,19 @@ def licences() -> list[dict[str, str]]:
         {"part": part, "package": p.spec, "licence": p.licence, "credit": p.credit, "url": p.source}
         for part, p in packages.items()
     ]
+
+
+def _parted(pictures: Iterable[Picture], splits: Mapping[tuple[str, str], str]) -> set[str]:
+    """Names the concepts of drawings that occur in more than one split."""
+    same = defaultdict(set)
+    for picture in pictures:
+        same[picture.style, picture.data].add((picture.concept, picture.style))
+    return {
+        concept
+        for cells in same.values()
+        if len({splits[cell] for cell in cells}) > 1
+        for concept, _ in cells
+    }
 
 
 def _read_iconify(tarball: Path) -> dict[str, bytes]:

@@ -12,7 +12,7 @@ from unclip_jax.data import builder, emoji, npm
 ABOUT = """Emoji in up to four drawn styles (3d, flat, noto, twemoji) with English captions. The
 drawings are rasterised on white ground, otherwise unchanged; no skin tones. test_concepts holds
 about 8% of the concepts in every style, test_combinations about 8% of the other concepts' styles.
-Concepts are grouped by code point with tone and gender stripped."""
+Concepts are grouped by code point with tone and gender stripped; no drawing is in two splits."""
 
 Report = Callable[[int, int], None]
 
