@@ -8,7 +8,13 @@ import numpy as np
 import pytest
 from flax.core import meta
 
-from unclip_jax.nn.embeddings import PatchEmbedding, depth_to_space, sinusoid, space_to_depth
+from unclip_jax.nn.embeddings import (
+    PatchEmbedding,
+    TimeEmbedding,
+    depth_to_space,
+    sinusoid,
+    space_to_depth,
+)
 
 
 def test_sinusoid_is_cosines_then_sines():
@@ -17,6 +23,16 @@ def test_sinusoid_is_cosines_then_sines():
     rows = [[f(s * w) for f in (math.cos, math.sin) for w in freqs] for s in (0, 7, 999)]
     np.testing.assert_allclose(sinusoid(t, 6), rows, atol=1e-4)
     np.testing.assert_allclose(sinusoid(t, 7), np.pad(rows, ((0, 0), (0, 1))), atol=1e-4)
+
+
+def test_time_is_embedded_in_full_float32_whatever_the_default_precision():
+    layer, t = TimeEmbedding(4, 8), jnp.array([1, 2])
+    variables = layer.init(jax.random.key(0), t)
+    with jax.default_matmul_precision("bfloat16"):
+        program = jax.jit(layer.apply).lower(variables, t).as_text()
+    products = [line for line in program.splitlines() if "dot_general" in line]
+    assert len(products) == 2
+    assert all("precision = [HIGHEST, HIGHEST]" in line for line in products)
 
 
 @pytest.mark.parametrize("factor", [1, 2, 4])

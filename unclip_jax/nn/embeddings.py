@@ -23,7 +23,11 @@ def sinusoid(t: Num[Array, " b"], width: int, max_period: float = 1e4) -> Float[
 
 
 class TimeEmbedding(nn.Module):
-    """sinusoid(t) -> Dense -> SiLU -> Dense, in float32 (ADM; Karlo's prior)."""
+    """sinusoid(t) -> Dense -> SiLU -> Dense, in float32 (ADM; Karlo's prior).
+
+    In full float32 whatever the default precision of matmuls is: neighbouring steps differ by less
+    than a bfloat16 resolves.
+    """
 
     sinusoid_width: int
     width: int
@@ -32,8 +36,9 @@ class TimeEmbedding(nn.Module):
     def __call__(self, t: Num[Array, " b"]) -> Float[Array, "b d"]:
         """Returns the embedding of each timestep."""
         x = sinusoid(t, self.sinusoid_width)
-        x = dense(self.width, ("time_in", "time"), name="fc_1", dtype=jnp.float32)(x)
-        return dense(self.width, ("time_in", "time"), name="fc_2", dtype=jnp.float32)(nn.silu(x))
+        exact = {"dtype": jnp.float32, "precision": "highest"}
+        x = dense(self.width, ("time_in", "time"), name="fc_1", **exact)(x)
+        return dense(self.width, ("time_in", "time"), name="fc_2", **exact)(nn.silu(x))
 
 
 class PositionEmbedding(nn.Module):

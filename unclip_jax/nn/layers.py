@@ -52,12 +52,18 @@ def dense(
     dtype: DTypeLike,
     init: Callable[..., Any] = torch_init,
     use_bias: bool = True,
+    precision: str | None = None,
 ) -> nn.Dense:
-    """Returns a Dense layer whose kernel carries the logical axes `names` = (in, out)."""
+    """Returns a Dense layer whose kernel carries the logical axes `names` = (in, out).
+
+    Args:
+        precision: of the multiplication; None = JAX's default_matmul_precision.
+    """
     return nn.Dense(
         features,
         use_bias=use_bias,
         dtype=dtype,
+        precision=precision,
         kernel_init=axes(init, *names),
         bias_init=axes(zeros, names[1]),
         name=name,
