@@ -14,7 +14,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import jax
 import numpy as np
@@ -26,6 +26,7 @@ from unclip_jax.train.metrics import Writer
 from unclip_jax.train.state import TrainState
 
 
+@runtime_checkable
 class Data(Protocol):
     """Batches of device arrays, and where the iterator stands after the last one."""
 
@@ -36,6 +37,7 @@ class Data(Protocol):
         """Returns what `set_state` needs, as JSON."""
 
 
+@runtime_checkable
 class Progress(Protocol):
     """Shows how far a run is; tqdm is one."""
 
