@@ -212,8 +212,6 @@ def test_misuse_is_refused():
     with pytest.raises(ValueError, match="eta"):
         SamplingConfig(eta=1.5)
     with pytest.raises(ValueError, match="channels"):
-        level = exact_denoiser(SCHEDULE, DiffusionConfig(variance="fixed_small"))
-        del level
         make_denoiser(exact_network(SCHEDULE, "eps"), SCHEDULE, LEARNED)(
             jnp.ones((1, 1)), jnp.array([5])
         )
