@@ -102,6 +102,11 @@ def captions(n=2, seed=0):
     )
 
 
+def quick_key():
+    """A key whose bits compile fast, for draws whose values do not matter."""
+    return jax.random.key(0, impl="rbg")
+
+
 def normal(*shape, seed=0):
     return jnp.asarray(np.random.default_rng(seed).normal(size=shape), jnp.float32)
 

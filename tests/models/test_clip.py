@@ -43,7 +43,9 @@ def test_normalize_has_a_finite_gradient_at_zero():
 
 
 def test_temperature_starts_at_0_07_and_is_clamped_at_100():
-    params = unboxed(init_variables(SPEC, make_module(SPEC), jax.random.key(0)))
+    params = unboxed(
+        jax.jit(lambda key: init_variables(SPEC, make_module(SPEC), key))(networks.quick_key())
+    )
     np.testing.assert_allclose(jnp.exp(params["logit_scale"]), 1 / 0.07, rtol=1e-6)
     hot = clamp_logit_scale({**params, "logit_scale": jnp.float32(5.0)})
     np.testing.assert_allclose(jnp.exp(hot["logit_scale"]), 100, rtol=1e-6)
@@ -101,7 +103,8 @@ def test_initial_deviations_are_clips():
         text=dataclasses.replace(SPEC.model.text, width=128, vocab_size=500, layers=3),
     )
     spec = dataclasses.replace(SPEC, model=big)
-    text = unboxed(init_variables(spec, make_module(spec), jax.random.key(0)))["text"]
+    draw = jax.jit(lambda key: init_variables(spec, make_module(spec), key)["text"])
+    text = unboxed(draw(networks.quick_key()))
     block = text["transformer"]["blocks_1"]
     expected = {
         128**-0.5: block["attn"]["qkv"]["kernel"],

@@ -19,6 +19,7 @@ from unclip_jax.models.embedding_codec import (
     text_emb_input,
     with_stats,
 )
+from unclip_jax.models.unet import UNetConfig
 
 Z = networks.normal(4, 6) * 3 + 1
 STATS = EmbeddingStats(networks.normal(6, seed=1), jnp.abs(networks.normal(6, seed=2)) + 0.5)
@@ -54,7 +55,8 @@ def test_text_input_has_unit_variance_or_is_raw():
 
 def test_statistics_are_parameters_without_gradient():
     norm = EmbeddingNorm("standardise")
-    spec = networks.decoder_spec(norm=norm)
+    unet = UNetConfig(8, 8, (1,), 1, out_channels=6, mid_attention=False, norm_groups=4)
+    spec = networks.decoder_spec(unet, norm, text="none")
     module, params, _ = networks.make(spec)
     frozen = {path for path in flatten_paths(params) if re.search(FROZEN, path)}
     assert frozen == {"clip_mean", "clip_std"}

@@ -72,9 +72,8 @@ def test_what_is_missing_is_named():
         PriorDiffusionConfig(networks.STACK, image_dim=4, text="tokens")
 
 
-def test_drawing_the_query_position_decides():
-    """The estimate comes from the query: without it the last position is the noised z_i."""
+def test_the_learned_query_is_used():
     _, params, apply = networks.make(networks.prior_spec())
     out = apply(params, *networks.prior_inputs())
-    moved = apply({**params, "query": params["query"] + 1}, *networks.prior_inputs())
+    moved = apply({**params, "query": -params["query"]}, *networks.prior_inputs())
     assert np.abs(moved - out).max() > 1e-2

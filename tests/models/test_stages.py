@@ -55,11 +55,11 @@ def test_every_parameter_names_its_axes(name):
         assert len(set(named)) == len(named) and (named or not box.names)
 
 
-@pytest.mark.parametrize("name", ["prior tokens", "decoder", "upsampler"])
+@pytest.mark.parametrize("name", ["prior tokens", "upsampler"])
 def test_initialised_stages_run_on_their_dummy_inputs(name):
     spec = SPECS[name]
     module = make_module(spec)
-    params = unboxed(jax.jit(lambda key: init_variables(spec, module, key))(jax.random.key(0)))
+    params = unboxed(jax.jit(lambda key: init_variables(spec, module, key))(networks.quick_key()))
     assert jax.tree.map(jnp.shape, params) == jax.tree.map(jnp.shape, abstract_params(spec))
     inputs = dummy_inputs(spec, 3)
     out = jax.eval_shape(lambda p: module.apply({"params": p}, *inputs), params)
