@@ -114,6 +114,7 @@ def diffusion(**values: object) -> ConfigDict:
         "vlb_weight": 0.001,
         "loss_weighting": "none",
         "min_snr_gamma": 5.0,
+        "min_snr_floor": 0.0,
     }
     return ConfigDict({**fields, **values})
 

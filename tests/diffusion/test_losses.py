@@ -142,13 +142,16 @@ def test_hybrid_weight_at_other_lengths():
     np.testing.assert_allclose(terms.loss - terms.mse, 0.2 * terms.vb, rtol=1e-12)
 
 
+@pytest.mark.parametrize("floor", [0.0, 1.0])
 @pytest.mark.parametrize("prediction", KINDS)
-def test_min_snr_equals_its_weight_on_x0(case, prediction):
-    """Whatever is predicted, the weighted error is min(SNR, gamma) |x_0 - x_0_hat|^2."""
+def test_min_snr_equals_its_weight_on_x0(case, prediction, floor):
+    """Whatever is predicted, the error is weighted by min(SNR, gamma) |x_0 - x_0_hat|^2 or more."""
     x0, estimate = np.asarray(case[0]), np.asarray(case[3])
     snr = BAR[T] / (1.0 - BAR[T])
-    expected = np.minimum(snr, 5.0) * ((x0 - estimate) ** 2).mean(axis=(1, 2, 3))
-    terms = loss_of(case, DiffusionConfig(prediction=prediction, loss_weighting="min_snr"))
+    bounded = np.maximum(np.minimum(snr, 5.0), floor)
+    expected = bounded * ((x0 - estimate) ** 2).mean(axis=(1, 2, 3))
+    cfg = DiffusionConfig(prediction=prediction, loss_weighting="min_snr", min_snr_floor=floor)
+    terms = loss_of(case, cfg)
     np.testing.assert_allclose(terms.loss, expected, rtol=1e-8)
     weight = min_snr_weight(jnp.asarray(T), SCHEDULE, "eps", 5.0)
     np.testing.assert_allclose(weight, np.minimum(snr, 5.0) / snr, rtol=1e-12)

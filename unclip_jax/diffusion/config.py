@@ -26,6 +26,8 @@ class DiffusionConfig:
             bits a dimension: 0.001 at 1000 steps puts weight 1 on the bound of the drawn step.
         loss_weighting: "min_snr" (Hang et al. 2023) is our option; unCLIP does not use it.
         min_snr_gamma: the signal-to-noise ratio at which that weight is cut off.
+        min_snr_floor: least weight of x_0, which min-SNR lets go to 0 in strong noise, where the
+            layout of a picture is decided. Ours.
     """
 
     schedule: ScheduleName = "cosine"
@@ -36,6 +38,7 @@ class DiffusionConfig:
     vlb_weight: float = 0.001
     loss_weighting: LossWeighting = "none"
     min_snr_gamma: float = 5.0
+    min_snr_floor: float = 0.0
 
     def __post_init__(self) -> None:
         if self.num_steps < 2:
@@ -49,6 +52,8 @@ class DiffusionConfig:
             raise ValueError("loss='vlb' needs a variance known in training, not 'analytic'")
         if self.min_snr_gamma <= 0.0:
             raise ValueError(f"min_snr_gamma={self.min_snr_gamma} must be positive")
+        if not 0.0 <= self.min_snr_floor <= self.min_snr_gamma:
+            raise ValueError(f"{self.min_snr_floor=} must lie in [0, {self.min_snr_gamma=}]")
 
     @property
     def learns_variance(self) -> bool:

@@ -45,13 +45,18 @@ def mean_flat(x: Float[Array, " b *d"]) -> Float[Array, " b"]:
 
 
 def min_snr_weight(
-    t: Int[Array, " b"], schedule: Schedule, prediction: Prediction, gamma: float
+    t: Int[Array, " b"],
+    schedule: Schedule,
+    prediction: Prediction,
+    gamma: float,
+    floor: float = 0.0,
 ) -> Float[Array, " b"]:
     """Weight of the squared error that equals min(SNR, gamma) on x_0 (Hang et al. 2023, sec. 3.4).
 
-    x0: min(SNR, gamma);  eps: the same / SNR;  v: the same / (SNR + 1). Our option, not unCLIP's.
+    x0: min(SNR, gamma);  eps: the same / SNR;  v: the same / (SNR + 1). Our option, not unCLIP's;
+    so is the floor, below which the weight on x_0 does not fall.
     """
-    capped = np.minimum(schedule.snr, gamma)
+    capped = np.clip(schedule.snr, floor, gamma)
     divisor = {"x0": 1.0, "eps": schedule.snr, "v": schedule.snr + 1.0}[prediction]
     return jnp.asarray(capped / divisor)[t]
 
@@ -179,7 +184,8 @@ def training_loss(
     mse = mean_flat((prediction - target_of(cfg.prediction, x0, noise, level)) ** 2)
     weighted = mse
     if cfg.loss_weighting == "min_snr":
-        weight = min_snr_weight(t, schedule, cfg.prediction, cfg.min_snr_gamma)
+        bounds = {"gamma": cfg.min_snr_gamma, "floor": cfg.min_snr_floor}
+        weight = min_snr_weight(t, schedule, cfg.prediction, **bounds)
         weighted = weight.astype(x0.dtype) * mse
     if cfg.loss == "simple":
         return LossTerms(loss=weighted, mse=mse, vb=None)
