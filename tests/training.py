@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from tests.networks import CONTEXT, DIM, SIZE, VOCAB, WIDTH, captions
+from tests.networks import CONTEXT, DIM, SIZE, WIDTH, captions, clip_spec
 from unclip_jax.diffusion.config import DiffusionConfig
 from unclip_jax.models.clip import Clip
 from unclip_jax.models.decoder import DecoderConfig
@@ -16,7 +16,6 @@ from unclip_jax.models.embedding_codec import EmbeddingNorm
 from unclip_jax.models.prior_diffusion import PriorDiffusionConfig
 from unclip_jax.models.stages import (
     StageSpec,
-    abstract_boxed,
     abstract_params,
     init_variables,
     make_module,
@@ -46,8 +45,6 @@ def unet(size, **fields):
 
 
 def spec_of(stage):
-    from tests.networks import clip_spec
-
     hybrid = DiffusionConfig(variance="learned_range", loss="hybrid")
     decoder = DecoderConfig(
         unet(SIZE, out_channels=6),
@@ -108,7 +105,7 @@ class Toy:
             "tokens": np.asarray(text.clip_tokens),
             "mask": np.asarray(text.text_mask),
         }
-        return {k: v for k, v in values.items() if k in self.task.batch_keys}
+        return {k: jnp.asarray(v) for k, v in values.items() if k in self.task.batch_keys}
 
     def step(self, optim=OPTIM):
         """The compiled step (state, frozen, batch) -> (state, logged)."""
@@ -123,10 +120,6 @@ def toy(stage, **train):
 def fresh_params(spec, module, seed):
     init = jax.jit(lambda key: unboxed(init_variables(spec, module, key)))
     return init(jax.random.key(seed))
-
-
-def boxed(spec):
-    return abstract_boxed(spec)
 
 
 @contextlib.contextmanager
@@ -157,6 +150,3 @@ def largest_difference(a, b):
         / max(float(np.abs(np.asarray(x)).max()), 1e-30)
         for x, y in pairs
     )
-
-
-VOCABULARY = VOCAB

@@ -106,9 +106,7 @@ def test_eight_devices_give_the_gradient_of_one(stage, monkeypatch):
         for cfg, devices in ((MeshConfig(), 1), (MeshConfig(data=2, fsdp=2, tensor=2), 8)):
             mesh = make_mesh(cfg, jax.devices()[:devices])
             with on_mesh(mesh):
-                placed = jax.device_put(
-                    params, param_shardings(abstract_boxed(toy.spec), mesh)
-                )
+                placed = jax.device_put(params, param_shardings(abstract_boxed(toy.spec), mesh))
                 rows = put_batch(batch, batch_sharding(mesh))
 
                 def gradient(params, frozen, batch, toy=toy):

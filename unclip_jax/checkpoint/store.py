@@ -22,7 +22,7 @@ class CheckpointStore:
 
     def __init__(self, folder: Path, *, keep_latest: int = 2, keep_best: int = 1):
         """Opens or creates the folder, and removes what an interrupted save has left."""
-        logging.getLogger("absl").setLevel(logging.WARNING)
+        logging.getLogger("absl").setLevel(logging.ERROR)  # it tells of every save
         policies = [LatestN(keep_latest)]
         if keep_best:
             policies.append(
@@ -33,6 +33,8 @@ class CheckpointStore:
                 )
             )
         options = ocp.CheckpointManagerOptions(
+            best_fn=lambda metrics: metrics[HELD_OUT],  # without it metrics are not even written
+            best_mode="min",
             preservation_policy=AnyPreservationPolicy(policies),
             cleanup_tmp_directories=True,
             enable_async_checkpointing=True,

@@ -204,11 +204,10 @@ class RunBuilder:
             hooks=make_hooks(run),
             progress=make_progress(first, cfg.steps) if make_progress else None,
         )
-        state, done = Loop(cfg, self.settings.eval.every, parts).run(state)
-        if done:
-            self._finish(run, state)
-        writer.close()
-        store.close()
+        with contextlib.closing(store), contextlib.closing(writer):
+            state, done = Loop(cfg, self.settings.eval.every, parts).run(state)
+            if done:
+                self._finish(run, state)
         return done
 
     def _writer(self, step: int) -> Writer:

@@ -29,7 +29,7 @@ CACHE_BATCH = 64
 
 @dataclasses.dataclass(frozen=True)
 class FrozenClip:
-    """A CLIP that nobody trains: its module, parameters and vocabulary (None: tokens come ready)."""
+    """A CLIP that nobody trains: its module, parameters and vocabulary (None: none needed)."""
 
     module: Clip
     params: Params

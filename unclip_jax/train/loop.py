@@ -109,7 +109,7 @@ def named_metrics(sums: np.ndarray, names: Sequence[str]) -> dict[str, float]:
     """Returns the means of those metrics that have any weight."""
     return {
         name: float(total / weight)
-        for name, (total, weight) in zip(names, np.asarray(sums, np.float64), strict=True)
+        for name, (total, weight) in zip(names, sums.astype(np.float64), strict=True)
         if weight > 0
     }
 

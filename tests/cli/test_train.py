@@ -1,0 +1,63 @@
+"""`unclip train`'s own part: where configs are found, how flags are read, one line an error."""
+
+from pathlib import Path
+
+import pytest
+
+from unclip_jax.cli.main import main
+from unclip_jax.cli.train import find_config, read_config
+from unclip_jax.core.errors import UserError
+
+ROOT = Path(__file__).resolve().parents[2]
+CLIP = "configs/emoji/clip.py"
+
+
+def fails(capsys, *args):
+    with pytest.raises(SystemExit) as stop:
+        main(["train", *args])
+    out, err = capsys.readouterr()
+    assert stop.value.code == 2
+    assert out == "" and err.startswith("unclip: error: ") and err.count("\n") == 1
+    return err
+
+
+def test_flags_change_values_and_keep_their_type():
+    flags = ["--config.optim.learning_rate=1", "--config.optim.clip_norm=0.5", "--config.clip=b"]
+    config = read_config(str(ROOT / CLIP), [*flags, "--config.data.styles=('3d',)"])
+    assert config["optim"]["learning_rate"] == 1.0
+    assert config["optim"]["clip_norm"] == 0.5
+    assert (config["clip"], config["data"]["styles"]) == ("b", ("3d",))
+
+
+def test_a_config_missing_here_is_found_in_the_package(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert find_config(CLIP).read_text() == (ROOT / CLIP).read_text()
+    assert find_config("emoji/clip.py").samefile(find_config(CLIP))
+    (tmp_path / "configs" / "emoji").mkdir(parents=True)
+    (tmp_path / CLIP).write_text("mine")
+    assert find_config(CLIP).read_text() == "mine"
+
+
+def test_a_misspelt_flag_is_one_line(capsys, tmp_path):
+    base = ("--config", str(ROOT / CLIP), "--workdir", str(tmp_path / "w"))
+    for flag in ("--config.foo=1", "--config.optim.learning_rat=1", "--confg.seed=1"):
+        assert flag.strip("-").partition("=")[0] in fails(capsys, *base, flag)
+    assert "abc" in fails(capsys, *base, "--config.optim.learning_rate=abc")
+    assert not (tmp_path / "w").exists()
+
+
+def test_a_missing_config_is_one_line(capsys, tmp_path):
+    assert "nothing.py" in fails(capsys, "--config", "nothing.py", "--workdir", str(tmp_path))
+
+
+def test_a_missing_data_set_names_its_remedy(capsys, tmp_path, monkeypatch):
+    monkeypatch.setenv("UNCLIP_DATA", str(tmp_path / "none"))
+    base = ("--config", str(ROOT / CLIP), "--workdir", str(tmp_path / "w"))
+    assert "unclip data prepare emoji" in fails(capsys, *base)
+
+
+def test_an_unknown_section_is_named(tmp_path):
+    from unclip_jax.train.resolve import read_settings
+
+    with pytest.raises(UserError, match="config.trian"):
+        read_settings({"trian": {}})

@@ -1,0 +1,148 @@
+"""Whole runs on procedural pictures: stop, kill and resume change no number."""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+
+from unclip_jax.cli.train import read_config
+from unclip_jax.core.errors import UserError
+from unclip_jax.train import experiment
+from unclip_jax.train.loop import Hook
+
+ROOT = Path(__file__).resolve().parents[2]
+PRIOR = "configs/emoji/prior_diffusion.py:smoke"
+DECODER = "configs/emoji/decoder.py:smoke"
+
+
+def config(*flags, name=PRIOR):
+    path, _, variant = name.partition(":")
+    return read_config(f"{ROOT / path}:{variant}", flags)
+
+
+def record(workdir):
+    return (workdir / "metrics.jsonl").read_text()
+
+
+def final_state(workdir):
+    """The raw arrays of the last checkpoint."""
+    import orbax.checkpoint as ocp
+
+    path = workdir / "checkpoints" / "20" / "state"
+    with ocp.StandardCheckpointer() as checkpointer:
+        return jax.tree.leaves(checkpointer.restore(path.absolute()))
+
+
+@pytest.fixture(scope="module")
+def unbroken(tmp_path_factory):
+    workdir = tmp_path_factory.mktemp("unbroken")
+    assert experiment.train(config(), workdir)
+    return workdir
+
+
+def test_a_run_writes_what_it_promises(unbroken):
+    steps = [json.loads(line)["step"] for line in record(unbroken).splitlines()]
+    assert steps == [2, 4, 6, 8, 10, 10, 12, 14, 16, 18, 20, 20]
+    assert json.loads((unbroken / "config.json").read_text())["model"]["image_dim"] == 16
+    assert json.loads((unbroken / "environment.json").read_text())[0]["versions"]["jax"]
+    table = np.load(unbroken / "variance_table.npy")
+    assert table.shape == (1000,) and table.min() >= 0 and np.isfinite(table).all()
+    assert (unbroken / "tokenizer.json").exists()
+    times = [json.loads(line) for line in (unbroken / "timings.jsonl").read_text().splitlines()]
+    assert times[-1]["images_per_second"] > 0
+
+
+@pytest.mark.parametrize("stop_at", [3, 12])
+def test_a_run_stopped_by_sigterm_resumes_to_the_bit(unbroken, tmp_path, stop_at):
+    def terminate(step, state):
+        if step == stop_at:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    stopper = lambda run: (Hook(1, terminate),)  # noqa: E731
+    assert not experiment.train(config(), tmp_path, make_hooks=stopper)
+    assert (tmp_path / "checkpoints" / str(stop_at)).is_dir()
+    assert experiment.train(config(), tmp_path)
+    assert record(tmp_path) == record(unbroken)
+    for ours, theirs in zip(final_state(tmp_path), final_state(unbroken), strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+
+
+def test_a_finished_run_is_left_as_it_is(unbroken):
+    before = record(unbroken)
+    assert experiment.train(config(), unbroken)
+    assert record(unbroken) == before
+
+
+def test_a_changed_config_is_an_error_that_lists_the_keys(unbroken):
+    changed = config("--config.optim.learning_rate=0.5", "--config.train.steps=30")
+    with pytest.raises(UserError, match="config.optim.learning_rate, config.train.steps"):
+        experiment.train(changed, unbroken)
+
+
+def test_updates_that_are_not_finite_stop_the_run_with_the_range(tmp_path):
+    flags = ("--config.optim.learning_rate=1e30", "--config.optim.warmup_steps=0")
+    with pytest.raises(UserError, match=r"steps \d+ to \d+ were not finite"):
+        experiment.train(config(*flags), tmp_path)
+
+
+def test_a_stage_that_needs_a_clip_says_so(tmp_path):
+    with pytest.raises(UserError, match="config.clip=BUNDLE"):
+        experiment.train(config("--config.clip="), tmp_path)
+
+
+def command(workdir, *flags):
+    return [
+        *(sys.executable, "-m", "unclip_jax", "train", "--config", str(ROOT / DECODER)),
+        *("--workdir", str(workdir), *flags),
+    ]
+
+
+def run_command(workdir, *flags, **options):
+    """Runs `unclip train` in a process of its own, on one device, with the tests' compile cache."""
+    cache = jax.config.jax_compilation_cache_dir
+    env = {**os.environ, "JAX_COMPILATION_CACHE_DIR": cache, "JAX_PLATFORMS": "cpu"}
+    env |= {"JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.2", "PYTHONPATH": str(ROOT)}
+    return subprocess.Popen(
+        command(workdir, *flags), env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, **options
+    )
+
+
+def test_a_run_killed_at_a_random_moment_resumes_to_the_bit(tmp_path):
+    """Kills while the run trains or saves, twice; the seed of the moment is shown on failure."""
+    whole = run_command(tmp_path / "whole")
+    started = time.monotonic()
+    _, errors = whole.communicate()
+    assert whole.returncode == 0, errors.decode()
+    assert list((tmp_path / "whole" / "samples").glob("*.png"))
+
+    seed = time.time_ns() % 2**32
+    moment = random.Random(seed)
+    killed = tmp_path / "killed"
+    for _ in range(2):
+        process = run_command(killed)
+        wait_for_steps(process, killed / "timings.jsonl")
+        time.sleep(moment.uniform(0.0, 1.0))
+        process.kill()
+        process.communicate()
+    last = run_command(killed)
+    _, errors = last.communicate()
+    assert last.returncode == 0, f"{seed=} {errors.decode()}"
+    assert record(killed) == record(tmp_path / "whole"), f"{seed=}"
+    assert time.monotonic() - started < 600
+
+
+def wait_for_steps(process, path):
+    """Returns when the run has written its first new line, or has ended."""
+    before = path.stat().st_size if path.exists() else 0
+    while process.poll() is None:
+        if path.exists() and path.stat().st_size not in (0, before):
+            return
+        time.sleep(0.05)
