@@ -26,7 +26,13 @@ from unclip_jax.diffusion.samplers import NoiseFn
 from unclip_jax.models.clip import normalize
 from unclip_jax.models.stages import StageSpec
 from unclip_jax.sampling import parallel, pipeline, stages
-from unclip_jax.sampling.encode import encode_images, encode_text, own_context, with_own_tokens
+from unclip_jax.sampling.encode import (
+    batch_size,
+    encode_images,
+    encode_text,
+    own_context,
+    with_own_tokens,
+)
 from unclip_jax.sampling.settings import SampleSettings
 
 __all__ = [
@@ -149,7 +155,7 @@ def x0_denoiser(
     name = _stage_name(model, stage)
     run = stages.run_for(model, name, sampling, dtype)
     held = model.stage(name)
-    n = jax.tree.leaves(cond)[0].shape[0]
+    n = batch_size(held.spec, cond)
     bound = jax.tree.map(jnp.asarray, _filled(model, name, cond, n))
     empty = jax.tree.map(jnp.asarray, _negative(model, name, negative))
     scale = np.float32(run.sampling.guidance)
@@ -178,7 +184,7 @@ def run_stage(
     """
     name = _stage_name(model, stage)
     run = stages.run_for(model, name, sampling, dtype)
-    n = jax.tree.leaves(cond)[0].shape[0]
+    n = batch_size(run.static.spec, cond)
     cond, empty = _filled(model, name, cond, n), _negative(model, name, "")
     if noise is not None:
         return np.asarray(stages.run_injected(run, cond, empty, noise))

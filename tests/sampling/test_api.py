@@ -11,6 +11,7 @@ import unclip_jax
 from tests.toy import DIM, SIZE
 from unclip_jax.core.errors import UserError
 from unclip_jax.core.types import Cond
+from unclip_jax.sampling import stages
 
 # float32 programs of another shape or fusion.
 CLOSE = {"rtol": 1e-4, "atol": 2e-5}
@@ -122,6 +123,21 @@ def test_denoise_fn_has_gradients(toy, inputs):
 def test_unknown_stages_are_named(toy, inputs):
     with pytest.raises(UserError, match="upsampler_1024.*upsampler_256"):
         unclip_jax.predict(toy, "upsampler_1024", inputs[0], T)
+
+
+@pytest.mark.parametrize(
+    ("stage", "needed"),
+    [("prior", "text"), ("decoder", "image_emb or Cond.text"), ("upsampler_256", "low_res")],
+)
+def test_an_empty_condition_is_one_line(toy, stage, needed):
+    run = stages.run_for(toy, "prior_diffusion" if stage == "prior" else stage, None, "float32")
+    for call in (
+        lambda: unclip_jax.x0_denoiser(toy, stage, Cond()),
+        lambda: unclip_jax.run_stage(toy, stage, Cond()),
+        lambda: stages.run_injected(run, Cond(), None, lambda step, shape: jnp.zeros(shape)),
+    ):
+        with pytest.raises(UserError, match=f"missing: give Cond.{needed}$"):
+            call()
 
 
 def test_uint8_and_float_images_embed_alike(toy):

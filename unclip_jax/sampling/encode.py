@@ -12,7 +12,7 @@ from jaxtyping import Array, Float, UInt8
 
 from unclip_jax.checkpoint.bundle import Bundle, Stage
 from unclip_jax.core.errors import UserError
-from unclip_jax.core.types import TextFeatures
+from unclip_jax.core.types import Cond, TextFeatures
 from unclip_jax.models.clip import text_features
 from unclip_jax.models.stages import StageSpec, make_module
 from unclip_jax.sampling import parallel
@@ -99,6 +99,22 @@ def own_context(spec: StageSpec) -> int | None:
     if spec.stage == "decoder" and spec.model.text == "transformer":
         return spec.model.text_encoder.context
     return None
+
+
+def batch_size(spec: StageSpec, cond: Cond) -> int:
+    """Returns the number of examples that a condition is of; fails without what the stage needs."""
+    fields = ("image_emb", "text")
+    if spec.stage.startswith("prior"):
+        fields = ("text",)
+    elif hasattr(spec.model, "low_res_size"):
+        fields = ("low_res",)
+    elif getattr(spec.model, "text", "none") == "none":
+        fields = ("image_emb",)
+    given = jax.tree.leaves([getattr(cond, field) for field in fields])
+    if not given:
+        names = " or ".join(f"Cond.{field}" for field in fields)
+        raise UserError(f"the condition of {spec.stage} is missing: give {names}")
+    return given[0].shape[0]
 
 
 def with_own_tokens(

@@ -38,7 +38,7 @@ from unclip_jax.diffusion.schedules import make_schedule
 from unclip_jax.models.embedding_codec import denormalise, stats_of
 from unclip_jax.models.stages import StageSpec, make_module
 from unclip_jax.sampling import parallel
-from unclip_jax.sampling.encode import PRECISION, compute_dtype, placed_params
+from unclip_jax.sampling.encode import PRECISION, batch_size, compute_dtype, placed_params
 
 CHUNKS = 10  # reports a stage makes to its progress bar, about
 INITIAL = -1  # the step index whose noise is x_T
@@ -375,7 +375,7 @@ def run_injected(run: Run, cond: Cond, empty: TextFeatures | None, noise: NoiseF
     """
     scale = np.float32(run.sampling.guidance)
     cond = jax.tree.map(jnp.asarray, cond)
-    n = jax.tree.leaves(cond)[0].shape[0]
+    n = batch_size(run.static.spec, cond)
     static = dataclasses.replace(
         run.static, sampling=dataclasses.replace(run.static.sampling, draws=1)
     )
