@@ -51,7 +51,13 @@ def test_show_writes_a_sheet_and_counts(prepared, tmp_path):
     with Image.open(out) as picture:
         assert picture.width > 256
     assert "train:" in text.replace('"', "")
-    found = json.loads(invoke("show", "shapes:size=16,count=9", "--out", out, "--json"))
+    shapes = ("show", "shapes:size=16,count=9", "--out", out, "--json")
+    before = out.read_bytes()
+    with pytest.raises(UserError, match=r"sheet\.png exists.*--overwrite"):
+        invoke(*shapes)
+    assert out.read_bytes() == before
+    found = json.loads(invoke(*shapes, "--overwrite"))
+    assert out.read_bytes() != before
     assert found["examples"] == 9
     assert found["splits"] == {"train": 9, "test": 9}
 

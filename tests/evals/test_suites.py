@@ -6,12 +6,15 @@ import json
 import numpy as np
 import pytest
 from click.testing import CliRunner
+from PIL import Image
 
 from tests.toy import toy_bundle
 from unclip_jax.checkpoint.bundle import save
-from unclip_jax.cli.evaluate import evaluate
+from unclip_jax.cli.evaluate import evaluate, held_out_splits
 from unclip_jax.core.errors import UserError
 from unclip_jax.core.types import Cond
+from unclip_jax.data import sources
+from unclip_jax.data.ingest import ingest
 from unclip_jax.evals.conditioning import denoising_errors
 from unclip_jax.evals.runner import run_suite
 from unclip_jax.evals.settings import Settings
@@ -100,6 +103,29 @@ def test_command_writes_the_report(model, tmp_path):
     assert result["settings"]["splits"] == ["test"]
     written = {path.name for path in (tmp_path / "report").iterdir()}
     assert written == {"retrieval.json", "retrieval.md", "retrieval.png"}
+
+
+def test_an_ingested_set_is_measured_on_its_own_split(model, tmp_path):
+    pictures = tmp_path / "pictures"
+    pictures.mkdir()
+    for i in range(8):
+        Image.new("RGB", (16, 16), (30 * i, 0, 0)).save(pictures / f"{i}.png")
+        (pictures / f"{i}.txt").write_text(f"red number {i}")
+    ingest(str(pictures), tmp_path / "set", test_share=0.5)
+    save(model, tmp_path / "toy")
+    args = ["--model", str(tmp_path / "toy"), "--data", str(tmp_path / "set"), "--json"]
+    run = CliRunner().invoke(evaluate, [*args, "--out", str(tmp_path / "report")])
+    assert run.exit_code == 0, run.output
+    assert json.loads(run.stdout)["settings"]["splits"] == ["test"]
+    ingest(str(pictures), tmp_path / "whole", test_share=0.0)
+    with pytest.raises(UserError, match="no held-out split"):
+        held_out_splits(str(tmp_path / "whole"))
+
+
+def test_new_combinations_come_last(monkeypatch):
+    sizes = {"test_combinations": 1, "test_concepts": 1, "train": 1}
+    monkeypatch.setattr(sources, "split_sizes", lambda name: sizes)
+    assert held_out_splits("emoji") == ("test_concepts", "test_combinations")
 
 
 def test_command_leaves_nothing_behind_on_an_error(tmp_path):

@@ -4,6 +4,7 @@ import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -117,34 +118,36 @@ def ingest(
 @click.option("--concepts", default="all", show_default=True, help="all, common, no_flags, labels.")
 @click.option("--styles", default="", help="Styles to show, joined by commas [all].")
 @seed_option
+@click.option("--overwrite", is_flag=True, help="Replace the PNG.")
 @json_option
 def show(
     name: str,
     split: str | None,
     num: int,
     out: Path | None,
-    concepts: str,
-    styles: str,
-    seed: int,
+    overwrite: bool,
     as_json: bool,
+    **choices: Any,
 ) -> None:
     """Writes a labelled contact sheet of a set and prints its statistics.
 
     Example: unclip data show emoji --concepts common --styles 3d,flat
     """
     from unclip_jax.data import images, sheet
-    from unclip_jax.data.sources import load_source, select
+    from unclip_jax.data.sources import load_source, select, split_sizes
 
-    splits = _splits(name)
+    splits = split_sizes(name)
     split = split or next(iter(splits))
-    chosen = tuple(filter(None, (s.strip() for s in styles.split(","))))
-    source = select(load_source(name, split), concepts=concepts, styles=chosen)
+    out = out or Path(f"{Path(name.partition(':')[0]).name}-{split}.png")
+    if out.exists() and not overwrite:
+        raise UserError(f"{out} exists; choose another --out or pass --overwrite")
+    styles = tuple(filter(None, (s.strip() for s in choices["styles"].split(","))))
+    source = select(load_source(name, split), concepts=choices["concepts"], styles=styles)
     if len(source) == 0:
         raise UserError(f"{name} split {split} is empty")
-    examples = [source[i] for i in sheet.pick(len(source), num, seed)]
+    examples = [source[i] for i in sheet.pick(len(source), num, choices["seed"])]
     labels = [" ".join((e["captions"] or ("",))[0].split()) for e in examples]
     picture = sheet.contact_sheet([e["image"] for e in examples], labels)
-    out = out or Path(f"{Path(name.partition(':')[0]).name}-{split}.png")
     with scratch_for(out) as scratch:
         (scratch / "sheet.png").write_bytes(images.encode_png(picture))
         (scratch / "sheet.png").replace(out)
@@ -155,16 +158,6 @@ def show(
     for key, value in found.items():
         text = json.dumps(value) if isinstance(value, dict) else value
         click.echo(f"{key.replace('_', ' ')}: {text}")
-
-
-def _splits(name: str) -> dict[str, int]:
-    """Counts the examples of each split of a set."""
-    from unclip_jax.data import builder, shapes
-    from unclip_jax.data.sources import locate
-
-    if name.partition(":")[0] == "shapes":
-        return {s: len(shapes.from_name(name, s)) for s in ("train", "test")}
-    return builder.split_sizes(locate(name))
 
 
 class _Bar:

@@ -7,14 +7,20 @@ from typing import Any
 import click
 
 from unclip_jax.cli import common
+from unclip_jax.core.errors import UserError
 from unclip_jax.core.files import new_folder
 
 SUITES = ("retrieval", "priors", "conditioning", "samples")
 
 
-def default_splits(data: str) -> tuple[str, ...]:
-    """Names the held-out splits of a data set, the one of known concepts last."""
-    return ("test",) if data.startswith("shapes") else ("test_concepts", "test_combinations")
+def held_out_splits(data: str) -> tuple[str, ...]:
+    """Names the splits of a data set but "train", that of new combinations last."""
+    from unclip_jax.data.sources import split_sizes
+
+    found = sorted(name for name in split_sizes(data) if name != "train")
+    if not found:
+        raise UserError(f"data set {data!r} has no held-out split; name one: --split train")
+    return tuple(sorted(found, key=lambda name: name == "test_combinations"))
 
 
 @click.command(name="eval", short_help="Metrics of a bundle.")
@@ -62,7 +68,7 @@ def evaluate(
             data=data,
             concepts=options["concepts"],
             styles=tuple(s.strip() for s in options["styles"].split(",") if s.strip()),
-            splits=options["splits"] or default_splits(data),
+            splits=options["splits"] or held_out_splits(data),
             judge=api.load(judge) if judge else None,
             limit=options["limit"],
             prompts=options["prompts"],

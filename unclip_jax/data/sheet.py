@@ -15,7 +15,7 @@ _STATISTICS_LIMIT = 50_000  # examples looked at for the statistics
 
 
 def contact_sheet(
-    pictures: Sequence[UInt8[np.ndarray, "h w 3"]],
+    pictures: Sequence[UInt8[np.ndarray, "_ _ 3"]],  # of any sizes
     labels: Sequence[str],
     *,
     columns: int = 8,

@@ -148,6 +148,16 @@ def locate(name_or_dir: str | os.PathLike) -> Path:
     raise UserError(f"no data set {name!r} here or in {data_root()}; make it with: {remedy}")
 
 
+def split_sizes(name_or_dir: str | os.PathLike) -> dict[str, int]:
+    """Counts the examples of each split of a set."""
+    name = os.fspath(name_or_dir)
+    if name.partition(":")[0] == "shapes":
+        return {split: len(load_source(name, split)) for split in ("train", "test")}
+    from unclip_jax.data import builder
+
+    return builder.split_sizes(locate(name))
+
+
 def select(source: Source, *, concepts: str = "all", styles: Sequence[str] = ()) -> Source:
     """Keeps the examples of some concepts and styles.
 
