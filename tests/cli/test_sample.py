@@ -2,8 +2,10 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +17,8 @@ from unclip_jax.checkpoint import bundle
 
 ROOT = Path(__file__).resolve().parents[2]
 PROMPTS = ["a red heart", "the sun"]
+ENV = {**os.environ, "JAX_NUM_CPU_DEVICES": "1", "JAX_PLATFORMS": "cpu"}
+ENV["PYTHONPATH"] = str(ROOT)
 
 
 def pixels(path):
@@ -28,9 +32,7 @@ def one_device(toy_folder, tmp_path_factory):
     out = tmp_path_factory.mktemp("samples") / "new" / "one"
     command = [sys.executable, "-m", "unclip_jax", "sample", *PROMPTS]
     command += ["--model", str(toy_folder), "--num", "2", "--out", str(out), "--json"]
-    env = {**os.environ, "JAX_NUM_CPU_DEVICES": "1", "JAX_PLATFORMS": "cpu"}
-    env["PYTHONPATH"] = str(ROOT)
-    run = subprocess.run(command, env=env, capture_output=True, text=True, check=False, cwd="/")
+    run = subprocess.run(command, env=ENV, capture_output=True, text=True, check=False, cwd="/")
     assert run.returncode == 0, run.stderr
     return json.loads(run.stdout), out
 
@@ -151,6 +153,19 @@ def test_an_unwritable_out_leaves_nothing(toy_folder, tmp_path, refused):
     assert "must be a folder" in refused("sample", "x", "--model", toy_folder, "--out", blocked)
     assert "/proc/" in refused("sample", "x", "--model", toy_folder, "--out", "/proc/unclip-out")
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def test_sigterm_leaves_nothing(toy_folder, tmp_path):
+    command = [sys.executable, "-m", "unclip_jax", "sample", "x", "--num", "100"]
+    command += ["--steps", "1000", "--model", str(toy_folder), "--out", str(tmp_path / "out")]
+    process = subprocess.Popen(command, env=ENV, stderr=subprocess.PIPE, text=True, cwd="/")
+    while not list(tmp_path.iterdir()):
+        assert process.poll() is None
+        time.sleep(0.05)
+    process.send_signal(signal.SIGTERM)
+    _, err = process.communicate(timeout=120)
+    assert (process.returncode, err) == (143, "\nunclip: interrupted\n")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_failure_while_writing_leaves_nothing(toy_folder, tmp_path, refused, monkeypatch):

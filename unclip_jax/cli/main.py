@@ -3,13 +3,17 @@
 Whatever a person can put right ends as one line on stderr, `unclip: error: …`, with exit code 2.
 """
 
+import contextlib
+import functools
 import importlib
 import os
+import signal
 import sys
 from typing import Any
 
 import click
 
+from unclip_jax.core import files
 from unclip_jax.core.errors import UserError
 
 COMMANDS = {
@@ -63,8 +67,31 @@ def one_line(error: click.ClickException) -> str:
     return " ".join(error.format_message().split()) + hint
 
 
+def own_signals() -> None:
+    """Makes SIGTERM and Ctrl-C remove unfinished files and end the process, with 143 or 130.
+
+    No exception is raised for it: one that meets a callback of JAX's is lost, and the interpreter
+    may crash if it is taken down while a device computes. A signal that is ignored stays so.
+    """
+    for number in (signal.SIGTERM, signal.SIGINT):
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, functools.partial(_end, os.getpid()))
+
+
+def _end(owner: int, number: int, frame: Any) -> None:
+    if os.getpid() == owner:  # a forked process inherits the handler; the files are not its own
+        for other in (signal.SIGTERM, signal.SIGINT):  # a second one must not stop the cleaning up
+            signal.signal(other, signal.SIG_IGN)
+        files.discard_unfinished()
+        with contextlib.suppress(OSError):
+            os.write(2, b"\nunclip: interrupted\n")
+    os._exit(128 + number)
+
+
 def main(args: list[str] | None = None) -> Any:
-    """Runs the command line and exits with its code."""
+    """Runs the command line and exits with its code; without `args` the process is all its own."""
+    if args is None:
+        own_signals()
     try:
         code = unclip.main(args, prog_name="unclip", standalone_mode=False)
     except click.ClickException as error:

@@ -7,12 +7,14 @@ system, which is why the hidden folder sits beside the destination and not in /t
 
 import contextlib
 import os
+import secrets
 import shutil
-import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from unclip_jax.core.errors import UserError
+
+_unfinished: list[Callable[[], None]] = []  # what removes each hidden folder in use
 
 
 def cache_folder() -> Path:
@@ -31,19 +33,30 @@ def scratch_for(out: Path, *, inside: bool = False) -> Iterator[Path]:
     out = Path(out)
     parent = out if inside and out.is_dir() else out.absolute().parent
     missing = [p for p in (parent, *parent.parents) if not p.exists()]
-    scratch = None
+    scratch = parent / f".{out.name}.{secrets.token_hex(8)}.part"
+
+    def discard() -> None:
+        shutil.rmtree(scratch, ignore_errors=True)
+        for folder in missing:
+            with contextlib.suppress(OSError):
+                folder.rmdir()
+
+    _unfinished.append(discard)
     try:
         parent.mkdir(parents=True, exist_ok=True)
-        scratch = Path(tempfile.mkdtemp(prefix=f".{out.name}.", suffix=".part", dir=parent))
+        scratch.mkdir()
         yield scratch
     except OSError as error:
         raise UserError(f"cannot write {out}: {error.strerror or error}") from error
     finally:
-        if scratch is not None:
-            shutil.rmtree(scratch, ignore_errors=True)
-        for folder in missing:
-            with contextlib.suppress(OSError):
-                folder.rmdir()
+        discard()
+        _unfinished.remove(discard)
+
+
+def discard_unfinished() -> None:
+    """Removes the hidden folders in use, for a process that ends without leaving their blocks."""
+    for discard in reversed(_unfinished):
+        discard()
 
 
 @contextlib.contextmanager

@@ -12,11 +12,11 @@ import os
 import shutil
 import subprocess
 import tarfile
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
 from unclip_jax.core.errors import UserError
+from unclip_jax.core.files import scratch_for
 
 _TIMEOUT_SECONDS = 600
 
@@ -69,9 +69,8 @@ def fetch(package: Package, folder: Path) -> Path:
             f"npm is needed to fetch {package.spec} and was not found; install Node.js, or put "
             f"{package.filename} into {folder}"
         )
-    folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=folder, prefix=".pack-") as scratch:
-        packed = Path(scratch) / _pack(npm, package, scratch)
+    with scratch_for(path) as scratch:
+        packed = scratch / _pack(npm, package, str(scratch))
         if not matches(packed, package.integrity):
             raise UserError(f"npm sent a {package.spec} that is not the pinned one; nothing kept")
         os.replace(packed, path)
