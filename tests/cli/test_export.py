@@ -104,7 +104,16 @@ def test_what_cannot_be_exported(clip_run, tmp_path, refused, unclip):
     assert "config.json" in refused("export", tmp_path, "--out", out)
     assert "two runs of stage clip" in refused("export", clip_run, clip_run, "--out", out)
     assert "STAGE.FIELD=VALUE" in refused("export", clip_run, "--out", out, "--set", "guidance=2")
+    metrics = tmp_path / "metrics.json"
+    metrics.write_text("[0.5]")
+    assert str(metrics) in refused("export", clip_run, "--out", out, "--metrics", metrics)
     assert not out.exists()
+
+
+def test_without_git_the_commit_is_unknown(clip_run, tmp_path, unclip, monkeypatch):
+    monkeypatch.setenv("PATH", "")
+    assert unclip("export", clip_run, "--out", tmp_path / "out")[0] == 0
+    assert bundle.load(tmp_path / "out").provenance["git_commit"] is None
 
 
 def test_an_unfinished_run_is_exported_and_said_to_be(toy, tmp_path, unclip):

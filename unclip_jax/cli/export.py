@@ -4,7 +4,6 @@ import dataclasses
 import datetime
 import hashlib
 import json
-import subprocess
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -161,6 +160,7 @@ def provenance(results: Sequence[Any]) -> dict[str, Any]:
     """Returns where a bundle came from: commit, date, and for each stage data, steps, hardware."""
     from unclip_jax import __version__
     from unclip_jax.checkpoint.runs import params_digest
+    from unclip_jax.train.environment import git_commit
 
     stages = {}
     for result in results:
@@ -180,16 +180,6 @@ def provenance(results: Sequence[Any]) -> dict[str, Any]:
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "stages": stages,
     }
-
-
-def git_commit() -> str | None:
-    """Returns the commit of a source checkout, None for an installed package."""
-    root = Path(__file__).resolve().parents[2]
-    if not (root / ".git").exists():
-        return None
-    command = ["git", "-C", str(root), "rev-parse", "HEAD"]
-    result = subprocess.run(command, capture_output=True, text=True, check=False)
-    return result.stdout.strip() or None
 
 
 def data_fingerprint(config: Mapping[str, Any]) -> str | None:
@@ -237,6 +227,9 @@ def _read_metrics(path: Path | None) -> dict[str, Any]:
     if path is None:
         return {}
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        found = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise UserError(f"cannot read --metrics {path}: {error}") from error
+    if not isinstance(found, dict):
+        raise UserError(f"--metrics {path} holds a {type(found).__name__}, not an object")
+    return found

@@ -19,7 +19,7 @@ def environment() -> dict[str, Any]:
     devices = jax.devices()
     return {
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        "commit": _commit(),
+        "commit": git_commit(),
         "python": platform.python_version(),
         "versions": {name: _version(name) for name in PACKAGES},
         "xla_flags": os.environ.get("XLA_FLAGS", ""),
@@ -38,18 +38,21 @@ def write_environment(path: Path) -> None:
     os.replace(part, path)
 
 
+def git_commit() -> str | None:
+    """Returns the commit of a source checkout; None for an installed package or without git."""
+    root = Path(__file__).resolve().parents[2]
+    if not (root / ".git").exists():
+        return None
+    command = ["git", "-C", str(root), "rev-parse", "HEAD"]
+    try:
+        result = subprocess.run(command, capture_output=True, text=True, check=False)
+    except OSError:
+        return None
+    return result.stdout.strip() or None
+
+
 def _version(name: str) -> str | None:
     try:
         return importlib.metadata.version(name)
     except importlib.metadata.PackageNotFoundError:
         return None
-
-
-def _commit() -> str | None:
-    """Returns the commit of a source checkout, None for an installed package."""
-    root = Path(__file__).resolve().parents[2]
-    if not (root / ".git").exists():
-        return None
-    command = ["git", "-C", str(root), "rev-parse", "HEAD"]
-    result = subprocess.run(command, capture_output=True, text=True, check=False)
-    return result.stdout.strip() or None
