@@ -5,16 +5,15 @@ from pathlib import Path
 
 # The tests are of the CPU: a visible accelerator must not change what they check.
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
+# Commands, run here or in processes of their own, use the tests' cache and never the user's. A cold
+# cache only costs time; the suite must pass without it.
+if not os.environ.get("JAX_COMPILATION_CACHE_DIR"):
+    cache = Path(__file__).resolve().parents[1] / ".cache" / "jax"
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = str(cache)
 
 import jax
 
-CACHE = Path(__file__).resolve().parents[1] / ".cache" / "jax"
-
 jax.config.update("jax_num_cpu_devices", 8)
 jax.config.update("jax_numpy_rank_promotion", "raise")
-# A cold cache only costs time; the suite must pass without it.
-jax.config.update(
-    "jax_compilation_cache_dir", os.environ.get("JAX_COMPILATION_CACHE_DIR", str(CACHE))
-)
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
 jax.config.update("jax_persistent_cache_min_entry_size_bytes", 0)

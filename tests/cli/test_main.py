@@ -1,14 +1,17 @@
 """The command group: light, helpful, one line an error."""
 
 import json
+import os
 import shutil
 import subprocess
 import sys
 
+import jax
 import numpy as np
 import pytest
 from PIL import Image
 
+from unclip_jax.cli.common import use_compile_cache
 from unclip_jax.cli.main import COMMANDS
 
 
@@ -48,6 +51,11 @@ def test_the_groups_help_lists_the_commands_and_imports_none():
 )
 def test_errors_are_one_line(refused, args, words):
     assert words in refused(*args)
+
+
+def test_commands_compile_into_the_tests_cache():
+    use_compile_cache()
+    assert jax.config.jax_compilation_cache_dir == os.environ["JAX_COMPILATION_CACHE_DIR"]
 
 
 def test_damaged_bundles_are_one_line(toy_folder, tmp_path, refused):
