@@ -23,7 +23,10 @@ def test_emoji_trains_every_stage_and_exports_what_it_trained():
     configs = re.findall(r"--config (configs/[a-z0-9_/]+\.py)", result.stdout)
     assert all((ROOT / path).is_file() for path in configs)
     assert {Path(path).stem for path in configs} == {
-        "clip", "decoder", "prior_diffusion", "upsampler_256"
+        "clip",
+        "decoder",
+        "prior_diffusion",
+        "upsampler_256",
     }
     last = commands[-1]
     assert last[:2] == ["unclip", "export"]
