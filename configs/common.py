@@ -21,7 +21,7 @@ def base(stage: str) -> ConfigDict:
     config.eval = ConfigDict(
         {
             "every": 1000,
-            "split": "test_combinations",
+            "split": "test_combinations+test_concepts",
             "batches": 4,
             "batch_size": 64,
             "variance_passes": 16,
