@@ -11,7 +11,12 @@ if not os.environ.get("JAX_COMPILATION_CACHE_DIR"):
     cache = Path(__file__).resolve().parents[1] / ".cache" / "jax"
     os.environ["JAX_COMPILATION_CACHE_DIR"] = str(cache)
 
+import hypothesis
 import jax
+
+# How long an example takes tells of the machine's load and not of the code.
+hypothesis.settings.register_profile("tests", deadline=None)
+hypothesis.settings.load_profile("tests")
 
 jax.config.update("jax_num_cpu_devices", 8)
 jax.config.update("jax_numpy_rank_promotion", "raise")
