@@ -29,7 +29,7 @@ from unclip_jax.train.diffusion_tasks import make_diffusion_task
 from unclip_jax.train.frozen import FrozenClip
 from unclip_jax.train.optim import make_optimizer
 from unclip_jax.train.sharding import RULES
-from unclip_jax.train.state import make_state
+from unclip_jax.train.state import jit_once, make_state
 from unclip_jax.train.step import make_train_step
 from unclip_jax.train.tasks import make_clip_task
 
@@ -118,7 +118,7 @@ def toy(stage, **train):
 
 
 def fresh_params(spec, module, seed):
-    init = jax.jit(lambda key: unboxed(init_variables(spec, module, key)))
+    init = jit_once(lambda key: unboxed(init_variables(spec, module, key)))
     return init(jax.random.key(seed))
 
 

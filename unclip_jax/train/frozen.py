@@ -19,6 +19,7 @@ from unclip_jax.core.types import Params, TextFeatures
 from unclip_jax.models.clip import Clip, ClipConfig, TextConfig, VisionConfig, text_features
 from unclip_jax.models.stages import StageSpec, init_variables, make_module, unboxed
 from unclip_jax.text.tokenizer import Tokenizer
+from unclip_jax.train.state import jit_once
 from unclip_jax.train.tasks import to_float
 
 RANDOM = "random"
@@ -63,7 +64,7 @@ def load_frozen_clip(name: str, tokenizer: Tokenizer | None, dtype: Any) -> Froz
         )
         spec = StageSpec(stage="clip", model=cfg)
         module = make_module(spec, dtype)
-        params = unboxed(jax.jit(lambda k: init_variables(spec, module, k))(root_key(0)))
+        params = unboxed(jit_once(lambda k: init_variables(spec, module, k))(root_key(0)))
         return FrozenClip(module, params, tokenizer)
     loaded = bundle.load(name, stages=["clip"])
     stage = loaded.stage("clip")
