@@ -11,8 +11,12 @@ from unclip_jax.configs import common
 
 
 def get_config(variant: str = "") -> ConfigDict:
-    """Returns the config; "smoke": procedural pictures and an untrained CLIP."""
-    common.check_variant(variant, "smoke")
+    """Returns the config.
+
+    The variant "smoke" has procedural pictures and an untrained CLIP; "smoke_glide" beside that the
+    paper's way of reading captions, a text encoder of the decoder's own.
+    """
+    common.check_variant(variant, "smoke", "smoke_glide")
     config = common.base("decoder")
     config.model = ConfigDict(
         {
@@ -83,7 +87,7 @@ def get_config(variant: str = "") -> ConfigDict:
             "sample_every": 1000,
         }
     )
-    if variant == "smoke":
+    if variant:
         config.clip = "random"
         config.model.context_dim = 16
         config.model.unet.update(
@@ -103,4 +107,14 @@ def get_config(variant: str = "") -> ConfigDict:
         config.data.vocab_size = 600
         common.smoke(config, image_size=16)
         config.train.sample_every = 10
+    if variant == "smoke_glide":
+        config.model.text = "transformer"
+        config.model.text_encoder = ConfigDict(
+            {
+                "vocab_size": 0,
+                "context": 0,  # paper: 256
+                "transformer": {"width": 16, "layers": 1, "heads": 2},  # paper: 2048, 24, 32
+            }
+        )
+        config.model.unet.attention_resolutions = (8,)
     return config

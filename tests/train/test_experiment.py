@@ -98,6 +98,22 @@ def test_a_stage_that_needs_a_clip_says_so(tmp_path):
         experiment.train(config("--config.clip="), tmp_path)
 
 
+def test_a_config_without_a_section_says_which(tmp_path):
+    whole = config()
+    partial = {key: value for key, value in whole.items() if key not in ("optim", "data")}
+    with pytest.raises(UserError, match="lacks config.data, config.optim"):
+        experiment.train(partial, tmp_path)
+
+
+def test_the_papers_caption_path_trains(tmp_path):
+    flags = ("--config.train.steps=2", "--config.train.sample_every=0")
+    assert experiment.train(config(*flags, name=f"{DECODER}_glide"), tmp_path)
+    losses = [json.loads(line) for line in record(tmp_path).splitlines()]
+    assert np.isfinite([row["loss"] for row in losses if "loss" in row]).all()
+    written = json.loads((tmp_path / "config.json").read_text())
+    assert written["model"]["text_encoder"]["context"] == 16
+
+
 def command(workdir, *flags):
     return [
         *(sys.executable, "-m", "unclip_jax", "train", "--config", str(ROOT / DECODER)),
@@ -117,7 +133,8 @@ def run_command(workdir, *flags, **options):
 
 def test_a_run_killed_at_a_random_moment_resumes_to_the_bit(tmp_path):
     """Kills while the run trains or saves, twice; the seed of the moment is shown on failure."""
-    whole = run_command(tmp_path / "whole")
+    steps = "--config.train.steps=80"
+    whole = run_command(tmp_path / "whole", steps)
     started = time.monotonic()
     _, errors = whole.communicate()
     assert whole.returncode == 0, errors.decode()
@@ -125,14 +142,16 @@ def test_a_run_killed_at_a_random_moment_resumes_to_the_bit(tmp_path):
 
     seed = time.time_ns() % 2**32
     moment = random.Random(seed)
-    killed = tmp_path / "killed"
+    killed, cut_off = tmp_path / "killed", 0
     for _ in range(2):
-        process = run_command(killed)
+        process = run_command(killed, steps)
         wait_for_steps(process, killed / "timings.jsonl")
-        time.sleep(moment.uniform(0.0, 1.0))
+        time.sleep(moment.uniform(0.0, 0.5))
+        cut_off += process.poll() is None
         process.kill()
         process.communicate()
-    last = run_command(killed)
+    assert cut_off, f"{seed=}: no run was still going when it was killed"
+    last = run_command(killed, steps)
     _, errors = last.communicate()
     assert last.returncode == 0, f"{seed=} {errors.decode()}"
     assert record(killed) == record(tmp_path / "whole"), f"{seed=}"

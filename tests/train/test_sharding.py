@@ -8,6 +8,7 @@ import pytest
 from jax.sharding import PartitionSpec
 
 from tests.training import Toy, as_double, double_precision, largest_difference, on_mesh
+from unclip_jax.core.errors import UserError
 from unclip_jax.core.prng import root_key
 from unclip_jax.models.stages import abstract_boxed, init_variables
 from unclip_jax.nn.layers import AXES
@@ -15,6 +16,7 @@ from unclip_jax.train.config import MeshConfig
 from unclip_jax.train.sharding import (
     RULES,
     batch_sharding,
+    local_batch_size,
     make_mesh,
     param_shardings,
     put_batch,
@@ -68,8 +70,13 @@ def test_unknown_and_missing_names_are_errors(mesh):
 def test_meshes_that_do_not_fit_the_devices_are_errors():
     assert dict(make_mesh(MeshConfig(fsdp=4)).shape) == {"data": 2, "fsdp": 4, "tensor": 1}
     for cfg in (MeshConfig(fsdp=3), MeshConfig(data=1), MeshConfig(fsdp=-1)):
-        with pytest.raises(ValueError):
+        with pytest.raises(UserError, match="config.train.mesh"):
             make_mesh(cfg)
+
+
+def test_a_batch_that_the_devices_do_not_divide_is_an_error():
+    with pytest.raises(UserError, match="batch_size=12 must be a multiple of the 8"):
+        local_batch_size(12, make_mesh(MeshConfig()))
 
 
 @pytest.mark.parametrize("shape", [(1, 8, 1), (2, 2, 2)])

@@ -67,5 +67,8 @@ def estimate_variance_table(
 
 
 def write_variance_table(workdir: Path, table: np.ndarray) -> None:
-    """Saves the table in the run, float64 [T], for export."""
-    np.save(workdir / VARIANCE_TABLE, table)
+    """Saves the table in the run, float64 [T], for export; it is there whole or not at all."""
+    part = workdir / f"{VARIANCE_TABLE}.part"
+    with part.open("wb") as file:
+        np.save(file, table)
+    part.replace(workdir / VARIANCE_TABLE)

@@ -36,6 +36,8 @@ SECTIONS = (
     "eval",
 )
 
+REQUIRED = ("seed", "stage", "model", "data", "optim", "train", "eval")
+
 NEEDS_CLIP = ("prior_diffusion", "decoder")
 
 SCALE = 17.2 / math.sqrt(1024)
@@ -62,6 +64,9 @@ def read_settings(config: Mapping[str, Any]) -> Settings:
     for key in config:
         if key not in SECTIONS:
             raise UserError(f"unknown section config.{key}; sections: {', '.join(SECTIONS)}")
+    missing = [key for key in REQUIRED if key not in config]
+    if missing:
+        raise UserError(f"the config lacks {', '.join('config.' + key for key in missing)}")
     data = dict(config["data"])
     vocab_size = data.pop("vocab_size", 0)
     stage, clip = config["stage"], config.get("clip", "")

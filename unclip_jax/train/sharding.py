@@ -12,6 +12,7 @@ import jax
 from flax.core import meta
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
+from unclip_jax.core.errors import UserError
 from unclip_jax.train.config import MeshConfig
 
 AXES = ("data", "fsdp", "tensor")
@@ -44,10 +45,13 @@ def make_mesh(cfg: MeshConfig, devices: list[jax.Device] | None = None) -> Mesh:
     devices = devices or jax.devices()
     sizes = [cfg.data, cfg.fsdp, cfg.tensor]
     if sizes.count(-1) > 1:
-        raise ValueError(f"{cfg=} leaves more than one axis open")
+        raise UserError(f"config.train.mesh {sizes} leaves more than one axis open (-1)")
     known = math.prod(size for size in sizes if size != -1)
     if len(devices) % known or (-1 not in sizes and known != len(devices)):
-        raise ValueError(f"{cfg=} does not fit {len(devices)=}")
+        raise UserError(
+            f"config.train.mesh (data, fsdp, tensor) = {sizes} does not fit {len(devices)} devices;"
+            " -1 takes those that the others leave"
+        )
     sizes = [len(devices) // known if size == -1 else size for size in sizes]
     return jax.make_mesh(sizes, AXES, axis_types=(AxisType.Auto,) * len(AXES), devices=devices)
 
@@ -66,7 +70,10 @@ def local_batch_size(batch_size: int, mesh: Mesh) -> int:
     """Returns this process's share of a batch, or fails if the devices do not divide it."""
     shards = mesh.shape["data"] * mesh.shape["fsdp"]
     if batch_size % shards:
-        raise ValueError(f"{batch_size=} must be a multiple of the {shards} batch shards")
+        raise UserError(
+            f"config.train.batch_size={batch_size} must be a multiple of the {shards} devices that "
+            "share the batch (mesh axes data and fsdp)"
+        )
     return batch_size // jax.process_count()
 
 
