@@ -95,6 +95,11 @@ def test_everything_else_comes_back(toy, saved):
     )
 
 
+def test_every_file_is_as_readable_as_its_neighbours(saved):
+    """safetensors makes files that only their owner reads; a wheel would carry that along."""
+    assert len({path.stat().st_mode for path in saved.iterdir()}) == 1
+
+
 def test_a_changed_byte_is_found(copy):
     path = copy / "decoder.safetensors"
     data = bytearray(path.read_bytes())

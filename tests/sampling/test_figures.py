@@ -33,6 +33,15 @@ def test_a_grid_holds_every_image():
         assert (grid == np.array(colour, np.uint8)).all(-1).sum() == 128 * 128
 
 
+def test_single_images_share_lines():
+    image = np.full((96, 96, 3), (255, 0, 0), np.uint8)
+    grid = np.asarray(labelled_grid([[image]] * 7, [f"number {i}" for i in range(7)], columns=4))
+    red = (grid == np.array((255, 0, 0), np.uint8)).all(-1)
+    assert red.sum() == 7 * 96 * 96
+    assert red.any(0).sum() == 4 * 96  # four abreast
+    assert red.any(1).sum() == 2 * 96  # on two lines
+
+
 def test_captions_fit():
     font = ImageFont.load_default(size=15)
     lines = wrap("several words and averyveryveryveryverylongword " * 5, font, 150)

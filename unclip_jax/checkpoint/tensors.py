@@ -41,7 +41,7 @@ def write_tree(path: Path, tree: Mapping[str, Any], dtype: str) -> None:
             arrays[key] = array.astype(target, order="C")
         if not np.isfinite(arrays[key].astype(np.float32)).all():
             raise UserError(f"{path.name}: {key} does not fit in {dtype} (or is not finite)")
-    save_file(arrays, path)
+    _save(path, arrays)
 
 
 def read_tree(
@@ -136,7 +136,15 @@ def _read_json(path: Path) -> dict[str, Any]:
 
 def write_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
     """Writes named arrays in the dtypes they have."""
-    save_file({name: np.asarray(array, order="C") for name, array in arrays.items()}, path)
+    _save(path, {name: np.asarray(array, order="C") for name, array in arrays.items()})
+
+
+def _save(path: Path, arrays: dict[str, np.ndarray]) -> None:
+    """Writes a safetensors file that others may read too: the library makes it private."""
+    path.touch()
+    mode = path.stat().st_mode
+    save_file(arrays, path)
+    path.chmod(mode)
 
 
 def read_arrays(path: Path) -> dict[str, np.ndarray]:

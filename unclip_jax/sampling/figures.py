@@ -32,32 +32,47 @@ def save_png(path: Path, image: UInt8[np.ndarray, "h w 3"], text: Mapping[str, s
 def labelled_grid(
     rows: Sequence[Sequence[UInt8[np.ndarray, "h w 3"]]], labels: Sequence[str], columns: int = 8
 ) -> Image.Image:
-    """Draws the images of each label below it, at most `columns` abreast; all are of one size."""
+    """Draws the images of each label below it, at most `columns` abreast; all are of one size.
+
+    Labels of one image each share lines: such a figure is a sheet, not a tower.
+    """
     side = rows[0][0].shape[0]
     tile = side * max(1, -(-SMALLEST_TILE // side))
-    columns = min(columns, max(len(row) for row in rows))
-    width = max(columns * (tile + MARGIN) + MARGIN, 2 * SMALLEST_TILE)
-    font = ImageFont.load_default(size=max(15, min(22, tile // 10)))
-    line = sum(font.getmetrics()) + 2
-    captions = [wrap(label, font, width - 2 * MARGIN) for label in labels]
-    heights = [
-        len(caption) * line + -(-len(row) // columns) * (tile + MARGIN) + MARGIN
-        for caption, row in zip(captions, rows, strict=True)
-    ]
-    grid = Image.new("RGB", (width, sum(heights) + MARGIN), PAPER)
-    draw = ImageDraw.Draw(grid)
+    single = len(rows) > 1 and all(len(row) == 1 for row in rows)
+    across = 1 if single else min(columns, max(len(row) for row in rows))
+    width = max(across * (tile + MARGIN) + MARGIN, 2 * SMALLEST_TILE)
+    blocks = [_block(row, label, tile, width) for row, label in zip(rows, labels, strict=True)]
+    abreast = min(columns, len(blocks)) if single else 1
+    lines = [blocks[i : i + abreast] for i in range(0, len(blocks), abreast)]
+    heights = [max(block.height for block in line) for line in lines]
+    grid = Image.new("RGB", (abreast * width, sum(heights) + 2 * MARGIN), PAPER)
     top = MARGIN
-    for row, caption, height in zip(rows, captions, heights, strict=True):
-        for index, text in enumerate(caption):
-            draw.text((MARGIN, top + index * line), text, INK, font)
-        first = top + len(caption) * line + MARGIN // 2
-        for index, image in enumerate(row):
-            picture = Image.fromarray(image).resize((tile, tile), Image.Resampling.NEAREST)
-            across, down = index % columns, index // columns
-            place = (MARGIN + across * (tile + MARGIN), first + down * (tile + MARGIN))
-            grid.paste(picture, place)
+    for line, height in zip(lines, heights, strict=True):
+        for index, block in enumerate(line):
+            grid.paste(block, (index * width, top + height - block.height))
         top += height
     return grid
+
+
+def _block(
+    row: Sequence[UInt8[np.ndarray, "h w 3"]], label: str, tile: int, width: int
+) -> Image.Image:
+    """Draws one label and its images, as many abreast as fit `width`."""
+    font = ImageFont.load_default(size=max(15, min(22, tile // 10)))
+    line = sum(font.getmetrics()) + 2
+    caption = wrap(label, font, width - 2 * MARGIN)
+    columns = max(1, (width - MARGIN) // (tile + MARGIN))
+    first = len(caption) * line + MARGIN // 2
+    height = first + -(-len(row) // columns) * (tile + MARGIN) + MARGIN // 2
+    block = Image.new("RGB", (width, height), PAPER)
+    draw = ImageDraw.Draw(block)
+    for index, text in enumerate(caption):
+        draw.text((MARGIN, index * line), text, INK, font)
+    for index, image in enumerate(row):
+        picture = Image.fromarray(image).resize((tile, tile), Image.Resampling.NEAREST)
+        across, down = index % columns, index // columns
+        block.paste(picture, (MARGIN + across * (tile + MARGIN), first + down * (tile + MARGIN)))
+    return block
 
 
 def wrap(text: str, font: ImageFont.FreeTypeFont, width: int) -> list[str]:
