@@ -24,6 +24,14 @@ def cache_folder() -> Path:
 
 
 @contextlib.contextmanager
+def whole_file(path: Path) -> Iterator[Path]:
+    """Yields the name to write a file under; at the end of the block it takes the name `path`."""
+    part = path.with_name(f"{path.name}.part")
+    yield part
+    os.replace(part, path)
+
+
+@contextlib.contextmanager
 def scratch_for(out: Path, *, inside: bool = False) -> Iterator[Path]:
     """Yields a fresh hidden folder on the file system of `out`; it is removed at the end.
 

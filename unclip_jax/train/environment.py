@@ -11,6 +11,8 @@ from typing import Any
 
 import jax
 
+from unclip_jax.core.files import whole_file
+
 PACKAGES = ("unclip_jax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy")
 
 
@@ -33,9 +35,8 @@ def environment() -> dict[str, Any]:
 def write_environment(path: Path) -> None:
     """Appends this start's environment to the list in environment.json."""
     entries = json.loads(path.read_text(encoding="utf-8")) if path.exists() else []
-    part = path.with_suffix(".part")
-    part.write_text(json.dumps([*entries, environment()], indent=1) + "\n", encoding="utf-8")
-    os.replace(part, path)
+    with whole_file(path) as part:
+        part.write_text(json.dumps([*entries, environment()], indent=1) + "\n", encoding="utf-8")
 
 
 def git_commit() -> str | None:

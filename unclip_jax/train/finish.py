@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from unclip_jax.core.files import whole_file
 from unclip_jax.core.prng import root_key, stage_key, step_key
 from unclip_jax.core.types import Params
 from unclip_jax.diffusion.schedules import make_schedule
@@ -68,7 +69,5 @@ def estimate_variance_table(
 
 def write_variance_table(workdir: Path, table: np.ndarray) -> None:
     """Saves the table in the run, float64 [T], for export; it is there whole or not at all."""
-    part = workdir / f"{VARIANCE_TABLE}.part"
-    with part.open("wb") as file:
+    with whole_file(workdir / VARIANCE_TABLE) as part, part.open("wb") as file:
         np.save(file, table)
-    part.replace(workdir / VARIANCE_TABLE)

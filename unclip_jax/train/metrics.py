@@ -5,12 +5,13 @@ bytes; rates and times go to timings.jsonl. On start both are cut back to the re
 """
 
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
+
+from unclip_jax.core.files import whole_file
 
 
 @runtime_checkable
@@ -42,9 +43,8 @@ def truncate_jsonl(path: Path, step: int) -> None:
             break
         if record["step"] <= step:
             kept.append(line + "\n")
-    part = path.with_suffix(".part")
-    part.write_text("".join(kept), encoding="utf-8")
-    os.replace(part, path)
+    with whole_file(path) as part:
+        part.write_text("".join(kept), encoding="utf-8")
 
 
 class NoWriter:

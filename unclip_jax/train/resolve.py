@@ -7,13 +7,13 @@ config.json, so that a run says in full what it is.
 import dataclasses
 import json
 import math
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from unclip_jax.core.config import build
 from unclip_jax.core.errors import UserError
+from unclip_jax.core.files import whole_file
 from unclip_jax.data.pipeline import DataConfig
 from unclip_jax.data.sources import all_captions
 from unclip_jax.models.clip import ClipConfig
@@ -148,9 +148,8 @@ def write_or_check_config(path: Path, config: Mapping[str, Any]) -> None:
     """Writes config.json in a fresh workdir; in another one it must be the same config."""
     config = json.loads(json.dumps(config))
     if not path.exists():
-        part = path.with_suffix(".part")
-        part.write_text(json.dumps(config, indent=1) + "\n", encoding="utf-8")
-        os.replace(part, path)
+        with whole_file(path) as part:
+            part.write_text(json.dumps(config, indent=1) + "\n", encoding="utf-8")
         return
     changed = changed_keys(json.loads(path.read_text(encoding="utf-8")), config)
     if changed:

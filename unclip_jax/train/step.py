@@ -5,7 +5,6 @@ an example depend on (seed, stage, step, row of the global batch) and on nothing
 devices, the processes or the accumulation.
 """
 
-import dataclasses
 from collections.abc import Callable
 from typing import Any
 
@@ -25,6 +24,7 @@ from unclip_jax.train.tasks import Keys, Sums, Task
 Step = Callable[[TrainState, Any, Any], tuple[TrainState, dict[str, Array]]]
 """(state, frozen, batch) -> (state, what the loop logs: sums, skipped, row, rate)."""
 
+HELD_OUT = 2**31 - 1  # index of the key of held-out noise: no training step has it
 DROPOUT_ROW = 2**31 - 1  # index of the key of a batch's dropout: no example has it
 
 
@@ -124,13 +124,6 @@ def loss_and_grad(
     return grads, metrics
 
 
-@dataclasses.dataclass(frozen=True)
-class HeldOut:
-    """Index folded into the root key for held-out noise: no training step has it."""
-
-    step: int = 2**31 - 1
-
-
 def make_eval_step(task: Task, batch_size: int, seed: int) -> Callable[[Any, Any, Any, Any], Any]:
     """Returns f(params, frozen, batch, number) -> sums [m, 2] of one held-out batch.
 
@@ -139,7 +132,7 @@ def make_eval_step(task: Task, batch_size: int, seed: int) -> Callable[[Any, Any
     """
 
     def evaluate(params: Params, frozen: Any, batch: Any, number: Any) -> Float[Array, "m 2"]:
-        key = step_key(stage_key(root_key(seed), task.stage), HeldOut.step)
+        key = step_key(stage_key(root_key(seed), task.stage), HELD_OUT)
         keys = batch_keys(jax.random.fold_in(key, number), batch_size)
         _, metrics = task.loss(params, frozen, batch, keys, False)
         return stack_sums(metrics, task.metric_names)
