@@ -88,6 +88,28 @@ def test_runs_become_a_bundle(toy, clip_run, tmp_path, unclip):
     assert made.provenance["date"]
 
 
+def test_the_card_joins_reports_and_notes(clip_run, tmp_path, unclip):
+    figure = {"value": 0.5, "low": 0.25, "high": 0.75, "n": 8, "floor": 0.125}
+    report = tmp_path / "retrieval.json"
+    report.write_text(json.dumps({"suite": "retrieval", "metrics": {"recall_at_1": figure}}))
+    other = tmp_path / "other.json"
+    other.write_text('{"minutes": 13}')
+    notes = tmp_path / "notes.md"
+    notes.write_text("Sees *drawings* only.")
+    out = tmp_path / "out"
+    code, _, err = unclip(
+        "export", clip_run, "--out", out, "--metrics", report, "--metrics", other, "--notes", notes
+    )
+    assert (code, err) == (0, "")
+    made = bundle.load(out, verify=True)
+    assert made.metrics == {"retrieval": {"recall_at_1": figure}, "minutes": 13}
+    card = (out / "README.md").read_text()
+    assert "Sees *drawings* only." in card
+    assert "| recall_at_1 | 0.500 | 0.250 to 0.750 | 0.125 | 8 |" in card
+    (out / "README.md").write_text("A person may write more here.")
+    bundle.load(out, verify=True)
+
+
 def test_another_clip_is_refused(toy, clip_run, tmp_path, refused, unclip):
     other = make_run(tmp_path / "other", toy.stage("clip").spec, steps=(7,), of=7)
     unclip("export", other, "--out", tmp_path / "clip")
@@ -107,6 +129,7 @@ def test_what_cannot_be_exported(clip_run, tmp_path, refused, unclip):
     metrics = tmp_path / "metrics.json"
     metrics.write_text("[0.5]")
     assert str(metrics) in refused("export", clip_run, "--out", out, "--metrics", metrics)
+    assert "--notes" in refused("export", clip_run, "--out", out, "--notes", tmp_path / "none.md")
     assert not out.exists()
 
 

@@ -12,7 +12,7 @@ Loading checks hashes, shapes and keys; every mismatch is one line that names th
 import dataclasses
 import difflib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -226,12 +226,18 @@ def _load_stage(
 
 
 def save(
-    bundle: Bundle, out: str | Path, *, dtype: str | None = None, overwrite: bool = False
+    bundle: Bundle,
+    out: str | Path,
+    *,
+    dtype: str | None = None,
+    overwrite: bool = False,
+    write_beside: Callable[[Path], None] | None = None,
 ) -> Path:
     """Writes a bundle to the folder `out`, whole or not at all, and returns it.
 
     Args:
         dtype: float16, bfloat16 or float32 for all stages; None = each stage's own.
+        write_beside: writes what else belongs into the folder and is not hashed, a model card.
     """
     out = Path(out)
     with new_folder(out, overwrite=overwrite) as folder:
@@ -261,4 +267,6 @@ def save(
         }
         text = json.dumps(manifest, indent=1, ensure_ascii=False)
         (folder / "bundle.json").write_text(text + "\n", encoding="utf-8")
+        if write_beside is not None:
+            write_beside(folder)
     return out

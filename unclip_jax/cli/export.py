@@ -26,7 +26,15 @@ from unclip_jax.core.errors import UserError
     help="How parameters are stored.",
 )
 @click.option("--licence", default="Apache-2.0", show_default=True, help="Of the parameters.")
-@click.option("--metrics", type=click.Path(path_type=Path), help="JSON of held-out figures.")
+@click.option(
+    "--metrics",
+    multiple=True,
+    type=click.Path(path_type=Path),
+    help="JSON of held-out figures, e.g. what `unclip eval` wrote; may be given again.",
+)
+@click.option(
+    "--notes", type=click.Path(path_type=Path), help="Markdown for the top of the model card."
+)
 @click.option(
     "--set",
     "changes",
@@ -39,12 +47,14 @@ from unclip_jax.core.errors import UserError
 def export(runs: tuple[Path, ...], out: Path, **options: Any) -> None:
     """Collects the EMA parameters of training runs, one stage each, into one bundle.
 
-    A CLIP run alone gives the bundle that later stages are trained against.
+    A CLIP run alone gives the bundle that later stages are trained against. Beside the parameters
+    stand README.md, the model card, and curves.png.
 
     Example: unclip export runs/clip runs/prior runs/decoder runs/upsampler --out mine
     """
     from unclip_jax.checkpoint import bundle
     from unclip_jax.checkpoint.runs import read_run
+    from unclip_jax.evals.card import write_card
 
     if not runs:
         raise UserError("no run given: pass the workdirs of `unclip train`")
@@ -59,7 +69,13 @@ def export(runs: tuple[Path, ...], out: Path, **options: Any) -> None:
         licence=options["licence"],
         metrics=_read_metrics(options["metrics"]),
     )
-    bundle.save(made, out, overwrite=options["overwrite"])
+    notes = _read_text(options["notes"], "--notes") if options["notes"] else ""
+    bundle.save(
+        made,
+        out,
+        overwrite=options["overwrite"],
+        write_beside=lambda folder: write_card(folder, made, results, notes),
+    )
     size = sum(path.stat().st_size for path in out.iterdir())
     if options["as_json"]:
         common.echo_json({"bundle": str(out), "stages": list(made.stages), "bytes": size})
@@ -223,13 +239,23 @@ def _with_changes(made: Any, changes: Sequence[str]) -> Any:
     return dataclasses.replace(made, stages=stages)
 
 
-def _read_metrics(path: Path | None) -> dict[str, Any]:
-    if path is None:
-        return {}
+def _read_metrics(paths: Sequence[Path]) -> dict[str, Any]:
+    """Joins files of figures; a report of `unclip eval` goes under its suite's name."""
+    metrics: dict[str, Any] = {}
+    for path in paths:
+        try:
+            found = json.loads(_read_text(path, "--metrics"))
+        except ValueError as error:
+            raise UserError(f"cannot read --metrics {path}: {error}") from error
+        if not isinstance(found, dict):
+            raise UserError(f"--metrics {path} holds a {type(found).__name__}, not an object")
+        is_report = {"suite", "metrics"} <= set(found)
+        metrics |= {found["suite"]: found["metrics"]} if is_report else found
+    return metrics
+
+
+def _read_text(path: Path, option: str) -> str:
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise UserError(f"cannot read --metrics {path}: {error}") from error
-    if not isinstance(found, dict):
-        raise UserError(f"--metrics {path} holds a {type(found).__name__}, not an object")
-    return found
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"cannot read {option} {path}: {error}") from error
