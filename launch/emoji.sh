@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Trains every stage of the emoji family on this machine and exports the bundle.
+# Trains every stage of the emoji family on this machine, measures them and exports the bundle with
+# its model card; then draws the fixed prompts.
 # Resumable: run it again after an interruption. Needs `unclip data prepare emoji` once beforehand.
 #
 #   launch/emoji.sh             train, export to $OUT
@@ -39,4 +40,23 @@ run "$UNCLIP" train --config "$CONFIGS/upsampler_256.py" --workdir "$RUNS/upsamp
 # The second CLIP, which judges the samples.
 run "$UNCLIP" train --config "$CONFIGS/clip.py:judge" --workdir "$RUNS/judge"
 export_once "$RUNS/judge_bundle" "$RUNS/judge"
-export_once "$OUT" "$RUNS/clip" "$RUNS/prior_diffusion" "$RUNS/decoder" "$RUNS/upsampler_256"
+
+stages=("$RUNS/clip" "$RUNS/prior_diffusion" "$RUNS/decoder" "$RUNS/upsampler_256")
+export_once "$RUNS/draft" "${stages[@]}"
+# Every stage is measured on the part of the set that it was trained on.
+measure() {
+  local suite=$1
+  shift
+  run "$UNCLIP" eval --model "$RUNS/draft" --suite "$suite" --out "$RUNS/figures/$suite" \
+    --overwrite "$@"
+}
+measure retrieval --concepts no_flags
+measure priors --concepts common --styles 3d,flat
+measure conditioning --concepts common --styles 3d,flat
+measure samples --concepts common --styles 3d,flat --judge "$RUNS/judge_bundle"
+metrics=()
+for suite in retrieval priors conditioning samples; do
+  metrics+=(--metrics "$RUNS/figures/$suite/$suite.json")
+done
+export_once "$OUT" "${stages[@]}" --name emoji --notes docs/emoji_notes.md "${metrics[@]}"
+run "$UNCLIP" sample --prompts docs/prompts.txt --model "$OUT" --num 1 --out "$RUNS/prompts"
