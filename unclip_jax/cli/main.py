@@ -23,6 +23,7 @@ COMMANDS = {
     "data": ("unclip_jax.cli.data:data", "Prepares and shows data sets."),
     "export": ("unclip_jax.cli.export:export", "Finished training runs to a bundle."),
     "eval": ("unclip_jax.cli.evaluate:evaluate", "Metrics of a bundle."),
+    "plan": ("unclip_jax.cli.plan:plan", "Cost of a training, before paying."),
     "info": ("unclip_jax.cli.info:info", "What a bundle holds."),
 }
 

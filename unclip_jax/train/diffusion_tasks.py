@@ -100,7 +100,7 @@ def make_inputs(
     raise ValueError(f"{spec.stage=} has no diffusion task")
 
 
-def prior_inputs(spec: StageSpec, train_cfg: TrainConfig, clip: FrozenClip) -> Inputs:
+def prior_inputs(spec: StageSpec, train_cfg: TrainConfig, clip: FrozenClip | None) -> Inputs:
     """x_0 = z_i in the space that is diffused; the caption, dropped together with z_t (10%)."""
 
     def inputs(
@@ -115,7 +115,7 @@ def prior_inputs(spec: StageSpec, train_cfg: TrainConfig, clip: FrozenClip) -> I
     return inputs
 
 
-def decoder_inputs(train_cfg: TrainConfig, clip: FrozenClip) -> Inputs:
+def decoder_inputs(train_cfg: TrainConfig, clip: FrozenClip | None) -> Inputs:
     """x_0 = the picture; z_i dropped 10% and the caption 50% of the time, independently (§2.1)."""
 
     def inputs(

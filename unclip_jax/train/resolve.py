@@ -59,8 +59,12 @@ class Settings:
     eval: EvalConfig
 
 
-def read_settings(config: Mapping[str, Any]) -> Settings:
-    """Builds all sections but the model's, which waits for the vocabulary."""
+def read_settings(config: Mapping[str, Any], *, needs_clip: bool = True) -> Settings:
+    """Builds all sections but the model's, which waits for the vocabulary.
+
+    Args:
+        needs_clip: whether a stage that is conditioned on CLIP must name one.
+    """
     for key in config:
         if key not in SECTIONS:
             raise UserError(f"unknown section config.{key}; sections: {', '.join(SECTIONS)}")
@@ -70,7 +74,7 @@ def read_settings(config: Mapping[str, Any]) -> Settings:
     data = dict(config["data"])
     vocab_size = data.pop("vocab_size", 0)
     stage, clip = config["stage"], config.get("clip", "")
-    if stage in NEEDS_CLIP and not clip:
+    if needs_clip and stage in NEEDS_CLIP and not clip:
         raise UserError(
             f"stage {stage} needs a trained CLIP: pass --config.clip=BUNDLE (unclip export RUN)"
         )
