@@ -98,6 +98,8 @@ def data(**values: object) -> ConfigDict:
         "captions": "random",
         "zoom": 0.0,
         "shift": 0.0,
+        "window": 0,
+        "degrade": "none",
         "vocab_size": 0,  # of a vocabulary trained on the captions
     }
     return ConfigDict({**fields, **values})

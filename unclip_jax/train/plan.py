@@ -23,6 +23,7 @@ from unclip_jax.core.errors import UserError
 from unclip_jax.core.flops import work_of
 from unclip_jax.core.trees import count_params
 from unclip_jax.core.types import TextFeatures
+from unclip_jax.data.bsr import FACTOR
 from unclip_jax.models.clip import ClipConfig, text_features
 from unclip_jax.models.stages import (
     StageSpec,
@@ -226,8 +227,11 @@ class PlannedRun:
 
     def batch(self, rows: int) -> dict[str, Any]:
         """Returns a batch as shapes: what of it the task reads."""
-        side = self.settings.data.image_size
+        data = self.settings.data
+        side = data.window or data.image_size
         values: dict[str, Any] = {"image": _shape((rows, side, side, 3), np.uint8)}
+        if data.degrade != "none":
+            values["low_res"] = _shape((rows, side // FACTOR, side // FACTOR, 3), np.uint8)
         if self.spec.stage == "clip":
             values["tokens"] = _shape((rows, self.spec.model.text.context), np.int32)
         elif self.spec.stage in resolve.NEEDS_CLIP:
