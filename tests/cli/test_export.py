@@ -139,8 +139,40 @@ def test_without_git_the_commit_is_unknown(clip_run, tmp_path, unclip, monkeypat
     assert bundle.load(tmp_path / "out").provenance["git_commit"] is None
 
 
-def test_an_unfinished_run_is_exported_and_said_to_be(toy, tmp_path, unclip):
+def test_an_unfinished_run_is_exported_when_asked_for(toy, tmp_path, refused, unclip):
     run = make_run(tmp_path / "run", toy.stage("upsampler_256").spec, of=50)
-    code, _, err = unclip("export", run, "--out", tmp_path / "out")
+    assert "step 20 of 50" in refused("export", run, "--out", tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+    code, _, err = unclip("export", run, "--out", tmp_path / "out", "--unfinished")
     assert code == 0
     assert "step 20 of 50" in err
+
+
+def test_a_prior_without_its_table_samples_with_a_fixed_variance(toy, tmp_path, unclip):
+    run = make_run(tmp_path / "run", toy.stage("prior_diffusion").spec)
+    code, _, err = unclip("export", run, "--out", tmp_path / "out")
+    assert code == 0 and "fixed_small" in err
+    made = bundle.load(tmp_path / "out").stage("prior_diffusion").spec
+    assert made.diffusion.variance == "fixed_small"
+
+
+def test_the_clip_that_a_run_recorded_counts(toy, clip_run, tmp_path, refused, unclip):
+    """Not what lies today where its CLIP lay then."""
+    unclip("export", clip_run, "--out", tmp_path / "clip")
+    spec = toy.stage("decoder").spec
+    run = make_run(tmp_path / "d", spec, clip=str(tmp_path / "clip"))
+    config = json.loads((run / "config.json").read_text())
+    config["identity"] = {"clip": "0" * 64, "data": "f" * 64}
+    (run / "config.json").write_text(json.dumps(config))
+    assert "another CLIP" in refused("export", clip_run, run, "--out", tmp_path / "out")
+    assert unclip("export", run, "--out", tmp_path / "alone")[0] == 0
+    held = bundle.load(tmp_path / "alone").provenance["stages"]["decoder"]
+    assert held["data"]["fingerprint"] == "f" * 64
+
+
+@pytest.mark.parametrize("text", ["[]", "{", '{"train": 3}'])
+def test_damaged_records_are_one_line(clip_run, tmp_path, refused, text):
+    run = tmp_path / "run"
+    run.mkdir()
+    (run / "config.json").write_text(text)
+    assert "config.json" in refused("export", run, "--out", tmp_path / "out")

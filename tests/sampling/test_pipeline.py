@@ -1,5 +1,8 @@
 """The whole chain: what a seed means, and what changes no image."""
 
+import dataclasses
+
+import jax
 import numpy as np
 import pytest
 
@@ -74,3 +77,20 @@ def test_a_list_without_prompts_is_refused(toy):
         unclip_jax.sample(toy, ["x"], num=0)
     with pytest.raises(UserError, match="surrogate"):
         unclip_jax.sample(toy, ["\ud800"])
+
+
+def test_a_variance_table_that_is_missing_is_named(toy):
+    held = dataclasses.replace(toy, arrays={})
+    with pytest.raises(UserError, match="prior_diffusion.variance_table"):
+        unclip_jax.sample(held, PROMPTS)
+
+
+def test_values_that_are_not_finite_are_no_picture(toy):
+    stage = toy.stage("decoder")
+    params = jax.tree.map(lambda leaf: np.full_like(leaf, np.nan), stage.params)
+    broken = dataclasses.replace(stage, params=params)
+    held = dataclasses.replace(toy, stages={**toy.stages, "decoder": broken})
+    with pytest.raises(UserError, match="decoder made values that are not finite"):
+        unclip_jax.sample(held, PROMPTS, size=16)
+    with pytest.raises(UserError, match="guidance must be a number in"):
+        unclip_jax.sample(toy, PROMPTS, prior_guidance=1e300)

@@ -148,8 +148,8 @@ def test_an_upsampler_takes_degraded_pictures_as_they_come():
     inputs, names = make_inputs(toy.spec, toy.train, None)
     rng = np.random.default_rng(0)
     batch = {
-        "image": rng.integers(0, 256, (BATCH, SIZE, SIZE, 3), np.uint8),
-        "low_res": rng.integers(0, 256, (BATCH, SIZE // 4, SIZE // 4, 3), np.uint8),
+        "image": jnp.asarray(rng.integers(0, 256, (BATCH, SIZE, SIZE, 3), np.uint8)),
+        "low_res": jnp.asarray(rng.integers(0, 256, (BATCH, SIZE // 4, SIZE // 4, 3), np.uint8)),
     }
     assert set(batch) <= set(names)
     x0, cond = inputs({}, {}, batch, batch_keys(root_key(0), BATCH), True)

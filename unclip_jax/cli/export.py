@@ -2,7 +2,6 @@
 
 import dataclasses
 import datetime
-import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -42,6 +41,7 @@ from unclip_jax.core.errors import UserError
     metavar="STAGE.FIELD=VALUE",
     help="Change a stage's sampling settings, e.g. decoder.guidance=3.0.",
 )
+@click.option("--unfinished", is_flag=True, help="Take runs that are not at their last step.")
 @common.json_option
 @click.option("--overwrite", is_flag=True, help="Replace an existing bundle.")
 def export(runs: tuple[Path, ...], out: Path, **options: Any) -> None:
@@ -59,10 +59,7 @@ def export(runs: tuple[Path, ...], out: Path, **options: Any) -> None:
     if not runs:
         raise UserError("no run given: pass the workdirs of `unclip train`")
     results = [read_run(run) for run in runs]
-    for result in results:
-        if not result.is_finished:
-            wanted = result.config["train"]["steps"]
-            click.echo(f"unclip: {result.folder} is at step {result.step} of {wanted}", err=True)
+    results = [_usable(result, options["unfinished"]) for result in results]
     made = make_bundle(results, options["name"] or out.resolve().name, options["dtype"])
     made = dataclasses.replace(
         _with_changes(made, options["changes"]),
@@ -81,6 +78,25 @@ def export(runs: tuple[Path, ...], out: Path, **options: Any) -> None:
         common.echo_json({"bundle": str(out), "stages": list(made.stages), "bytes": size})
     else:
         click.echo(f"{out}  {', '.join(made.stages)}  {size / 2**20:.2f} MiB")
+
+
+def _usable(result: Any, allow_unfinished: bool) -> Any:
+    """Refuses an unfinished run unless asked for; without a variance table a fixed one is meant."""
+    if not result.is_finished:
+        where = f"{result.folder} is at step {result.step} of {result.config['train']['steps']}"
+        if not allow_unfinished:
+            raise UserError(f"{where}: train on, or pass --unfinished")
+        click.echo(f"unclip: {where}", err=True)
+    diffusion = result.spec.diffusion
+    if diffusion is None or diffusion.variance != "analytic" or result.arrays:
+        return result
+    click.echo(
+        f"unclip: {result.folder} has no table of the analytic variance; the bundle samples "
+        f"{result.spec.stage} with variance fixed_small",
+        err=True,
+    )
+    diffusion = dataclasses.replace(diffusion, variance="fixed_small")
+    return dataclasses.replace(result, spec=dataclasses.replace(result.spec, diffusion=diffusion))
 
 
 def make_bundle(results: Sequence[Any], name: str, dtype: str) -> Any:
@@ -159,6 +175,13 @@ def _check_clip(results: Sequence[Any]) -> None:
         name = result.config.get("clip")
         if not name or name == "random":
             continue
+        if "identity" in result.config:
+            if result.config["identity"]["clip"] != digest:
+                raise UserError(
+                    f"{result.folder} was trained against another CLIP than that of "
+                    f"{clips[0].folder}"
+                )
+            continue
         try:
             held = bundle.read_manifest(bundle.resolve(name))["provenance"]
         except UserError as error:
@@ -199,21 +222,15 @@ def provenance(results: Sequence[Any]) -> dict[str, Any]:
 
 
 def data_fingerprint(config: Mapping[str, Any]) -> str | None:
-    """Returns a hash of a prepared set's files; None for a procedural one or one not at hand."""
-    from unclip_jax.checkpoint.tensors import sha256
-    from unclip_jax.data.sources import locate
+    """Returns the fingerprint that the run recorded; an older run's is taken from what is there."""
+    from unclip_jax.data.sources import fingerprint
 
-    name = config["data"]["name"]
-    if name.partition(":")[0] == "shapes":
-        return None
+    if "identity" in config:
+        return config["identity"]["data"]
     try:
-        folder = locate(name)
+        return fingerprint(config["data"]["name"])
     except UserError:
         return None
-    digest = hashlib.sha256()
-    for path in sorted(p for p in folder.rglob("*") if p.is_file()):
-        digest.update(f"{path.relative_to(folder)} {sha256(path)}\n".encode())
-    return digest.hexdigest()
 
 
 def _with_changes(made: Any, changes: Sequence[str]) -> Any:

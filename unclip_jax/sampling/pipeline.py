@@ -143,7 +143,12 @@ class _Chain:
             run.name,
             lambda: stages.run_over_devices(run, split_cond, empty, split_keys, report),
         )
-        return parallel.join(result, n)
+        made = parallel.join(result, n)
+        if not np.isfinite(made).all():
+            raise UserError(
+                f"{run.name} made values that are not finite; lower the guidance, or use float32"
+            )
+        return made
 
     def _timed(self, name: str, work: Callable[[], Any]) -> Any:
         start = time.perf_counter()

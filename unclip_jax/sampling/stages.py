@@ -16,6 +16,7 @@ from jaxtyping import Array, Float, Key, UInt8
 
 from unclip_jax.checkpoint.bundle import Bundle, CascadeStep, Stage
 from unclip_jax.core import prng
+from unclip_jax.core.errors import UserError
 from unclip_jax.core.types import Cond, Params, TextFeatures
 from unclip_jax.diffusion.config import SamplingConfig
 from unclip_jax.diffusion.denoiser import (
@@ -39,6 +40,7 @@ from unclip_jax.models.embedding_codec import denormalise, stats_of
 from unclip_jax.models.stages import StageSpec, make_module
 from unclip_jax.sampling import parallel
 from unclip_jax.sampling.encode import PRECISION, batch_size, compute_dtype, placed_params
+from unclip_jax.sampling.settings import stage_sampling
 
 CHUNKS = 10  # reports a stage makes to its progress bar, about
 INITIAL = -1  # the step index whose noise is x_T
@@ -94,7 +96,7 @@ def cascade_run(
 ) -> Run:
     """Prepares an upsampling step; its first network's settings hold for all of them."""
     first = step.nets[0].stage
-    sampling = sampling or model.stage(first).spec.sampling
+    sampling = sampling or stage_sampling(model, first)
     shape = (step.output_size, step.output_size, 3)
     static = _static(model, first, sampling, dtype, shape)
     left = _count(static)
@@ -114,7 +116,7 @@ def run_for(model: Bundle, stage: str, sampling: SamplingConfig | None, dtype: s
     for step in model.cascade:
         if stage in [net.stage for net in step.nets]:
             return cascade_run(model, step, dtype, sampling)
-    return single_net(model, stage, sampling or model.stage(stage).spec.sampling, dtype)
+    return single_net(model, stage, sampling or stage_sampling(model, stage), dtype)
 
 
 def example_shape(spec: StageSpec) -> tuple[int, ...]:
@@ -128,9 +130,14 @@ def example_shape(spec: StageSpec) -> tuple[int, ...]:
 def _static(
     model: Bundle, stage: str, sampling: SamplingConfig, dtype: str, shape: tuple[int, ...]
 ) -> Static:
-    table = model.arrays.get(f"{stage}.variance_table")
+    table, spec = model.arrays.get(f"{stage}.variance_table"), model.stage(stage).spec
+    if table is None and spec.diffusion.variance == "analytic" and sampling.sampler == "ddpm":
+        raise UserError(
+            f"bundle {model.name!r} lacks {stage}.variance_table, which its analytic variance "
+            "needs; export the finished run again"
+        )
     return Static(
-        spec=model.stage(stage).spec,
+        spec=spec,
         sampling=dataclasses.replace(sampling, guidance=1.0),
         guided=sampling.guidance != 1.0,
         dtype=dtype,

@@ -72,12 +72,12 @@ def replicated(mesh: Mesh | AbstractMesh) -> NamedSharding:
     return NamedSharding(mesh, PartitionSpec())
 
 
-def local_batch_size(batch_size: int, mesh: Mesh) -> int:
+def local_batch_size(batch_size: int, mesh: Mesh, name: str = "batch_size") -> int:
     """Returns this process's share of a batch, or fails if the devices do not divide it."""
     shards = mesh.shape["data"] * mesh.shape["fsdp"]
     if batch_size % shards:
         raise UserError(
-            f"config.train.batch_size={batch_size} must be a multiple of the {shards} devices that "
+            f"{name}={batch_size} must be a multiple of the {shards} devices that "
             "share the batch (mesh axes data and fsdp)"
         )
     return batch_size // jax.process_count()
