@@ -12,7 +12,7 @@ from jaxtyping import Array, Float, UInt8
 
 from unclip_jax.checkpoint.bundle import Bundle, Stage
 from unclip_jax.core.errors import UserError
-from unclip_jax.core.types import Cond, Params, TextFeatures
+from unclip_jax.core.types import Cond, Params, Size, TextFeatures
 from unclip_jax.models.clip import text_features
 from unclip_jax.models.stages import StageSpec, make_module
 from unclip_jax.sampling import parallel
@@ -106,7 +106,7 @@ def own_context(spec: StageSpec) -> int | None:
     return None
 
 
-def batch_size(spec: StageSpec, cond: Cond) -> int:
+def batch_size(spec: StageSpec, cond: Cond) -> Size:
     """Returns the number of examples that a condition is of; fails without what the stage needs."""
     fields = ("image_emb", "text")
     if spec.stage.startswith("prior"):

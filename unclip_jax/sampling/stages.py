@@ -16,7 +16,7 @@ from jaxtyping import Array, Float, Key, UInt8
 
 from unclip_jax.checkpoint.bundle import Bundle, CascadeStep, Stage
 from unclip_jax.core import prng
-from unclip_jax.core.types import Cond, Params, TextFeatures
+from unclip_jax.core.types import Cond, Params, Size, TextFeatures
 from unclip_jax.diffusion.config import SamplingConfig
 from unclip_jax.diffusion.denoiser import (
     Denoiser,
@@ -197,7 +197,7 @@ def apply_as_noise(
     return noise
 
 
-def doubled(cond: Cond, empty: TextFeatures | None, n: int) -> Cond:
+def doubled(cond: Cond, empty: TextFeatures | None, n: Size) -> Cond:
     """Returns the conditions of [conditional; unconditional]: there no z_i, the empty caption."""
     keep = jnp.ones(n, bool) if cond.image_keep is None else cond.image_keep
     twice = functools.partial(jax.tree.map, lambda leaf: jnp.concatenate([leaf, leaf]))
@@ -241,7 +241,7 @@ def stage_noise(static: Static, keys: Key[Array, " b"]) -> NoiseFn:
     draws = jnp.arange(static.draws)
     keys = jax.vmap(lambda key: prng.example_keys(key, draws))(staged).reshape(-1)
 
-    def noise(step: Any, shape: tuple[int, ...]) -> Array:
+    def noise(step: Any, shape: tuple[Size, ...]) -> Array:
         steps = jax.vmap(prng.step_key, in_axes=(0, None))(keys, step + 1)
         return jax.vmap(lambda key: jax.random.normal(key, shape[1:], jnp.float32))(steps)
 
@@ -391,6 +391,7 @@ def run_injected(run: Run, cond: Cond, empty: TextFeatures | None, noise: NoiseF
     Args:
         noise: noise(step index, shape) -> array; the index is traced, INITIAL (-1) asks for x_T.
     """
+    batch_size(run.static.spec, cond)  # fails in one line here, under jit in many
     scale = np.float32(run.sampling.guidance)
     sampling = dataclasses.replace(run.static.sampling, draws=1)
     nets = tuple((dataclasses.replace(s, sampling=sampling), count) for s, count in run.statics)
