@@ -68,7 +68,7 @@ def peaks(side: str) -> dict[str, Any]:
 
 
 def compare(setup: Setup, sides: tuple[str, ...], repeats: int) -> dict[str, Any]:
-    """Runs a stage's sides in turns and returns, for each, its first and its median seconds, wall and CPU."""
+    """Runs a stage's sides in turns; for each, the first and the median seconds, wall and CPU."""
     spawn = multiprocessing.get_context("spawn")
     pipes, processes = {}, []
     for side in sides:
