@@ -55,7 +55,8 @@ def export(runs: tuple[Path, ...], out: Path, **options: Any) -> None:
     """Collects the EMA parameters of training runs, one stage each, into one bundle.
 
     A CLIP run alone gives the bundle that later stages are trained against. Beside the parameters
-    stand README.md, the model card, and curves.png.
+    stand README.md, the model card, and curves.png. With --format stablehlo the bundle, or one
+    given in place of runs, becomes a program that needs neither flax nor this package.
 
     Example: unclip export runs/clip runs/prior runs/decoder runs/upsampler --out mine
     """
@@ -71,7 +72,6 @@ def export(runs: tuple[Path, ...], out: Path, **options: Any) -> None:
     made, results = read_runs(runs, out, options)
     made = dataclasses.replace(
         _with_changes(made, options["changes"]),
-        licence=options["licence"],
         metrics=_read_metrics(options["metrics"]),
     )
     notes = _read_text(options["notes"], "--notes") if options["notes"] else ""
@@ -116,7 +116,8 @@ def read_runs(
             wanted = result.config["train"]["steps"]
             click.echo(f"unclip: {result.folder} is at step {result.step} of {wanted}", err=True)
     name, dtype = options["name"] or out.resolve().name, options["dtype"] or "float16"
-    return make_bundle(results, name, dtype), results
+    made = make_bundle(results, name, dtype)
+    return dataclasses.replace(made, licence=options["licence"]), results
 
 
 def make_bundle(results: Sequence[Any], name: str, dtype: str) -> Any:
