@@ -33,15 +33,17 @@ def numpy_dtype(name: str) -> np.dtype:
 
 def write_tree(path: Path, tree: Mapping[str, Any], dtype: str) -> None:
     """Writes every leaf of `tree` as `dtype`; a value that does not fit in it is an error."""
-    target = numpy_dtype(dtype)
-    arrays = {}
-    for key, leaf in flatten_paths(tree).items():
-        array = np.asarray(leaf)
-        with np.errstate(over="ignore"):
-            arrays[key] = array.astype(target, order="C")
-        if not np.isfinite(arrays[key].astype(np.float32)).all():
-            raise UserError(f"{path.name}: {key} does not fit in {dtype} (or is not finite)")
-    _save(path, arrays)
+    leaves = flatten_paths(tree).items()
+    _save(path, {key: as_dtype(leaf, dtype, f"{path.name}: {key}") for key, leaf in leaves})
+
+
+def as_dtype(leaf: Any, dtype: str, name: str) -> np.ndarray:
+    """Returns an array as it is stored in `dtype`; `name` says which one does not fit in it."""
+    with np.errstate(over="ignore"):
+        array = np.asarray(leaf).astype(numpy_dtype(dtype), order="C")
+    if not np.isfinite(array.astype(np.float32)).all():
+        raise UserError(f"{name} does not fit in {dtype} (or is not finite)")
+    return array
 
 
 def read_tree(

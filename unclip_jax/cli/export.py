@@ -1,4 +1,4 @@
-"""`unclip export`: finished training runs to a bundle."""
+"""`unclip export`: finished training runs to a bundle, or a bundle to a program for JAX alone."""
 
 import dataclasses
 import datetime
@@ -9,20 +9,27 @@ from typing import Any
 
 import click
 
-from unclip_jax.cli import common
+from unclip_jax.cli import common, program
 from unclip_jax.core.errors import UserError
 
 
 @click.command(short_help="Finished training runs to a bundle.")
-@click.argument("runs", nargs=-1, metavar="RUN...", type=click.Path(path_type=Path))
+@click.argument("runs", nargs=-1, metavar="RUN...|BUNDLE", type=click.Path(path_type=Path))
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="Folder to make.")
+@click.option(
+    "--format",
+    "target",
+    type=click.Choice(["bundle", "stablehlo"]),
+    default="bundle",
+    show_default=True,
+    help="A bundle, or the whole sampler as one program that JAX alone runs.",
+)
+@program.options
 @click.option("--name", help="The bundle's name; default: the folder's.")
 @click.option(
     "--dtype",
     type=click.Choice(["float16", "bfloat16", "float32"]),
-    default="float16",
-    show_default=True,
-    help="How parameters are stored.",
+    help="How parameters are stored; default: float16, or what a bundle has.",
 )
 @click.option("--licence", default="Apache-2.0", show_default=True, help="Of the parameters.")
 @click.option(
@@ -48,22 +55,23 @@ def export(runs: tuple[Path, ...], out: Path, **options: Any) -> None:
     """Collects the EMA parameters of training runs, one stage each, into one bundle.
 
     A CLIP run alone gives the bundle that later stages are trained against. Beside the parameters
-    stand README.md, the model card, and curves.png.
+    stand README.md, the model card, and curves.png. With --format stablehlo the bundle, or one
+    given in place of runs, becomes a program that needs neither flax nor this package.
 
     Example: unclip export runs/clip runs/prior runs/decoder runs/upsampler --out mine
     """
     from unclip_jax.checkpoint import bundle
-    from unclip_jax.checkpoint.runs import read_run
     from unclip_jax.evals.card import write_card
 
+    program.check_options(options)
     if not runs:
         raise UserError("no run given: pass the workdirs of `unclip train`")
-    results = [read_run(run) for run in runs]
-    results = [_usable(result, options["unfinished"]) for result in results]
-    made = make_bundle(results, options["name"] or out.resolve().name, options["dtype"])
+    if options["target"] == "stablehlo":
+        made = read_bundle(runs, options["dtype"]) or read_runs(runs, out, options)[0]
+        return program.save(_with_changes(made, options["changes"]), out, options)
+    made, results = read_runs(runs, out, options)
     made = dataclasses.replace(
         _with_changes(made, options["changes"]),
-        licence=options["licence"],
         metrics=_read_metrics(options["metrics"]),
     )
     notes = _read_text(options["notes"], "--notes") if options["notes"] else ""
@@ -97,6 +105,34 @@ def _usable(result: Any, allow_unfinished: bool) -> Any:
     )
     diffusion = dataclasses.replace(diffusion, variance="fixed_small")
     return dataclasses.replace(result, spec=dataclasses.replace(result.spec, diffusion=diffusion))
+
+
+def read_bundle(paths: Sequence[Path], dtype: str | None) -> Any:
+    """Loads the one bundle given in place of runs, its parameters as stored; None if it is none."""
+    from unclip_jax.checkpoint import bundle
+
+    name = str(paths[0])
+    if len(paths) != 1 or not (
+        name in bundle.shipped_names() or (paths[0] / "bundle.json").is_file()
+    ):
+        return None
+    made = bundle.load(name, params_dtype=None)
+    if dtype is None:
+        return made
+    stages = {name: dataclasses.replace(held, dtype=dtype) for name, held in made.stages.items()}
+    return dataclasses.replace(made, stages=stages)
+
+
+def read_runs(
+    runs: Sequence[Path], out: Path, options: Mapping[str, Any]
+) -> tuple[Any, Sequence[Any]]:
+    """Reads runs and puts them together: the bundle and the runs."""
+    from unclip_jax.checkpoint.runs import read_run
+
+    results = [_usable(read_run(run), options["unfinished"]) for run in runs]
+    name, dtype = options["name"] or out.resolve().name, options["dtype"] or "float16"
+    made = make_bundle(results, name, dtype)
+    return dataclasses.replace(made, licence=options["licence"]), results
 
 
 def make_bundle(results: Sequence[Any], name: str, dtype: str) -> Any:
