@@ -150,11 +150,11 @@ def _openai_config(tensors: TensorFile, config: Mapping[str, Any], resize: str) 
     context, width = shape("positional_embedding")
     v_width, _, patch, _ = shape("visual.conv1.weight")
     grid = round((shape("visual.positional_embedding")[0] - 1) ** 0.5)
-    v_heads = v_width // given_vision["head_width"] if "head_width" in given_vision else None
-    if v_heads is None and config:
-        v_heads = v_width // HEAD_CHANNELS
-    if v_heads is None:
-        v_heads = v_width // HEAD_CHANNELS if v_width <= 1024 else WIDE_VISION_HEADS
+    by_rule = max(1, v_width // HEAD_CHANNELS)
+    if "head_width" in given_vision:
+        v_heads = v_width // given_vision["head_width"]
+    else:
+        v_heads = by_rule if config or v_width <= 1024 else WIDE_VISION_HEADS
     key = "resblocks.{}.ln_1.weight"
     is_openai = any(scalar in tensors.shapes for scalar in OPENAI_SCALARS)
     values = {

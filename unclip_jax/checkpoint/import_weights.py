@@ -2,6 +2,7 @@
 
 import dataclasses
 import datetime
+import importlib.metadata
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -113,8 +114,6 @@ def _tokenizer(src: Path, clip: Imported) -> Tokenizer:
 
 def _provenance(src: Path, kind: str, stages: Mapping[str, Imported]) -> dict[str, Any]:
     """Returns where the parameters came from: every file that was read, with its SHA-256."""
-    from unclip_jax import __version__
-
     root = src if src.is_dir() else src.parent
     files = {file for found in stages.values() for file in found.files}
     if src.is_dir():
@@ -122,6 +121,6 @@ def _provenance(src: Path, kind: str, stages: Mapping[str, Imported]) -> dict[st
     return {
         "imported_from": kind,
         "source_files": {str(f.relative_to(root)): sha256(f) for f in sorted(files)},
-        "unclip_jax": __version__,
+        "unclip_jax": importlib.metadata.version("unclip_jax"),
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
     }

@@ -1,4 +1,4 @@
-"""`unclip export`: finished training runs to a bundle."""
+"""`unclip export`: finished training runs to a bundle, or a bundle to diffusers' folders."""
 
 import dataclasses
 import datetime
@@ -12,6 +12,7 @@ import click
 
 from unclip_jax.cli import common
 from unclip_jax.core.errors import UserError
+from unclip_jax.core.files import scratch_for
 
 
 @click.command(short_help="Finished training runs to a bundle.")
@@ -21,9 +22,15 @@ from unclip_jax.core.errors import UserError
 @click.option(
     "--dtype",
     type=click.Choice(["float16", "bfloat16", "float32"]),
-    default="float16",
+    help="How parameters are stored; default: float16, or what the given bundle has.",
+)
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(["bundle", "diffusers"]),
+    default="bundle",
     show_default=True,
-    help="How parameters are stored.",
+    help="What to make; for diffusers RUN may also be one bundle.",
 )
 @click.option("--licence", default="Apache-2.0", show_default=True, help="Of the parameters.")
 @click.option("--metrics", type=click.Path(path_type=Path), help="JSON of held-out figures.")
@@ -39,7 +46,9 @@ from unclip_jax.core.errors import UserError
 def export(runs: tuple[Path, ...], out: Path, **options: Any) -> None:
     """Collects the EMA parameters of training runs, one stage each, into one bundle.
 
-    A CLIP run alone gives the bundle that later stages are trained against.
+    A CLIP run alone gives the bundle that later stages are trained against. With --format diffusers
+    a bundle of Karlo's architecture becomes the folders of unCLIP's pipelines, a CLIP alone a
+    Hugging Face CLIPModel.
 
     Example: unclip export runs/clip runs/prior runs/decoder runs/upsampler --out mine
     """
@@ -48,23 +57,48 @@ def export(runs: tuple[Path, ...], out: Path, **options: Any) -> None:
 
     if not runs:
         raise UserError("no run given: pass the workdirs of `unclip train`")
+    if options["form"] == "diffusers" and len(runs) == 1 and not (runs[0] / "config.json").exists():
+        _to_diffusers(runs[0], out, options)
+        return
     results = [read_run(run) for run in runs]
     for result in results:
         if not result.is_finished:
             wanted = result.config["train"]["steps"]
             click.echo(f"unclip: {result.folder} is at step {result.step} of {wanted}", err=True)
-    made = make_bundle(results, options["name"] or out.resolve().name, options["dtype"])
+    made = make_bundle(
+        results, options["name"] or out.resolve().name, options["dtype"] or "float16"
+    )
     made = dataclasses.replace(
         _with_changes(made, options["changes"]),
         licence=options["licence"],
         metrics=_read_metrics(options["metrics"]),
     )
+    if options["form"] == "diffusers":
+        with scratch_for(out) as scratch:
+            _to_diffusers(bundle.save(made, scratch / "bundle"), out, options)
+        return
     bundle.save(made, out, overwrite=options["overwrite"])
     size = sum(path.stat().st_size for path in out.iterdir())
     if options["as_json"]:
         common.echo_json({"bundle": str(out), "stages": list(made.stages), "bytes": size})
     else:
         click.echo(f"{out}  {', '.join(made.stages)}  {size / 2**20:.2f} MiB")
+
+
+def _to_diffusers(source: Path, out: Path, options: Mapping[str, Any]) -> None:
+    from unclip_jax.checkpoint.export_diffusers import export_diffusers
+
+    made = export_diffusers(
+        source,
+        out,
+        dtype=options["dtype"],
+        overwrite=options["overwrite"],
+        say=lambda line: click.echo(f"unclip: {line}", err=True),
+    )
+    if options["as_json"]:
+        common.echo_json({"folder": str(out), "parts": made})
+    else:
+        click.echo(f"{out}  {', '.join(made)}")
 
 
 def make_bundle(results: Sequence[Any], name: str, dtype: str) -> Any:
