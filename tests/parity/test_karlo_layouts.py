@@ -2,12 +2,13 @@
 
 import json
 import math
+import warnings
 
 import jax
 import numpy as np
 import pytest
 import torch
-from diffusers import PriorTransformer, UNet2DConditionModel, UNet2DModel
+from diffusers import PriorTransformer, UnCLIPPipeline, UNet2DConditionModel, UNet2DModel
 from diffusers.pipelines.deprecated.unclip.text_proj import UnCLIPTextProjModel
 from safetensors.torch import save_file
 from transformers import CLIPTextModelWithProjection, CLIPTokenizer, CLIPVisionModelWithProjection
@@ -190,6 +191,11 @@ def test_export_loads_and_comes_back(components, model, tmp_path):
         PROMPTS, padding="max_length", max_length=TOY.context, truncation=True
     )
     assert tokens["input_ids"] == TOKENIZER.encode(PROMPTS, TOY.context).tokens.tolist()
+    projection = UnCLIPTextProjModel.from_pretrained(out / "text_proj")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        pipeline = UnCLIPPipeline.from_pretrained(out, text_proj=projection)
+    assert pipeline.prior_scheduler.config.clip_sample_range == 1.5
     again = import_weights(out, name="toy")
     assert_same(model, again)
     for name, stage in model.stages.items():

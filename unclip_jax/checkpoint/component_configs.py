@@ -243,6 +243,11 @@ def decoder_from_configs(config: Config, projection: Config, context: int) -> De
         "conv_in_kernel": 3,
         "conv_out_kernel": 3,
         "cross_attention_norm": None,
+        "mid_block_only_cross_attention": None,
+        "class_embeddings_concat": False,
+        "time_embedding_act_fn": None,
+        "timestep_post_act": None,
+        "time_cond_proj_dim": None,
     }
     _demand(what, config, fixed)
     for key in ("class_embed_type", "mid_block_type"):

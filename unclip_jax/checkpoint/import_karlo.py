@@ -70,36 +70,45 @@ def import_diffusers_karlo(src: Path, clamp: float | None = None) -> dict[str, I
         clamp: bound of the prior's |x0| instead of its scheduler's.
     """
     stages = {"clip": import_hf_clip(src)}
-    context = stages["clip"].stage.spec.model.text.context
-    published = karlo_specs()
     if (src / "prior").is_dir():
-        cfg = prior_from_config(read_config(src / "prior"))
-        sampling = dataclasses.replace(
-            published["prior_diffusion"].sampling, steps=DIFFUSERS_STEPS["prior"]
-        )
-        diffusion, sampling = _scheduled(src, "prior", sampling)
-        if clamp is not None:
-            sampling = dataclasses.replace(sampling, clip=clamp)
-        spec = _prior_spec(cfg, diffusion, sampling)
-        table = karlo_names.diffusers_prior_table(cfg)
-        stages["prior_diffusion"] = imported(spec, table, _component(src, "prior"))
-    cfg = decoder_from_configs(
-        read_config(src / "decoder"), read_config(src / "text_proj"), context
-    )
-    sampling = dataclasses.replace(published["decoder"].sampling, steps=DIFFUSERS_STEPS["decoder"])
+        stages["prior_diffusion"] = import_diffusers_prior(src, clamp)
+    context = stages["clip"].stage.spec.model.text.context
+    stages["decoder"] = import_diffusers_decoder(src, context)
+    size = stages["decoder"].stage.spec.model.unet.image_size
+    for name in SUPER_RES:
+        cfg = super_res_from_config(name, read_config(src / name), size)
+        sampling = SamplingConfig(steps=DIFFUSERS_STEPS["super_res"])
+        spec = StageSpec(name, cfg, *_scheduled(src, "super_res", sampling))
+        table = karlo_names.diffusers_super_res_table(cfg.unet)
+        stages[name] = imported(spec, table, _component(src, name))
+    return stages
+
+
+def import_diffusers_prior(src: Path, clamp: float | None = None) -> Imported:
+    """Imports a PriorTransformer and its scheduler's settings."""
+    cfg = prior_from_config(read_config(src / "prior"))
+    sampling = karlo_specs()["prior_diffusion"].sampling
+    sampling = dataclasses.replace(sampling, steps=DIFFUSERS_STEPS["prior"])
+    diffusion, sampling = _scheduled(src, "prior", sampling)
+    if clamp is not None:
+        sampling = dataclasses.replace(sampling, clip=clamp)
+    spec = _prior_spec(cfg, diffusion, sampling)
+    return imported(spec, karlo_names.diffusers_prior_table(cfg), _component(src, "prior"))
+
+
+def import_diffusers_decoder(src: Path, context: int) -> Imported:
+    """Imports the decoder's U-Net, its text projection and its scheduler's settings.
+
+    Args:
+        context: text positions of the CLIP that conditions it.
+    """
+    configs = [read_config(src / name) for name in ("decoder", "text_proj")]
+    cfg = decoder_from_configs(*configs, context)
+    sampling = karlo_specs()["decoder"].sampling
+    sampling = dataclasses.replace(sampling, steps=DIFFUSERS_STEPS["decoder"])
     spec = _decoder_spec(cfg, *_scheduled(src, "decoder", sampling))
     parts = {f"{name}/": _component(src, name) for name in ("decoder", "text_proj")}
-    table = karlo_names.diffusers_decoder_table(cfg.unet)
-    stages["decoder"] = imported(spec, table, joined(parts))
-    for name in SUPER_RES:
-        cfg = super_res_from_config(name, read_config(src / name), spec.model.unet.image_size)
-        sampling = SamplingConfig(steps=DIFFUSERS_STEPS["super_res"])
-        diffusion, sampling = _scheduled(src, "super_res", sampling)
-        table = karlo_names.diffusers_super_res_table(cfg.unet)
-        stages[name] = imported(
-            StageSpec(name, cfg, diffusion, sampling), table, _component(src, name)
-        )
-    return stages
+    return imported(spec, karlo_names.diffusers_decoder_table(cfg.unet), joined(parts))
 
 
 def _component(src: Path, name: str) -> TensorFile:

@@ -91,7 +91,7 @@ def import_weights(
 def _with_sampling(bundle: Bundle) -> Bundle:
     """Adds Karlo's cascade: the first net makes all steps but the last, nothing is rounded."""
     spec = bundle.stages["super_res_first"].spec
-    nets = (CascadeNet("super_res_first", spec.sampling.steps - 1), CascadeNet("super_res_last"))
+    nets = (CascadeNet("super_res_first", -1), CascadeNet("super_res_last"))
     small, large = spec.model.low_res_size, spec.model.unet.image_size
     prior = "diffusion" if "prior_diffusion" in bundle.stages else "none"
     return dataclasses.replace(

@@ -101,6 +101,7 @@ def cascade_run(
     nets = []
     for net in step.nets:
         count = left if net.steps is None else min(net.steps, left)
+        count = max(left + net.steps, 0) if count < 0 else count
         left -= count
         if count:
             nets.append((model.stage(net.stage), count))
