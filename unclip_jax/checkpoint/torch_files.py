@@ -7,6 +7,7 @@ unpickled in any other way. Shards come with an index, "*.index.json".
 
 import functools
 import pickle
+import warnings
 import zipfile
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
@@ -178,7 +179,9 @@ def _load_state(path: Path) -> Any:
         raise UserError(f"{path}: {NO_TORCH}") from error
     try:
         if path.suffix == ".pt" and _is_torchscript(path):
-            return torch.jit.load(path, map_location="cpu").state_dict()
+            with warnings.catch_warnings():  # torch advises against what the file is
+                warnings.simplefilter("ignore", DeprecationWarning)
+                return torch.jit.load(path, map_location="cpu").state_dict()
         load = functools.partial(torch.load, path, map_location="cpu", weights_only=True)
         # The format from before torch 1.6 is no archive and cannot be mapped.
         return load(mmap=zipfile.is_zipfile(path))

@@ -13,11 +13,11 @@ no tensor fills are errors that list them all.
 """
 
 import dataclasses
+import functools
 import math
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-import jax
 import numpy as np
 
 from unclip_jax.checkpoint.torch_files import TensorFile
@@ -107,7 +107,7 @@ class LazyArray:
 
 
 def to_theirs(leaf: Any, name: str, source: Source) -> list[Any]:
-    """Returns a leaf's arrays in their layout, one a key; works on tracers too.
+    """Returns a leaf's arrays in their layout, one a key.
 
     Args:
         name: of the leaf, such as "kernel".
@@ -153,14 +153,20 @@ def _to_jax_axes(rank: int) -> tuple[int, ...]:
     return {2: (1, 0), 4: (2, 3, 1, 0)}[rank]
 
 
+@functools.lru_cache(maxsize=16)
+def _our_shapes(spec: StageSpec) -> Mapping[str, tuple[int, ...]]:
+    leaves = flatten_paths(abstract_params(spec))
+    return {path: tuple(leaf.shape) for path, leaf in leaves.items()}
+
+
 def their_shapes(spec: StageSpec, table: Table) -> dict[str, tuple[int, ...]]:
     """Returns key and shape of every tensor that the table makes of a stage; computes nothing."""
     found: dict[str, tuple[int, ...]] = {}
-    for path, leaf in flatten_paths(abstract_params(spec)).items():
+    for path, shape in _our_shapes(spec).items():
         source, name = source_of(table, path), path.rpartition("/")[2]
         if source is None:
             raise UserError(f"{spec.stage}: {path} has no place in this format")
-        pieces = jax.eval_shape(lambda x, n=name, s=source: to_theirs(x, n, s), leaf)
+        pieces = to_theirs(np.broadcast_to(np.int8(0), shape), name, source)  # one byte, repeated
         shapes = [tuple(piece.shape) for piece in pieces]
         found |= dict(zip(source.keys(name), shapes, strict=True))
     return found
@@ -175,7 +181,7 @@ def import_tree(
         ignored: keys that are known to hold no parameter.
     """
     file = tensors.files[0]
-    leaves = flatten_paths(abstract_params(spec))
+    leaves = _our_shapes(spec)
     sources = {path: source_of(table, path) for path in leaves}
     optional = {
         key
@@ -197,10 +203,7 @@ def import_tree(
     ]
     if wrong:
         raise UserError(f"{file}: wrong shapes for {spec.stage}: {_listed(wrong)}")
-    flat = {
-        path: _lazy_leaf(path, tuple(leaf.shape), sources[path], tensors)
-        for path, leaf in leaves.items()
-    }
+    flat = {path: _lazy_leaf(path, shape, sources[path], tensors) for path, shape in leaves.items()}
     return unflatten_paths(flat)
 
 

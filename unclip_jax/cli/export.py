@@ -143,7 +143,7 @@ def cascade_of(stages: Mapping[str, Any]) -> tuple[Any, ...]:
         spec = stages[name].spec
         nets = (CascadeNet(name),)
         if name == "super_res_first" and "super_res_last" in stages:
-            nets = (CascadeNet(name, spec.sampling.steps - 1), CascadeNet("super_res_last"))
+            nets = (CascadeNet(name, -1), CascadeNet("super_res_last"))
         small, large = spec.model.low_res_size, spec.model.unet.image_size
         steps.append(CascadeStep(small, large, nets, spec.model.resize))
     return tuple(sorted(steps, key=lambda step: step.input_size))

@@ -6,6 +6,7 @@ from typing import Any
 import click
 
 from unclip_jax.cli import common
+from unclip_jax.core.files import refuse_taken
 
 
 @click.command("import", short_help="Public CLIP and Karlo weights to a bundle.")
@@ -36,6 +37,8 @@ def import_weights(src: Path, out: Path, **options: Any) -> None:
     """
     from unclip_jax.checkpoint import bundle
     from unclip_jax.checkpoint.import_weights import import_weights
+
+    refuse_taken(out, overwrite=options["overwrite"])  # before minutes of hashing
 
     def say(line: str) -> None:
         click.echo(f"unclip: {line}", err=True)

@@ -71,8 +71,7 @@ def discard_unfinished() -> None:
 def new_folder(out: Path, *, overwrite: bool = False) -> Iterator[Path]:
     """Yields a folder to fill; on success it becomes `out`, replacing an older one if allowed."""
     out = Path(out)
-    if out.exists() and not overwrite and not is_empty_folder(out):
-        raise UserError(f"{out} exists; choose another --out or pass --overwrite")
+    refuse_taken(out, overwrite=overwrite)
     with scratch_for(out) as scratch:
         fresh = scratch / "new"
         fresh.mkdir()
@@ -80,6 +79,12 @@ def new_folder(out: Path, *, overwrite: bool = False) -> Iterator[Path]:
         if out.exists():
             os.replace(out, scratch / "old")
         os.replace(fresh, out)
+
+
+def refuse_taken(out: Path, *, overwrite: bool = False) -> None:
+    """Fails if something stands at `out` that may not be replaced; an empty folder may."""
+    if out.exists() and not overwrite and not is_empty_folder(out):
+        raise UserError(f"{out} exists; choose another --out or pass --overwrite")
 
 
 def is_empty_folder(path: Path) -> bool:
