@@ -194,10 +194,10 @@ def test_export_loads_and_comes_back(components, model, tmp_path):
         PROMPTS, padding="max_length", max_length=TOY.context, truncation=True
     )
     assert tokens["input_ids"] == TOKENIZER.encode(PROMPTS, TOY.context).tokens.tolist()
-    projection = UnCLIPTextProjModel.from_pretrained(out / "text_proj")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        pipeline = UnCLIPPipeline.from_pretrained(out, text_proj=projection)
+        pipeline = UnCLIPPipeline.from_pretrained(out)
+    assert isinstance(pipeline.text_proj, UnCLIPTextProjModel)
     assert pipeline.prior_scheduler.config.clip_sample_range == 1.5
     again = import_weights(out, name="toy")
     assert_same(model, again)

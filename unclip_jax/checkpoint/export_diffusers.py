@@ -24,7 +24,9 @@ from unclip_jax.text.tokenizer import EOT, SOT, Tokenizer
 
 DIFFUSERS_VERSION = "0.33.1"  # the last that supported unCLIP
 KARLO_STAGES = ("clip", "prior_diffusion", "decoder", "super_res_first", "super_res_last")
-UNCLIP, DIFFUSERS, TRANSFORMERS = "unclip", "diffusers", "transformers"
+DIFFUSERS, TRANSFORMERS = "diffusers", "transformers"
+# diffusers itself writes a name here that it cannot load; by its module the class is found.
+UNCLIP = "diffusers.pipelines.deprecated.unclip.text_proj"
 CLASSES = {
     "prior": (DIFFUSERS, "PriorTransformer"),
     "decoder": (DIFFUSERS, "UNet2DConditionModel"),
