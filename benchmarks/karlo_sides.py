@@ -85,7 +85,7 @@ def our_step(setup: Setup) -> Callable[[], None]:
     from unclip_jax.core import prng
     from unclip_jax.diffusion.samplers import init_state, run_steps
     from unclip_jax.models.stages import abstract_params
-    from unclip_jax.sampling import stages
+    from unclip_jax.sampling import runs, stages
 
     spec = our_spec(setup)
     rng = np.random.default_rng(0)
@@ -98,17 +98,17 @@ def our_step(setup: Setup) -> Callable[[], None]:
         return jax.device_put(values)
 
     params = jax.tree.map(draw, abstract_params(spec))
-    static = stages.Static(
+    static = runs.Static(
         spec=spec,
         sampling=dataclasses.replace(spec.sampling, guidance=1.0),
         guided=spec.sampling.guidance != 1.0,
         dtype=setup.dtype,
-        shape=stages.example_shape(spec),
+        shape=runs.example_shape(spec),
         table=None,
         round_low_res=False,
     )
     cond, empty = our_condition(setup, rng)
-    plan, scale = stages.sampling_plan(static), np.float32(spec.sampling.guidance)
+    plan, scale = runs.sampling_plan(static), np.float32(spec.sampling.guidance)
 
     def step(params: Any, index: Any, cond: Any, empty: Any, keys: Any, state: Any) -> Any:
         denoise = stages.bound_denoiser(static, params, cond, empty, scale)

@@ -52,7 +52,7 @@ RESERVED = {
     "click": {"cli"},
     "absl": {"cli"},
     "gradio": {"demo"},
-    "torch": set(),
+    "torch": {"checkpoint"},
     "tensorflow": set(),
 }
 

@@ -25,7 +25,7 @@ from unclip_jax.diffusion.denoiser import Denoiser
 from unclip_jax.diffusion.samplers import NoiseFn
 from unclip_jax.models.clip import normalize
 from unclip_jax.models.stages import StageSpec
-from unclip_jax.sampling import parallel, pipeline, stages
+from unclip_jax.sampling import parallel, pipeline, runs, stages
 from unclip_jax.sampling.encode import (
     batch_size,
     encode_images,
@@ -153,7 +153,7 @@ def x0_denoiser(
         negative: the caption that guidance contrasts with.
     """
     name = _stage_name(model, stage)
-    run = stages.run_for(model, name, sampling, dtype)
+    run = runs.run_for(model, name, sampling, dtype)
     held = model.stage(name)
     n = batch_size(held.spec, cond)
     bound = jax.tree.map(jnp.asarray, _filled(model, name, cond, n))
@@ -183,7 +183,7 @@ def run_stage(
         sampling: None = the bundle's.
     """
     name = _stage_name(model, stage)
-    run = stages.run_for(model, name, sampling, dtype)
+    run = runs.run_for(model, name, sampling, dtype)
     n = batch_size(run.static.spec, cond)
     cond, empty = _filled(model, name, cond, n), _negative(model, name, "")
     if noise is not None:

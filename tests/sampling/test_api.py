@@ -11,7 +11,7 @@ import unclip_jax
 from tests.toy import DIM, SIZE
 from unclip_jax.core.errors import UserError
 from unclip_jax.core.types import Cond
-from unclip_jax.sampling import stages
+from unclip_jax.sampling import runs, stages
 
 # float32 programs of another shape or fusion.
 CLOSE = {"rtol": 1e-4, "atol": 2e-5}
@@ -130,7 +130,7 @@ def test_unknown_stages_are_named(toy, inputs):
     [("prior", "text"), ("decoder", "image_emb or Cond.text"), ("upsampler_256", "low_res")],
 )
 def test_an_empty_condition_is_one_line(toy, stage, needed):
-    run = stages.run_for(toy, "prior_diffusion" if stage == "prior" else stage, None, "float32")
+    run = runs.run_for(toy, "prior_diffusion" if stage == "prior" else stage, None, "float32")
     for call in (
         lambda: unclip_jax.x0_denoiser(toy, stage, Cond()),
         lambda: unclip_jax.run_stage(toy, stage, Cond()),

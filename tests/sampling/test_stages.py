@@ -11,7 +11,7 @@ from tests.toy import LARGE, SIZE, root
 from unclip_jax import api
 from unclip_jax.checkpoint.bundle import CascadeNet, CascadeStep
 from unclip_jax.core.types import Cond
-from unclip_jax.sampling import parallel, stages
+from unclip_jax.sampling import parallel, runs, stages
 from unclip_jax.sampling.encode import encode_text
 
 # Two compilations of one program differ by rounding: fusion, batch size, scan or not.
@@ -70,7 +70,7 @@ def test_the_low_res_image_is_rounded_to_8_bits(toy, low_res, large):
 
 
 def test_chunks_give_the_same_numbers_and_report_every_step(toy, low_res, large):
-    run = stages.cascade_run(toy, toy.cascade[0], "float32")
+    run = runs.cascade_run(toy, toy.cascade[0], "float32")
     keys = jax.vmap(lambda i: jax.random.fold_in(root(), i))(jnp.arange(N))
     cond, keys = parallel.split((Cond(low_res=low_res), keys), 1)
     seen = []

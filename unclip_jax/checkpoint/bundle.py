@@ -50,7 +50,10 @@ class Stage:
 
 @dataclasses.dataclass(frozen=True)
 class CascadeNet:
-    """A network of an upsampling step and how many of its steps it runs; None = the rest."""
+    """A network of an upsampling step and how many of its steps it runs.
+
+    None = the rest; -1 = all that are left but one.
+    """
 
     stage: str
     steps: int | None = None

@@ -6,6 +6,7 @@ chosen when writing and stated, never guessed.
 
 import hashlib
 import json
+import math
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -21,6 +22,7 @@ from unclip_jax.core.files import cache_folder
 from unclip_jax.core.trees import flatten_paths, unflatten_paths
 
 DTYPES = {"float32": np.float32, "float16": np.float16, "bfloat16": ml_dtypes.bfloat16}
+CODES = {"float32": "F32", "float16": "F16", "bfloat16": "BF16"}  # as safetensors spells them
 REHASH_LIMIT = 1 << 30  # bytes; files above it are hashed once, then known by size and mtime
 
 
@@ -33,8 +35,33 @@ def numpy_dtype(name: str) -> np.dtype:
 
 def write_tree(path: Path, tree: Mapping[str, Any], dtype: str) -> None:
     """Writes every leaf of `tree` as `dtype`; a value that does not fit in it is an error."""
-    leaves = flatten_paths(tree).items()
-    _save(path, {key: as_dtype(leaf, dtype, f"{path.name}: {key}") for key, leaf in leaves})
+    write_streamed(path, flatten_paths(tree), dtype)
+
+
+def write_streamed(
+    path: Path,
+    arrays: Mapping[str, Any],
+    dtype: str,
+    metadata: Mapping[str, str] | None = None,
+) -> None:
+    """Writes arrays as `dtype`, holding one at a time; they need no more than shape and __array__.
+
+    The layout is the library's own (https://github.com/huggingface/safetensors#format): the
+    header's length, the header, the arrays in order of their names.
+    """
+    target = numpy_dtype(dtype)
+    header: dict[str, Any] = {"__metadata__": dict(metadata)} if metadata else {}
+    end = 0
+    for key in sorted(arrays):
+        start, end = end, end + math.prod(arrays[key].shape) * target.itemsize
+        shape = list(arrays[key].shape)
+        header[key] = {"dtype": CODES[dtype], "shape": shape, "data_offsets": [start, end]}
+    text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+    text += b" " * (-len(text) % 8)
+    with open(path, "wb") as file:
+        file.write(len(text).to_bytes(8, "little") + text)
+        for key in sorted(arrays):
+            file.write(as_dtype(arrays[key], dtype, f"{path.name}: {key}").tobytes())
 
 
 def as_dtype(leaf: Any, dtype: str, name: str) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""`unclip export`: finished training runs to a bundle, or a bundle to a program for JAX alone."""
+"""`unclip export`: runs to a bundle; runs or a bundle to diffusers' folders or a program."""
 
 import dataclasses
 import datetime
@@ -11,6 +11,7 @@ import click
 
 from unclip_jax.cli import common, program
 from unclip_jax.core.errors import UserError
+from unclip_jax.core.files import scratch_for
 
 
 @click.command(short_help="Finished training runs to a bundle.")
@@ -19,10 +20,10 @@ from unclip_jax.core.errors import UserError
 @click.option(
     "--format",
     "target",
-    type=click.Choice(["bundle", "stablehlo"]),
+    type=click.Choice(["bundle", "diffusers", "stablehlo"]),
     default="bundle",
     show_default=True,
-    help="A bundle, or the whole sampler as one program that JAX alone runs.",
+    help="What to make; but for bundle, RUN may also be one bundle.",
 )
 @program.options
 @click.option("--name", help="The bundle's name; default: the folder's.")
@@ -55,8 +56,10 @@ def export(runs: tuple[Path, ...], out: Path, **options: Any) -> None:
     """Collects the EMA parameters of training runs, one stage each, into one bundle.
 
     A CLIP run alone gives the bundle that later stages are trained against. Beside the parameters
-    stand README.md, the model card, and curves.png. With --format stablehlo the bundle, or one
-    given in place of runs, becomes a program that needs neither flax nor this package.
+    stand README.md, the model card, and curves.png. With another --format one bundle may be given
+    in place of runs: diffusers makes the folders of unCLIP's pipelines of Karlo's architecture (a
+    Hugging Face CLIPModel of a CLIP alone), stablehlo a program that needs neither flax nor this
+    package.
 
     Example: unclip export runs/clip runs/prior runs/decoder runs/upsampler --out mine
     """
@@ -66,9 +69,8 @@ def export(runs: tuple[Path, ...], out: Path, **options: Any) -> None:
     program.check_options(options)
     if not runs:
         raise UserError("no run given: pass the workdirs of `unclip train`")
-    if options["target"] == "stablehlo":
-        made = read_bundle(runs, options["dtype"]) or read_runs(runs, out, options)[0]
-        return program.save(_with_changes(made, options["changes"]), out, options)
+    if options["target"] != "bundle":
+        return _to_other_format(runs, out, options)
     made, results = read_runs(runs, out, options)
     made = dataclasses.replace(
         _with_changes(made, options["changes"]),
@@ -135,6 +137,36 @@ def read_runs(
     return dataclasses.replace(made, licence=options["licence"]), results
 
 
+def _to_other_format(runs: Sequence[Path], out: Path, options: Mapping[str, Any]) -> None:
+    """Makes diffusers' folders or a program of one bundle, or of runs."""
+    from unclip_jax.checkpoint import bundle
+
+    if options["target"] == "stablehlo":
+        made = read_bundle(runs, options["dtype"]) or read_runs(runs, out, options)[0]
+        return program.save(_with_changes(made, options["changes"]), out, options)
+    if len(runs) == 1 and not (runs[0] / "config.json").exists():
+        return _to_diffusers(bundle.resolve(str(runs[0])), out, options)
+    made = _with_changes(read_runs(runs, out, options)[0], options["changes"])
+    with scratch_for(out) as scratch:
+        _to_diffusers(bundle.save(made, scratch / "bundle"), out, options)
+
+
+def _to_diffusers(source: Path, out: Path, options: Mapping[str, Any]) -> None:
+    from unclip_jax.checkpoint.export_diffusers import export_diffusers
+
+    made = export_diffusers(
+        source,
+        out,
+        dtype=options["dtype"],
+        overwrite=options["overwrite"],
+        say=lambda line: click.echo(f"unclip: {line}", err=True),
+    )
+    if options["as_json"]:
+        common.echo_json({"folder": str(out), "parts": made})
+    else:
+        click.echo(f"{out}  {', '.join(made)}")
+
+
 def make_bundle(results: Sequence[Any], name: str, dtype: str) -> Any:
     """Puts runs together, with the vocabulary they share and where they came from."""
     from unclip_jax.checkpoint.bundle import Bundle, Stage
@@ -177,7 +209,7 @@ def cascade_of(stages: Mapping[str, Any]) -> tuple[Any, ...]:
         spec = stages[name].spec
         nets = (CascadeNet(name),)
         if name == "super_res_first" and "super_res_last" in stages:
-            nets = (CascadeNet(name, spec.sampling.steps - 1), CascadeNet("super_res_last"))
+            nets = (CascadeNet(name, -1), CascadeNet("super_res_last"))
         small, large = spec.model.low_res_size, spec.model.unet.image_size
         steps.append(CascadeStep(small, large, nets, spec.model.resize))
     return tuple(sorted(steps, key=lambda step: step.input_size))

@@ -54,7 +54,7 @@ def _lines(manifest: dict[str, Any]) -> list[str]:
     for step in manifest["cascade"]:
         nets = " + ".join(net["stage"] for net in step["nets"])
         lines.append(f"  {step['input_size']} -> {step['output_size']} pixels: {nets}")
-    for key in ("git_commit", "date", "unclip_jax"):
+    for key in ("imported_from", "git_commit", "date", "unclip_jax"):
         if manifest["provenance"].get(key):
             lines.append(f"  {key}: {manifest['provenance'][key]}")
     lines.append(f"  licence: {manifest['licence'] or 'not stated'}")

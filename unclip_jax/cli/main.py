@@ -22,6 +22,10 @@ COMMANDS = {
     "train": ("unclip_jax.cli.train:train", "Trains one stage; the same command resumes."),
     "data": ("unclip_jax.cli.data:data", "Prepares and shows data sets."),
     "export": ("unclip_jax.cli.export:export", "Finished training runs to a bundle."),
+    "import": (
+        "unclip_jax.cli.import_weights:import_weights",
+        "Public CLIP and Karlo weights to a bundle.",
+    ),
     "eval": ("unclip_jax.cli.evaluate:evaluate", "Metrics of a bundle."),
     "plan": ("unclip_jax.cli.plan:plan", "Cost of a training, before paying."),
     "info": ("unclip_jax.cli.info:info", "What a bundle holds."),

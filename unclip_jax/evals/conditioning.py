@@ -27,7 +27,7 @@ from unclip_jax.evals.retrieval import clip_size, embed_images
 from unclip_jax.evals.settings import Settings
 from unclip_jax.models.embedding_codec import normalise, stats_of
 from unclip_jax.sampling.encode import with_own_tokens
-from unclip_jax.sampling.stages import example_shape
+from unclip_jax.sampling.runs import example_shape
 
 TIMES = (0.1, 0.3, 0.5, 0.7, 0.9)
 """Noise levels at which the error is taken, as fractions of the schedule."""

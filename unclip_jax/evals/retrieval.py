@@ -11,6 +11,7 @@ from jaxtyping import Bool, Float, UInt8
 
 from unclip_jax import api
 from unclip_jax.checkpoint.bundle import Bundle
+from unclip_jax.core.errors import UserError
 from unclip_jax.evals import metrics
 from unclip_jax.evals.examples import Examples, load_examples, names_style
 from unclip_jax.evals.metrics import Figure
@@ -74,7 +75,10 @@ def retrieval_figures(
 
 def clip_size(model: Bundle) -> int:
     """Returns the pixels of the pictures that the bundle's CLIP sees."""
-    return model.stage("clip").spec.model.vision.image_size
+    vision = model.stage("clip").spec.model.vision
+    if vision is None:
+        raise UserError(f"the CLIP of bundle {model.name!r} has no image tower")
+    return vision.image_size
 
 
 def embed_images(model: Bundle, images: UInt8[np.ndarray, "n h w 3"]) -> Float[np.ndarray, "n d"]:

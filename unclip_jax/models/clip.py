@@ -60,10 +60,13 @@ class TextConfig:
 
 @dataclasses.dataclass(frozen=True)
 class ClipConfig:
-    """Both towers. Mean and standard deviation are those of OpenAI's CLIP unless given."""
+    """Both towers. Mean and standard deviation are those of OpenAI's CLIP unless given.
+
+    `vision` is None for an imported text tower that came alone.
+    """
 
     embed_dim: int
-    vision: VisionConfig
+    vision: VisionConfig | None
     text: TextConfig
     activation: Activation = "quick_gelu"
     image_mean: tuple[float, float, float] = (0.48145466, 0.4578275, 0.40821073)
@@ -141,7 +144,8 @@ class Clip(nn.Module):
 
     def setup(self):
         """Declares the towers `vision` and `text` and the scalar `logit_scale`."""
-        self.vision = VisionTower(self.cfg, self.dtype)
+        if self.cfg.vision is not None:
+            self.vision = VisionTower(self.cfg, self.dtype)
         self.text = TextTower(self.cfg, self.dtype)
         init = axes(nn.initializers.constant(INIT_LOGIT_SCALE))
         self.logit_scale = self.param("logit_scale", init, (), jnp.float32)

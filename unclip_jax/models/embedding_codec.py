@@ -79,7 +79,7 @@ def stats_of(params: Params) -> EmbeddingStats | None:
     """Returns the statistics stored in a stage's parameters, None where it has none."""
     if "clip_mean" not in params:
         return None
-    return EmbeddingStats(params["clip_mean"], params["clip_std"])
+    return EmbeddingStats(jnp.asarray(params["clip_mean"]), jnp.asarray(params["clip_std"]))
 
 
 def with_stats(params: Params, stats: EmbeddingStats) -> Params:
@@ -95,7 +95,7 @@ def stats_params(module: nn.Module, norm: EmbeddingNorm, width: int) -> Embeddin
         return None
     mean = module.param("clip_mean", axes(zeros, "cond"), (width,), jnp.float32)
     std = module.param("clip_std", axes(ones, "cond"), (width,), jnp.float32)
-    return jax.lax.stop_gradient(EmbeddingStats(mean, std))
+    return jax.lax.stop_gradient(EmbeddingStats(jnp.asarray(mean), jnp.asarray(std)))
 
 
 def _required(stats: EmbeddingStats | None) -> EmbeddingStats:

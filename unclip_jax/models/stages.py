@@ -114,8 +114,13 @@ def make_module(spec: StageSpec, dtype: DTypeLike = jnp.float32) -> nn.Module:
 
 
 def dummy_inputs(spec: StageSpec, batch: int = 1) -> tuple[Any, ...]:
-    """Returns zeros of the shapes and types that the stage's network takes at sampling size."""
+    """Returns zeros of the shapes and types that the stage's network takes at sampling size.
+
+    A CLIP without an image tower takes tokens alone, by `encode_text`.
+    """
     match spec.model:
+        case ClipConfig(vision=None, text=text):
+            return (jnp.zeros((batch, text.context), jnp.int32),)
         case ClipConfig(vision=vision, text=text):
             images = _image(batch, vision.image_size)
             return images, jnp.zeros((batch, text.context), jnp.int32)
@@ -140,7 +145,9 @@ def dummy_inputs(spec: StageSpec, batch: int = 1) -> tuple[Any, ...]:
 
 def init_variables(spec: StageSpec, module: nn.Module, key: Key[Array, ""]) -> Params:
     """Returns freshly drawn parameters, boxed with their logical axes; meant for use under jit."""
-    return module.init({"params": key}, *dummy_inputs(spec))["params"]
+    has_no_images = isinstance(spec.model, ClipConfig) and spec.model.vision is None
+    method = "encode_text" if has_no_images else None
+    return module.init({"params": key}, *dummy_inputs(spec), method=method)["params"]
 
 
 def abstract_params(spec: StageSpec) -> Params:

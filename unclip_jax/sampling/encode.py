@@ -139,6 +139,8 @@ def encode_images(
 ) -> Float[np.ndarray, "n d"]:
     """Returns raw CLIP image embeddings of uint8 images or of floats in [-1, 1]."""
     stage = model.stage("clip")
+    if stage.spec.model.vision is None:
+        raise UserError(f"the CLIP of bundle {model.name!r} has no image tower")
     pixels = np.asarray(images)
     if pixels.dtype == np.uint8:
         pixels = pixels.astype(np.float32) / np.float32(127.5) - 1

@@ -17,7 +17,7 @@ from unclip_jax.checkpoint.bundle import Bundle
 from unclip_jax.core import prng
 from unclip_jax.core.errors import UserError
 from unclip_jax.core.types import Cond, TextFeatures
-from unclip_jax.sampling import parallel, stages
+from unclip_jax.sampling import parallel, runs, stages
 from unclip_jax.sampling.encode import encode_text, with_own_tokens
 from unclip_jax.sampling.settings import Plan, SampleSettings, resolve
 
@@ -96,7 +96,7 @@ def chain(
     model: Bundle,
     plan: Plan,
     captions: Callable[[str, str], tuple[TextFeatures, TextFeatures]],
-    stage: Callable[[stages.Run, Cond, TextFeatures | None], Any],
+    stage: Callable[[runs.Run, Cond, TextFeatures | None], Any],
 ) -> Any:
     """Hands the result of each stage to the next and returns the last one's images.
 
@@ -111,12 +111,12 @@ def chain(
         image_emb = text.text_emb
     elif plan.prior_stage is not None:
         given, empty = captions(plan.prior_stage, "")
-        run = stages.single_net(model, plan.prior_stage, plan.prior_sampling, plan.dtype)
+        run = runs.single_net(model, plan.prior_stage, plan.prior_sampling, plan.dtype)
         image_emb = stage(run, Cond(text=given), empty)
-    run = stages.single_net(model, "decoder", plan.decoder_sampling, plan.dtype)
+    run = runs.single_net(model, "decoder", plan.decoder_sampling, plan.dtype)
     images = stage(run, Cond(image_emb=image_emb, text=text), negative)
     for step in plan.cascade:
-        images = stage(stages.cascade_run(model, step, plan.dtype), Cond(low_res=images), None)
+        images = stage(runs.cascade_run(model, step, plan.dtype), Cond(low_res=images), None)
     return images
 
 
@@ -141,7 +141,7 @@ class _Chain:
             own = with_own_tokens(self.model, features, captions, stage)
             return _rows(own, rows), _rows(own, [captions.index(contrast)])
 
-        def stage(run: stages.Run, cond: Cond, empty: TextFeatures | None) -> np.ndarray:
+        def stage(run: runs.Run, cond: Cond, empty: TextFeatures | None) -> np.ndarray:
             return self._stage(run, cond, empty, keys, n)
 
         images = chain(self.model, self.plan, captions_of, stage)
@@ -153,7 +153,7 @@ class _Chain:
         return self.plan.dtype
 
     def _stage(
-        self, run: stages.Run, cond: Cond, empty: TextFeatures | None, keys: Any, n: int
+        self, run: runs.Run, cond: Cond, empty: TextFeatures | None, keys: Any, n: int
     ) -> np.ndarray:
         split_cond, split_keys = parallel.split((cond, keys), self.per_device)
         report = None

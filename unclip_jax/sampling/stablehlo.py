@@ -30,7 +30,7 @@ from unclip_jax.core.trees import flatten_paths, unflatten_paths
 from unclip_jax.core.types import Cond, Params, TextFeatures
 from unclip_jax.data.images import to_uint8
 from unclip_jax.nn.attention import until_eot
-from unclip_jax.sampling import stages
+from unclip_jax.sampling import runs, stages
 from unclip_jax.sampling.encode import own_context, text_encoder
 from unclip_jax.sampling.pipeline import chain
 from unclip_jax.sampling.settings import Plan, SampleSettings, resolve
@@ -58,7 +58,7 @@ def save_program(
         num: images of a call; None leaves their number open, a dimension of the program.
     """
     plan = resolve(model, settings)
-    with new_folder(Path(out), overwrite=overwrite) as folder:
+    with new_folder(Path(out), "program.json", overwrite=overwrite) as folder:
         params = stored_params(model, plan)
         program = export_program(model, plan, params, num=num, platforms=platforms)
         (folder / "program.stablehlo").write_bytes(program.serialize())
@@ -131,7 +131,7 @@ def sampling_program(model: Bundle, plan: Plan) -> Program:
             text, index = features.replace(tokens=own), 0 if contrast == "" else 1
             return _rows(text, slice(2, None)), _rows(text, slice(index, index + 1))
 
-        def stage(run: stages.Run, cond: Cond, empty: TextFeatures | None) -> Array:
+        def stage(run: runs.Run, cond: Cond, empty: TextFeatures | None) -> Array:
             nets = tuple(held[net.spec.stage] for net, _ in run.nets)
             noise, scale = stages.stage_noise(run.static, keys), np.float32(run.sampling.guidance)
             return stages.reverse_process(run.statics, nets, empty, scale, cond, noise)

@@ -130,6 +130,16 @@ class Tokenizer:
         return type(self), (self._vocab, self._merges, self.context)
 
     @property
+    def vocab(self) -> dict[str, int]:
+        """Id of every token."""
+        return dict(self._vocab)
+
+    @property
+    def merges(self) -> list[tuple[str, str]]:
+        """Pairs that are merged, by rank."""
+        return list(self._merges)
+
+    @property
     def vocab_size(self) -> int:
         """Number of ids."""
         return len(self._vocab)

@@ -1,0 +1,211 @@
+"""Reads PyTorch checkpoints a tensor at a time, as NumPy arrays; knows nothing of models.
+
+safetensors needs no torch. Pickled files (.bin, .ckpt, .th, .pt) are read by torch alone and with
+`weights_only=True`; TorchScript archives, as OpenAI publishes CLIP, by `torch.jit.load`. Nothing is
+unpickled in any other way. Shards come with an index, "*.index.json".
+"""
+
+import functools
+import pickle
+import warnings
+import zipfile
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import ml_dtypes
+import numpy as np
+from safetensors import SafetensorError, safe_open
+
+from unclip_jax.core.errors import UserError
+from unclip_jax.text.files import read_json
+
+PICKLED = (".bin", ".ckpt", ".th", ".pt", ".pth")
+FLOATS = {"F32": "float32", "F16": "float16", "BF16": "bfloat16"}
+NO_TORCH = "this file can only be read with PyTorch: pip install 'unclip_jax[torch]'"
+
+
+class TensorFile:
+    """The tensors of one component, perhaps over several files.
+
+    Attributes:
+        files: what it was read from.
+        shapes: of every tensor, by key.
+        dtypes: "float32", "float16" or "bfloat16" by key; another type keeps its own name.
+    """
+
+    def __init__(
+        self,
+        files: Iterable[Path],
+        shapes: Mapping[str, tuple[int, ...]],
+        dtypes: Mapping[str, str],
+        read: Callable[[str], np.ndarray],
+    ):
+        """Keeps what is known of the tensors, and the function that reads one of them."""
+        self.files, self.shapes, self.dtypes = tuple(files), dict(shapes), dict(dtypes)
+        self._read = read
+
+    def __getitem__(self, key: str) -> np.ndarray:
+        """Reads one tensor."""
+        return self._read(key)
+
+    @property
+    def dtype(self) -> str:
+        """The dtype that holds every tensor without loss; float32 where they differ."""
+        found = {self.dtypes[key] for key in self.dtypes if self.dtypes[key] in FLOATS.values()}
+        return found.pop() if len(found) == 1 else "float32"
+
+    def shape(self, key: str) -> tuple[int, ...]:
+        """Returns the shape of a tensor that must be there."""
+        if key not in self.shapes:
+            raise UserError(f"{self.files[0]}: it has no {key}; is it what its name says?")
+        return self.shapes[key]
+
+    def count(self, pattern: str) -> int:
+        """Returns how many numbers, from 0 on, can stand for {} in the key."""
+        number = 0
+        while pattern.format(number) in self.shapes:
+            number += 1
+        return number
+
+    def only(self, keep: Callable[[str], bool]) -> "TensorFile":
+        """Returns the tensors whose key passes."""
+        shapes = {key: shape for key, shape in self.shapes.items() if keep(key)}
+        dtypes = {key: self.dtypes[key] for key in shapes}
+        return TensorFile(self.files, shapes, dtypes, self._read)
+
+
+def joined(parts: Mapping[str, TensorFile]) -> TensorFile:
+    """Returns the tensors of several files as one; a part's name goes before its keys."""
+    place = {prefix + key: (part, key) for prefix, part in parts.items() for key in part.shapes}
+    return TensorFile(
+        [file for part in parts.values() for file in part.files],
+        {name: part.shapes[key] for name, (part, key) in place.items()},
+        {name: part.dtypes[key] for name, (part, key) in place.items()},
+        lambda name: place[name][0][place[name][1]],
+    )
+
+
+def open_tensors(path: Path) -> TensorFile:
+    """Opens a weights file, or the shards that an index file lists."""
+    if not path.is_file():
+        raise UserError(f"{path} is missing")
+    if ".index." in path.name and path.suffix == ".json":
+        return _open_shards(path)
+    if path.suffix == ".safetensors":
+        return _open_safetensors(path)
+    if path.suffix in PICKLED:
+        return _open_pickled(path)
+    raise UserError(f"{path} is no weights file: it ends neither in .safetensors nor {PICKLED[0]}")
+
+
+def find_weights(folder: Path, *stems: str) -> Path:
+    """Finds a component's weights in its folder: safetensors before .bin, whole before shards.
+
+    Files of a variant ("STEM.fp16.safetensors") are taken where no plain one is.
+    """
+    for suffix in (".safetensors", ".bin"):
+        for name in (f"{stem}{suffix}{index}" for stem in stems for index in ("", ".index.json")):
+            if (folder / name).is_file():
+                return folder / name
+        patterns = [
+            f"{stem}{end}" for stem in stems for end in (f".*{suffix}", f"{suffix}.index.*")
+        ]
+        variants = sorted({path for pattern in patterns for path in folder.glob(pattern)})
+        variants = [path for path in variants if "-of-" not in path.name]
+        if len(variants) == 1:
+            return variants[0]
+        if variants:
+            names = ", ".join(path.name for path in variants)
+            raise UserError(f"{folder} holds several variants ({names}); keep one of them")
+    raise UserError(f"{folder} holds no {stems[0]}.safetensors and no {stems[-1]}.bin")
+
+
+def _open_shards(path: Path) -> TensorFile:
+    index = read_json(path)
+    place = index.get("weight_map") if isinstance(index, dict) else None
+    if not isinstance(place, dict):
+        raise UserError(f"{path}: it has no weight_map; fetch it again")
+    shards = {name: open_tensors(path.with_name(name)) for name in sorted(set(place.values()))}
+    absent = [key for key, name in place.items() if key not in shards[name].shapes]
+    if absent:
+        raise UserError(f"{path}: {place[absent[0]]} lacks {', '.join(absent)}")
+    return TensorFile(
+        [path, *(file for shard in shards.values() for file in shard.files)],
+        {key: shards[name].shapes[key] for key, name in place.items()},
+        {key: shards[name].dtypes[key] for key, name in place.items()},
+        lambda key: shards[place[key]][key],
+    )
+
+
+def _open_safetensors(path: Path) -> TensorFile:
+    try:
+        with safe_open(path, framework="np") as file:
+            slices = {key: file.get_slice(key) for key in file.keys()}
+            shapes = {key: tuple(part.get_shape()) for key, part in slices.items()}
+            kinds = {key: part.get_dtype() for key, part in slices.items()}
+    except (SafetensorError, OSError) as error:
+        raise UserError(f"{path}: not a readable safetensors file ({error})") from error
+
+    def read(key: str) -> np.ndarray:
+        with safe_open(path, framework="np") as file:  # opened anew: nothing stays mapped
+            return file.get_tensor(key)
+
+    return TensorFile([path], shapes, {k: FLOATS.get(v, v) for k, v in kinds.items()}, read)
+
+
+def _open_pickled(path: Path) -> TensorFile:
+    state = _load_state(path)
+    if isinstance(state, Mapping) and isinstance(state.get("state_dict"), Mapping):
+        state = state["state_dict"]
+    if isinstance(state, tuple | list):  # ViT-L-14_stats.th is (mean, std)
+        state = {str(i): tensor for i, tensor in enumerate(state)}
+    tensors = {k: v for k, v in state.items() if hasattr(v, "detach")} if state else {}
+    if not tensors:
+        raise UserError(f"{path}: it holds no tensors")
+    dtypes = {key: str(tensor.dtype).removeprefix("torch.") for key, tensor in tensors.items()}
+    return TensorFile(
+        [path],
+        {key: tuple(tensor.shape) for key, tensor in tensors.items()},
+        dtypes,
+        lambda key: _to_numpy(tensors[key]),
+    )
+
+
+def _load_state(path: Path) -> Any:
+    try:
+        import torch
+    except ImportError as error:
+        raise UserError(f"{path}: {NO_TORCH}") from error
+    try:
+        if path.suffix == ".pt" and _is_torchscript(path):
+            with warnings.catch_warnings():  # torch advises against what the file is
+                warnings.simplefilter("ignore", DeprecationWarning)
+                return torch.jit.load(path, map_location="cpu").state_dict()
+        load = functools.partial(torch.load, path, map_location="cpu", weights_only=True)
+        # The format from before torch 1.6 is no archive and cannot be mapped.
+        return load(mmap=zipfile.is_zipfile(path))
+    except pickle.UnpicklingError as error:
+        raise UserError(
+            f"{path}: refused, for it holds more than tensors or is damaged "
+            f"({str(error).splitlines()[0]})"
+        ) from error
+    except (RuntimeError, OSError, EOFError, ValueError) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise UserError(f"{path}: not a readable PyTorch file ({reason})") from error
+
+
+def _is_torchscript(path: Path) -> bool:
+    if not zipfile.is_zipfile(path):
+        return False
+    with zipfile.ZipFile(path) as archive:
+        return any(name.endswith("/constants.pkl") for name in archive.namelist())
+
+
+def _to_numpy(tensor: Any) -> np.ndarray:
+    import torch
+
+    tensor = tensor.detach()
+    if tensor.dtype == torch.bfloat16:
+        return tensor.contiguous().view(torch.int16).numpy().view(ml_dtypes.bfloat16)
+    return tensor.numpy()

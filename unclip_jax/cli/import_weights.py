@@ -1,0 +1,59 @@
+"""`unclip import`: public weights to a bundle."""
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from unclip_jax.cli import common
+from unclip_jax.core.files import refuse_taken
+
+
+@click.command("import", short_help="Public CLIP and Karlo weights to a bundle.")
+@click.argument("src", type=click.Path(path_type=Path))
+@click.option("--out", required=True, type=click.Path(path_type=Path), help="Folder to make.")
+@click.option(
+    "--dtype",
+    type=click.Choice(["float16", "bfloat16", "float32"]),
+    help="How parameters are stored; default: as in the source.",
+)
+@click.option("--name", help="The bundle's name; default: the folder's.")
+@click.option("--licence", help="Of the weights; default for Karlo: CreativeML Open RAIL-M.")
+@click.option(
+    "--clamp",
+    type=click.FloatRange(min=0.0, min_open=True),
+    help="Bound of the prior's prediction; default: the scheduler's, or 10 for Karlo's own files.",
+)
+@common.json_option
+@click.option("--overwrite", is_flag=True, help="Replace an existing bundle.")
+def import_weights(src: Path, out: Path, **options: Any) -> None:
+    """Turns published weights into a bundle; what SRC is, is found out.
+
+    SRC is a folder of diffusers' Karlo components, of Karlo's own checkpoint files, a Hugging Face
+    CLIP folder, or CLIP weights in OpenAI's or OpenCLIP's layout. Files that are not safetensors
+    are read with PyTorch (the extra "torch").
+
+    Example: unclip import karlo-v1-alpha --out karlo --dtype bfloat16
+    """
+    from unclip_jax.checkpoint import bundle
+    from unclip_jax.checkpoint.import_weights import import_weights
+
+    refuse_taken(out, overwrite=options["overwrite"])  # before minutes of hashing
+
+    def say(line: str) -> None:
+        click.echo(f"unclip: {line}", err=True)
+
+    made = import_weights(
+        src,
+        name=options["name"] or out.resolve().name,
+        licence=options["licence"],
+        clamp=options["clamp"],
+        say=say,
+    )
+    say(f"writing {', '.join(made.stages)}")
+    bundle.save(made, out, dtype=options["dtype"], overwrite=options["overwrite"])
+    size = sum(path.stat().st_size for path in out.iterdir())
+    if options["as_json"]:
+        common.echo_json({"bundle": str(out), "stages": list(made.stages), "bytes": size})
+    else:
+        click.echo(f"{out}  {', '.join(made.stages)}  {size / 2**20:.2f} MiB")
