@@ -24,6 +24,7 @@ setup(
         "click>=8.1,<9",
         "clu>=0.0.12,<0.1",
         "etils[epath]>=1.9,<2",
+        "flatbuffers>=24",  # what jax.export writes programs with; small, and needs nothing itself
         "flax>=0.12,<0.13",
         "ftfy>=6.1,<7",
         "grain>=0.2.10,<0.3",

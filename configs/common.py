@@ -98,9 +98,25 @@ def data(**values: object) -> ConfigDict:
         "captions": "random",
         "zoom": 0.0,
         "shift": 0.0,
+        "window": 0,
+        "degrade": "none",
         "vocab_size": 0,  # of a vocabulary trained on the captions
     }
     return ConfigDict({**fields, **values})
+
+
+def captioned(**values: object) -> ConfigDict:
+    """A captioned set of your own (`unclip data ingest`): --config.data.name=FOLDER."""
+    fields = {"name": "captioned", "crop": "center", **values}
+    return data(**fields)
+
+
+def at_scale(config: ConfigDict) -> None:
+    """What a run of weeks on a pod wants; all of it ours."""
+    config.optim.update({"warmup_steps": max(config.optim.warmup_steps, 2000), "clip_norm": 1.0})
+    config.train.update({"log_every": 100, "save_every": 2000, "sample_every": 0})
+    config.train.update({"keep_latest": 3, "keep_best": 1})
+    config.eval.update({"every": 5000, "batches": 8, "batch_size": 512, "split": "test"})
 
 
 def diffusion(**values: object) -> ConfigDict:
@@ -140,7 +156,9 @@ def smoke(config: ConfigDict, *, image_size: int) -> ConfigDict:
     """Makes a run of seconds out of a config whose model is already small: procedural pictures."""
     name = f"shapes:size={image_size},count=256"
     config.data.update({"name": name, "image_size": image_size, "concepts": "all", "styles": ()})
+    config.data.crop = "pad"
     config.train.update({"steps": 20, "batch_size": 8, "log_every": 2, "save_every": 5})
+    config.train.update({"dtype": "float32", "mesh": {"data": -1, "fsdp": 1, "tensor": 1}})
     config.train.tensorboard = False
     config.eval.update(
         {"every": 10, "split": "test", "batches": 1, "batch_size": 8, "variance_passes": 2}

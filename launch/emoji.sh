@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Trains every stage of the emoji family on this machine and exports the bundle.
+# Trains every stage of the emoji family on this machine, measures them and exports the bundle with
+# its model card; then draws the fixed prompts.
 # Resumable: run it again after an interruption. Needs `unclip data prepare emoji` once beforehand.
 #
 #   launch/emoji.sh             train, export to $OUT
@@ -15,28 +16,66 @@ CONFIGS=configs/emoji
 run() {
   printf '%q ' "$@"
   printf '\n'
-  if [[ -z "${dry:-}" ]]; then "$@"; fi
+  if [[ -z "$dry" ]]; then "$@"; fi
 }
 
-# An export is made once: a rerun goes on with the stages behind it.
-export_once() {
-  local out=$1
+# Trains a stage to its end; one that was told to stop ends the script, and a rerun goes on with it.
+train() {
+  local said
+  if [[ -n "$dry" ]]; then
+    run "$UNCLIP" train "$@"
+    return
+  fi
+  said=$(run "$UNCLIP" train "$@")
+  printf '%s\n' "$said"
+  if [[ "$said" != *": finished" ]]; then
+    echo "stopped; run $0 again to go on" >&2
+    exit 0
+  fi
+}
+
+# Exports runs that have been trained on since the bundle was made, or for the first time.
+export_new() {
+  local out=$1 newer='' argument
   shift
-  if [[ -z "${dry:-}" && -e "$out/bundle.json" ]]; then return; fi
-  run "$UNCLIP" export "$@" --out "$out"
+  for argument in "$@"; do
+    if [[ "$argument/checkpoints" -nt "$out/bundle.json" ]]; then newer=1; fi
+  done
+  if [[ -n "$dry" || -n "$newer" ]]; then
+    run "$UNCLIP" export "$@" --out "$out" --overwrite
+  fi
 }
 
 dry=
 if [[ "${1:-}" == --dry-run ]]; then dry=1; fi
 
-run "$UNCLIP" train --config "$CONFIGS/clip.py" --workdir "$RUNS/clip"
-export_once "$RUNS/clip_bundle" "$RUNS/clip" --dtype float32
+train --config "$CONFIGS/clip.py" --workdir "$RUNS/clip"
+export_new "$RUNS/clip_bundle" "$RUNS/clip" --dtype float32
 for stage in decoder prior_diffusion; do
-  run "$UNCLIP" train --config "$CONFIGS/$stage.py" --workdir "$RUNS/$stage" \
+  train --config "$CONFIGS/$stage.py" --workdir "$RUNS/$stage" \
     --config.clip="$RUNS/clip_bundle"
 done
-run "$UNCLIP" train --config "$CONFIGS/upsampler_256.py" --workdir "$RUNS/upsampler_256"
+train --config "$CONFIGS/upsampler_256.py" --workdir "$RUNS/upsampler_256"
 # The second CLIP, which judges the samples.
-run "$UNCLIP" train --config "$CONFIGS/clip.py:judge" --workdir "$RUNS/judge"
-export_once "$RUNS/judge_bundle" "$RUNS/judge"
-export_once "$OUT" "$RUNS/clip" "$RUNS/prior_diffusion" "$RUNS/decoder" "$RUNS/upsampler_256"
+train --config "$CONFIGS/clip.py:judge" --workdir "$RUNS/judge"
+export_new "$RUNS/judge_bundle" "$RUNS/judge"
+
+stages=("$RUNS/clip" "$RUNS/prior_diffusion" "$RUNS/decoder" "$RUNS/upsampler_256")
+export_new "$RUNS/draft" "${stages[@]}"
+# Every stage is measured on the part of the set that it was trained on.
+measure() {
+  local suite=$1
+  shift
+  run "$UNCLIP" eval --model "$RUNS/draft" --suite "$suite" --out "$RUNS/figures/$suite" \
+    --overwrite "$@"
+}
+measure retrieval --concepts no_flags
+measure priors --concepts common --styles 3d,flat
+measure conditioning --concepts common --styles 3d,flat
+measure samples --concepts common --styles 3d,flat --judge "$RUNS/judge_bundle"
+metrics=()
+for suite in retrieval priors conditioning samples; do
+  metrics+=(--metrics "$RUNS/figures/$suite/$suite.json")
+done
+export_new "$OUT" "${stages[@]}" --name emoji --notes docs/emoji_notes.md "${metrics[@]}"
+run "$UNCLIP" sample --prompts docs/prompts.txt --model "$OUT" --num 1 --out "$RUNS/prompts"

@@ -28,11 +28,17 @@ def test_emoji_trains_every_stage_and_exports_what_it_trained():
         "prior_diffusion",
         "upsampler_256",
     }
-    last = commands[-1]
-    assert last[:2] == ["unclip", "export"]
-    runs = last[2 : last.index("--out")]
+    final = [c for c in commands if c[1] == "export"][-1]
+    runs = final[2 : min(final.index(word) for word in final if word.startswith("--"))]
     assert len(runs) == 4
     assert set(runs) <= set(trained)
+    # The card holds what the suites wrote.
+    value = lambda c, option: c[c.index(option) + 1]  # noqa: E731
+    evals = [c for c in commands if c[1] == "eval"]
+    written = [f"{value(c, '--out')}/{value(c, '--suite')}.json" for c in evals]
+    held = [final[i + 1] for i, word in enumerate(final) if word == "--metrics"]
+    assert sorted(held) == sorted(written) and len(held) == 4
+    assert (ROOT / value(final, "--notes")).is_file()
     # A stage is given a CLIP only after it was exported.
     exported = [c[c.index("--out") + 1] for c in commands if c[1] == "export"]
     for path in re.findall(r"--config\.clip=(\S+)", result.stdout):

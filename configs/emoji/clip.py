@@ -63,12 +63,13 @@ def get_config(variant: str = "") -> ConfigDict:
             "ema_decay": 0.99,  # ours; CLIP states none
         }
     )
-    config.train.update({"steps": 800, "batch_size": 128})  # CLIP: batch 32768, 32 epochs
-    config.eval.update({"batches": 2, "batch_size": 128, "every": 200})
+    config.train.update({"steps": 1500, "batch_size": 128})  # CLIP: batch 32768, 32 epochs
+    config.eval.update({"batches": 2, "batch_size": 128, "every": 300})
     config.seed = 1
     if variant == "judge":
         config.seed = 0
         config.data.concepts = "common"
+        config.train.steps = 800
     if variant == "smoke":
         config.model.embed_dim = 16
         config.model.vision.update({"image_size": 16, "width": 16, "layers": 1, "heads": 2})

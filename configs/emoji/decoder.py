@@ -79,7 +79,7 @@ def get_config(variant: str = "") -> ConfigDict:
     )
     config.train.update(
         {
-            "steps": 16_000,  # paper: 800K
+            "steps": 24_000,  # paper: 800K
             "batch_size": 16,  # paper: 2048
             "caption_drop": 0.5,  # paper: 50%
             "image_drop": 0.1,  # paper: 10%

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 import shutil
 
 import ml_dtypes
@@ -152,6 +153,31 @@ def test_the_manifest_is_checked(copy):
     fails(copy, "bundle.json", "JSON")
 
 
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"cascade": [1]}, "cascade[0]"),
+        ({"cascade": [{}]}, "cascade[0]"),
+        ({"cascade": [{"input_size": 16, "output_size": 32, "nets": []}]}, "cascade[0]"),
+        (
+            {"cascade": [{"input_size": 16, "output_size": 32, "nets": [{"stage": "no"}]}]},
+            "'no'",
+        ),
+        ({"provenance": {"stages": [1]}}, "provenance.stages"),
+        ({"provenance": {"stages": {"clip": 5}}}, "provenance.stages"),
+    ],
+)
+def test_cascade_and_provenance_are_checked_before_anything_is_loaded(copy, change, words):
+    edit(copy, lambda m: m.update(change))
+    with pytest.raises(UserError, match=re.escape(words)):
+        bundle.read_manifest(copy)
+
+
+def test_a_size_of_nothing_is_one_line(copy):
+    edit(copy, lambda m: m["stages"]["clip"]["spec"]["model"]["vision"].update(patch_size=0))
+    fails(copy, "must not be 0")
+
+
 def test_unknown_models_and_stages(saved, tmp_path):
     fails("no-such-model", "no-such-model", "shipped")
     fails(tmp_path, "no bundle.json")
@@ -168,6 +194,13 @@ def test_saving_refuses_what_exists_and_replaces_when_told(toy, tmp_path):
     bundle.save(toy, out, overwrite=True)
     assert not (out / "note.txt").exists()
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+def test_a_folder_of_other_things_is_never_replaced(toy, tmp_path):
+    (tmp_path / "thesis.txt").write_text("mine")
+    with pytest.raises(UserError, match="not replaced"):
+        bundle.save(toy, tmp_path, overwrite=True)
+    assert (tmp_path / "thesis.txt").read_text() == "mine"
 
 
 def test_a_failed_save_leaves_nothing(toy, tmp_path):

@@ -88,6 +88,28 @@ def test_runs_become_a_bundle(toy, clip_run, tmp_path, unclip):
     assert made.provenance["date"]
 
 
+def test_the_card_joins_reports_and_notes(clip_run, tmp_path, unclip):
+    figure = {"value": 0.5, "low": 0.25, "high": 0.75, "n": 8, "floor": 0.125}
+    report = tmp_path / "retrieval.json"
+    report.write_text(json.dumps({"suite": "retrieval", "metrics": {"recall_at_1": figure}}))
+    other = tmp_path / "other.json"
+    other.write_text('{"minutes": 13}')
+    notes = tmp_path / "notes.md"
+    notes.write_text("Sees *drawings* only.")
+    out = tmp_path / "out"
+    code, _, err = unclip(
+        "export", clip_run, "--out", out, "--metrics", report, "--metrics", other, "--notes", notes
+    )
+    assert (code, err) == (0, "")
+    made = bundle.load(out, verify=True)
+    assert made.metrics == {"retrieval": {"recall_at_1": figure}, "minutes": 13}
+    card = (out / "README.md").read_text()
+    assert "Sees *drawings* only." in card
+    assert "| recall_at_1 | 0.500 | 0.250 to 0.750 | 0.125 | 8 |" in card
+    (out / "README.md").write_text("A person may write more here.")
+    bundle.load(out, verify=True)
+
+
 def test_another_clip_is_refused(toy, clip_run, tmp_path, refused, unclip):
     other = make_run(tmp_path / "other", toy.stage("clip").spec, steps=(7,), of=7)
     unclip("export", other, "--out", tmp_path / "clip")
@@ -107,6 +129,7 @@ def test_what_cannot_be_exported(clip_run, tmp_path, refused, unclip):
     metrics = tmp_path / "metrics.json"
     metrics.write_text("[0.5]")
     assert str(metrics) in refused("export", clip_run, "--out", out, "--metrics", metrics)
+    assert "--notes" in refused("export", clip_run, "--out", out, "--notes", tmp_path / "none.md")
     assert not out.exists()
 
 
@@ -116,8 +139,40 @@ def test_without_git_the_commit_is_unknown(clip_run, tmp_path, unclip, monkeypat
     assert bundle.load(tmp_path / "out").provenance["git_commit"] is None
 
 
-def test_an_unfinished_run_is_exported_and_said_to_be(toy, tmp_path, unclip):
+def test_an_unfinished_run_is_exported_when_asked_for(toy, tmp_path, refused, unclip):
     run = make_run(tmp_path / "run", toy.stage("upsampler_256").spec, of=50)
-    code, _, err = unclip("export", run, "--out", tmp_path / "out")
+    assert "step 20 of 50" in refused("export", run, "--out", tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+    code, _, err = unclip("export", run, "--out", tmp_path / "out", "--unfinished")
     assert code == 0
     assert "step 20 of 50" in err
+
+
+def test_a_prior_without_its_table_samples_with_a_fixed_variance(toy, tmp_path, unclip):
+    run = make_run(tmp_path / "run", toy.stage("prior_diffusion").spec)
+    code, _, err = unclip("export", run, "--out", tmp_path / "out")
+    assert code == 0 and "fixed_small" in err
+    made = bundle.load(tmp_path / "out").stage("prior_diffusion").spec
+    assert made.diffusion.variance == "fixed_small"
+
+
+def test_the_clip_that_a_run_recorded_counts(toy, clip_run, tmp_path, refused, unclip):
+    """Not what lies today where its CLIP lay then."""
+    unclip("export", clip_run, "--out", tmp_path / "clip")
+    spec = toy.stage("decoder").spec
+    run = make_run(tmp_path / "d", spec, clip=str(tmp_path / "clip"))
+    config = json.loads((run / "config.json").read_text())
+    config["identity"] = {"clip": "0" * 64, "data": "f" * 64}
+    (run / "config.json").write_text(json.dumps(config))
+    assert "another CLIP" in refused("export", clip_run, run, "--out", tmp_path / "out")
+    assert unclip("export", run, "--out", tmp_path / "alone")[0] == 0
+    held = bundle.load(tmp_path / "alone").provenance["stages"]["decoder"]
+    assert held["data"]["fingerprint"] == "f" * 64
+
+
+@pytest.mark.parametrize("text", ["[]", "{", '{"train": 3}'])
+def test_damaged_records_are_one_line(clip_run, tmp_path, refused, text):
+    run = tmp_path / "run"
+    run.mkdir()
+    (run / "config.json").write_text(text)
+    assert "config.json" in refused("export", run, "--out", tmp_path / "out")

@@ -76,6 +76,15 @@ def test_files_say_how_they_were_made(one_device):
         assert json.loads(image.text["settings"]) == result["settings"]
 
 
+def test_a_prompt_that_is_cut_is_said_to_be(toy_folder, tmp_path, unclip):
+    long = "a red heart and " * 6
+    args = ("--model", toy_folder, "--num", 1, "--size", 16, "--out", tmp_path / "out", "--json")
+    code, out, err = unclip("sample", long, "the sun", *args)
+    assert code == 0
+    assert err.count("\n") == 1 and "first 10 pieces" in err and long.strip() in err
+    assert json.loads(out)["cut_prompts"] == [long]
+
+
 def test_existing_files_are_refused_before_anything_is_made(one_device, toy_folder, refused):
     _, out = one_device
     before = {p: p.stat().st_mtime_ns for p in out.iterdir()}

@@ -221,3 +221,48 @@ def test_config_opens_its_source():
     cfg = DataConfig(name="shapes:size=16,count=40", concepts="red square", image_size=16)
     source = open_source(cfg)
     assert {source.info(i)["concept"] for i in range(len(source))} == {"red square"}
+
+
+class Ramp(Toy):
+    """Every pixel of a picture tells where it is: red its row, green its column."""
+
+    def __getitem__(self, index):
+        rows, columns = np.mgrid[: self.shape[0], : self.shape[1]].astype(np.uint8)
+        picture = np.stack([rows, columns, np.full_like(rows, index)], axis=-1)
+        return {"image": picture, **self.info(index)}
+
+
+WINDOWED = DataConfig(image_size=64, window=16, degrade="bsr_light")
+
+
+def test_windows_are_squares_of_the_picture_at_all_places():
+    source, corners = Ramp((64, 64)), []
+    for k in range(40):
+        batch = batches(WINDOWED, source)[k]
+        assert batch["image"].shape == (4, 16, 16, 3)
+        assert batch["low_res"].shape == (4, 4, 4, 3) and batch["low_res"].dtype == np.uint8
+        for window, example in zip(batch["image"], batch["example"], strict=True):
+            top, left = window[0, 0, :2]
+            np.testing.assert_array_equal(
+                window, source[int(example)]["image"][top : top + 16, left : left + 16]
+            )
+            corners.append((int(top), int(left)))
+    assert len(set(corners)) > 100
+    assert {0, 48} <= {top for top, _ in corners} | {left for _, left in corners}
+
+
+def test_windows_are_a_function_of_seed_and_place_for_any_number_of_processes():
+    source = Ramp((64, 64))
+    whole = batches(WINDOWED, source)[9]
+    same(batches(WINDOWED, source)[9], whole)
+    parts = [batches(WINDOWED, source, process_index=p, process_count=2)[9] for p in range(2)]
+    same({k: np.concatenate([part[k] for part in parts]) for k in whole}, whole)
+    other = batches(WINDOWED, source, seed=2)[9]
+    assert (other["low_res"] != whole["low_res"]).any()
+
+
+def test_windows_that_do_not_fit_are_refused():
+    with pytest.raises(ValueError, match="window"):
+        DataConfig(image_size=64, window=65)
+    with pytest.raises(ValueError, match="multiple of 8"):
+        DataConfig(image_size=64, window=12, degrade="bsr")

@@ -1,5 +1,6 @@
 """Specs survive JSON, every stage initialises, every parameter names its axes."""
 
+import dataclasses
 import json
 
 import flax.linen as nn
@@ -10,6 +11,7 @@ import pytest
 from tests import networks
 from unclip_jax.core.errors import UserError
 from unclip_jax.core.prng import STAGE_IDS
+from unclip_jax.diffusion.config import SamplingConfig
 from unclip_jax.models import presets
 from unclip_jax.models.stages import (
     STAGES,
@@ -53,6 +55,19 @@ def test_every_parameter_names_its_axes(name):
         assert all(axis is None or axis in AXES for axis in box.names)
         named = [axis for axis in box.names if axis]
         assert len(set(named)) == len(named) and (named or not box.names)
+
+
+@pytest.mark.parametrize(
+    ("name", "sampling", "words"),
+    [
+        ("decoder", SamplingConfig(draws=2), "only a prior"),
+        ("prior", SamplingConfig(steps=1001), "1001"),
+        ("upsampler", SamplingConfig(step_list=(1000, 5)), "1000"),
+    ],
+)
+def test_sampling_settings_that_do_not_suit_the_stage(name, sampling, words):
+    with pytest.raises(ValueError, match=words):
+        dataclasses.replace(SPECS[name], sampling=sampling)
 
 
 @pytest.mark.parametrize("name", ["prior tokens", "upsampler"])

@@ -1,8 +1,10 @@
 """Whole runs on procedural pictures: stop, kill and resume change no number."""
 
+import dataclasses
 import json
 import os
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -13,6 +15,9 @@ import jax
 import numpy as np
 import pytest
 
+from tests.toy import toy_bundle
+from unclip_jax.checkpoint import bundle
+from unclip_jax.checkpoint.runs import read_run
 from unclip_jax.cli.train import read_config
 from unclip_jax.core.errors import UserError
 from unclip_jax.train import experiment
@@ -112,6 +117,89 @@ def test_the_papers_caption_path_trains(tmp_path):
     assert np.isfinite([row["loss"] for row in losses if "loss" in row]).all()
     written = json.loads((tmp_path / "config.json").read_text())
     assert written["model"]["text_encoder"]["context"] == 16
+
+
+def test_a_standardised_prior_trains_and_keeps_what_it_is_given(unbroken, tmp_path):
+    """Statistics of the data in a fresh run; those of the bundle where weights are taken over."""
+    flags = ("--config.train.steps=2", "--config.embedding_norm.kind=standardise")
+    assert experiment.train(config(*flags), tmp_path / "fresh")
+    fresh = read_run(tmp_path / "fresh")
+    assert np.std(fresh.ema_params["clip_mean"]) > 0
+    assert (fresh.ema_params["clip_std"] != 1).all()
+    stage = bundle.Stage(fresh.spec, {**fresh.ema_params, "clip_mean": np.full(16, 7, np.float32)})
+    bundle.save(bundle.Bundle("given", {"prior_diffusion": stage}), tmp_path / "given")
+    given = f"--config.init_from={tmp_path / 'given'}"
+    assert experiment.train(config(*flags, given), tmp_path / "tuned")
+    np.testing.assert_array_equal(read_run(tmp_path / "tuned").ema_params["clip_mean"], 7)
+
+
+def test_a_start_that_failed_does_not_block_the_next(tmp_path):
+    with pytest.raises(UserError, match="config.eval.batch_size=12 must be a multiple of the 8"):
+        experiment.train(config("--config.eval.batch_size=12"), tmp_path)
+    with pytest.raises(UserError, match="split"):
+        experiment.train(config("--config.eval.split=none"), tmp_path)
+    assert experiment.train(config("--config.train.steps=2"), tmp_path)
+
+
+def test_another_clip_in_the_same_place_is_not_resumed_with(toy_clip, tmp_path):
+    flags = (
+        "--config.train.steps=2",
+        f"--config.clip={toy_clip}",
+        "--config.model.text=clip_states",
+    )
+    assert experiment.train(config(*flags), tmp_path / "run")
+    other = toy_bundle(seed=1)
+    bundle.save(dataclasses.replace(other, stages={"clip": other.stage("clip")}, cascade=()),
+                toy_clip, overwrite=True)  # fmt: skip
+    with pytest.raises(UserError, match="config.identity.clip"):
+        experiment.train(config(*flags), tmp_path / "run")
+
+
+@pytest.fixture
+def toy_clip(tmp_path):
+    """A bundle of a CLIP alone."""
+    held = toy_bundle()
+    clip = dataclasses.replace(held, stages={"clip": held.stage("clip")}, cascade=())
+    return bundle.save(clip, tmp_path / "clip")
+
+
+def test_a_stop_before_the_first_step_ends_in_good_order(tmp_path):
+    told = []
+
+    def terminate(text):
+        if not told:  # the second time it would be meant at once
+            os.kill(os.getpid(), signal.SIGTERM)
+        told.append(text)
+
+    flags = ("--config.train.steps=2", "--config.train.cache_clip=True")
+    assert not experiment.train(config(*flags), tmp_path, say=terminate)
+    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+    assert experiment.train(config(*flags), tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("flag", "words"),
+    [
+        ("train.log_every=0", "log_every=0"),
+        ("train.save_every=0", "save_every=0"),
+        ("train.batch_size=-8", "batch_size=-8"),
+        ("train.accumulation=0", "accumulation=0"),
+        ("train.keep_latest=0", "keep_latest=0"),
+        ("train.mesh.data=0", "data=0"),
+        ("train.caption_drop=-3.0", "caption_drop=-3.0"),
+        ("eval.every=0", "every=0"),
+        ("optim.learning_rate=nan", "learning_rate=nan"),
+        ("optim.ema_decay=2.0", "ema_decay=2.0"),
+        ("optim.b2=1.0", "b2=1.0"),
+        ("optim.frozen=(", "regular expression"),
+        ("seed=-1", "seed=-1"),
+        ("stage=foo", "'foo'"),
+    ],
+)
+def test_numbers_with_which_nothing_can_be_trained(flag, words, tmp_path):
+    with pytest.raises(UserError, match=re.escape(words)):
+        experiment.train(config(f"--config.{flag}"), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
 
 
 def command(workdir, *flags):

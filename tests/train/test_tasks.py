@@ -141,3 +141,17 @@ def test_contexts_are_cut_as_the_tokenizer_cuts_them():
         tokens, mask = fit_context(long.tokens, long.mask, context, tokenizer.eot_id)
         np.testing.assert_array_equal(tokens, expected.tokens)
         np.testing.assert_array_equal(mask, expected.mask)
+
+
+def test_an_upsampler_takes_degraded_pictures_as_they_come():
+    toy = Toy("upsampler_256", crop_size=SIZE, blur_prob=1.0)
+    inputs, names = make_inputs(toy.spec, toy.train, None)
+    rng = np.random.default_rng(0)
+    batch = {
+        "image": jnp.asarray(rng.integers(0, 256, (BATCH, SIZE, SIZE, 3), np.uint8)),
+        "low_res": jnp.asarray(rng.integers(0, 256, (BATCH, SIZE // 4, SIZE // 4, 3), np.uint8)),
+    }
+    assert set(batch) <= set(names)
+    x0, cond = inputs({}, {}, batch, batch_keys(root_key(0), BATCH), True)
+    np.testing.assert_array_equal(x0, to_float(batch["image"]))
+    np.testing.assert_array_equal(cond.low_res, to_float(batch["low_res"]))

@@ -12,7 +12,7 @@ Loading checks hashes, shapes and keys; every mismatch is one line that names th
 import dataclasses
 import difflib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -141,6 +141,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     for key in sorted(set(manifest) ^ allowed):
         raise UserError(f"{path}: {'missing' if key in allowed else 'unknown'} key {key!r}")
     _check_types(path, manifest)
+    _check_cascade(path, manifest)
     return manifest
 
 
@@ -160,6 +161,18 @@ def _check_types(path: Path, manifest: Mapping[str, Any]) -> None:
             for key, kind in fields.items():
                 if not isinstance(entry, dict) or not isinstance(entry.get(key), kind):
                     raise UserError(f"{path}: {section}.{name}.{key} must be a {kind.__name__}")
+
+
+def _check_cascade(path: Path, manifest: Mapping[str, Any]) -> None:
+    """Fails where an upsampling step or the provenance is not what its readers rely on."""
+    for i, entry in enumerate(manifest["cascade"]):
+        step = build(CascadeStep, entry, f"{path}: cascade[{i}]")
+        names = [net.stage for net in step.nets]
+        if not names or not set(names) <= set(manifest["stages"]):
+            raise UserError(f"{path}: cascade[{i}] names the networks {names}, which are not there")
+    held = manifest["provenance"].get("stages", {})
+    if not isinstance(held, dict) or not all(isinstance(v, dict) for v in held.values()):
+        raise UserError(f"{path}: provenance.stages must hold an object for each stage")
 
 
 def load(
@@ -229,15 +242,21 @@ def _load_stage(
 
 
 def save(
-    bundle: Bundle, out: str | Path, *, dtype: str | None = None, overwrite: bool = False
+    bundle: Bundle,
+    out: str | Path,
+    *,
+    dtype: str | None = None,
+    overwrite: bool = False,
+    write_beside: Callable[[Path], None] | None = None,
 ) -> Path:
     """Writes a bundle to the folder `out`, whole or not at all, and returns it.
 
     Args:
         dtype: float16, bfloat16 or float32 for all stages; None = each stage's own.
+        write_beside: writes what else belongs into the folder and is not hashed, a model card.
     """
     out = Path(out)
-    with new_folder(out, overwrite=overwrite) as folder:
+    with new_folder(out, "bundle.json", overwrite=overwrite) as folder:
         stages = {}
         for name, stage in bundle.stages.items():
             stored = dtype or stage.dtype
@@ -264,4 +283,6 @@ def save(
         }
         text = json.dumps(manifest, indent=1, ensure_ascii=False)
         (folder / "bundle.json").write_text(text + "\n", encoding="utf-8")
+        if write_beside is not None:
+            write_beside(folder)
     return out

@@ -70,7 +70,8 @@ def export_diffusers(
                 f"{held} is no bundle of Karlo's architecture and no CLIP alone: "
                 f"it lacks {', '.join(lacking)}"
             )
-    with new_folder(out, overwrite=overwrite) as folder:
+    marker = "config.json" if stages == ["clip"] else "model_index.json"
+    with new_folder(out, marker, overwrite=overwrite) as folder:
         for name in [name for name in KARLO_STAGES if name in stages]:
             say(f"writing {name}")
             model = bundle.load(held, stages=[name], params_dtype=None)

@@ -5,7 +5,6 @@ Only the EMA parameters are read from the checkpoint, not the optimizer's state.
 
 import dataclasses
 import hashlib
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ import jax
 import numpy as np
 
 from unclip_jax.core.errors import UserError
+from unclip_jax.core.files import read_json, read_mapping
 from unclip_jax.core.trees import flatten_paths
 from unclip_jax.models.stages import StageSpec, abstract_params, spec_from_dict
 
@@ -46,21 +46,24 @@ class RunResult:
 def read_run(folder: str | Path) -> RunResult:
     """Reads the newest whole checkpoint of a run."""
     folder = Path(folder)
-    config = _read_json(folder / "config.json")
-    if config is None:
+    if not (folder / "config.json").is_file():
         raise UserError(f"{folder} is no training run: it holds no config.json")
+    config = read_mapping(folder / "config.json")
+    for key in ("data", "optim", "train"):
+        if not isinstance(config.get(key), Mapping):
+            raise UserError(f"{folder / 'config.json'} has no section {key!r}")
     spec = spec_from_dict({k: config[k] for k in SPEC_SECTIONS if config.get(k) is not None})
     step = newest_step(folder / "checkpoints")
     if step is None:
         raise UserError(f"{folder} holds no finished checkpoint yet")
-    table = folder / "variance_table.npy"
+    table, environment = folder / "variance_table.npy", folder / "environment.json"
     return RunResult(
         folder=folder,
         config=config,
         spec=spec,
         step=step,
         ema_params=_restore_ema(folder / "checkpoints" / str(step) / "state", spec),
-        environment=tuple(_read_json(folder / "environment.json") or ()),
+        environment=tuple(read_json(environment)) if environment.exists() else (),
         arrays={"variance_table": np.load(table)} if table.exists() else {},
     )
 
@@ -90,12 +93,3 @@ def params_digest(params: Mapping[str, Any]) -> str:
         digest.update(path.encode())
         digest.update(np.asarray(leaf, np.float32).tobytes())
     return digest.hexdigest()
-
-
-def _read_json(path: Path) -> Any:
-    if not path.exists():
-        return None
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise UserError(f"{path}: not readable as JSON ({error})") from error

@@ -61,12 +61,16 @@ def write_streamed(
     with open(path, "wb") as file:
         file.write(len(text).to_bytes(8, "little") + text)
         for key in sorted(arrays):
-            array = np.asarray(arrays[key])
-            with np.errstate(over="ignore"):
-                stored = array.astype(target, order="C", copy=False)
-            if not np.isfinite(stored.astype(np.float32, copy=False)).all():
-                raise UserError(f"{path.name}: {key} does not fit in {dtype} (or is not finite)")
-            file.write(np.ascontiguousarray(stored).tobytes())
+            file.write(as_dtype(arrays[key], dtype, f"{path.name}: {key}").tobytes())
+
+
+def as_dtype(leaf: Any, dtype: str, name: str) -> np.ndarray:
+    """Returns an array as it is stored in `dtype`; `name` says which one does not fit in it."""
+    with np.errstate(over="ignore"):
+        array = np.asarray(leaf).astype(numpy_dtype(dtype), order="C")
+    if not np.isfinite(array.astype(np.float32)).all():
+        raise UserError(f"{name} does not fit in {dtype} (or is not finite)")
+    return array
 
 
 def read_tree(

@@ -7,8 +7,8 @@ from typing import Any
 import click
 
 from unclip_jax.cli import common
+from unclip_jax.core import files
 from unclip_jax.core.errors import UserError
-from unclip_jax.core.files import new_folder
 
 SUITES = ("retrieval", "priors", "conditioning", "samples")
 
@@ -39,7 +39,7 @@ def held_out_splits(data: str) -> tuple[str, ...]:
 @click.option("--size", type=int, help="Pixels of the samples; default: the bundle's.")
 @click.option("--batch", type=click.IntRange(min=1), default=32, show_default=True)
 @common.seed_option
-@click.option("--overwrite", is_flag=True, help="Replace an existing --out.")
+@click.option("--overwrite", is_flag=True, help="Replace the suite's files in --out.")
 @common.json_option
 def evaluate(
     model: str, data: str, suite: str, judge: str | None, out: Path, **options: Any
@@ -56,7 +56,11 @@ def evaluate(
 
     Example: unclip eval --model emoji --data emoji --suite retrieval --out report
     """
-    with new_folder(out, overwrite=options["overwrite"]) as folder:
+    names = [f"{suite}.{kind}" for kind in ("json", "md", "png")]
+    files.refuse_existing(out, names, overwrite=options["overwrite"])
+    with files.scratch_for(out, inside=True) as scratch:
+        folder = scratch / "ready"
+        folder.mkdir()
         common.use_compile_cache()
         # Imported late, so that `--help` and a taken --out do not wait for jax.
         from unclip_jax import api
@@ -85,6 +89,7 @@ def evaluate(
         stated["seconds"] = round(time.perf_counter() - start, 1)
         result = report.write(folder, suite, figures, stated)
         table = report.to_markdown(suite, figures, stated)
+        files.publish(folder, out, overwrite=options["overwrite"])
     if options["as_json"]:
         common.echo_json(result)
     else:

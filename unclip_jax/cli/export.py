@@ -1,8 +1,7 @@
-"""`unclip export`: finished training runs to a bundle, or a bundle to diffusers' folders."""
+"""`unclip export`: finished training runs to a bundle, or a bundle to other formats."""
 
 import dataclasses
 import datetime
-import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -10,30 +9,39 @@ from typing import Any
 
 import click
 
-from unclip_jax.cli import common
+from unclip_jax.cli import common, program
 from unclip_jax.core.errors import UserError
 from unclip_jax.core.files import scratch_for
 
 
 @click.command(short_help="Finished training runs to a bundle.")
-@click.argument("runs", nargs=-1, metavar="RUN...", type=click.Path(path_type=Path))
+@click.argument("runs", nargs=-1, metavar="RUN...|BUNDLE", type=click.Path(path_type=Path))
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="Folder to make.")
+@click.option(
+    "--format",
+    "target",
+    type=click.Choice(["bundle", "stablehlo", "diffusers"]),
+    default="bundle",
+    show_default=True,
+    help="A bundle; the whole sampler as one program that JAX alone runs; diffusers' folders.",
+)
+@program.options
 @click.option("--name", help="The bundle's name; default: the folder's.")
 @click.option(
     "--dtype",
     type=click.Choice(["float16", "bfloat16", "float32"]),
-    help="How parameters are stored; default: float16, or what the given bundle has.",
-)
-@click.option(
-    "--format",
-    "form",
-    type=click.Choice(["bundle", "diffusers"]),
-    default="bundle",
-    show_default=True,
-    help="What to make; for diffusers RUN may also be one bundle.",
+    help="How parameters are stored; default: float16, or what a bundle has.",
 )
 @click.option("--licence", default="Apache-2.0", show_default=True, help="Of the parameters.")
-@click.option("--metrics", type=click.Path(path_type=Path), help="JSON of held-out figures.")
+@click.option(
+    "--metrics",
+    multiple=True,
+    type=click.Path(path_type=Path),
+    help="JSON of held-out figures, e.g. what `unclip eval` wrote; may be given again.",
+)
+@click.option(
+    "--notes", type=click.Path(path_type=Path), help="Markdown for the top of the model card."
+)
 @click.option(
     "--set",
     "changes",
@@ -41,43 +49,43 @@ from unclip_jax.core.files import scratch_for
     metavar="STAGE.FIELD=VALUE",
     help="Change a stage's sampling settings, e.g. decoder.guidance=3.0.",
 )
+@click.option("--unfinished", is_flag=True, help="Take runs that are not at their last step.")
 @common.json_option
 @click.option("--overwrite", is_flag=True, help="Replace an existing bundle.")
 def export(runs: tuple[Path, ...], out: Path, **options: Any) -> None:
     """Collects the EMA parameters of training runs, one stage each, into one bundle.
 
-    A CLIP run alone gives the bundle that later stages are trained against. With --format diffusers
-    a bundle of Karlo's architecture becomes the folders of unCLIP's pipelines, a CLIP alone a
-    Hugging Face CLIPModel.
+    A CLIP run alone gives the bundle that later stages are trained against. Beside the parameters
+    stand README.md, the model card, and curves.png. With --format stablehlo the bundle, or one
+    given in place of runs, becomes a program that needs neither flax nor this package. With
+    --format diffusers a bundle of Karlo's architecture becomes the folders of unCLIP's pipelines,
+    a CLIP alone a Hugging Face CLIPModel.
 
     Example: unclip export runs/clip runs/prior runs/decoder runs/upsampler --out mine
     """
     from unclip_jax.checkpoint import bundle
-    from unclip_jax.checkpoint.runs import read_run
+    from unclip_jax.evals.card import write_card
 
+    program.check_options(options)
     if not runs:
         raise UserError("no run given: pass the workdirs of `unclip train`")
-    if options["form"] == "diffusers" and len(runs) == 1 and not (runs[0] / "config.json").exists():
-        _to_diffusers(runs[0], out, options)
-        return
-    results = [read_run(run) for run in runs]
-    for result in results:
-        if not result.is_finished:
-            wanted = result.config["train"]["steps"]
-            click.echo(f"unclip: {result.folder} is at step {result.step} of {wanted}", err=True)
-    made = make_bundle(
-        results, options["name"] or out.resolve().name, options["dtype"] or "float16"
-    )
+    if options["target"] == "stablehlo":
+        made = read_bundle(runs, options["dtype"]) or read_runs(runs, out, options)[0]
+        return program.save(_with_changes(made, options["changes"]), out, options)
+    if options["target"] == "diffusers":
+        return _to_diffusers(runs, out, options)
+    made, results = read_runs(runs, out, options)
     made = dataclasses.replace(
         _with_changes(made, options["changes"]),
-        licence=options["licence"],
         metrics=_read_metrics(options["metrics"]),
     )
-    if options["form"] == "diffusers":
-        with scratch_for(out) as scratch:
-            _to_diffusers(bundle.save(made, scratch / "bundle"), out, options)
-        return
-    bundle.save(made, out, overwrite=options["overwrite"])
+    notes = _read_text(options["notes"], "--notes") if options["notes"] else ""
+    bundle.save(
+        made,
+        out,
+        overwrite=options["overwrite"],
+        write_beside=lambda folder: write_card(folder, made, results, notes),
+    )
     size = sum(path.stat().st_size for path in out.iterdir())
     if options["as_json"]:
         common.echo_json({"bundle": str(out), "stages": list(made.stages), "bytes": size})
@@ -85,20 +93,80 @@ def export(runs: tuple[Path, ...], out: Path, **options: Any) -> None:
         click.echo(f"{out}  {', '.join(made.stages)}  {size / 2**20:.2f} MiB")
 
 
-def _to_diffusers(source: Path, out: Path, options: Mapping[str, Any]) -> None:
+def _usable(result: Any, allow_unfinished: bool) -> Any:
+    """Refuses an unfinished run unless asked for; without a variance table a fixed one is meant."""
+    if not result.is_finished:
+        where = f"{result.folder} is at step {result.step} of {result.config['train']['steps']}"
+        if not allow_unfinished:
+            raise UserError(f"{where}: train on, or pass --unfinished")
+        click.echo(f"unclip: {where}", err=True)
+    diffusion = result.spec.diffusion
+    if diffusion is None or diffusion.variance != "analytic" or result.arrays:
+        return result
+    click.echo(
+        f"unclip: {result.folder} has no table of the analytic variance; the bundle samples "
+        f"{result.spec.stage} with variance fixed_small",
+        err=True,
+    )
+    diffusion = dataclasses.replace(diffusion, variance="fixed_small")
+    return dataclasses.replace(result, spec=dataclasses.replace(result.spec, diffusion=diffusion))
+
+
+def _to_diffusers(runs: Sequence[Path], out: Path, options: Mapping[str, Any]) -> None:
+    """Exports a stage at a time; runs, or a bundle with changes, are put together first."""
+    from unclip_jax.checkpoint import bundle
     from unclip_jax.checkpoint.export_diffusers import export_diffusers
 
-    made = export_diffusers(
-        source,
-        out,
-        dtype=options["dtype"],
-        overwrite=options["overwrite"],
-        say=lambda line: click.echo(f"unclip: {line}", err=True),
-    )
+    with scratch_for(out) as scratch:
+        source = str(runs[0])
+        if options["changes"] or not is_bundle(runs):
+            made = read_bundle(runs, None) or read_runs(runs, out, options)[0]
+            source = bundle.save(_with_changes(made, options["changes"]), scratch / "bundle")
+        parts = export_diffusers(
+            source,
+            out,
+            dtype=options["dtype"],
+            overwrite=options["overwrite"],
+            say=lambda line: click.echo(f"unclip: {line}", err=True),
+        )
     if options["as_json"]:
-        common.echo_json({"folder": str(out), "parts": made})
+        common.echo_json({"folder": str(out), "parts": parts})
     else:
-        click.echo(f"{out}  {', '.join(made)}")
+        click.echo(f"{out}  {', '.join(parts)}")
+
+
+def is_bundle(paths: Sequence[Path]) -> bool:
+    """Whether the one argument is a bundle, by name or folder."""
+    from unclip_jax.checkpoint import bundle
+
+    return len(paths) == 1 and (
+        str(paths[0]) in bundle.shipped_names() or (paths[0] / "bundle.json").is_file()
+    )
+
+
+def read_bundle(paths: Sequence[Path], dtype: str | None) -> Any:
+    """Loads the one bundle given in place of runs, its parameters as stored; None if it is none."""
+    from unclip_jax.checkpoint import bundle
+
+    if not is_bundle(paths):
+        return None
+    made = bundle.load(str(paths[0]), params_dtype=None)
+    if dtype is None:
+        return made
+    stages = {name: dataclasses.replace(held, dtype=dtype) for name, held in made.stages.items()}
+    return dataclasses.replace(made, stages=stages)
+
+
+def read_runs(
+    runs: Sequence[Path], out: Path, options: Mapping[str, Any]
+) -> tuple[Any, Sequence[Any]]:
+    """Reads runs and puts them together: the bundle and the runs."""
+    from unclip_jax.checkpoint.runs import read_run
+
+    results = [_usable(read_run(run), options["unfinished"]) for run in runs]
+    name, dtype = options["name"] or out.resolve().name, options["dtype"] or "float16"
+    made = make_bundle(results, name, dtype)
+    return dataclasses.replace(made, licence=options["licence"]), results
 
 
 def make_bundle(results: Sequence[Any], name: str, dtype: str) -> Any:
@@ -143,7 +211,7 @@ def cascade_of(stages: Mapping[str, Any]) -> tuple[Any, ...]:
         spec = stages[name].spec
         nets = (CascadeNet(name),)
         if name == "super_res_first" and "super_res_last" in stages:
-            nets = (CascadeNet(name, -1), CascadeNet("super_res_last"))
+            nets = (CascadeNet(name, spec.sampling.steps - 1), CascadeNet("super_res_last"))
         small, large = spec.model.low_res_size, spec.model.unet.image_size
         steps.append(CascadeStep(small, large, nets, spec.model.resize))
     return tuple(sorted(steps, key=lambda step: step.input_size))
@@ -176,6 +244,13 @@ def _check_clip(results: Sequence[Any]) -> None:
     for result in results:
         name = result.config.get("clip")
         if not name or name == "random":
+            continue
+        if "identity" in result.config:
+            if result.config["identity"]["clip"] != digest:
+                raise UserError(
+                    f"{result.folder} was trained against another CLIP than that of "
+                    f"{clips[0].folder}"
+                )
             continue
         try:
             held = bundle.read_manifest(bundle.resolve(name))["provenance"]
@@ -217,21 +292,15 @@ def provenance(results: Sequence[Any]) -> dict[str, Any]:
 
 
 def data_fingerprint(config: Mapping[str, Any]) -> str | None:
-    """Returns a hash of a prepared set's files; None for a procedural one or one not at hand."""
-    from unclip_jax.checkpoint.tensors import sha256
-    from unclip_jax.data.sources import locate
+    """Returns the fingerprint that the run recorded; an older run's is taken from what is there."""
+    from unclip_jax.data.sources import fingerprint
 
-    name = config["data"]["name"]
-    if name.partition(":")[0] == "shapes":
-        return None
+    if "identity" in config:
+        return config["identity"]["data"]
     try:
-        folder = locate(name)
+        return fingerprint(config["data"]["name"])
     except UserError:
         return None
-    digest = hashlib.sha256()
-    for path in sorted(p for p in folder.rglob("*") if p.is_file()):
-        digest.update(f"{path.relative_to(folder)} {sha256(path)}\n".encode())
-    return digest.hexdigest()
 
 
 def _with_changes(made: Any, changes: Sequence[str]) -> Any:
@@ -257,13 +326,23 @@ def _with_changes(made: Any, changes: Sequence[str]) -> Any:
     return dataclasses.replace(made, stages=stages)
 
 
-def _read_metrics(path: Path | None) -> dict[str, Any]:
-    if path is None:
-        return {}
+def _read_metrics(paths: Sequence[Path]) -> dict[str, Any]:
+    """Joins files of figures; a report of `unclip eval` goes under its suite's name."""
+    metrics: dict[str, Any] = {}
+    for path in paths:
+        try:
+            found = json.loads(_read_text(path, "--metrics"))
+        except ValueError as error:
+            raise UserError(f"cannot read --metrics {path}: {error}") from error
+        if not isinstance(found, dict):
+            raise UserError(f"--metrics {path} holds a {type(found).__name__}, not an object")
+        is_report = {"suite", "metrics"} <= set(found)
+        metrics |= {found["suite"]: found["metrics"]} if is_report else found
+    return metrics
+
+
+def _read_text(path: Path, option: str) -> str:
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise UserError(f"cannot read --metrics {path}: {error}") from error
-    if not isinstance(found, dict):
-        raise UserError(f"--metrics {path} holds a {type(found).__name__}, not an object")
-    return found
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"cannot read {option} {path}: {error}") from error

@@ -27,6 +27,7 @@ COMMANDS = {
         "Public CLIP and Karlo weights to a bundle.",
     ),
     "eval": ("unclip_jax.cli.evaluate:evaluate", "Metrics of a bundle."),
+    "plan": ("unclip_jax.cli.plan:plan", "Cost of a training, before paying."),
     "info": ("unclip_jax.cli.info:info", "What a bundle holds."),
 }
 

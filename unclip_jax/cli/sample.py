@@ -131,6 +131,7 @@ class Job:
 
         model = bundle.load(self.model)
         plan = resolve(model, SampleSettings(**choices))
+        cut = self._cut_prompts(model)
         settings = {"model": self.model, "seed": self.seed, "num": self.num, **plan.to_json()}
         identity = {"settings": settings, "prompts": _digest(self.captions), **_origin(model)}
         missing = self._begin_bulk(requests, out, scratch, identity) if self.bulk else requests
@@ -161,10 +162,27 @@ class Job:
         ]
         self._draw_grid(requests, out if self.bulk else ready, ready / "grid.png")
         result = {"images": entries, "grid": "grid.png", "settings": settings, "seconds": seconds}
+        if cut:
+            result["cut_prompts"] = cut
         _write_json(ready / self._manifest_name(), {**result, **identity, "complete": True})
         files.publish(ready, out, overwrite=self.overwrite or self.bulk)
         located = [{**entry, "path": str(out / entry["path"])} for entry in entries]
         return {**result, "images": located, "grid": str(out / "grid.png")}
+
+    def _cut_prompts(self, model: Any) -> list[str]:
+        """Lists the prompts that are longer than the CLIP reads, and says so on stderr."""
+        context = model.stage("clip").spec.model.text.context
+        if model.tokenizer is None:
+            return []
+        distinct = list(dict.fromkeys(self.captions))
+        flags = model.tokenizer.encode(distinct, context=context).truncated
+        cut = [caption for caption, is_cut in zip(distinct, flags, strict=True) if is_cut]
+        for caption in cut:
+            click.echo(
+                f"unclip: only the first {context - 2} pieces of this prompt are read: {caption!r}",
+                err=True,
+            )
+        return cut
 
     def _manifest_name(self) -> str:
         import jax

@@ -48,6 +48,8 @@ def build(cls: type[T], values: Any, path: str = "") -> T:
         return cls(**given)
     except ValueError as error:
         raise UserError(f"{path or cls.__name__}: {error}") from error
+    except ZeroDivisionError as error:
+        raise UserError(f"{path or cls.__name__}: a size must not be 0 ({error})") from error
 
 
 def to_dict(cfg: Any) -> dict[str, Any]:

@@ -6,11 +6,13 @@ system, which is why the hidden folder sits beside the destination and not in /t
 """
 
 import contextlib
+import json
 import os
 import secrets
 import shutil
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 from unclip_jax.core.errors import UserError
 
@@ -29,6 +31,24 @@ def whole_file(path: Path) -> Iterator[Path]:
     part = path.with_name(f"{path.name}.part")
     yield part
     os.replace(part, path)
+
+
+def read_json(path: Path) -> Any:
+    """Reads a JSON file; one that cannot be read is an error that names it."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror or error}") from error
+    except ValueError as error:
+        raise UserError(f"{path}: not readable as JSON ({error})") from error
+
+
+def read_mapping(path: Path) -> dict[str, Any]:
+    """Reads a JSON file that holds an object."""
+    found = read_json(path)
+    if not isinstance(found, dict):
+        raise UserError(f"{path} holds a {type(found).__name__}, not an object")
+    return found
 
 
 @contextlib.contextmanager
@@ -68,10 +88,14 @@ def discard_unfinished() -> None:
 
 
 @contextlib.contextmanager
-def new_folder(out: Path, *, overwrite: bool = False) -> Iterator[Path]:
-    """Yields a folder to fill; on success it becomes `out`, replacing an older one if allowed."""
+def new_folder(out: Path, marker: str, *, overwrite: bool = False) -> Iterator[Path]:
+    """Yields a folder to fill; on success it becomes `out`, replacing an older one if allowed.
+
+    Args:
+        marker: a file that the older one must hold: a folder of other things is never replaced.
+    """
     out = Path(out)
-    refuse_taken(out, overwrite=overwrite)
+    refuse_taken(out, marker, overwrite=overwrite)
     with scratch_for(out) as scratch:
         fresh = scratch / "new"
         fresh.mkdir()
@@ -81,10 +105,13 @@ def new_folder(out: Path, *, overwrite: bool = False) -> Iterator[Path]:
         os.replace(fresh, out)
 
 
-def refuse_taken(out: Path, *, overwrite: bool = False) -> None:
-    """Fails if something stands at `out` that may not be replaced; an empty folder may."""
-    if out.exists() and not overwrite and not is_empty_folder(out):
-        raise UserError(f"{out} exists; choose another --out or pass --overwrite")
+def refuse_taken(out: Path, marker: str, *, overwrite: bool = False) -> None:
+    """Fails unless `new_folder` may make `out`."""
+    if out.exists() and not is_empty_folder(out):
+        if not overwrite:
+            raise UserError(f"{out} exists; choose another --out or pass --overwrite")
+        if not (out / marker).is_file():
+            raise UserError(f"{out} holds no {marker}, so that it is not replaced; choose another")
 
 
 def is_empty_folder(path: Path) -> bool:

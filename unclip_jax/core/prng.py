@@ -26,7 +26,7 @@ STAGE_IDS = {
 Index = int | np.integer | Integer[Array | np.ndarray, ""]
 
 
-def root_key(seed: int) -> Key[Array, ""]:
+def root_key(seed: Index) -> Key[Array, ""]:
     """Returns the root key of a run; the generator is named, so that a default cannot change it."""
     return jax.random.key(seed, impl="threefry2x32")
 

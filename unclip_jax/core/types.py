@@ -16,6 +16,9 @@ from jaxtyping import Array, Bool
 Params = Mapping[str, Any]
 """Plain nested dict of arrays, without partitioning boxes: {"block_0": {"kernel": array}}."""
 
+Size = Any
+"""The size of a dimension: an int, or a symbol where a program is exported with an open batch."""
+
 
 @struct.dataclass
 class TextFeatures:

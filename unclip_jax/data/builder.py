@@ -73,7 +73,7 @@ def write(
         about: one paragraph for the metadata.
         licences: one entry a part, with "part", "licence", "credit" and "url".
     """
-    with new_folder(Path(out), overwrite=overwrite) as folder, _quiet():
+    with new_folder(Path(out), "dataset_info.json", overwrite=overwrite) as folder, _quiet():
         build = CaptionedImages(
             data_dir=str(folder / "build"), splits=splits, encoding=encoding, about=about
         )

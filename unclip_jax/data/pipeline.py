@@ -15,12 +15,13 @@ from jaxtyping import Bool, Int32, Int64, UInt8
 from PIL import Image
 
 from unclip_jax.core.errors import UserError
-from unclip_jax.data import images
+from unclip_jax.data import bsr, images
 from unclip_jax.data.sources import Source, load_source, select
 
 _ENDLESS = 2**40  # batches; more than any run
 _TABLE_LIMIT = 500_000  # examples up to which all captions are tokenised beforehand
 _KEY_MASK = 2**64 - 1
+_WINDOW = 0x57494E444F57  # sets the windows' keys apart from the batches'
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,6 +39,9 @@ class DataConfig:
         captions: "random" draws one of an example's captions each time, "first" takes the first.
         zoom: largest relative zoom in or out, on white ground; 0 is off.
         shift: largest displacement as a share of the side, on white ground; 0 is off.
+        window: side in pixels of the square cut out of a picture at random; 0 is all of it.
+        degrade: also make the picture's quarter-size low-res version, "low_res" ("bsr",
+            "bsr_light"; data/bsr.py).
         shuffle: whether each epoch has its own order.
         cache_bytes: pictures are kept resized in memory if all of them fit into this.
         threads: threads that build batches.
@@ -54,6 +58,8 @@ class DataConfig:
     captions: str = "random"
     zoom: float = 0.0
     shift: float = 0.0
+    window: int = 0
+    degrade: bsr.Degradation = "none"
     shuffle: bool = True
     cache_bytes: int = 2 * 2**30
     threads: int = 2
@@ -66,6 +72,13 @@ class DataConfig:
         if not (0 <= self.zoom < 1 and 0 <= self.shift < 1 and self.image_size > 0):
             raise ValueError(
                 f"{self.zoom=} and {self.shift=} lie in [0, 1), {self.image_size=} > 0"
+            )
+        if not 0 <= self.window <= self.image_size:
+            raise ValueError(f"{self.window=} must lie in 0..{self.image_size=}")
+        if self.degrade != "none" and (self.window or self.image_size) % (2 * bsr.FACTOR):
+            raise ValueError(
+                f"{self.degrade=} needs a window or image_size that is a multiple of "
+                f"{2 * bsr.FACTOR}"
             )
 
 
@@ -105,7 +118,8 @@ def make_pipeline(
 
     It yields {"image": uint8 [b, s, s, 3], "tokens": int32 [b, ctx], "mask": bool [b, ctx],
     "index": int64 [b], "example": int64 [b]} with b = batch_size / process_count; `index` counts
-    what was shown, `example` is the place in the source. It has get_state() and set_state().
+    what was shown, `example` is the place in the source; "low_res" comes beside them if the config
+    degrades. It has get_state() and set_state().
     """
     batches = make_batches(
         source,
@@ -185,7 +199,24 @@ class _Batches:
         for row, (example, draw) in enumerate(zip(examples, draws[:, 1:], strict=True)):
             image[row] = self.pictures.get(example, draw)
         example = np.asarray(examples, np.int64)
-        return {"image": image, "tokens": tokens, "mask": mask, "index": index, "example": example}
+        made = {"image": image, "tokens": tokens, "mask": mask, "index": index, "example": example}
+        return made | self._windows(image, index)
+
+    def _windows(self, image: np.ndarray, index: np.ndarray) -> dict[str, np.ndarray]:
+        """Cuts the windows out and degrades them, by a generator for each picture shown."""
+        cfg = self.cfg
+        if not cfg.window and cfg.degrade == "none":
+            return {}
+        side = cfg.window or cfg.image_size
+        cut, low_res = [], []
+        for picture, number in zip(image, index, strict=True):
+            key = [(self.seed ^ _WINDOW) & _KEY_MASK, int(number)]
+            rng = np.random.Generator(np.random.Philox(key=key))
+            top, left = rng.integers(0, cfg.image_size - side + 1, size=2)
+            cut.append(picture[top : top + side, left : left + side])
+            if cfg.degrade != "none":
+                low_res.append(bsr.degrade(cut[-1], cfg.degrade, rng))
+        return {"image": np.stack(cut)} | ({"low_res": np.stack(low_res)} if low_res else {})
 
 
 class _Pictures:

@@ -5,6 +5,7 @@ A source knows its length and gives example i as a dict; it neither shuffles, re
 "shapes", which needs no files.
 """
 
+import hashlib
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -146,6 +147,22 @@ def locate(name_or_dir: str | os.PathLike) -> Path:
         f"unclip data prepare {name}" if name == "emoji" else "unclip data ingest SRC --out DIR"
     )
     raise UserError(f"no data set {name!r} here or in {data_root()}; make it with: {remedy}")
+
+
+def fingerprint(name_or_dir: str | os.PathLike) -> str | None:
+    """Returns a hash of a prepared set's file names and sizes, and of the text of its small files.
+
+    The records themselves are not read: there may be terabytes of them. None for a procedural set.
+    """
+    if os.fspath(name_or_dir).partition(":")[0] == "shapes":
+        return None
+    folder, digest = locate(name_or_dir), hashlib.sha256()
+    for path in sorted(p for p in folder.rglob("*") if p.is_file()):
+        size = path.stat().st_size
+        digest.update(f"{path.relative_to(folder)} {size}\n".encode())
+        if path.suffix in (".json", ".txt", ".md") and size < 2**20:
+            digest.update(path.read_bytes())
+    return digest.hexdigest()
 
 
 def split_sizes(name_or_dir: str | os.PathLike) -> dict[str, int]:

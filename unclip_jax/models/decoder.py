@@ -20,7 +20,7 @@ import jax.numpy as jnp
 from jax.typing import DTypeLike
 from jaxtyping import Array, Bool, Float, Int, Num
 
-from unclip_jax.core.types import Cond, TextFeatures
+from unclip_jax.core.types import Cond, Size, TextFeatures
 from unclip_jax.models.embedding_codec import (
     EmbeddingNorm,
     TextEmbInput,
@@ -152,7 +152,7 @@ class Decoder(nn.Module):
             train=train,
         )
 
-    def _image_emb(self, cond: Cond, n: int) -> Float[Array, "n d"]:
+    def _image_emb(self, cond: Cond, n: Size) -> Float[Array, "n d"]:
         cfg, width = self.cfg, self.cfg.image_dim
         stats = stats_params(self, self.norm, width)
         null = jnp.zeros((width,), jnp.float32)

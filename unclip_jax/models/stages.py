@@ -22,6 +22,7 @@ from unclip_jax.core.config import build, to_dict
 from unclip_jax.core.errors import UserError
 from unclip_jax.core.types import Cond, Params, TextFeatures
 from unclip_jax.diffusion.config import DiffusionConfig, SamplingConfig
+from unclip_jax.diffusion.timesteps import sampling_steps
 from unclip_jax.models.clip import Clip, ClipConfig
 from unclip_jax.models.decoder import Decoder, DecoderConfig
 from unclip_jax.models.embedding_codec import EmbeddingNorm
@@ -66,6 +67,11 @@ class StageSpec:
             raise ValueError(f"stage={self.stage!r} cannot be a {type(self.model).__name__}")
         if self.stage != "clip" and self.diffusion is None:
             raise ValueError(f"stage={self.stage!r} needs diffusion settings")
+        if self.sampling is not None and self.diffusion is not None:
+            sampling_steps(self.sampling, self.diffusion.num_steps)  # fails if they do not fit
+        if self.sampling is not None and self.sampling.draws > 1:
+            if not self.stage.startswith("prior"):
+                raise ValueError(f"sampling.{self.sampling.draws=}: only a prior keeps the best")
         unet = getattr(self.model, "unet", None)
         if unet is not None and unet.out_channels != (6 if self.diffusion.learns_variance else 3):
             variance = self.diffusion.variance

@@ -12,7 +12,7 @@ from jaxtyping import Array, Float, UInt8
 
 from unclip_jax.checkpoint.bundle import Bundle, Stage
 from unclip_jax.core.errors import UserError
-from unclip_jax.core.types import Cond, TextFeatures
+from unclip_jax.core.types import Cond, Params, Size, TextFeatures
 from unclip_jax.models.clip import text_features
 from unclip_jax.models.stages import StageSpec, make_module
 from unclip_jax.sampling import parallel
@@ -36,15 +36,20 @@ def compute_dtype(dtype: str) -> Any:
     return {"float32": jnp.float32, "bfloat16": jnp.bfloat16}[dtype]
 
 
-@functools.lru_cache(maxsize=32)
-def _text_program(spec: StageSpec, dtype: str) -> Callable[..., TextFeatures]:
+def text_encoder(spec: StageSpec, dtype: str) -> Callable[[Params, Array, Array], TextFeatures]:
+    """Returns the pure function (params, tokens, mask) of a CLIP's text tower."""
     module = make_module(spec, dtype=compute_dtype(dtype))
 
-    def encode(params: Any, tokens: Array, mask: Array) -> TextFeatures:
+    def encode(params: Params, tokens: Array, mask: Array) -> TextFeatures:
         with jax.default_matmul_precision(PRECISION[dtype]):
             return text_features(module, params, tokens, mask)
 
-    return parallel.over_devices(encode, shared=(0,))
+    return encode
+
+
+@functools.lru_cache(maxsize=32)
+def _text_program(spec: StageSpec, dtype: str) -> Callable[..., TextFeatures]:
+    return parallel.over_devices(text_encoder(spec, dtype), shared=(0,))
 
 
 @functools.lru_cache(maxsize=32)
@@ -101,7 +106,7 @@ def own_context(spec: StageSpec) -> int | None:
     return None
 
 
-def batch_size(spec: StageSpec, cond: Cond) -> int:
+def batch_size(spec: StageSpec, cond: Cond) -> Size:
     """Returns the number of examples that a condition is of; fails without what the stage needs."""
     fields = ("image_emb", "text")
     if spec.stage.startswith("prior"):

@@ -92,6 +92,34 @@ def generate(
         yield chain.run(batch, root)
 
 
+def chain(
+    model: Bundle,
+    plan: Plan,
+    captions: Callable[[str, str], tuple[TextFeatures, TextFeatures]],
+    stage: Callable[[stages.Run, Cond, TextFeatures | None], Any],
+) -> Any:
+    """Hands the result of each stage to the next and returns the last one's images.
+
+    Args:
+        captions: captions(stage's name, caption) -> the examples' captions as that stage reads
+            them, and the one caption that its guidance contrasts with.
+        stage: stage(run, cond, contrasted caption) -> the result of a run.
+    """
+    text, negative = captions("decoder", plan.negative)
+    image_emb = None
+    if plan.prior == "text":
+        image_emb = text.text_emb
+    elif plan.prior_stage is not None:
+        given, empty = captions(plan.prior_stage, "")
+        run = stages.single_net(model, plan.prior_stage, plan.prior_sampling, plan.dtype)
+        image_emb = stage(run, Cond(text=given), empty)
+    run = stages.single_net(model, "decoder", plan.decoder_sampling, plan.dtype)
+    images = stage(run, Cond(image_emb=image_emb, text=text), negative)
+    for step in plan.cascade:
+        images = stage(stages.cascade_run(model, step, plan.dtype), Cond(low_res=images), None)
+    return images
+
+
 @dataclasses.dataclass(frozen=True)
 class _Chain:
     """The chain for one device batch; `seconds` collects the wall time of each stage."""
@@ -109,22 +137,14 @@ class _Chain:
         rows = np.asarray([captions.index(r.prompt) for r in batch])
         keys, n = _image_keys(root, batch), len(batch)
 
-        image_emb = None
-        if self.plan.prior == "text":
-            image_emb = features.text_emb[rows]
-        elif self.plan.prior_stage is not None:
-            name = self.plan.prior_stage
-            own = with_own_tokens(self.model, features, captions, name)
-            run = stages.single_net(self.model, name, self.plan.prior_sampling, self.dtype)
-            image_emb = self._stage(run, Cond(text=_rows(own, rows)), _rows(own, [0]), keys, n)
-        own = with_own_tokens(self.model, features, captions, "decoder")
-        cond = Cond(image_emb=image_emb, text=_rows(own, rows))
-        negative = _rows(own, [captions.index(self.plan.negative)])
-        run = stages.single_net(self.model, "decoder", self.plan.decoder_sampling, self.dtype)
-        images = self._stage(run, cond, negative, keys, n)
-        for step in self.plan.cascade:
-            run = stages.cascade_run(self.model, step, self.dtype)
-            images = self._stage(run, Cond(low_res=images), None, keys, n)
+        def captions_of(stage: str, contrast: str) -> tuple[TextFeatures, TextFeatures]:
+            own = with_own_tokens(self.model, features, captions, stage)
+            return _rows(own, rows), _rows(own, [captions.index(contrast)])
+
+        def stage(run: stages.Run, cond: Cond, empty: TextFeatures | None) -> np.ndarray:
+            return self._stage(run, cond, empty, keys, n)
+
+        images = chain(self.model, self.plan, captions_of, stage)
         return stages.to_uint8(images)
 
     @property
@@ -143,7 +163,12 @@ class _Chain:
             run.name,
             lambda: stages.run_over_devices(run, split_cond, empty, split_keys, report),
         )
-        return parallel.join(result, n)
+        made = parallel.join(result, n)
+        if not np.isfinite(made).all():
+            raise UserError(
+                f"{run.name} made values that are not finite; lower the guidance, or use float32"
+            )
+        return made
 
     def _timed(self, name: str, work: Callable[[], Any]) -> Any:
         start = time.perf_counter()

@@ -4,7 +4,6 @@ None means "the bundle's" everywhere. `resolve` turns it into a plan in which no
 """
 
 import dataclasses
-import math
 from typing import Any, Literal
 
 from unclip_jax.checkpoint.bundle import Bundle, CascadeStep
@@ -15,6 +14,7 @@ Prior = Literal["diffusion", "ar", "text", "none"]
 PRIORS = ("diffusion", "ar", "text", "none")
 SAMPLERS = ("ddpm", "ddim", "dpm++")
 DTYPES = ("float32", "bfloat16")
+GUIDANCE_LIMIT = 1000.0  # scales in use are below 20
 
 
 @dataclasses.dataclass(frozen=True)
@@ -139,8 +139,10 @@ def override(
     """Returns `base` with what is not None replaced; `prefix` names the setting in messages."""
     changes: dict[str, Any] = {}
     if guidance is not None:
-        if not math.isfinite(guidance) or guidance < 0.0:
-            raise UserError(f"{prefix}guidance must be a number from 0 up, not {guidance}")
+        if not 0.0 <= guidance <= GUIDANCE_LIMIT:
+            raise UserError(
+                f"{prefix}guidance must be a number in 0..{GUIDANCE_LIMIT:g}, not {guidance}"
+            )
         changes["guidance"] = float(guidance)
     if steps is not None:
         if steps < 1 or (limit is not None and steps > limit):

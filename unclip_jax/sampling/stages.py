@@ -16,7 +16,8 @@ from jaxtyping import Array, Float, Key, UInt8
 
 from unclip_jax.checkpoint.bundle import Bundle, CascadeStep, Stage
 from unclip_jax.core import prng
-from unclip_jax.core.types import Cond, Params, TextFeatures
+from unclip_jax.core.errors import UserError
+from unclip_jax.core.types import Cond, Params, Size, TextFeatures
 from unclip_jax.diffusion.config import SamplingConfig
 from unclip_jax.diffusion.denoiser import (
     Denoiser,
@@ -39,6 +40,7 @@ from unclip_jax.models.embedding_codec import denormalise, stats_of
 from unclip_jax.models.stages import StageSpec, make_module
 from unclip_jax.sampling import parallel
 from unclip_jax.sampling.encode import PRECISION, batch_size, compute_dtype, placed_params
+from unclip_jax.sampling.settings import stage_sampling
 
 CHUNKS = 10  # reports a stage makes to its progress bar, about
 INITIAL = -1  # the step index whose noise is x_T
@@ -81,6 +83,11 @@ class Run:
         """Returns the statics with another network of the same schedule in place."""
         return dataclasses.replace(self.static, spec=stage.spec)
 
+    @property
+    def statics(self) -> tuple[tuple[Static, int], ...]:
+        """What `reverse_process` needs beside arrays: each network's statics and steps."""
+        return tuple((self.static_of(stage), count) for stage, count in self.nets)
+
 
 def single_net(model: Bundle, stage: str, sampling: SamplingConfig, dtype: str) -> Run:
     """Prepares a stage of one network."""
@@ -94,7 +101,7 @@ def cascade_run(
 ) -> Run:
     """Prepares an upsampling step; its first network's settings hold for all of them."""
     first = step.nets[0].stage
-    sampling = sampling or model.stage(first).spec.sampling
+    sampling = sampling or stage_sampling(model, first)
     shape = (step.output_size, step.output_size, 3)
     static = _static(model, first, sampling, dtype, shape)
     left = _count(static)
@@ -115,7 +122,7 @@ def run_for(model: Bundle, stage: str, sampling: SamplingConfig | None, dtype: s
     for step in model.cascade:
         if stage in [net.stage for net in step.nets]:
             return cascade_run(model, step, dtype, sampling)
-    return single_net(model, stage, sampling or model.stage(stage).spec.sampling, dtype)
+    return single_net(model, stage, sampling or stage_sampling(model, stage), dtype)
 
 
 def example_shape(spec: StageSpec) -> tuple[int, ...]:
@@ -129,9 +136,14 @@ def example_shape(spec: StageSpec) -> tuple[int, ...]:
 def _static(
     model: Bundle, stage: str, sampling: SamplingConfig, dtype: str, shape: tuple[int, ...]
 ) -> Static:
-    table = model.arrays.get(f"{stage}.variance_table")
+    table, spec = model.arrays.get(f"{stage}.variance_table"), model.stage(stage).spec
+    if table is None and spec.diffusion.variance == "analytic" and sampling.sampler == "ddpm":
+        raise UserError(
+            f"bundle {model.name!r} lacks {stage}.variance_table, which its analytic variance "
+            "needs; export the finished run again"
+        )
     return Static(
-        spec=model.stage(stage).spec,
+        spec=spec,
         sampling=dataclasses.replace(sampling, guidance=1.0),
         guided=sampling.guidance != 1.0,
         dtype=dtype,
@@ -193,7 +205,7 @@ def apply_as_noise(
     return noise
 
 
-def doubled(cond: Cond, empty: TextFeatures | None, n: int) -> Cond:
+def doubled(cond: Cond, empty: TextFeatures | None, n: Size) -> Cond:
     """Returns the conditions of [conditional; unconditional]: there no z_i, the empty caption."""
     keep = jnp.ones(n, bool) if cond.image_keep is None else cond.image_keep
     twice = functools.partial(jax.tree.map, lambda leaf: jnp.concatenate([leaf, leaf]))
@@ -231,21 +243,17 @@ def bound_denoiser(
     return limited(make_denoiser(network, schedule, diffusion), static.sampling)
 
 
-def keyed_noise(keys: Key[Array, " b"]) -> NoiseFn:
-    """Returns noise(step, shape) with a key an example; step INITIAL gives x_T."""
+def stage_noise(static: Static, keys: Key[Array, " b"]) -> NoiseFn:
+    """Returns noise(step, shape), a key a draw, an example's draws together; INITIAL gives x_T."""
+    staged = jax.vmap(lambda key: prng.stage_key(key, static.spec.stage))(keys)
+    draws = jnp.arange(static.draws)
+    keys = jax.vmap(lambda key: prng.example_keys(key, draws))(staged).reshape(-1)
 
-    def noise(step: Any, shape: tuple[int, ...]) -> Array:
+    def noise(step: Any, shape: tuple[Size, ...]) -> Array:
         steps = jax.vmap(prng.step_key, in_axes=(0, None))(keys, step + 1)
         return jax.vmap(lambda key: jax.random.normal(key, shape[1:], jnp.float32))(steps)
 
     return noise
-
-
-def _draw_keys(static: Static, keys: Key[Array, " b"]) -> Key[Array, " c"]:
-    """Returns the keys of a stage's draws, all draws of an example side by side."""
-    staged = jax.vmap(lambda key: prng.stage_key(key, static.spec.stage))(keys)
-    draws = jnp.arange(static.draws)
-    return jax.vmap(lambda key: prng.example_keys(key, draws))(staged).reshape(-1)
 
 
 def _prepared(static: Static, cond: Cond) -> Cond:
@@ -281,17 +289,37 @@ def to_uint8(images: Float[np.ndarray, "n h w 3"]) -> UInt8[np.ndarray, "n h w 3
     return np.round(scaled).astype(np.uint8)
 
 
-@functools.lru_cache(maxsize=64)
-def _whole_program(static: Static, count: int) -> Callable[..., Array]:
-    """Noise, all steps and the result in one program."""
+def reverse_process(
+    nets: tuple[tuple[Static, int], ...],
+    params: tuple[Params, ...],
+    empty: TextFeatures | None,
+    scale: Any,
+    cond: Cond,
+    noise: NoiseFn,
+) -> Float[Array, " b *d"]:
+    """All steps of all networks and the result, as a pure function of arrays.
 
+    Args:
+        nets: `Run.statics`.
+        params: of each network.
+        noise: `stage_noise`, or injected.
+    """
+    first, prepared = nets[0][0], _prepared(nets[0][0], cond)
+    shape = (batch_size(first.spec, prepared), *first.shape)
+    state = init_state(jnp.asarray(noise(INITIAL, shape), jnp.float32))
+    done = 0
+    for (static, count), held in zip(nets, params, strict=True):
+        denoise = bound_denoiser(static, held, prepared, empty, scale)
+        state, _ = run_steps(denoise, state, sampling_plan(static), noise, start=done, count=count)
+        done += count
+    return _finish(first, params[0], cond, state.x)
+
+
+@functools.lru_cache(maxsize=64)
+def _whole_program(nets: tuple[tuple[Static, int], ...]) -> Callable[..., Array]:
     def whole(params: Any, empty: Any, scale: Any, cond: Any, keys: Any) -> Array:
-        keys = _draw_keys(static, keys)
-        prepared, noise = _prepared(static, cond), keyed_noise(keys)
-        state = init_state(noise(INITIAL, (keys.shape[0], *static.shape)))
-        denoise = bound_denoiser(static, params, prepared, empty, scale)
-        state, _ = run_steps(denoise, state, sampling_plan(static), noise, count=count)
-        return _finish(static, params, cond, state.x)
+        noise = stage_noise(nets[0][0], keys)
+        return reverse_process(nets, params, empty, scale, cond, noise)
 
     return parallel.over_devices(whole, shared=(0, 1, 2))
 
@@ -299,8 +327,8 @@ def _whole_program(static: Static, count: int) -> Callable[..., Array]:
 @functools.lru_cache(maxsize=64)
 def _begin_program(static: Static) -> Callable[..., SamplerState]:
     def begin(keys: Any) -> SamplerState:
-        keys = _draw_keys(static, keys)
-        return init_state(keyed_noise(keys)(INITIAL, (keys.shape[0], *static.shape)))
+        shape = (keys.shape[0] * static.draws, *static.shape)
+        return init_state(stage_noise(static, keys)(INITIAL, shape))
 
     return parallel.over_devices(begin, shared=())
 
@@ -313,7 +341,7 @@ def _chunk_program(static: Static, noise_stage: str, count: int) -> Callable[...
     def chunk(
         params: Any, empty: Any, scale: Any, start: Any, cond: Any, keys: Any, state: Any
     ) -> SamplerState:
-        noise = keyed_noise(_draw_keys(noisy, keys))
+        noise = stage_noise(noisy, keys)
         denoise = bound_denoiser(static, params, _prepared(static, cond), empty, scale)
         plan = sampling_plan(static)
         return run_steps(denoise, state, plan, noise, start=start, count=count)[0]
@@ -346,26 +374,23 @@ def run_over_devices(
 
     Args:
         cond, keys: with a leading device axis; `empty` is the one caption that guidance contrasts.
-        report: called with (steps done, steps); None runs each network in one program.
+        report: called with (steps done, steps); None runs everything in one program.
     """
     scale = np.float32(run.sampling.guidance)
-    first, total = run.nets[0][0], sum(count for _, count in run.nets)
-    if report is None and len(run.nets) == 1:
-        program = _whole_program(run.static, total)
-        return program(placed_params(first), empty, scale, cond, keys)
+    params = tuple(placed_params(stage) for stage, _ in run.nets)
+    if report is None:
+        return _whole_program(run.statics)(params, empty, scale, cond, keys)
     state = _begin_program(run.static)(keys)
-    done = 0
-    for stage, count in run.nets:
-        length = count if report is None else chunk_length(count)
-        program = _chunk_program(run.static_of(stage), run.name, length)
-        params = placed_params(stage)
+    done, total = 0, sum(count for _, count in run.nets)
+    for (static, count), held in zip(run.statics, params, strict=True):
+        length = chunk_length(count)
+        program = _chunk_program(static, run.name, length)
         for _ in range(count // length):
-            state = program(params, empty, scale, np.int32(done), cond, keys, state)
+            state = program(held, empty, scale, np.int32(done), cond, keys, state)
             done += length
-            if report is not None:
-                jax.block_until_ready(state)
-                report(done, total)
-    return _finish_program(run.static)(placed_params(first), cond, state.x)
+            jax.block_until_ready(state)
+            report(done, total)
+    return _finish_program(run.static)(params[0], cond, state.x)
 
 
 def run_injected(run: Run, cond: Cond, empty: TextFeatures | None, noise: NoiseFn) -> Array:
@@ -374,24 +399,10 @@ def run_injected(run: Run, cond: Cond, empty: TextFeatures | None, noise: NoiseF
     Args:
         noise: noise(step index, shape) -> array; the index is traced, INITIAL (-1) asks for x_T.
     """
+    batch_size(run.static.spec, cond)  # fails in one line here, under jit in many
     scale = np.float32(run.sampling.guidance)
-    cond = jax.tree.map(jnp.asarray, cond)
-    n = batch_size(run.static.spec, cond)
-    static = dataclasses.replace(
-        run.static, sampling=dataclasses.replace(run.static.sampling, draws=1)
-    )
-
-    @functools.partial(jax.jit, static_argnums=(0, 1))
-    def steps(
-        static: Static, count: int, params: Any, cond: Any, start: Any, state: Any
-    ) -> SamplerState:
-        denoise = bound_denoiser(static, params, _prepared(static, cond), empty, scale)
-        return run_steps(denoise, state, sampling_plan(static), noise, start=start, count=count)[0]
-
-    state = init_state(jnp.asarray(noise(INITIAL, (n, *static.shape)), jnp.float32))
-    done = 0
-    for stage, count in run.nets:
-        bound = dataclasses.replace(static, spec=stage.spec)
-        state = steps(bound, count, stage.params, cond, np.int32(done), state)
-        done += count
-    return _finish(static, run.nets[0][0].params, cond, state.x)
+    sampling = dataclasses.replace(run.static.sampling, draws=1)
+    nets = tuple((dataclasses.replace(s, sampling=sampling), count) for s, count in run.statics)
+    params = tuple(stage.params for stage, _ in run.nets)
+    steps = jax.jit(lambda params, cond: reverse_process(nets, params, empty, scale, cond, noise))
+    return steps(params, jax.tree.map(jnp.asarray, cond))

@@ -124,8 +124,10 @@ def plain_images(source: Source, cfg: DataConfig) -> Iterator[np.ndarray]:
 
     A config that shows them differently each time is an error: features of theirs cannot be kept.
     """
-    if plain(cfg) != cfg:
-        raise UserError("train.cache_clip needs data.zoom=0, data.shift=0 and no random crop")
+    if plain(cfg) != cfg or cfg.window:
+        raise UserError(
+            "train.cache_clip needs data.zoom=0, data.shift=0, data.window=0 and no random crop"
+        )
     ordered = dataclasses.replace(cfg, shuffle=False, captions="first")
     batches = make_batches(source, ordered, tokenizer=NoText(), batch_size=1, seed=0)
     return (batches[i]["image"][0] for i in range(len(source)))

@@ -5,7 +5,18 @@ of the learning rate and clipping are not stated there and default to off.
 """
 
 import dataclasses
-from typing import Literal
+import math
+import re
+from typing import Any, Literal
+
+
+def check_ranges(cfg: Any, **ranges: tuple[float | int, float | int]) -> None:
+    """Refuses fields outside [low, high], with the value; None is in every range."""
+    for name, (low, high) in ranges.items():
+        value = getattr(cfg, name)
+        if value is not None and not low <= value <= high:
+            bounds = f"at least {low}" if high == math.inf else f"in {low}..{high}"
+            raise ValueError(f"{name}={value} must be {bounds}")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,6 +37,26 @@ class OptimConfig:
     ema_warmup: bool = True  # decay min(d, (1 + n) / (10 + n)) after n updates
     frozen: str = r"(^|/)clip_(mean|std)$"  # parameters that match are not trained
 
+    def __post_init__(self):
+        """Refuses numbers with which nothing can be trained."""
+        positive, below_one = (5e-324, math.inf), (0.0, 1.0 - 1e-9)
+        check_ranges(
+            self,
+            learning_rate=(0.0, math.inf),
+            b1=below_one,
+            b2=below_one,
+            eps=(0.0, math.inf),
+            weight_decay=(0.0, math.inf),
+            warmup_steps=(0, math.inf),
+            final_fraction=(0.0, 1.0),
+            clip_norm=positive,
+            ema_decay=(0.0, 1.0),
+        )
+        try:
+            re.compile(self.frozen)
+        except re.error as error:
+            raise ValueError(f"frozen={self.frozen!r} is no regular expression: {error}") from error
+
 
 @dataclasses.dataclass(frozen=True)
 class MeshConfig:
@@ -34,6 +65,12 @@ class MeshConfig:
     data: int = -1
     fsdp: int = 1
     tensor: int = 1
+
+    def __post_init__(self):
+        """Refuses sizes that are neither a count nor -1."""
+        for name in ("data", "fsdp", "tensor"):
+            if getattr(self, name) < 1 and getattr(self, name) != -1:
+                raise ValueError(f"{name}={getattr(self, name)} must be at least 1, or -1")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,7 +99,17 @@ class TrainConfig:
     blur_kernel: int = 3
 
     def __post_init__(self):
-        """Refuses a batch that cannot be cut into the micro-batches."""
+        """Refuses numbers out of range, and a batch that cannot be cut into micro-batches."""
+        counts = ("batch_size", "accumulation", "log_every", "save_every", "keep_latest")
+        share = (0.0, 1.0)
+        check_ranges(
+            self,
+            **dict.fromkeys((*counts, "skip_limit", "crop_size", "blur_kernel"), (1, math.inf)),
+            **dict.fromkeys(("steps", "sample_every", "keep_best"), (0, math.inf)),
+            **dict.fromkeys(("caption_drop", "image_drop", "blur_prob"), share),
+            save_seconds=(0.0, math.inf),
+            blur_sigma=(5e-324, math.inf),
+        )
         if self.batch_size % self.accumulation:
             raise ValueError(f"{self.accumulation=} must divide {self.batch_size=}")
 
@@ -76,3 +123,11 @@ class EvalConfig:
     batches: int = 4
     batch_size: int = 64
     variance_passes: int = 16  # over the held-out batches, for the analytic variance's table
+
+    def __post_init__(self):
+        """Refuses counts out of range."""
+        check_ranges(
+            self,
+            **dict.fromkeys(("every", "batch_size", "variance_passes"), (1, math.inf)),
+            batches=(0, math.inf),
+        )

@@ -82,7 +82,7 @@ def make_inputs(
 ) -> tuple[Inputs, tuple[str, ...]]:
     """Returns what a stage makes of a batch, and the entries of the batch that it reads."""
     if spec.stage.startswith("upsampler"):
-        return upsampler_inputs(train_cfg, spec.model.low_res_size), ("image",)
+        return upsampler_inputs(train_cfg, spec.model.low_res_size), ("image", "low_res")
     text = ("tokens", "mask", "own_tokens")
     if spec.stage == "prior_diffusion":
         names = (*text, "image_emb", "text_emb", "text_states")
@@ -100,7 +100,7 @@ def make_inputs(
     raise ValueError(f"{spec.stage=} has no diffusion task")
 
 
-def prior_inputs(spec: StageSpec, train_cfg: TrainConfig, clip: FrozenClip) -> Inputs:
+def prior_inputs(spec: StageSpec, train_cfg: TrainConfig, clip: FrozenClip | None) -> Inputs:
     """x_0 = z_i in the space that is diffused; the caption, dropped together with z_t (10%)."""
 
     def inputs(
@@ -115,7 +115,7 @@ def prior_inputs(spec: StageSpec, train_cfg: TrainConfig, clip: FrozenClip) -> I
     return inputs
 
 
-def decoder_inputs(train_cfg: TrainConfig, clip: FrozenClip) -> Inputs:
+def decoder_inputs(train_cfg: TrainConfig, clip: FrozenClip | None) -> Inputs:
     """x_0 = the picture; z_i dropped 10% and the caption 50% of the time, independently (§2.1)."""
 
     def inputs(
@@ -133,12 +133,17 @@ def decoder_inputs(train_cfg: TrainConfig, clip: FrozenClip) -> Inputs:
 
 
 def upsampler_inputs(train_cfg: TrainConfig, low_res_size: int) -> Inputs:
-    """x_0 = a random crop; the network is told its area average, blurred for some of the rows."""
+    """x_0 = a random crop; the network is told its area average, blurred for some of the rows.
+
+    A batch that brings degraded low-res pictures has been cropped with them, and is taken as it is.
+    """
 
     def inputs(
         params: Params, frozen: Any, batch: Any, keys: Keys, train: bool
     ) -> tuple[Any, Cond]:
         images = to_float(batch["image"])
+        if "low_res" in batch:
+            return images, Cond(low_res=to_float(batch["low_res"]))
         side = images.shape[1]
         factor = side // low_res_size
         x0 = random_crop(use(keys, CROP), images, train_cfg.crop_size or side)

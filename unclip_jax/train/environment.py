@@ -11,7 +11,7 @@ from typing import Any
 
 import jax
 
-from unclip_jax.core.files import whole_file
+from unclip_jax.core.files import read_json, whole_file
 
 PACKAGES = ("unclip_jax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy")
 
@@ -34,7 +34,7 @@ def environment() -> dict[str, Any]:
 
 def write_environment(path: Path) -> None:
     """Appends this start's environment to the list in environment.json."""
-    entries = json.loads(path.read_text(encoding="utf-8")) if path.exists() else []
+    entries = read_json(path) if path.exists() else []
     with whole_file(path) as part:
         part.write_text(json.dumps([*entries, environment()], indent=1) + "\n", encoding="utf-8")
 

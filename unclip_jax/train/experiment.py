@@ -17,10 +17,11 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
+from unclip_jax.checkpoint.runs import newest_step, params_digest
 from unclip_jax.checkpoint.store import CheckpointStore, abstract_like
 from unclip_jax.core.prng import root_key, stage_key
 from unclip_jax.data.pipeline import make_pipeline, open_source
-from unclip_jax.data.sources import all_captions
+from unclip_jax.data.sources import all_captions, fingerprint
 from unclip_jax.models.embedding_codec import EmbeddingStats, with_stats
 from unclip_jax.models.stages import (
     StageSpec,
@@ -48,13 +49,14 @@ from unclip_jax.train.finish import (
     write_variance_table,
 )
 from unclip_jax.train.frozen import (
+    RANDOM,
     FeatureCache,
     FrozenClip,
     image_embedding,
     load_frozen_clip,
 )
 from unclip_jax.train.init_from import init_from
-from unclip_jax.train.loop import Hook, Loop, LoopParts, Progress
+from unclip_jax.train.loop import Hook, Loop, LoopParts, Progress, Stop
 from unclip_jax.train.metrics import NoWriter, RunWriter, Writer
 from unclip_jax.train.optim import make_optimizer
 from unclip_jax.train.resolve import Settings
@@ -118,11 +120,12 @@ def train(
     mesh = make_mesh(settings.train.mesh)
     precision = "highest" if settings.train.dtype == "float32" else "default"
     with contextlib.ExitStack() as stack:
+        stop = stack.enter_context(Stop())
         stack.enter_context(jax.set_mesh(mesh))
         stack.enter_context(nn.logical_axis_rules(RULES))
         stack.enter_context(jax.default_matmul_precision(precision))
         builder = RunBuilder(config, settings, Path(workdir), mesh, say)
-        return builder.train(make_hooks, make_progress)
+        return builder.train(make_hooks, make_progress, stop)
 
 
 class RunBuilder:
@@ -138,13 +141,17 @@ class RunBuilder:
     ):
         """Loads data, vocabulary and CLIP, and settles what the config left open."""
         self.settings, self.workdir, self.mesh, self.say = settings, workdir, mesh, say
+        self._needs_statistics = False
         self.source = open_source(settings.data)
         workdir.mkdir(parents=True, exist_ok=True)
         dtype = jnp.dtype(settings.train.dtype)
         self.clip, self.tokenizer = None, None
+        is_fresh = newest_step(workdir / "checkpoints") is None
         if settings.stage == "clip" or settings.clip == "random":
             path = workdir / "tokenizer.json"
             context = config["model"]["text"]["context"] if settings.stage == "clip" else 16
+            if is_fresh:
+                path.unlink(missing_ok=True)  # of a start that took no step
             self.tokenizer = resolve.own_tokenizer(path, self.source, settings, context)
         if settings.clip:
             self.clip = load_frozen_clip(settings.clip, self.tokenizer, dtype)
@@ -153,31 +160,64 @@ class RunBuilder:
         clip_cfg = None if self.clip is None else self.clip.cfg
         resolved = resolve.resolve_model(config, clip_cfg, vocab_size)
         self.spec = resolve.make_spec(resolved)
-        if jax.process_index() == 0:
-            resolve.write_or_check_config(workdir / "config.json", resolved)
-            write_environment(workdir / "environment.json")
         self.module = make_module(self.spec, dtype)
         self.task = self._make_task()
+        local_batch_size(settings.train.batch_size, mesh, "config.train.batch_size")
+        if settings.eval.batches:
+            local_batch_size(settings.eval.batch_size, mesh, "config.eval.batch_size")
+        resolved["identity"] = self._identity()
+        if jax.process_index() == 0:
+            resolve.write_or_check_config(workdir / "config.json", resolved, is_fresh=is_fresh)
+            write_environment(workdir / "environment.json")
+
+    def _identity(self) -> dict[str, str | None]:
+        """Returns what paths do not tell: which parameters the CLIP had, and which data it was."""
+        digest = None
+        if self.settings.clip and self.settings.clip != RANDOM:
+            digest = params_digest(self.clip.params)
+        return {"clip": digest, "data": fingerprint(self.settings.data.name)}
 
     def train(
-        self, make_hooks: HookMaker, make_progress: Callable[[int, int], Progress] | None
+        self,
+        make_hooks: HookMaker,
+        make_progress: Callable[[int, int], Progress] | None,
+        stop: Stop,
     ) -> bool:
         """Builds the rest and runs the loop to its end or a stop."""
         cfg = self.settings.train
-        store = CheckpointStore(
-            self.workdir / "checkpoints", keep_latest=cfg.keep_latest, keep_best=cfg.keep_best
-        )
-        state, shardings, data_state = self._state(store)
-        first = int(state.step)
-        data = self._batches()
-        if data_state is not None:
-            data.set_state(data_state)
-        frozen = self._frozen()
-        writer = self._writer(first)
-        if data_state is None and self.spec.norm.kind == "standardise":
-            state = self._with_statistics(state, frozen)
-        held_out = self._held_out()
-        run = Run(
+        with contextlib.ExitStack() as stack:
+            store = CheckpointStore(
+                self.workdir / "checkpoints", keep_latest=cfg.keep_latest, keep_best=cfg.keep_best
+            )
+            stack.enter_context(contextlib.closing(store))
+            state, shardings, data_state = self._state(store)
+            first = int(state.step)
+            data = self._batches()
+            if data_state is not None:
+                data.set_state(data_state)
+            frozen = self._frozen()
+            if self._needs_statistics:
+                state = self._with_statistics(state, frozen, data)
+            held_out = self._held_out()
+            writer = stack.enter_context(contextlib.closing(self._writer(first)))
+            run = self._run(frozen, held_out, writer)
+            parts = LoopParts(
+                step=self._step(state, frozen, shardings),
+                data=data,
+                store=store,
+                writer=writer,
+                metric_names=(*self.task.metric_names, "grad_norm"),
+                evaluate=self._evaluate(held_out, frozen),
+                hooks=make_hooks(run),
+                progress=make_progress(first, cfg.steps) if make_progress else None,
+            )
+            state, done = Loop(cfg, self.settings.eval.every, parts).run(state, stop)
+            if done:
+                self._finish(run, state)
+        return done
+
+    def _run(self, frozen: Any, held_out: list[Any], writer: Writer) -> Run:
+        return Run(
             self.settings,
             self.workdir,
             self.spec,
@@ -189,50 +229,41 @@ class RunBuilder:
             held_out,
             writer,
         )
+
+    def _step(self, state: TrainState, frozen: Any, shardings: Any) -> Callable[..., Any]:
+        """Returns the compiled step (state, batch) -> (state, logged)."""
+        settings = self.settings
         step = make_train_step(
-            self.task, self._tx(state.params), cfg, self.settings.optim, self.settings.seed
+            self.task, self._tx(state.params), settings.train, settings.optim, settings.seed
         )
         whole = replicated(self.mesh)
         compiled = jax.jit(step, donate_argnums=0, out_shardings=(shardings, whole))
-        parts = LoopParts(
-            step=lambda state, batch: compiled(state, frozen, batch),
-            data=data,
-            store=store,
-            writer=writer,
-            metric_names=(*self.task.metric_names, "grad_norm"),
-            evaluate=self._evaluate(held_out, frozen),
-            hooks=make_hooks(run),
-            progress=make_progress(first, cfg.steps) if make_progress else None,
-        )
-        with contextlib.closing(store), contextlib.closing(writer):
-            state, done = Loop(cfg, self.settings.eval.every, parts).run(state)
-            if done:
-                self._finish(run, state)
-        return done
+        return lambda state, batch: compiled(state, frozen, batch)
 
     def _writer(self, step: int) -> Writer:
         if jax.process_index() != 0:
             return NoWriter()
         return RunWriter(self.workdir, step, tensorboard=self.settings.train.tensorboard)
 
-    def _with_statistics(self, state: TrainState, frozen: Any) -> TrainState:
+    def _with_statistics(self, state: TrainState, frozen: Any, data: DeviceBatches) -> TrainState:
         """Puts mean and deviation of z_i into fresh parameters, estimated on STATISTICS examples.
 
         They are parameters that the optimiser leaves alone, and that ship with the stage.
         """
-        data = self._batches()
+        start = data.get_state()
         embed = jax.jit(functools.partial(image_embedding, self.clip))
         count = max(1, STATISTICS // self.settings.train.batch_size)
         z = np.concatenate([jax.device_get(embed(frozen, next(data))) for _ in range(count)])
+        data.set_state(start)
         stats = EmbeddingStats(
             jnp.asarray(z.mean(0, dtype=np.float64), jnp.float32),
             jnp.asarray(np.maximum(z.std(0, dtype=np.float64), 1e-6), jnp.float32),
         )
         place = lambda old, new: jax.device_put(new, old.sharding)  # noqa: E731
-        return state.replace(
-            params=jax.tree.map(place, state.params, with_stats(state.params, stats)),
-            ema_params=jax.tree.map(place, state.ema_params, with_stats(state.ema_params, stats)),
-        )
+        params = jax.tree.map(place, state.params, with_stats(state.params, stats))
+        # Buffers of its own: the step is given both trees to write over.
+        ema_params = jax.jit(lambda p: jax.tree.map(lambda x: x + 0, p))(params)
+        return state.replace(params=params, ema_params=ema_params)
 
     def _make_task(self) -> Task:
         if self.spec.stage == "clip":
@@ -256,9 +287,12 @@ class RunBuilder:
         key = jax.random.fold_in(stage_key(root_key(self.settings.seed), self.spec.stage), INIT)
         init = functools.partial(init_variables, self.spec, self.module, key)
         state = init_state(init, tx, count, shardings)
+        self._needs_statistics = self.spec.norm.kind == "standardise"
         if self.settings.init_from:
             state, report = init_from(state, self.settings.init_from, self.spec.stage)
             self.say(str(report))
+            # Weights taken over go with the space they were trained in.
+            self._needs_statistics &= not {"clip_mean", "clip_std"} <= set(report.matched)
         return state, shardings, None
 
     def _pipeline(self, source: Any, data_cfg: Any, batch_size: int, seed: int) -> Any:
@@ -283,7 +317,6 @@ class RunBuilder:
 
     def _batches(self) -> DeviceBatches:
         cfg = self.settings.train
-        local_batch_size(cfg.batch_size, self.mesh)
         pipeline = self._pipeline(
             self.source, self.settings.data, cfg.batch_size, self.settings.seed
         )

@@ -125,15 +125,19 @@ def _in_batches(encode: Any, items: Iterable[np.ndarray]) -> Any:
     return jax.tree.map(lambda *xs: np.concatenate(xs)[:count], *results)
 
 
-def image_embedding(clip: FrozenClip, frozen: Any, batch: Any) -> Any:
-    """Returns z_i of the pictures of a batch: looked up if the batch brings it, else computed."""
+def image_embedding(clip: FrozenClip | None, frozen: Any, batch: Any) -> Any:
+    """Returns z_i of the pictures of a batch: looked up if the batch brings it, else computed.
+
+    Args:
+        clip: None where batches bring all features.
+    """
     if "image_emb" in batch:
         return batch["image_emb"]
     images = to_float(batch["image"])
     return clip.module.apply({"params": frozen["clip"]}, images, method="encode_image")
 
 
-def caption_features(clip: FrozenClip, frozen: Any, batch: Any) -> TextFeatures:
+def caption_features(clip: FrozenClip | None, frozen: Any, batch: Any) -> TextFeatures:
     """Returns the captions' features: looked up if the batch brings them, else computed."""
     own = batch.get("own_tokens")
     if "text_emb" not in batch:
@@ -141,7 +145,7 @@ def caption_features(clip: FrozenClip, frozen: Any, batch: Any) -> TextFeatures:
         return text_features(clip.module, params, batch["tokens"], batch["mask"], own)
     return TextFeatures(
         text_emb=batch["text_emb"],
-        text_states=batch["text_states"],
+        text_states=batch.get("text_states"),
         text_mask=batch["mask"],
         clip_tokens=batch["tokens"],
         tokens=own,

@@ -124,33 +124,32 @@ class Loop:
         self._clock = (0, time.monotonic())
         self._last_save, self._saved_step = time.monotonic(), -1
 
-    def run(self, state: TrainState) -> tuple[TrainState, bool]:
-        """Trains to the end; returns the state and whether the end was reached."""
+    def run(self, state: TrainState, stop: Stop) -> tuple[TrainState, bool]:
+        """Trains to the end or to `stop`; returns the state and whether the end was reached."""
         step = first = int(state.step)
         self._clock = (step, time.monotonic())
         ahead: list[Any] = []
-        with Stop() as stop:
-            while step < self.cfg.steps and not self._should_stop(step, stop):
-                batch = next(self.parts.data)
-                state, logged = self.parts.step(state, batch)
-                step += 1
-                self._flush()  # what step - 1 left to read, now that this step is under way
-                if step % self.cfg.log_every == 0 or step == self.cfg.steps:
-                    self._pending = (step, logged)
-                ahead.append(logged)
-                if len(ahead) > 2:  # at most two steps in flight: bounded memory, prompt signals
-                    jax.block_until_ready(ahead.pop(0))
-                if step == first + 1:  # the compilation is no part of the rate
-                    jax.block_until_ready(logged)
-                    self._clock = (step, time.monotonic())
-                self._after_step(step, state)
-            done = step >= self.cfg.steps
-            if step not in (first, self._saved_step):
-                self._save(step, state, None)
-            self._flush()
-            self.parts.store.wait()
-            if self.parts.progress is not None:
-                self.parts.progress.close()
+        while step < self.cfg.steps and not self._should_stop(step, stop):
+            batch = next(self.parts.data)
+            state, logged = self.parts.step(state, batch)
+            step += 1
+            self._flush()  # what step - 1 left to read, now that this step is under way
+            if step % self.cfg.log_every == 0 or step == self.cfg.steps:
+                self._pending = (step, logged)
+            ahead.append(logged)
+            if len(ahead) > 2:  # at most two steps in flight: bounded memory, prompt signals
+                jax.block_until_ready(ahead.pop(0))
+            if step == first + 1:  # the compilation is no part of the rate
+                jax.block_until_ready(logged)
+                self._clock = (step, time.monotonic())
+            self._after_step(step, state)
+        done = step >= self.cfg.steps
+        if step not in (first, self._saved_step):
+            self._save(step, state, None)
+        self._flush()
+        self.parts.store.wait()
+        if self.parts.progress is not None:
+            self.parts.progress.close()
         return state, done
 
     def _should_stop(self, step: int, stop: Stop) -> bool:

@@ -13,11 +13,11 @@ from typing import Any
 
 from unclip_jax.core.config import build
 from unclip_jax.core.errors import UserError
-from unclip_jax.core.files import whole_file
+from unclip_jax.core.files import read_mapping, whole_file
 from unclip_jax.data.pipeline import DataConfig
 from unclip_jax.data.sources import all_captions
 from unclip_jax.models.clip import ClipConfig
-from unclip_jax.models.stages import StageSpec, spec_from_dict
+from unclip_jax.models.stages import STAGES, StageSpec, spec_from_dict
 from unclip_jax.text.tokenizer import Tokenizer, train_tokenizer
 from unclip_jax.train.config import EvalConfig, OptimConfig, TrainConfig
 
@@ -59,8 +59,12 @@ class Settings:
     eval: EvalConfig
 
 
-def read_settings(config: Mapping[str, Any]) -> Settings:
-    """Builds all sections but the model's, which waits for the vocabulary."""
+def read_settings(config: Mapping[str, Any], *, needs_clip: bool = True) -> Settings:
+    """Builds all sections but the model's, which waits for the vocabulary.
+
+    Args:
+        needs_clip: whether a stage that is conditioned on CLIP must name one.
+    """
     for key in config:
         if key not in SECTIONS:
             raise UserError(f"unknown section config.{key}; sections: {', '.join(SECTIONS)}")
@@ -70,7 +74,11 @@ def read_settings(config: Mapping[str, Any]) -> Settings:
     data = dict(config["data"])
     vocab_size = data.pop("vocab_size", 0)
     stage, clip = config["stage"], config.get("clip", "")
-    if stage in NEEDS_CLIP and not clip:
+    if stage not in STAGES:
+        raise UserError(f"config.stage={stage!r} is not one of {', '.join(STAGES)}")
+    if not isinstance(config["seed"], int) or not 0 <= config["seed"] < 2**31:
+        raise UserError(f"config.seed={config['seed']!r} must lie in 0..{2**31 - 1}")
+    if needs_clip and stage in NEEDS_CLIP and not clip:
         raise UserError(
             f"stage {stage} needs a trained CLIP: pass --config.clip=BUNDLE (unclip export RUN)"
         )
@@ -144,14 +152,18 @@ def changed_keys(before: Any, after: Any, path: str = "config") -> list[str]:
     return [] if before == after else [path]
 
 
-def write_or_check_config(path: Path, config: Mapping[str, Any]) -> None:
-    """Writes config.json in a fresh workdir; in another one it must be the same config."""
+def write_or_check_config(path: Path, config: Mapping[str, Any], *, is_fresh: bool) -> None:
+    """Writes config.json in a fresh workdir; where training has begun it must be the same one.
+
+    Args:
+        is_fresh: whether there is no checkpoint yet; what a start that failed wrote is replaced.
+    """
     config = json.loads(json.dumps(config))
-    if not path.exists():
+    if is_fresh or not path.exists():
         with whole_file(path) as part:
             part.write_text(json.dumps(config, indent=1) + "\n", encoding="utf-8")
         return
-    changed = changed_keys(json.loads(path.read_text(encoding="utf-8")), config)
+    changed = changed_keys(read_mapping(path), config)
     if changed:
         raise UserError(
             f"{path.parent} was trained with another config; changed: {', '.join(changed)}. "

@@ -10,7 +10,7 @@ from typing import Any
 import flax.linen as nn
 import jax
 from flax.core import meta
-from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+from jax.sharding import AbstractMesh, AxisType, Mesh, NamedSharding, PartitionSpec
 
 from unclip_jax.core.errors import UserError
 from unclip_jax.train.config import MeshConfig
@@ -25,10 +25,10 @@ RULES: tuple[tuple[str, str | tuple[str, ...] | None], ...] = (
     ("vocab", "tensor"),
     ("conv_out", "tensor"),
     ("time_in", "tensor"),
-    ("cond", "tensor"),
     ("embed", "fsdp"),
     ("conv_in", "fsdp"),
     ("time", "fsdp"),
+    ("cond", "fsdp"),
     ("position", None),
     ("norm", None),
     ("layers", None),
@@ -43,17 +43,23 @@ def make_mesh(cfg: MeshConfig, devices: list[jax.Device] | None = None) -> Mesh:
     The axes are of type Auto: linen's parameters are not made for Explicit ones.
     """
     devices = devices or jax.devices()
+    sizes = mesh_sizes(cfg, len(devices))
+    return jax.make_mesh(sizes, AXES, axis_types=(AxisType.Auto,) * len(AXES), devices=devices)
+
+
+def mesh_sizes(cfg: MeshConfig, devices: int) -> tuple[int, int, int]:
+    """Returns the sizes of the axes on so many devices, or fails if they do not fit."""
     sizes = [cfg.data, cfg.fsdp, cfg.tensor]
     if sizes.count(-1) > 1:
         raise UserError(f"config.train.mesh {sizes} leaves more than one axis open (-1)")
     known = math.prod(size for size in sizes if size != -1)
-    if len(devices) % known or (-1 not in sizes and known != len(devices)):
+    if devices % known or (-1 not in sizes and known != devices):
         raise UserError(
-            f"config.train.mesh (data, fsdp, tensor) = {sizes} does not fit {len(devices)} devices;"
+            f"config.train.mesh (data, fsdp, tensor) = {sizes} does not fit {devices} devices;"
             " -1 takes those that the others leave"
         )
-    sizes = [len(devices) // known if size == -1 else size for size in sizes]
-    return jax.make_mesh(sizes, AXES, axis_types=(AxisType.Auto,) * len(AXES), devices=devices)
+    data, fsdp, tensor = (devices // known if size == -1 else size for size in sizes)
+    return data, fsdp, tensor
 
 
 def batch_sharding(mesh: Mesh) -> NamedSharding:
@@ -61,17 +67,17 @@ def batch_sharding(mesh: Mesh) -> NamedSharding:
     return NamedSharding(mesh, PartitionSpec(BATCH_AXES))
 
 
-def replicated(mesh: Mesh) -> NamedSharding:
+def replicated(mesh: Mesh | AbstractMesh) -> NamedSharding:
     """Every device holds the whole array."""
     return NamedSharding(mesh, PartitionSpec())
 
 
-def local_batch_size(batch_size: int, mesh: Mesh) -> int:
+def local_batch_size(batch_size: int, mesh: Mesh, name: str = "batch_size") -> int:
     """Returns this process's share of a batch, or fails if the devices do not divide it."""
     shards = mesh.shape["data"] * mesh.shape["fsdp"]
     if batch_size % shards:
         raise UserError(
-            f"config.train.batch_size={batch_size} must be a multiple of the {shards} devices that "
+            f"{name}={batch_size} must be a multiple of the {shards} devices that "
             "share the batch (mesh axes data and fsdp)"
         )
     return batch_size // jax.process_count()
@@ -82,7 +88,7 @@ def put_batch(batch: Any, sharding: NamedSharding) -> Any:
     return jax.tree.map(lambda x: jax.make_array_from_process_local_data(sharding, x), batch)
 
 
-def param_shardings(boxed: Any, mesh: Mesh) -> Any:
+def param_shardings(boxed: Any, mesh: Mesh | AbstractMesh) -> Any:
     """Returns the shardings of parameters from their logical names.
 
     A parameter without names is an error, and so is a name the table lacks.
@@ -102,7 +108,7 @@ def param_shardings(boxed: Any, mesh: Mesh) -> Any:
 
 
 def _spec(
-    names: tuple[str | None, ...], shape: tuple[int, ...], mesh: Mesh, where: str
+    names: tuple[str | None, ...], shape: tuple[int, ...], mesh: Mesh | AbstractMesh, where: str
 ) -> PartitionSpec:
     """Returns the mesh axes of one array; a dimension that an axis does not divide stays whole."""
     rules = dict(RULES)

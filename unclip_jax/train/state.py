@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import optax
 from flax import struct
-from jax.sharding import Mesh
+from jax.sharding import AbstractMesh, Mesh
 
 from unclip_jax.core.types import Params
 from unclip_jax.models.stages import unboxed
@@ -58,7 +58,7 @@ def make_state(params: Params, tx: optax.GradientTransformation, num_metrics: in
 
 
 def state_shardings(
-    boxed: Any, tx: optax.GradientTransformation, num_metrics: int, mesh: Mesh
+    boxed: Any, tx: optax.GradientTransformation, num_metrics: int, mesh: Mesh | AbstractMesh
 ) -> TrainState:
     """Returns the shardings of the whole state: moments and average lie as their parameters do."""
     params = unboxed(boxed)

@@ -1,0 +1,44 @@
+"""`unclip plan`: text and JSON, and what it refuses."""
+
+import json
+
+DESIGN = {  # the keys that design promises
+    "params",
+    "state_bytes",
+    "flops_per_image",
+    "flops_per_step",
+    "chips",
+    "hbm_bytes_per_chip",
+    "hbm_limit_bytes",
+    "step_seconds_bound",
+    "days",
+    "collectives",
+}
+CONFIG = "configs/emoji/upsampler_256.py"
+
+
+def test_json(unclip):
+    code, out, err = unclip("plan", "--config", CONFIG, "--topology", "v5p:2x2x1", "--json")
+    assert (code, err) == (0, "")
+    made = json.loads(out)
+    assert set(made) >= DESIGN
+    assert made["chips"] == 4 and made["hbm_limit_bytes"] == 95 * 2**30
+    assert made["flops_per_step"] == made["flops_per_image"] * made["batch_size"]
+    assert made["days"] * 86400 == made["step_seconds_bound"] * made["steps"]
+    assert made["hbm_bytes_per_chip"] is None and made["collectives"] is None
+
+
+def test_text_with_and_without_chips(unclip):
+    code, out, _ = unclip("plan", "--config", CONFIG, "--config.train.batch_size=64")
+    assert code == 0 and "a step of 64" in out and "--topology" in out
+    out = unclip("plan", "--config", CONFIG, "--topology", "h100:8")[1]
+    assert "8 x h100, mesh data 8 x fsdp 1 x tensor 1" in out and "chip-hours" in out
+
+
+def test_refusals(refused):
+    assert "v5x:3" in refused("plan", "--config", CONFIG, "--topology", "v5x:3")
+    assert "multiple of 3" in refused("plan", "--config", CONFIG, "--topology", "v5e:3")
+    assert "--config.clip" in refused("plan", "--config", "configs/emoji/decoder.py")
+    assert "no config file" in refused("plan", "--config", "none.py")
+    fsdp = "--config.train.mesh.fsdp=3"
+    assert "does not fit" in refused("plan", "--config", CONFIG, fsdp, "--topology", "v5p:2x2x1")

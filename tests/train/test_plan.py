@@ -1,0 +1,123 @@
+"""Plans against closed forms, against the state that a run really holds, and for the paper."""
+
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+
+from tests.training import on_mesh
+from unclip_jax.cli.train import read_config
+from unclip_jax.core.errors import UserError
+from unclip_jax.core.prng import root_key
+from unclip_jax.models.presets import paper_specs
+from unclip_jax.models.stages import init_variables, make_module
+from unclip_jax.train.chips import CHIPS, chip_of, parse_topology
+from unclip_jax.train.plan import PlannedRun, make_plan, sharded_bytes
+from unclip_jax.train.sharding import make_mesh
+from unclip_jax.train.state import init_state, state_shardings
+
+ROOT = Path(__file__).resolve().parents[2]
+PAPER = ("clip", "prior_diffusion", "decoder", "upsampler_256", "upsampler_1024")
+# What stays whole on every chip: norms, biases, positions.
+SHARE = 1.1
+
+
+def config(name, *flags):
+    path, _, variant = name.partition(":")
+    return read_config(str(ROOT / "configs" / path) + (f":{variant}" if variant else ""), flags)
+
+
+def clip_flops(spec, n):
+    """Forward multiply-adds x 2 of CLIP's towers and logits, by hand."""
+    cfg = spec.model
+
+    def tower(width, layers, mlp, tokens):
+        block = 2 * tokens * width**2 * (3 + 1 + 2 * mlp) + 2 * 2 * tokens**2 * width
+        return layers * block
+
+    v, t = cfg.vision, cfg.text
+    patches = (v.image_size // v.patch_size) ** 2
+    vision = 2 * patches * v.patch_size**2 * 3 * v.width + 2 * v.width * cfg.embed_dim
+    vision += tower(v.width, v.layers, v.mlp_ratio, patches + 1)
+    text = tower(t.width, t.layers, t.mlp_ratio, t.context) + 2 * t.width * cfg.embed_dim
+    return n * (vision + text) + 2 * n * n * cfg.embed_dim
+
+
+def test_clips_arithmetic_is_that_of_the_formula():
+    """Forward, and twice as much backward, but for the pictures: they need no gradient."""
+    sections = config(
+        "emoji/clip.py", "--config.train.batch_size=16", "--config.data.vocab_size=600"
+    )
+    run, plan = PlannedRun(sections), make_plan(sections)
+    forward = clip_flops(run.spec, 16)
+    stem = 16 * 2 * 64 * 8 * 8 * 3 * run.spec.model.vision.width
+    # The metric's own similarity matrix has no gradient.
+    metric = 2 * 16 * 16 * run.spec.model.embed_dim
+    assert plan.flops_per_step == pytest.approx(3 * forward - stem + metric, rel=1e-3)
+
+
+def test_the_state_is_what_a_run_holds():
+    run = PlannedRun(config("emoji/upsampler_256.py:smoke"))
+    mesh = make_mesh(run.settings.train.mesh.__class__(data=1, fsdp=4, tensor=2))
+    with on_mesh(mesh):
+        shardings = state_shardings(run.boxed, run.tx, run.metrics, mesh)
+        module = make_module(run.spec)
+        state = init_state(
+            lambda: init_variables(run.spec, module, root_key(0)), run.tx, run.metrics, shardings
+        )
+    held = {device: 0 for device in jax.devices()}
+    for leaf in jax.tree.leaves(state):
+        for shard in leaf.addressable_shards:
+            held[shard.device] += shard.data.nbytes
+    assert sharded_bytes(run.state, shardings) == max(held.values())
+    assert make_plan(config("emoji/upsampler_256.py:smoke")).state_bytes == sum(
+        leaf.nbytes for leaf in jax.tree.leaves(state)
+    )
+
+
+@pytest.mark.parametrize("stage", PAPER)
+def test_the_papers_configs_are_the_papers_models(stage):
+    run = PlannedRun(config(f"paper/{stage}.py"))
+    preset = paper_specs()[stage]
+    assert run.spec.diffusion == preset.diffusion
+    assert run.spec.embedding_norm == preset.embedding_norm
+    sizes = lambda tree: {str(p): x.shape for p, x in jax.tree.leaves_with_path(tree)}  # noqa: E731
+    from unclip_jax.models.stages import abstract_params
+
+    assert sizes(run.params) == sizes(abstract_params(preset))
+
+
+@pytest.mark.parametrize("stage", PAPER)
+def test_the_papers_state_is_split_over_a_pod(stage):
+    run = PlannedRun(config(f"paper/{stage}.py"))
+    mesh = jax.sharding.AbstractMesh((1, 64, 1), ("data", "fsdp", "tensor"))
+    share = sharded_bytes(run.state, state_shardings(run.boxed, run.tx, run.metrics, mesh))
+    total = sum(np.prod(x.shape) * x.dtype.itemsize for x in jax.tree.leaves(run.state))
+    assert share <= SHARE * total / 64
+
+
+def test_bounds_scale_with_the_chips():
+    sections = config("paper/prior_diffusion.py")
+    small = make_plan(sections, parse_topology("v5p:2x2x2"))
+    large = make_plan(sections, parse_topology("v5p:4x4x4"))
+    assert large.compute_seconds == pytest.approx(small.compute_seconds / 8)
+    assert large.chip_hours == pytest.approx(small.chip_hours, rel=0.05)
+    peak = CHIPS["v5p"].flops
+    assert small.compute_seconds == pytest.approx(small.hardware_flops_per_step / 8 / peak)
+    # Full rematerialisation runs the forward pass, a third of the step, once more.
+    ratio = small.hardware_flops_per_step / small.flops_per_step
+    assert 1.15 < ratio < 4 / 3
+
+
+@pytest.mark.parametrize("text", ["v5p", "v9:4", "v5p:0", "v5p:4x", "v5p:-1", ""])
+def test_topologies_that_are_none(text):
+    with pytest.raises(UserError, match="topology"):
+        parse_topology(text)
+
+
+def test_chips_are_known_by_the_names_jax_gives_them():
+    names = {"TPU v4": "v4", "TPU v5 lite": "v5e", "TPU v5p": "v5p", "TPU v6 lite": "v6e"}
+    names |= {"TPU v5": "v5p", "NVIDIA H100 80GB HBM3": "h100", "NVIDIA H200": "h200"}
+    assert {kind: chip_of(kind).name for kind in names} == names
+    assert chip_of("cpu") is None

@@ -1,0 +1,94 @@
+"""Counts the arithmetic of a traced program: matrix products and convolutions, nothing else.
+
+XLA's own cost analysis counts the body of a loop once, however often it runs. Here the jaxpr is
+walked and a scan's body counted as often as it runs. One multiply-add is two operations.
+Elementwise work is left out, as is usual for model FLOPs.
+"""
+
+import dataclasses
+import math
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import jax
+
+
+@dataclasses.dataclass(frozen=True)
+class Work:
+    """What a program must do.
+
+    Attributes:
+        flops: operations of its matrix products and convolutions.
+        bytes: of their operands and results, each read or written once: what memory must move
+            if everything elementwise is fused into them.
+    """
+
+    flops: float = 0.0
+    bytes: float = 0.0
+
+    def __add__(self, other: "Work") -> "Work":
+        """Adds up two programs that run one after the other."""
+        return Work(self.flops + other.flops, self.bytes + other.bytes)
+
+    def times(self, count: int) -> "Work":
+        """Returns the work of `count` runs."""
+        return Work(self.flops * count, self.bytes * count)
+
+
+def work_of(function: Callable[..., Any], *args: Any) -> Work:
+    """Traces `function` at (abstract) arguments and counts its work; nothing is computed."""
+    return count(jax.make_jaxpr(function)(*args).jaxpr)
+
+
+def count(jaxpr: Any) -> Work:
+    """Counts the work of a jaxpr and of all that it calls."""
+    return sum((_count_eqn(eqn) for eqn in jaxpr.eqns), Work())
+
+
+def _count_eqn(eqn: Any) -> Work:
+    name, params = eqn.primitive.name, eqn.params
+    if name == "dot_general":
+        return _work(eqn, _dot_flops(eqn))
+    if name == "conv_general_dilated":
+        return _work(eqn, _conv_flops(eqn))
+    if name == "scan":
+        return count(params["jaxpr"].jaxpr).times(params["length"])
+    if name == "while":
+        body = count(params["body_jaxpr"].jaxpr)
+        if body.flops:
+            raise ValueError("a while loop with matrix products has no known number of rounds")
+        return Work()
+    if name == "cond":
+        return max((count(branch.jaxpr) for branch in params["branches"]), key=lambda w: w.flops)
+    return sum((count(inner) for inner in _inner(params.values())), Work())
+
+
+def _inner(values: Iterable[Any]) -> list[Any]:
+    """Lists the jaxprs among an equation's parameters."""
+    found = []
+    for value in values:
+        if isinstance(value, tuple | list):
+            found += _inner(value)
+        elif hasattr(value, "eqns"):
+            found.append(getattr(value, "jaxpr", value))
+    return found
+
+
+def _work(eqn: Any, flops: float) -> Work:
+    avals = [var.aval for var in (*eqn.invars, *eqn.outvars)]
+    return Work(flops, float(sum(math.prod(a.shape) * a.dtype.itemsize for a in avals)))
+
+
+def _dot_flops(eqn: Any) -> float:
+    """2 x elements of the result x contracted elements."""
+    (contracted, _), _ = eqn.params["dimension_numbers"]
+    shape = eqn.invars[0].aval.shape
+    return 2.0 * math.prod(eqn.outvars[0].aval.shape) * math.prod(shape[i] for i in contracted)
+
+
+def _conv_flops(eqn: Any) -> float:
+    """2 x elements of the result x (kernel positions x inputs of a group); padding counts too."""
+    kernel = eqn.invars[1].aval.shape
+    _, in_axis, *spatial = eqn.params["dimension_numbers"].rhs_spec
+    taps = math.prod(kernel[i] for i in spatial) * kernel[in_axis]
+    return 2.0 * math.prod(eqn.outvars[0].aval.shape) * taps

@@ -1,0 +1,231 @@
+"""The whole chain as one program for other processes: StableHLO that JAX alone can run.
+
+    program.stablehlo     a serialised `jax.export` program
+    params.npz            its parameters by path ("decoder/unet/conv_in/kernel")
+    program.json          inputs, outputs, special token ids, settings, SHA-256 of the other files
+    tokenizer.json        the vocabulary, in the `tokenizers` library's format
+
+The program maps (params, tokens, prompt_index, draw, seed) to uint8 images, with the numbers of
+`sample`: parameters are arguments, everything else of the bundle is part of it. A bfloat16 array is
+stored as its bits, uint16, which the program reads as such: .npz knows no bfloat16.
+"""
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import export
+from jaxtyping import Array, Int, UInt8, UInt32
+
+from unclip_jax.checkpoint.bundle import Bundle
+from unclip_jax.checkpoint.tensors import as_dtype, sha256
+from unclip_jax.core import prng
+from unclip_jax.core.errors import UserError
+from unclip_jax.core.files import new_folder
+from unclip_jax.core.trees import flatten_paths, unflatten_paths
+from unclip_jax.core.types import Cond, Params, TextFeatures
+from unclip_jax.data.images import to_uint8
+from unclip_jax.nn.attention import until_eot
+from unclip_jax.sampling import stages
+from unclip_jax.sampling.encode import own_context, text_encoder
+from unclip_jax.sampling.pipeline import chain
+from unclip_jax.sampling.settings import Plan, SampleSettings, resolve
+from unclip_jax.text.tokenizer import Tokenizer
+
+FORMAT_VERSION = 1
+PLATFORMS = ("cpu", "cuda", "tpu")
+
+Program = Callable[..., UInt8[Array, "n h w 3"]]
+
+
+def save_program(
+    model: Bundle,
+    out: str | Path,
+    *,
+    settings: SampleSettings = SampleSettings(),
+    num: int | None = None,
+    platforms: Sequence[str] = PLATFORMS,
+    overwrite: bool = False,
+) -> Path:
+    """Writes the folder `out`, whole or not at all, and returns it.
+
+    Args:
+        model: as stored, `load(…, params_dtype=None)`: parameters keep the dtype they have.
+        num: images of a call; None leaves their number open, a dimension of the program.
+    """
+    plan = resolve(model, settings)
+    with new_folder(Path(out), overwrite=overwrite) as folder:
+        params = stored_params(model, plan)
+        program = export_program(model, plan, params, num=num, platforms=platforms)
+        (folder / "program.stablehlo").write_bytes(program.serialize())
+        np.savez(folder / "params.npz", **params)
+        _write_tokenizer(_tokenizer(model), _context(model, plan), folder / "tokenizer.json")
+        about = _description(model, plan, program)
+        about["files"] = {path.name: sha256(path) for path in sorted(folder.iterdir())}
+        text = json.dumps(about, indent=1, ensure_ascii=False)
+        (folder / "program.json").write_text(text + "\n", encoding="utf-8")
+    return Path(out)
+
+
+def export_program(
+    model: Bundle,
+    plan: Plan,
+    params: Mapping[str, np.ndarray],
+    *,
+    num: int | None = None,
+    platforms: Sequence[str] = PLATFORMS,
+) -> export.Exported:
+    """Lowers `sampling_program` for the given platforms, on whatever machine this is."""
+    unknown = sorted(set(platforms) - set(PLATFORMS))
+    if unknown or not platforms:
+        raise UserError(
+            f"platforms must be some of {', '.join(PLATFORMS)}, not {','.join(platforms)!r}"
+        )
+    if num is not None and num < 1:
+        raise UserError(f"num must be at least 1, not {num}")
+    size = num if num is not None else export.symbolic_shape("n")[0]
+    per_image = jax.ShapeDtypeStruct((size,), jnp.uint32)
+    inputs = (
+        {name: jax.ShapeDtypeStruct(array.shape, array.dtype) for name, array in params.items()},
+        jax.ShapeDtypeStruct((size, _context(model, plan)), jnp.int32),
+        per_image,
+        per_image,
+        jax.ShapeDtypeStruct((), jnp.uint32),
+    )
+    program = jax.jit(sampling_program(model, plan))
+    return export.export(program, platforms=tuple(platforms))(*inputs)
+
+
+def sampling_program(model: Bundle, plan: Plan) -> Program:
+    """Returns the pure function (params, tokens, prompt_index, draw, seed) -> images.
+
+    Image i has the key of draw[i] of prompt number prompt_index[i]. A row of `tokens` is one
+    caption: SOT, pieces, EOT, then padding; what a tower has no room for is cut before its EOT.
+    """
+    tokenizer = _tokenizer(model)
+    contrasts = tokenizer.encode(["", plan.negative], _context(model, plan)).tokens
+    spec = model.stage("clip").spec
+    encode = text_encoder(spec, plan.dtype)
+
+    def program(
+        params: Mapping[str, Array],
+        tokens: Int[Array, "n ctx"],
+        prompt_index: UInt32[Array, " n"],
+        draw: UInt32[Array, " n"],
+        seed: UInt32[Array, ""],
+    ) -> UInt8[Array, "n h w 3"]:
+        held = _computed_params(model, params)
+        root = prng.root_key(seed)
+        keys = jax.vmap(prng.image_key, in_axes=(None, 0, 0))(root, prompt_index, draw)
+        rows = jnp.concatenate([jnp.asarray(contrasts), tokens])
+        read = _cut(rows, spec.model.text.context, tokenizer.eot_id)
+        features = encode(held["clip"], read, until_eot(read))
+
+        def captions(stage: str, contrast: str) -> tuple[TextFeatures, TextFeatures]:
+            context = own_context(model.stage(stage).spec)
+            own = None if context is None else _cut(rows, context, tokenizer.eot_id)
+            text, index = features.replace(tokens=own), 0 if contrast == "" else 1
+            return _rows(text, slice(2, None)), _rows(text, slice(index, index + 1))
+
+        def stage(run: stages.Run, cond: Cond, empty: TextFeatures | None) -> Array:
+            nets = tuple(held[net.spec.stage] for net, _ in run.nets)
+            noise, scale = stages.stage_noise(run.static, keys), np.float32(run.sampling.guidance)
+            return stages.reverse_process(run.statics, nets, empty, scale, cond, noise)
+
+        return to_uint8(chain(model, plan, captions, stage))
+
+    return program
+
+
+def stored_params(model: Bundle, plan: Plan) -> dict[str, np.ndarray]:
+    """Returns the parameters that the program takes, by path, in the dtypes they are stored in."""
+    stored = {}
+    for name in _used_stages(plan):
+        stage = model.stage(name)
+        for path, leaf in flatten_paths(stage.params).items():
+            if name == "clip" and path.startswith("vision/"):
+                continue
+            array = as_dtype(leaf, stage.dtype, f"{name}/{path}")
+            bits = array.view(np.uint16) if stage.dtype == "bfloat16" else array
+            stored[f"{name}/{path}"] = bits
+    return stored
+
+
+def _used_stages(plan: Plan) -> list[str]:
+    """Returns the stages that the program runs, each once, in their order."""
+    cascade = [net.stage for step in plan.cascade for net in step.nets]
+    names = ["clip", plan.prior_stage, "decoder", *cascade]
+    return list(dict.fromkeys(name for name in names if name is not None))
+
+
+def _computed_params(model: Bundle, params: Mapping[str, Array]) -> dict[str, Params]:
+    """Returns each stage's tree in float32 from the flat arrays as they are stored."""
+
+    def restored(path: str, array: Array) -> Array:
+        if model.stages[path.partition("/")[0]].dtype == "bfloat16":
+            array = jax.lax.bitcast_convert_type(array, jnp.bfloat16)
+        return array.astype(jnp.float32)
+
+    return unflatten_paths({path: restored(path, array) for path, array in params.items()})
+
+
+def _cut(tokens: Int[Array, "n long"], context: int, eot_id: int) -> Int[Array, "n ctx"]:
+    """Returns the rows a shorter context would have: EOT in the last place where it was cut off."""
+    last = jnp.where(tokens.argmax(-1) >= context, eot_id, tokens[:, context - 1])
+    return jnp.concatenate([tokens[:, : context - 1], last[:, None]], axis=1)
+
+
+def _rows(features: TextFeatures, which: slice) -> TextFeatures:
+    return jax.tree.map(lambda leaf: leaf[which], features)
+
+
+def _context(model: Bundle, plan: Plan) -> int:
+    """Returns the positions of the longest caption that a stage of the plan reads."""
+    names = [name for name in (plan.prior_stage, "decoder") if name is not None]
+    own = [own_context(model.stage(name).spec) for name in names]
+    return max(model.stage("clip").spec.model.text.context, *(n or 0 for n in own))
+
+
+def _tokenizer(model: Bundle) -> Tokenizer:
+    if model.tokenizer is None:
+        raise UserError(f"bundle {model.name!r} has no tokenizer")
+    return model.tokenizer
+
+
+def _write_tokenizer(tokenizer: Tokenizer, context: int, path: Path) -> None:
+    tokenizer.save(path)
+    Tokenizer.load(path, context).save(path)
+
+
+def _description(model: Bundle, plan: Plan, program: export.Exported) -> dict[str, Any]:
+    """Returns what program.json says, without the hashes."""
+    names, tokenizer = ("tokens", "prompt_index", "draw", "seed"), _tokenizer(model)
+    inputs = program.in_avals[-len(names) :]
+    used = _used_stages(plan)
+    return {
+        "format_version": FORMAT_VERSION,
+        "model": {"name": model.name, "licence": model.licence},
+        "platforms": list(program.platforms),
+        "call": ["params", *names],
+        "inputs": {name: _shape(aval) for name, aval in zip(names, inputs, strict=True)},
+        "output": _shape(program.out_avals[0]),
+        "tokens": {
+            "context": inputs[0].shape[1],
+            "pad_id": tokenizer.pad_id,
+            "sot_id": tokenizer.sot_id,
+            "eot_id": tokenizer.eot_id,
+            "vocab_size": tokenizer.vocab_size,
+        },
+        "settings": plan.to_json(),
+        "params": {name: stage.dtype for name, stage in model.stages.items() if name in used},
+        "jax": jax.__version__,
+    }
+
+
+def _shape(aval: Any) -> dict[str, Any]:
+    shape = [size if isinstance(size, int) else str(size) for size in aval.shape]
+    return {"shape": shape, "dtype": str(aval.dtype)}
