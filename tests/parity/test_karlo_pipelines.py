@@ -4,6 +4,7 @@ diffusers cannot load its own saved unCLIP pipelines, so they are put together f
 """
 
 import contextlib
+import functools
 import warnings
 
 import jax.numpy as jnp
@@ -92,6 +93,7 @@ def recorded(pipeline):
     def look(module, args, kwargs):
         seen["z"] = kwargs["image_embeddings"].numpy()
 
+    @functools.wraps(resize)  # the pipeline looks for `antialias` in its signature
     def spy(image, *args, **kwargs):
         if kwargs.get("mode") == "bicubic":
             seen["small"] = image.permute(0, 2, 3, 1).numpy()
@@ -141,7 +143,6 @@ def ours_from(model, noises, cond):
 def within(agree, name, ours, theirs):
     """The largest difference as a part of the range 2; `agree` divides by the largest value."""
     scale = np.abs(theirs).max()
-    assert np.abs(ours - theirs).max() / 2 < RANGE_LIMIT
     agree(name, ours, theirs, 2 * RANGE_LIMIT / scale)
 
 

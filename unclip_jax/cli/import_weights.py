@@ -38,7 +38,7 @@ def import_weights(src: Path, out: Path, **options: Any) -> None:
     from unclip_jax.checkpoint import bundle
     from unclip_jax.checkpoint.import_weights import import_weights
 
-    refuse_taken(out, overwrite=options["overwrite"])  # before minutes of hashing
+    refuse_taken(out, "bundle.json", overwrite=options["overwrite"])  # before minutes of hashing
 
     def say(line: str) -> None:
         click.echo(f"unclip: {line}", err=True)

@@ -95,11 +95,7 @@ def new_folder(out: Path, marker: str, *, overwrite: bool = False) -> Iterator[P
         marker: a file that the older one must hold: a folder of other things is never replaced.
     """
     out = Path(out)
-    refuse_taken(out, overwrite=overwrite)
-    if out.exists() and not is_empty_folder(out) and not (out / marker).is_file():
-        raise UserError(
-            f"{out} holds no {marker}, so that it is not replaced; choose another --out"
-        )
+    refuse_taken(out, marker, overwrite=overwrite)
     with scratch_for(out) as scratch:
         fresh = scratch / "new"
         fresh.mkdir()
@@ -109,10 +105,13 @@ def new_folder(out: Path, marker: str, *, overwrite: bool = False) -> Iterator[P
         os.replace(fresh, out)
 
 
-def refuse_taken(out: Path, *, overwrite: bool = False) -> None:
-    """Fails if something stands at `out` that may not be replaced; an empty folder may."""
-    if out.exists() and not overwrite and not is_empty_folder(out):
-        raise UserError(f"{out} exists; choose another --out or pass --overwrite")
+def refuse_taken(out: Path, marker: str, *, overwrite: bool = False) -> None:
+    """Fails unless `new_folder` may make `out`."""
+    if out.exists() and not is_empty_folder(out):
+        if not overwrite:
+            raise UserError(f"{out} exists; choose another --out or pass --overwrite")
+        if not (out / marker).is_file():
+            raise UserError(f"{out} holds no {marker}, so that it is not replaced; choose another")
 
 
 def is_empty_folder(path: Path) -> bool:
