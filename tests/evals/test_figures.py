@@ -113,6 +113,15 @@ def test_rise_figures():
     assert figures["decoder/rise_caption"].low == pytest.approx(0.2)
 
 
+def test_a_condition_is_set_against_its_own_true_one():
+    ones = np.ones(3)
+    errors = {"true": ones, "caption": 2 * ones, "true_alone": 4 * ones, "alone": 7 * ones}
+    figures = rise_figures("decoder", errors, np.array(["a", "b", "c"]))
+    assert figures["decoder/rise_caption"].value == pytest.approx(1.0)
+    assert figures["decoder/rise_alone"].value == pytest.approx(3.0)
+    assert "decoder/rise_true_alone" not in figures
+
+
 def test_report(tmp_path):
     figures = {
         "cosine": Figure(0.5, 0.4, 0.6, 10, 0.1),

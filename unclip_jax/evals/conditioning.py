@@ -2,6 +2,8 @@
 
 On held-out examples, each input of a stage is exchanged for that of an example of another concept,
 at the same noise. The error of the prediction must rise; where an input is ignored it does not.
+What z_i says of a picture the caption need not say again, so that the decoder's caption is
+exchanged without z_i as well (`caption_alone`).
 """
 
 from collections.abc import Mapping
@@ -88,12 +90,16 @@ def denoising_errors(
 def rise_figures(
     stage: str, errors: Mapping[str, Float[np.ndarray, " n"]], groups: np.ndarray
 ) -> dict[str, Figure]:
-    """Returns the error, and its rise for each exchanged input (used where it is above 0)."""
-    own = errors["true"]
-    figures = {f"{stage}/mse": metrics.mean_figure(own, groups=groups)}
+    """Returns the error, and its rise for each exchanged input (used where it is above 0).
+
+    Args:
+        errors: by condition; "NAME" is set against "true_NAME" where there is one, else "true".
+    """
+    figures = {f"{stage}/mse": metrics.mean_figure(errors["true"], groups=groups)}
     for name, values in errors.items():
-        if name == "true":
+        if name.startswith("true"):
             continue
+        own = errors.get(f"true_{name}", errors["true"])
         figures[f"{stage}/mse_swapped_{name}"] = metrics.mean_figure(values, groups=groups)
         figures[f"{stage}/rise_{name}"] = metrics.mean_figure(
             values - own, groups=groups, floor=0.0
@@ -120,6 +126,8 @@ def decoder_cases(
         "true": Cond(image_emb=image_emb, text=text),
         "image_emb": Cond(image_emb=image_emb[swap], text=text),
         "caption": Cond(image_emb=image_emb, text=rows_of(text, swap)),
+        "true_caption_alone": Cond(text=text),
+        "caption_alone": Cond(text=rows_of(text, swap)),
     }
     return np.asarray(to_float(small)), conds
 
