@@ -52,6 +52,15 @@ def echo_json(result: dict[str, Any]) -> None:
     click.echo(json.dumps(result, ensure_ascii=False, indent=1))
 
 
+def echo_bundle(out: Path, stages: list[str], as_json: bool) -> None:
+    """Prints what bundle was written: its folder, stages and size."""
+    size = sum(path.stat().st_size for path in out.iterdir())
+    if as_json:
+        echo_json({"bundle": str(out), "stages": stages, "bytes": size})
+    else:
+        click.echo(f"{out}  {', '.join(stages)}  {size / 2**20:.2f} MiB")
+
+
 def fresh_folder(parent: Path, name: str) -> Path:
     """Returns the first of parent/name-1, parent/name-2, … that does not exist."""
     number = 1

@@ -83,11 +83,7 @@ def export(runs: tuple[Path, ...], out: Path, **options: Any) -> None:
         overwrite=options["overwrite"],
         write_beside=lambda folder: write_card(folder, made, results, notes),
     )
-    size = sum(path.stat().st_size for path in out.iterdir())
-    if options["as_json"]:
-        common.echo_json({"bundle": str(out), "stages": list(made.stages), "bytes": size})
-    else:
-        click.echo(f"{out}  {', '.join(made.stages)}  {size / 2**20:.2f} MiB")
+    common.echo_bundle(out, list(made.stages), options["as_json"])
 
 
 def _usable(result: Any, allow_unfinished: bool) -> Any:

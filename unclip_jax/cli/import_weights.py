@@ -52,8 +52,4 @@ def import_weights(src: Path, out: Path, **options: Any) -> None:
     )
     say(f"writing {', '.join(made.stages)}")
     bundle.save(made, out, dtype=options["dtype"], overwrite=options["overwrite"])
-    size = sum(path.stat().st_size for path in out.iterdir())
-    if options["as_json"]:
-        common.echo_json({"bundle": str(out), "stages": list(made.stages), "bytes": size})
-    else:
-        click.echo(f"{out}  {', '.join(made.stages)}  {size / 2**20:.2f} MiB")
+    common.echo_bundle(out, list(made.stages), options["as_json"])

@@ -68,7 +68,7 @@ from unclip_jax.train.sharding import (
     param_shardings,
     replicated,
 )
-from unclip_jax.train.state import TrainState, init_state, make_state, state_shardings
+from unclip_jax.train.state import TrainState, fresh_copy, init_state, make_state, state_shardings
 from unclip_jax.train.step import make_eval_step, make_train_step
 from unclip_jax.train.tasks import Task, make_clip_task
 
@@ -261,9 +261,7 @@ class RunBuilder:
         )
         place = lambda old, new: jax.device_put(new, old.sharding)  # noqa: E731
         params = jax.tree.map(place, state.params, with_stats(state.params, stats))
-        # Buffers of its own: the step is given both trees to write over.
-        ema_params = jax.jit(lambda p: jax.tree.map(lambda x: x + 0, p))(params)
-        return state.replace(params=params, ema_params=ema_params)
+        return state.replace(params=params, ema_params=fresh_copy(params))
 
     def _make_task(self) -> Task:
         if self.spec.stage == "clip":

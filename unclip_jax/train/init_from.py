@@ -8,7 +8,7 @@ import jax
 from unclip_jax.checkpoint import bundle
 from unclip_jax.core.errors import UserError
 from unclip_jax.core.trees import flatten_paths, unflatten_paths
-from unclip_jax.train.state import TrainState
+from unclip_jax.train.state import TrainState, fresh_copy
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,5 +48,4 @@ def init_from(state: TrainState, name: str, stage: str) -> tuple[TrainState, Mat
     for path in matched:
         params[path] = jax.device_put(given[path].astype(own[path].dtype), own[path].sharding)
     tree: Any = unflatten_paths(params)
-    copy = jax.jit(lambda p: jax.tree.map(lambda x: x + 0, p))
-    return state.replace(params=tree, ema_params=copy(tree)), report
+    return state.replace(params=tree, ema_params=fresh_copy(tree)), report

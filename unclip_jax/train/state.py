@@ -44,6 +44,11 @@ def jit_once(function: Callable[..., Any], **options: Any) -> Callable[..., Any]
     return jax.jit(function, **options)
 
 
+def fresh_copy(params: Params) -> Params:
+    """Returns the parameters in buffers of their own, as sharded: a donated step writes to both."""
+    return jax.jit(lambda p: jax.tree.map(lambda x: x + 0, p))(params)
+
+
 def make_state(params: Params, tx: optax.GradientTransformation, num_metrics: int) -> TrainState:
     """Returns the state of step 0; the moving average starts at the parameters."""
     return TrainState(
