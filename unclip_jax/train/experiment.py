@@ -61,15 +61,15 @@ from unclip_jax.train.metrics import NoWriter, RunWriter, Writer
 from unclip_jax.train.optim import make_optimizer
 from unclip_jax.train.resolve import Settings
 from unclip_jax.train.sharding import (
-    RULES,
     batch_sharding,
     local_batch_size,
     make_mesh,
     param_shardings,
     replicated,
+    run_context,
 )
 from unclip_jax.train.state import TrainState, fresh_copy, init_state, make_state, state_shardings
-from unclip_jax.train.step import make_eval_step, make_train_step
+from unclip_jax.train.step import jit_step, make_eval_step, make_train_step
 from unclip_jax.train.tasks import Task, make_clip_task
 
 STATISTICS = 4096  # examples whose embeddings give mean and deviation for "standardise"
@@ -118,12 +118,9 @@ def train(
     """
     settings = resolve.read_settings(config)
     mesh = make_mesh(settings.train.mesh)
-    precision = "highest" if settings.train.dtype == "float32" else "default"
     with contextlib.ExitStack() as stack:
         stop = stack.enter_context(Stop())
-        stack.enter_context(jax.set_mesh(mesh))
-        stack.enter_context(nn.logical_axis_rules(RULES))
-        stack.enter_context(jax.default_matmul_precision(precision))
+        stack.enter_context(run_context(mesh, settings.train.dtype))
         builder = RunBuilder(config, settings, Path(workdir), mesh, say)
         return builder.train(make_hooks, make_progress, stop)
 
@@ -236,8 +233,7 @@ class RunBuilder:
         step = make_train_step(
             self.task, self._tx(state.params), settings.train, settings.optim, settings.seed
         )
-        whole = replicated(self.mesh)
-        compiled = jax.jit(step, donate_argnums=0, out_shardings=(shardings, whole))
+        compiled = jit_step(step, shardings, self.mesh)
         return lambda state, batch: compiled(state, frozen, batch)
 
     def _writer(self, step: int) -> Writer:

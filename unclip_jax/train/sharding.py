@@ -4,7 +4,9 @@ Mesh axes: "data" copies parameters and splits the batch, "fsdp" splits both, "t
 width of a layer. Models name logical axes only; a name that is not in the table is an error.
 """
 
+import contextlib
 import math
+from collections.abc import Iterator
 from typing import Any
 
 import flax.linen as nn
@@ -45,6 +47,18 @@ def make_mesh(cfg: MeshConfig, devices: list[jax.Device] | None = None) -> Mesh:
     devices = devices or jax.devices()
     sizes = mesh_sizes(cfg, len(devices))
     return jax.make_mesh(sizes, AXES, axis_types=(AxisType.Auto,) * len(AXES), devices=devices)
+
+
+@contextlib.contextmanager
+def run_context(mesh: Mesh, dtype: str) -> Iterator[None]:
+    """Sets what a run is traced under: the mesh, the table of axes, and the products' precision."""
+    precision = "highest" if dtype == "float32" else "default"
+    with (
+        jax.set_mesh(mesh),
+        nn.logical_axis_rules(RULES),
+        jax.default_matmul_precision(precision),
+    ):
+        yield
 
 
 def mesh_sizes(cfg: MeshConfig, devices: int) -> tuple[int, int, int]:
