@@ -8,7 +8,6 @@ real ones reach 30 to 60% of the first.
 
 import dataclasses
 import functools
-import json
 import math
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -43,6 +42,7 @@ from unclip_jax.train.sharding import AXES, mesh_sizes
 from unclip_jax.train.state import make_state, state_shardings
 from unclip_jax.train.step import Step, make_train_step
 from unclip_jax.train.tasks import Task, make_clip_task
+from unclip_jax.train.throughput import with_remat
 
 DAY = 86400.0
 
@@ -165,8 +165,8 @@ class PlannedRun:
         vocabulary = self.settings.vocab_size
         if self.clip_cfg is not None:
             vocabulary = self.clip_cfg.text.vocab_size
-        self._resolved = resolve.resolve_model(config, self.clip_cfg, vocabulary)
-        self.spec = self._make_spec(self._resolved)
+        resolved = resolve.resolve_model(config, self.clip_cfg, vocabulary)
+        self.spec = self._make_spec(resolved)
         self.boxed = abstract_boxed(self.spec)
         self.params = unboxed(self.boxed)
         self.tx = make_optimizer(self.settings.optim, self.params, self.settings.train.steps)
@@ -216,7 +216,7 @@ class PlannedRun:
         """Counts the work of one step at a batch size; `remat` replaces the config's."""
         spec = self.spec
         if remat is not None:
-            spec = self._make_spec(_with_remat(json.loads(json.dumps(self._resolved)), remat))
+            spec = with_remat(spec, remat)
         train = dataclasses.replace(self.settings.train, batch_size=batch_size)
         if batch_size % train.accumulation:
             train = dataclasses.replace(train, accumulation=1)
@@ -280,13 +280,6 @@ class PlannedRun:
 
 def _shape(shape: tuple[int, ...], dtype: Any) -> jax.ShapeDtypeStruct:
     return jax.ShapeDtypeStruct(shape, dtype)
-
-
-def _with_remat(config: Any, remat: str) -> Any:
-    """Replaces every entry "remat" of nested mappings."""
-    if not isinstance(config, dict):
-        return config
-    return {k: remat if k == "remat" else _with_remat(v, remat) for k, v in config.items()}
 
 
 def tree_bytes(tree: Any) -> int:
