@@ -26,11 +26,11 @@ def test_what_is_sent_does_not_grow_with_the_batch(stage):
     shardings = param_shardings(abstract_boxed(toy.spec), mesh)
     place = lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s)  # noqa: E731
     params = jax.tree.map(place, abstract_params(toy.spec), shardings)
-    rows = (
-        lambda x: jax.ShapeDtypeStruct(  # noqa: E731
-            (ROWS, *x.shape[1:]), x.dtype, sharding=batch_sharding(mesh)
-        )
-    )
+
+    def rows(x):
+        shape = (ROWS, *x.shape[1:])
+        return jax.ShapeDtypeStruct(shape, x.dtype, sharding=batch_sharding(mesh))
+
     batch = jax.tree.map(rows, toy.batch())
 
     def gradient(params, frozen, batch):
