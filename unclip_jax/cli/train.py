@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from unclip_jax.cli.common import use_compile_cache
+from unclip_jax.cli.common import hosts_options, use_compile_cache
 from unclip_jax.core.errors import UserError
 
 PASS_THROUGH = {"ignore_unknown_options": True, "allow_extra_args": True}
@@ -20,27 +20,33 @@ PASS_THROUGH = {"ignore_unknown_options": True, "allow_extra_args": True}
 @click.option("--config", "config_file", required=True, metavar="FILE[:VARIANT]")
 @click.option("--workdir", required=True, type=click.Path(file_okay=False, path_type=Path))
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object at the end.")
+@hosts_options
 @click.pass_context
-def train(ctx: click.Context, config_file: str, workdir: Path, as_json: bool) -> None:
+def train(ctx: click.Context, config_file: str, workdir: Path, as_json: bool, **hosts: Any) -> None:
     """Trains one stage; run it again to resume.
 
     FILE is a config of this package (configs/emoji/clip.py) or your own; `:smoke` after it takes a
     tiny variant that runs in under a minute. Any value is changed by --config.SECTION.KEY=VALUE.
+    On several hosts the same command runs on each of them, with a workdir that all of them see.
 
     Example: unclip train --config configs/emoji/clip.py --workdir runs/clip
     """
     config = read_config(config_file, ctx.args)
     use_compile_cache()
     from unclip_jax.cli.grids import make_hooks  # jax and the rest only for a config that stands
+    from unclip_jax.core import distributed
     from unclip_jax.train import experiment
 
-    done = experiment.train(
-        config,
-        workdir,
-        make_hooks=make_hooks,
-        make_progress=progress_bar,
-        say=lambda text: click.echo(f"unclip train: {text}", err=True),
-    )
+    with distributed.joined(**hosts, preemption=True):
+        done = experiment.train(
+            config,
+            workdir,
+            make_hooks=make_hooks,
+            make_progress=progress_bar,
+            say=lambda text: click.echo(f"unclip train: {text}", err=True),
+        )
+        if not distributed.is_first():
+            return
     if as_json:
         click.echo(json.dumps({"workdir": str(workdir), "finished": done}))
     else:
