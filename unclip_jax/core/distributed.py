@@ -135,6 +135,7 @@ def _initialize(
     except RuntimeError as error:
         where = coordinator or "the job's coordinator"
         raise UserError(f"cannot join {where}: {str(error).splitlines()[0]}") from error
+    wait_for_all("joined")  # all are here now, and Gloo gives a first meeting only 30 s
 
 
 def _leave(code: int) -> None:

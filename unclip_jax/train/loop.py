@@ -174,15 +174,12 @@ class Loop:
         return stop.requested
 
     def _saves_at(self, step: int) -> bool:
-        due, seconds = (
-            step == self.cfg.steps or step % self.cfg.save_every == 0,
-            self.cfg.save_seconds,
-        )
-        if due or seconds is None:
+        due = step % self.cfg.save_every == 0 or step == self.cfg.steps
+        if due or self.cfg.save_seconds is None:
             return due
         if jax.process_count() > 1 and step % self.cfg.log_every:
             return False  # to agree is to wait for each other, so they do where they wait anyway
-        return decided_by_first(time.monotonic() - self._last_save > seconds)
+        return decided_by_first(time.monotonic() - self._last_save > self.cfg.save_seconds)
 
     def _after_step(self, step: int, state: TrainState) -> None:
         """Evaluates, saves and runs hooks where it is their turn."""

@@ -88,8 +88,8 @@ def check_batch_size(batch_size: int, mesh: Mesh, name: str = "batch_size") -> N
 class BatchPlace:
     """Where the rows of a global batch lie, and which of them this process must bring.
 
-    Processes whose devices share rows (a tensor axis over hosts) each bring them; devices in another
-    order than the processes (a torus) change which rows those are, and never the batch.
+    Processes whose devices share rows (a tensor axis over hosts) each bring them; where devices
+    are in another order than the processes (a torus) it changes who brings what, not the batch.
     """
 
     def __init__(self, mesh: Mesh, batch_size: int):
