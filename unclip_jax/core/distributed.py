@@ -12,7 +12,7 @@ import atexit
 import contextlib
 import os
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -97,6 +97,12 @@ def first_does(work: Callable[[], Any]) -> None:
         done = decided_by_first(done)
     if not done:
         raise UserError("process 0 failed, and has said why")
+
+
+def share(items: Sequence[Any], number: Callable[[Any], int]) -> list[Any]:
+    """Returns this process's share of a list: every item whose number is dealt to it."""
+    count, index = jax.process_count(), jax.process_index()
+    return [item for item in items if number(item) % count == index]
 
 
 def wait_for_all(name: str) -> None:
