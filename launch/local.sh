@@ -25,6 +25,8 @@ shift
 export JAX_NUM_CPU_DEVICES=${JAX_NUM_CPU_DEVICES:-1}
 
 pids=()
+# Called by the trap.
+# shellcheck disable=SC2329
 pass_on() {
   kill -TERM "${pids[@]}" 2>/dev/null || true
 }

@@ -105,11 +105,26 @@ def make_configs_importable() -> None:
 
 
 def progress_bar(done: int, steps: int) -> Any:
-    """Returns a bar with rate and time left; where stderr is no terminal it moves now and then."""
+    """Returns a bar with rate and time left; lines, which suit a log, if stderr is no terminal."""
+    if not sys.stderr.isatty():
+        return LogLines()
     from tqdm import tqdm
 
-    seconds = 0.5 if sys.stderr.isatty() else 30.0
-    return tqdm(total=steps, initial=done, unit="step", dynamic_ncols=True, mininterval=seconds)
+    return tqdm(total=steps, initial=done, unit="step", dynamic_ncols=True, mininterval=0.5)
+
+
+class LogLines:
+    """Progress for a log file: what would stand beside the bar, a line each time."""
+
+    def update(self, n: int) -> None:
+        """Does nothing."""
+
+    def set_postfix_str(self, text: str, refresh: bool = True) -> None:
+        """Prints the line on stderr."""
+        click.echo(text, err=True)
+
+    def close(self) -> None:
+        """Does nothing."""
 
 
 def _complaint(error: BaseException, flags: Sequence[str]) -> str:

@@ -226,7 +226,8 @@ class Loop:
     def _time(self, step: int, values: dict[str, float]) -> None:
         before, start = self._clock
         now = time.monotonic()
-        text = f"loss {values['loss']:.4f}" if "loss" in values else "loss -"
+        loss = f"{values['loss']:.4f}" if "loss" in values else "-"
+        text = f"step {step}/{self.cfg.steps} loss {loss}"
         if step > before:
             rate = (step - before) / (now - start)
             images = rate * self.cfg.batch_size
