@@ -15,11 +15,10 @@ from unclip_jax.nn.layers import AXES
 from unclip_jax.train.config import MeshConfig
 from unclip_jax.train.sharding import (
     RULES,
-    batch_sharding,
-    local_batch_size,
+    BatchPlace,
+    check_batch_size,
     make_mesh,
     param_shardings,
-    put_batch,
 )
 from unclip_jax.train.state import init_state, jit_once, state_shardings
 from unclip_jax.train.step import accumulate, batch_keys
@@ -76,7 +75,7 @@ def test_meshes_that_do_not_fit_the_devices_are_errors():
 
 def test_a_batch_that_the_devices_do_not_divide_is_an_error():
     with pytest.raises(UserError, match="batch_size=12 must be a multiple of the 8"):
-        local_batch_size(12, make_mesh(MeshConfig()))
+        check_batch_size(12, make_mesh(MeshConfig()))
 
 
 @pytest.mark.parametrize("shape", [(1, 8, 1), (2, 2, 2)])
@@ -125,7 +124,7 @@ def double_gradient(name, params, frozen, batch, mesh, parts=1):
     toy = Toy(name, jnp.float64, caption_drop=0.5, image_drop=0.3)
     with on_mesh(mesh):
         placed = jax.device_put(params, param_shardings(abstract_boxed(toy.spec), mesh))
-        rows = put_batch(batch, batch_sharding(mesh))
+        rows = BatchPlace(mesh, 8).put(batch)
 
         def gradient(params, frozen, batch):
             keys = batch_keys(root_key(3), 8)

@@ -10,6 +10,7 @@ writers and hooks.
 """
 
 import dataclasses
+import os
 import signal
 import threading
 import time
@@ -20,6 +21,7 @@ import jax
 import numpy as np
 
 from unclip_jax.checkpoint.store import CheckpointStore
+from unclip_jax.core.distributed import decided_by_first
 from unclip_jax.core.errors import UserError
 from unclip_jax.train.config import TrainConfig
 from unclip_jax.train.metrics import Writer
@@ -90,11 +92,18 @@ class Stop:
         self.requested = False
 
     def __enter__(self) -> "Stop":
-        """Takes the signals over; only the main thread may."""
+        """Takes the signals over; only the main thread may.
+
+        In a job of several processes SIGTERM is jax's, which tells the others of it; Ctrl-C becomes
+        one.
+        """
         self._old = {}
+        handlers = {signal.SIGTERM: self._note, signal.SIGINT: self._note}
+        if jax.process_count() > 1:
+            handlers = {signal.SIGINT: self._pass_on}
         if threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGTERM, signal.SIGINT):
-                self._old[number] = signal.signal(number, self._note)
+            for number, handler in handlers.items():
+                self._old[number] = signal.signal(number, handler)
         return self
 
     def __exit__(self, *exception: Any) -> None:
@@ -106,6 +115,10 @@ class Stop:
         if self.requested:  # the second time it is meant
             raise KeyboardInterrupt
         self.requested = True
+
+    def _pass_on(self, number: int, frame: Any) -> None:
+        self._note(number, frame)
+        os.kill(os.getpid(), signal.SIGTERM)
 
 
 def named_metrics(sums: np.ndarray, names: Sequence[str]) -> dict[str, float]:
@@ -166,9 +179,12 @@ class Loop:
         return stop.requested
 
     def _saves_at(self, step: int) -> bool:
-        late = self.cfg.save_seconds is not None and jax.process_count() == 1
-        overdue = late and time.monotonic() - self._last_save > self.cfg.save_seconds
-        return step == self.cfg.steps or step % self.cfg.save_every == 0 or overdue
+        due = step % self.cfg.save_every == 0 or step == self.cfg.steps
+        if due or self.cfg.save_seconds is None:
+            return due
+        if jax.process_count() > 1 and step % self.cfg.log_every:
+            return False  # to agree is to wait for each other, so they do where they wait anyway
+        return decided_by_first(time.monotonic() - self._last_save > self.cfg.save_seconds)
 
     def _after_step(self, step: int, state: TrainState) -> None:
         """Evaluates, saves and runs hooks where it is their turn."""
@@ -215,7 +231,8 @@ class Loop:
     def _time(self, step: int, values: dict[str, float]) -> None:
         before, start = self._clock
         now = time.monotonic()
-        text = f"loss {values['loss']:.4f}" if "loss" in values else "loss -"
+        loss = f"{values['loss']:.4f}" if "loss" in values else "-"
+        text = f"step {step}/{self.cfg.steps} loss {loss}"
         if step > before:
             rate = (step - before) / (now - start)
             images = rate * self.cfg.batch_size
