@@ -42,6 +42,14 @@ class Canvas:
     images: UInt8[np.ndarray, "n s s 3"]
     fill: Bool[np.ndarray, "n s s"]
 
+    def hidden(self) -> UInt8[np.ndarray, "n s s 3"]:
+        """Returns the pictures with a chequered grey over what is to be filled."""
+        side = self.images.shape[1]
+        squares_of = np.arange(side) * 16 // side
+        grey = np.where((squares_of[:, None] + squares_of[None]) % 2, 160, 200).astype(np.uint8)
+        ground = np.broadcast_to(grey[None, :, :, None], self.images.shape)
+        return np.where(self.fill[..., None], ground, self.images)
+
     def small(self, size: int) -> tuple[np.ndarray, np.ndarray]:
         """Returns the pictures in [-1, 1] and the masks at the decoder's size.
 
