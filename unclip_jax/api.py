@@ -111,7 +111,7 @@ def interpolate(
     *,
     key: Key[Array, ""] | None = None,
     frames: int = 8,
-    noise: manipulate.Noise = "slerp",
+    noise: str = "slerp",
     num: int = 1,
     **settings: Any,
 ) -> UInt8[np.ndarray, "n s s 3"]:

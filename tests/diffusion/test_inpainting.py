@@ -95,7 +95,7 @@ def test_chunks_are_the_same_run():
 def test_renoising_has_the_forward_process_moments():
     t, s = SCHEDULE.level(300, jnp.float32), SCHEDULE.level(600, jnp.float32)
     x0, n = 0.8, 20000
-    a, b = (jax.random.normal(jax.random.key(i), (n, 1)) for i in (0, 1))
+    a, b = (jax.random.normal(jax.random.key(i), (n, 1), jnp.float32) for i in (0, 1))
     x_t = t.alpha * x0 + t.sigma * a
     x_s = np.asarray(renoise(x_t, t, s, b))
     assert x_s.mean() == pytest.approx(float(s.alpha) * x0, abs=0.02)

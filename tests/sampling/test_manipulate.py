@@ -101,7 +101,7 @@ def karlo_like(toy):
         toy.stage("decoder").spec,
         diffusion=DiffusionConfig(prediction="eps", variance="learned_range", loss="hybrid"),
         sampling=SamplingConfig("ddpm", steps=4, guidance=3.0, clip=10.0),
-        norm=EmbeddingNorm("standardise"),
+        embedding_norm=EmbeddingNorm("standardise"),
     )
     stages = {**toy.stages, "decoder": Stage(spec, random_params(spec, 3))}
     return dataclasses.replace(toy, stages=stages)

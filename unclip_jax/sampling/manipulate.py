@@ -7,7 +7,6 @@ one, and the number of devices none.
 
 import dataclasses
 from collections.abc import Sequence
-from typing import Literal
 
 import jax.numpy as jnp
 import numpy as np
@@ -21,7 +20,6 @@ from unclip_jax.sampling.latents import LatentPlan, decode, embed_squares, inver
 from unclip_jax.sampling.runner import StageRunner, image_keys
 
 Pictures = Sequence[np.ndarray] | np.ndarray | Array
-Noise = Literal["slerp", "fixed"]
 NOISES = ("slerp", "fixed")
 PAPER_DIMS = (20, 30, 40, 80, 120, 160, 200, 320)
 """The numbers of components in the paper's figure 7."""
