@@ -22,6 +22,7 @@ from unclip_jax.sampling.settings import decoder_size
 THETAS = 6
 MAX_THETA = 0.5
 DUMMY = "a picture"
+LEVELS = 40  # of the inversion; what is asked is not how faithful it is
 DEFAULT_LIMIT = 32
 
 
@@ -47,6 +48,7 @@ def edits(model: Bundle, settings: Settings) -> dict[str, Figure]:
             key=root_key(settings.seed),
             frames=THETAS,
             max_theta=MAX_THETA,
+            invert_steps=LEVELS,
             size=size,
         )
         emb = embed_images(judge, resized(made, clip_size(judge)))

@@ -26,17 +26,19 @@ from unclip_jax.sampling.latents import squares
 from unclip_jax.sampling.settings import decoder_size
 
 VARIED = ("hot beverage/3d", "bus/flat", "cactus/3d", "alien/flat", "red heart/3d", "banana/3d")
+ETAS = ((0.0, 1), (0.25, 1), (0.5, 1), (0.75, 1), (1.0, 3))
 PAIRS = (("red apple/3d", "banana/3d"), ("bus/flat", "alien/flat"), ("sun/3d", "red heart/3d"))
 EDITS = (
     ("red heart/3d", "a red heart", "a blue heart"),
-    ("red apple/3d", "a red apple", "a green apple"),
-    ("banana/3d", "a 3d emoji of a banana", "a flat emoji of a banana"),
+    ("red heart/3d", "a red heart", "a broken heart"),
+    ("green apple/3d", "a green apple", "a red apple"),
+    ("cactus/3d", None, "a christmas tree"),
     ("bus/flat", None, "a red car"),
 )
 TYPOGRAPHIC = ("green apple/3d", "BANANA", ("a green apple", "a banana", "a red heart"))
 COMPONENTS = ("red heart/3d", "banana/3d", "bus/flat", "cactus/3d")
 DIMS = (0, 2, 4, 8, 12, 16, 24, 40, 128)
-GUIDED = ("a red heart", "a banana", "a blue car")
+GUIDED = ("a red heart", "a banana", "a green apple")
 SCALES = (1.0, 2.0, 3.0, 4.0)
 FILLED = (("red heart/3d", "a red heart"), ("red apple/3d", "a green apple"))
 
@@ -92,18 +94,15 @@ class Room:
 def variations(room: Room) -> Image.Image:
     """Figure 3: what the image embedding keeps, and what it leaves open."""
     images, titles = room.shelf.pick(VARIED)
-    rebuilt = api.vary(room.model, images, eta=0.0, **room.options)
-    made = api.vary(room.model, images, eta=1.0, num=6, **room.options).reshape(
-        len(images), 6, *rebuilt.shape[1:]
-    )
-    labels = ["input", "eta 0", *["eta 1"] * 6]
-    shown = squares(images, room.size)
-    return labelled_strips(
-        [
-            Strip(t, [a, b, *c], labels)
-            for t, a, b, c in zip(titles, shown, rebuilt, made, strict=True)
-        ]
-    )
+    made = [
+        api.vary(room.model, images, eta=eta, num=num, **room.options).reshape(
+            len(images), num, room.size, room.size, 3
+        )
+        for eta, num in ETAS
+    ]
+    labels = ["input", *(f"eta {eta:g}" for eta, num in ETAS for _ in range(num))]
+    rows = zip(titles, squares(images, room.size), np.concatenate(made, axis=1), strict=True)
+    return labelled_strips([Strip(title, [shown, *row], labels) for title, shown, row in rows])
 
 
 def interpolations(room: Room) -> Image.Image:
@@ -221,7 +220,8 @@ def fillings(room: Room) -> Image.Image:
 FIGURES: Mapping[str, tuple[str, Callable[[Room], Any]]] = {
     "fig3_variations.png": (
         "Variations (paper, figure 3): the input, rebuilt by DDIM from its inverted latent "
-        "(eta 0), and six variations (eta 1), which share its image embedding.",
+        "(eta 0), and variations that share its image embedding, the freer the larger eta. What "
+        "eta 1 shows is what the decoder reads out of the embedding alone.",
         variations,
     ),
     "fig4_interpolations.png": (
@@ -273,7 +273,7 @@ def write(
             lines += [f"No {name}: {error}.", ""]
             continue
         picture, facts = made if isinstance(made, tuple) else (made, {})
-        picture.quantize(256, dither=Image.Dither.NONE).save(folder / name, optimize=True)
+        picture.save(folder / name, optimize=True)
         result["figures"][name] = {"about": text, **facts}
         lines += [text, "", f"![{name.split('.')[0]}]({name})", ""]
     (folder / "README.md").write_text("\n".join(lines), encoding="utf-8")
