@@ -122,9 +122,9 @@ def predict(
     """Evaluates a stage's raw network once, in float32: no guidance, no clipping.
 
     The diffusion prior gives z_i in the space it works in; the autoregressive one takes codes
-    [n, k] and, as t, dot tokens, and gives the codes' logits [n, k, buckets]; the decoder noise and variance channels
-    [n, h, w, 6]; an upsampler noise. A network of images that predicts x_0 or v has its output
-    rewritten as the noise that it implies; `denoise_fn` leaves it as it is.
+    [n, k] and, as t, dot tokens, and gives the codes' logits [n, k, buckets]; the decoder noise
+    and variance channels [n, h, w, 6]; an upsampler noise. A network of images that predicts x_0
+    or v has its output rewritten as the noise that it implies; `denoise_fn` leaves it as it is.
 
     Args:
         image_emb: raw CLIP embeddings; None is the null embedding.

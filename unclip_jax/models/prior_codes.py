@@ -169,9 +169,7 @@ def draw_dots(
     return quantise(jnp.interp(place, jnp.arange(QUANTILES), codec.dots), cfg.dot_buckets)
 
 
-def round_trip_error(
-    codec: Codec, cfg: CodecConfig, z: Float[Array | np.ndarray, "n d"]
-) -> float:
+def round_trip_error(codec: Codec, cfg: CodecConfig, z: Float[Array | np.ndarray, "n d"]) -> float:
     """Returns E|z - z'|^2 of unit embeddings after encode and decode, as a share of E|z - mean|^2.
 
     The paper keeps as many components as leave less than 1%.

@@ -63,9 +63,7 @@ def sample_codes(
         return (code, state), code
 
     uniform = ndtr(noise(INITIAL, (rows,)))
-    dot = prior_codes.draw_dots(
-        prior_codes.codec_of(params), cfg, uniform, sampling.dot_percentile
-    )
+    dot = prior_codes.draw_dots(prior_codes.codec_of(params), cfg, uniform, sampling.dot_percentile)
     logits, state = apply("begin", jnp.tile(dot, copies), jax.tree.map(jnp.asarray, cond))
     first = draw(logits, 0)
     _, rest = jax.lax.scan(body, (first, state), jnp.arange(1, cfg.components))
