@@ -4,7 +4,7 @@
         --config.data.name=SET --config.pca=pca.safetensors --workdir runs/prior_ar
 
 Table 3 says 1B; self-attention and MLPs of its two transformers are 1.21B + 0.80B, to which our
-reading, cross-attention in every block and own token tables, adds 0.42B.
+reading, cross-attention in every block and own token tables, adds 0.40B.
 """
 
 from ml_collections import ConfigDict
