@@ -25,7 +25,7 @@ def get_config(variant: str = "") -> ConfigDict:
                 heads=2,  # paper: 26
                 dropout=0.2,  # ours: some hundred pictures
             ),
-            "encoder": None,  # paper: 24 blocks; here the CLIP's states, which have read the caption
+            "encoder": None,  # paper: 24 blocks; the CLIP's states have read the caption
             "codec": {
                 "components": 28,  # paper: 319 of 1024; both hold 99% of the variance
                 "buckets": 32,  # paper: 1024

@@ -103,7 +103,9 @@ def test_each_device_holds_its_share_of_the_state(shape):
     assert max(held.values()) <= SHARE * share + 0.15 * large
 
 
-@pytest.mark.parametrize("stage", ["clip", "prior_diffusion", "decoder", "upsampler_256"])
+@pytest.mark.parametrize(
+    "stage", ["clip", "prior_diffusion", "prior_ar", "decoder", "upsampler_256"]
+)
 def test_eight_devices_give_the_gradient_of_one(stage, monkeypatch):
     plain = Toy(stage, caption_drop=0.5, image_drop=0.3)
     params, batch, frozen = map(as_double, (plain.params(), plain.batch(), plain.frozen))

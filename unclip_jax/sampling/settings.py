@@ -103,6 +103,8 @@ def resolve(model: Bundle, settings: SampleSettings) -> Plan:
     prior_sampling = None
     if prior_stage is not None:
         prior_sampling = _prior_sampling(model, prior_stage, settings)
+    elif settings.prior_temperature is not None or settings.prior_top_p is not None:
+        raise UserError("prior_temperature and prior_top_p are the ar prior's: pass --prior ar")
     return Plan(
         size=size,
         prior=prior,
