@@ -272,8 +272,8 @@ class RunBuilder:
             jnp.asarray(z.mean(0, dtype=np.float64), jnp.float32),
             jnp.asarray(np.maximum(z.std(0, dtype=np.float64), 1e-6), jnp.float32),
         )
-        shardings = jax.tree.map(lambda old: old.sharding, state.params)
-        params = place(with_stats(state.params, stats), shardings)
+        put = lambda old, new: old if new is old else place(new, old.sharding)  # noqa: E731
+        params = jax.tree.map(put, state.params, with_stats(state.params, stats))
         return state.replace(params=params, ema_params=fresh_copy(params))
 
     def _make_task(self) -> Task:
