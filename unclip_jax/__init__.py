@@ -19,13 +19,18 @@ __all__ = [
     "UserError",
     "classify",
     "denoise_fn",
+    "edit",
     "embed_image",
     "embed_text",
+    "inpaint",
+    "interpolate",
     "load",
     "predict",
+    "reconstruct",
     "run_stage",
     "sample",
     "save",
+    "vary",
     "x0_denoiser",
 ]
 

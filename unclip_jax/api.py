@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, Key, UInt8
 
-from unclip_jax.checkpoint.bundle import Bundle, load, save
+from unclip_jax.checkpoint.bundle import Bundle, load, require_pca, save
 from unclip_jax.core import prng
 from unclip_jax.core.errors import UserError
 from unclip_jax.core.types import Cond, Params, TextFeatures
@@ -25,7 +25,8 @@ from unclip_jax.diffusion.denoiser import Denoiser
 from unclip_jax.diffusion.samplers import NoiseFn
 from unclip_jax.models.clip import normalize
 from unclip_jax.models.stages import StageSpec
-from unclip_jax.sampling import parallel, pipeline, runs, stages
+from unclip_jax.sampling import inpaint as filling
+from unclip_jax.sampling import latents, manipulate, parallel, pipeline, runs, stages
 from unclip_jax.sampling.encode import (
     batch_size,
     encode_images,
@@ -33,7 +34,9 @@ from unclip_jax.sampling.encode import (
     own_context,
     with_own_tokens,
 )
-from unclip_jax.sampling.settings import SampleSettings
+from unclip_jax.sampling.latents import LatentSettings
+from unclip_jax.sampling.runner import StageRunner
+from unclip_jax.sampling.settings import SampleSettings, resolve
 
 __all__ = [
     "Bundle",
@@ -42,16 +45,22 @@ __all__ = [
     "UserError",
     "classify",
     "denoise_fn",
+    "edit",
     "embed_image",
     "embed_text",
+    "inpaint",
+    "interpolate",
     "load",
     "predict",
+    "reconstruct",
     "run_stage",
     "sample",
     "save",
+    "vary",
     "x0_denoiser",
 ]
 
+Pictures = Sequence[np.ndarray] | np.ndarray | Array
 Images = UInt8[np.ndarray | Array, "n h w 3"] | Float[np.ndarray | Array, "n h w 3"]
 
 
@@ -71,6 +80,142 @@ def sample(
             prior_steps, sampler, negative, dtype. What is left out is the bundle's.
     """
     return pipeline.sample(model, prompts, key=key, num=num, settings=SampleSettings(**settings))
+
+
+def vary(
+    model: Bundle,
+    images: Pictures,
+    *,
+    key: Key[Array, ""] | None = None,
+    num: int = 1,
+    eta: float = 1.0,
+    **settings: Any,
+) -> UInt8[np.ndarray, "n s s 3"]:
+    """Makes `num` variations of each picture, picture-major: inversion, then DDIM with eta.
+
+    Args:
+        images: pictures of any shape, uint8 or floats in [-1, 1].
+        key: the root key; default: that of seed 0.
+        eta: 0 rebuilds the picture, 1 drifts the furthest from it.
+        settings: fields of LatentSettings: size, guidance, steps, invert_steps, dtype.
+    """
+    plan = latents.resolve_latents(model, LatentSettings(**settings), eta=eta)
+    runner = StageRunner()
+    return manipulate.vary(model, images, _root(key), plan, num=num, runner=runner)
+
+
+def interpolate(
+    model: Bundle,
+    first: Pictures,
+    second: Pictures,
+    *,
+    key: Key[Array, ""] | None = None,
+    frames: int = 8,
+    noise: str = "slerp",
+    num: int = 1,
+    **settings: Any,
+) -> UInt8[np.ndarray, "n s s 3"]:
+    """Goes from each first picture to its second one in `frames` images, pair-major.
+
+    Args:
+        noise: "slerp" interpolates the inverted latents too, so that the ends rebuild the pictures;
+            "fixed" draws one x_T a path, from the key, for `num` paths a pair.
+        settings: as of `vary`.
+    """
+    inverted = manipulate.check_noise(noise) == "slerp"
+    plan = latents.resolve_latents(model, LatentSettings(**settings), inverted=inverted)
+    pair, runner = (first, second), StageRunner()
+    return manipulate.interpolate(
+        model, pair, _root(key), plan, frames=frames, num=num, runner=runner
+    )
+
+
+def edit(
+    model: Bundle,
+    images: Pictures,
+    to: Sequence[str] | str,
+    *,
+    source: Sequence[str] | str | None = None,
+    key: Key[Array, ""] | None = None,
+    frames: int = 6,
+    max_theta: float = 0.5,
+    **settings: Any,
+) -> UInt8[np.ndarray, "n s s 3"]:
+    """Moves each picture toward a text in `frames` images, picture-major (text diffs).
+
+    Args:
+        to: the text to go to, one for all or one a picture.
+        source: the text to go from: the picture's caption, a dummy, or None to leave it out.
+        max_theta: how far the last image goes, of the way to the text's direction.
+        settings: as of `vary`.
+    """
+    plan = latents.resolve_latents(model, LatentSettings(**settings))
+    thetas = manipulate.edit_thetas(frames, max_theta)
+    texts = [[t] * len(images) if isinstance(t, str) else t for t in (to, source)]
+    runner = StageRunner()
+    return manipulate.edit(model, images, *texts, _root(key), plan, thetas=thetas, runner=runner)
+
+
+def reconstruct(
+    model: Bundle,
+    images: Pictures,
+    *,
+    key: Key[Array, ""] | None = None,
+    dims: Sequence[int] = manipulate.PAPER_DIMS,
+    pca: str | None = None,
+    **settings: Any,
+) -> UInt8[np.ndarray, "n s s 3"]:
+    """Decodes each picture from its first principal components alone, picture-major.
+
+    Args:
+        dims: numbers of components; those beyond what there are are clipped, each once.
+        pca: file of a PCA; None = the bundle's own.
+        settings: as of `vary`.
+    """
+    basis = require_pca(model, pca)
+    plan = latents.resolve_latents(model, LatentSettings(**settings), inverted=False)
+    dims, runner = manipulate.usable_dims(dims, basis), StageRunner()
+    return manipulate.reconstruct(
+        model, images, _root(key), plan, pca=basis, dims=dims, runner=runner
+    )
+
+
+def inpaint(
+    model: Bundle,
+    images: Pictures,
+    masks: Sequence[np.ndarray] | np.ndarray,
+    prompts: Sequence[str] | str,
+    *,
+    key: Key[Array, ""] | None = None,
+    num: int = 1,
+    resamples: int = filling.RESAMPLES,
+    **settings: Any,
+) -> UInt8[np.ndarray, "n s s 3"]:
+    """Fills the masked part of each picture `num` times; kept pixels are kept exactly.
+
+    Args:
+        masks: bool, of the pictures' sizes; True is filled.
+        prompts: what the whole picture shall show, one for all or one a picture.
+        resamples: times each stretch of levels is denoised; 1 is plain masked replacement.
+        settings: as of `sample`; the decoder's sampler is always DDIM with eta 1.
+    """
+    plan = resolve(model, SampleSettings(**settings))
+    prompts = [prompts] * len(images) if isinstance(prompts, str) else prompts
+    canvas = filling.make_canvas(images, masks, plan.size)
+    return filling.inpaint(
+        model,
+        canvas,
+        prompts,
+        _root(key),
+        plan,
+        num=num,
+        resamples=resamples,
+        runner=StageRunner(),
+    )
+
+
+def _root(key: Key[Array, ""] | None) -> Key[Array, ""]:
+    return prng.root_key(0) if key is None else key
 
 
 def embed_text(
@@ -188,7 +333,7 @@ def run_stage(
     cond, empty = _filled(model, name, cond, n), _negative(model, name, "")
     if noise is not None:
         return np.asarray(stages.run_injected(run, cond, empty, noise))
-    keys = prng.example_keys(prng.root_key(0) if key is None else key, np.arange(n))
+    keys = prng.example_keys(_root(key), np.arange(n))
     per_device = -(-n // parallel.device_count())
     cond, keys = parallel.split((cond, keys), per_device)
     return parallel.join(stages.run_over_devices(run, cond, empty, keys), n)

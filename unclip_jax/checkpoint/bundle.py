@@ -5,6 +5,7 @@
     tokenizer.json        the vocabulary of the text tower
     STAGE.safetensors     parameters of one stage in a stated dtype
     arrays.safetensors    named arrays that are not parameters ("prior_diffusion.variance_table")
+    pca.safetensors       principal components of the CLIP's image embeddings, if it has them
 
 Loading checks hashes, shapes and keys; every mismatch is one line that names the key.
 """
@@ -19,10 +20,13 @@ from typing import Any
 import numpy as np
 
 from unclip_jax.checkpoint import tensors
+from unclip_jax.checkpoint.pca_file import PCA_FILE, load_pca, save_pca
+from unclip_jax.checkpoint.runs import params_digest
 from unclip_jax.core.config import build, to_dict
 from unclip_jax.core.errors import UserError
 from unclip_jax.core.files import new_folder
 from unclip_jax.core.trees import count_params, flatten_paths
+from unclip_jax.models.pca import Pca
 from unclip_jax.models.stages import (
     STAGES,
     StageSpec,
@@ -91,6 +95,7 @@ class Bundle:
     sampling: SamplingDefaults = SamplingDefaults()
     cascade: tuple[CascadeStep, ...] = ()
     arrays: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict, repr=False)
+    pca: Pca | None = dataclasses.field(default=None, repr=False)
 
     def stage(self, name: str) -> Stage:
         """Returns a stage; one that the bundle lacks is an error that lists what it has."""
@@ -99,6 +104,25 @@ class Bundle:
                 f"bundle {self.name!r} has no stage {name!r}; it has {', '.join(self.stages)}"
             )
         return self.stages[name]
+
+
+def clip_digests(model: Bundle) -> set[str]:
+    """Returns the digests a bundle's CLIP is known by: as it is held, and as it was trained."""
+    trained = model.provenance.get("stages", {}).get("clip", {}).get("params_sha256")
+    return {params_digest(model.stage("clip").params), *([trained] if trained else [])}
+
+
+def require_pca(model: Bundle, file: str | Path | None = None) -> Pca:
+    """Returns the PCA in `file`, else the bundle's own; that of another CLIP is refused."""
+    if file is None and model.pca is None:
+        raise UserError(
+            f"bundle {model.name!r} has no PCA: make one with unclip embed --fit-pca and pass it "
+            "as --pca FILE"
+        )
+    pca = model.pca if file is None else load_pca(file)
+    if file is not None and pca.clip not in clip_digests(model):
+        raise UserError(f"{file} is of another CLIP's embeddings than bundle {model.name!r}'s")
+    return pca
 
 
 def shipped_names() -> list[str]:
@@ -210,6 +234,7 @@ def load(
     arrays = {}
     if "arrays.safetensors" in files:
         arrays = tensors.read_arrays(folder / "arrays.safetensors")
+    pca = load_pca(folder / PCA_FILE) if PCA_FILE in files else None
     return Bundle(
         name=manifest["name"],
         licence=manifest["licence"],
@@ -220,11 +245,12 @@ def load(
         cascade=tuple(build(CascadeStep, step) for step in manifest["cascade"]),
         tokenizer=tokenizer,
         arrays=arrays,
+        pca=pca,
     )
 
 
 def _is_stage_file(name: str) -> bool:
-    return name.endswith(".safetensors") and name != "arrays.safetensors"
+    return name.endswith(".safetensors") and name not in ("arrays.safetensors", PCA_FILE)
 
 
 def _load_stage(
@@ -267,6 +293,8 @@ def save(
             bundle.tokenizer.save(folder / "tokenizer.json")
         if bundle.arrays:
             tensors.write_arrays(folder / "arrays.safetensors", bundle.arrays)
+        if bundle.pca is not None:
+            save_pca(folder / PCA_FILE, bundle.pca)
         manifest = {
             "format_version": FORMAT_VERSION,
             "name": bundle.name,

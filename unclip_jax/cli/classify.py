@@ -1,11 +1,10 @@
 """`unclip classify`: CLIP zero-shot probabilities of labels for an image."""
 
 from pathlib import Path
-from typing import Any
 
 import click
 
-from unclip_jax.cli import common
+from unclip_jax.cli import common, pictures
 from unclip_jax.core.errors import UserError
 
 
@@ -22,7 +21,7 @@ def classify(image: Path, labels: tuple[str, ...], model: str, as_json: bool) ->
     if not labels:
         raise UserError("no label given")
     common.use_compile_cache()
-    pixels = read_image(image)
+    pixels = pictures.read_image(image)
     from unclip_jax import api
     from unclip_jax.checkpoint import bundle
 
@@ -35,15 +34,3 @@ def classify(image: Path, labels: tuple[str, ...], model: str, as_json: bool) ->
         return
     for index in (-probabilities).argsort(kind="stable"):
         click.echo(f"{probabilities[index]:8.4f}  {labels[index]}")
-
-
-def read_image(path: Path) -> Any:
-    """Reads an image file as uint8 RGB, transparency over white."""
-    from unclip_jax.data.images import decode
-
-    try:
-        return decode(path.read_bytes())
-    except OSError as error:
-        raise UserError(f"cannot read {path}: {error.strerror or error}") from error
-    except UserError as error:
-        raise UserError(f"{path}: {error}") from error

@@ -78,6 +78,19 @@ def echo_bundle(out: Path, stages: list[str], as_json: bool) -> None:
         click.echo(f"{out}  {', '.join(stages)}  {size / 2**20:.2f} MiB")
 
 
+def origin(model: Any) -> dict[str, Any]:
+    """Returns what made an image: the bundle and the version of the code."""
+    from unclip_jax import __version__
+
+    commit = model.provenance.get("git_commit")
+    return {"bundle": {"name": model.name, "git_commit": commit}, "version": __version__}
+
+
+def write_json(path: Path, value: dict[str, Any]) -> None:
+    """Writes a JSON object for people to read too."""
+    path.write_text(json.dumps(value, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
+
+
 def fresh_folder(parent: Path, name: str) -> Path:
     """Returns the first of parent/name-1, parent/name-2, … that does not exist."""
     number = 1

@@ -10,7 +10,7 @@ from unclip_jax.cli import common
 from unclip_jax.core import files
 from unclip_jax.core.errors import UserError
 
-SUITES = ("retrieval", "priors", "conditioning", "samples")
+SUITES = ("retrieval", "priors", "conditioning", "samples", "inversion", "edits", "gallery")
 
 
 def held_out_splits(data: str) -> tuple[str, ...]:
@@ -32,7 +32,8 @@ def held_out_splits(data: str) -> tuple[str, ...]:
 )
 @click.option("--styles", default="", help="Styles that count, joined by commas; default: all.")
 @click.option("--split", "splits", multiple=True, help="Held-out splits; default: the set's own.")
-@click.option("--judge", help="Bundle with an independently trained CLIP (suite samples).")
+@click.option("--judge", help="Bundle with an independently trained CLIP (samples, edits).")
+@click.option("--pca", help="PCA file for the gallery; default: that of the bundle.")
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder to write.")
 @click.option("--limit", type=click.IntRange(min=2), help="At most this many pictures a split.")
 @click.option("--prompts", type=click.IntRange(min=2), default=200, show_default=True)
@@ -51,12 +52,17 @@ def evaluate(
     priors        cosine of the prior's image embeddings to the true ones, beside baselines
     conditioning  rise of the held-out error when an input is exchanged; upsampler against bicubic
     samples       concepts of sampled pictures named by another CLIP; nearest training pictures
+    inversion     PSNR of held-out pictures rebuilt from their latents, by number of levels
+    edits         cosine of edited pictures to the text they were moved to, asked of another CLIP
+    gallery       pictures instead: the form of the paper's figures 3, 4, 5, 6, 7 and 9
 
     Every figure has a 95% bootstrap interval and, where there is one, the floor it must beat.
 
     Example: unclip eval --model emoji --data emoji --suite retrieval --out report
     """
     names = [f"{suite}.{kind}" for kind in ("json", "md", "png")]
+    if suite == "gallery":
+        names = ["gallery.json", "README.md"]
     files.refuse_existing(out, names, overwrite=options["overwrite"])
     with files.scratch_for(out, inside=True) as scratch:
         folder = scratch / "ready"
@@ -64,34 +70,53 @@ def evaluate(
         common.use_compile_cache()
         # Imported late, so that `--help` and a taken --out do not wait for jax.
         from unclip_jax import api
-        from unclip_jax.evals import report
-        from unclip_jax.evals.runner import run_suite
-        from unclip_jax.evals.settings import Settings
 
-        settings = Settings(
-            data=data,
-            concepts=options["concepts"],
-            styles=tuple(s.strip() for s in options["styles"].split(",") if s.strip()),
-            splits=options["splits"] or held_out_splits(data),
-            judge=api.load(judge) if judge else None,
-            limit=options["limit"],
-            prompts=options["prompts"],
-            batch=options["batch"],
-            seed=options["seed"],
-            sample_size=options["size"],
-        )
+        settings = _settings(data, judge, options)
         start = time.perf_counter()
-        figures = run_suite(suite, api.load(model), settings)
         stated = {"model": model, "data": data, "judge": judge}
         stated |= {"concepts": settings.concepts, "styles": settings.styles}
         stated |= {"splits": settings.splits}
         stated |= {key: options[key] for key in ("limit", "prompts", "size", "batch", "seed")}
-        stated["seconds"] = round(time.perf_counter() - start, 1)
-        result = report.write(folder, suite, figures, stated)
-        table = report.to_markdown(suite, figures, stated)
+        result, table = _run(suite, api.load(model), settings, stated, folder, start)
         files.publish(folder, out, overwrite=options["overwrite"])
     if options["as_json"]:
         common.echo_json(result)
     else:
         click.echo(table)
     click.echo(f"wrote {out}", err=True)
+
+
+def _settings(data: str, judge: str | None, options: dict[str, Any]) -> Any:
+    from unclip_jax import api
+    from unclip_jax.evals.settings import Settings
+
+    return Settings(
+        data=data,
+        concepts=options["concepts"],
+        styles=tuple(s.strip() for s in options["styles"].split(",") if s.strip()),
+        splits=options["splits"] or held_out_splits(data),
+        judge=api.load(judge) if judge else None,
+        limit=options["limit"],
+        prompts=options["prompts"],
+        batch=options["batch"],
+        seed=options["seed"],
+        sample_size=options["size"],
+        pca=options["pca"],
+    )
+
+
+def _run(
+    suite: str, model: Any, settings: Any, stated: dict[str, Any], folder: Path, start: float
+) -> tuple[dict[str, Any], str]:
+    """Fills the folder and returns the JSON object and the text for people."""
+    from unclip_jax.evals import gallery, report
+    from unclip_jax.evals.runner import PLOTS, run_suite
+
+    if suite == "gallery":
+        result = gallery.write(folder, model, settings, stated)
+        return result, (folder / "README.md").read_text(encoding="utf-8")
+    figures = run_suite(suite, model, settings)
+    stated = {**stated, "seconds": round(time.perf_counter() - start, 1)}
+    draw = PLOTS.get(suite, report.plot)
+    result = report.write(folder, suite, figures, stated, draw)
+    return result, report.to_markdown(suite, figures, stated)

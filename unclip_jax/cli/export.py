@@ -49,6 +49,11 @@ from unclip_jax.core.files import scratch_for
     metavar="STAGE.FIELD=VALUE",
     help="Change a stage's sampling settings, e.g. decoder.guidance=3.0.",
 )
+@click.option(
+    "--pca",
+    type=click.Path(path_type=Path),
+    help="Principal components to put in (unclip embed --fit-pca); default: an AR prior's.",
+)
 @click.option("--unfinished", is_flag=True, help="Take runs that are not at their last step.")
 @common.json_option
 @click.option("--overwrite", is_flag=True, help="Replace an existing bundle.")
@@ -75,6 +80,7 @@ def export(runs: tuple[Path, ...], out: Path, **options: Any) -> None:
     made = dataclasses.replace(
         _with_changes(made, options["changes"]),
         metrics=_read_metrics(options["metrics"]),
+        pca=_pca(results, options["pca"]),
     )
     notes = _read_text(options["notes"], "--notes") if options["notes"] else ""
     bundle.save(
@@ -257,6 +263,23 @@ def _check_clip(results: Sequence[Any]) -> None:
                 f"{result.folder} was trained against the CLIP in {name}, "
                 f"which is not that of {clips[0].folder}"
             )
+
+
+def _pca(results: Sequence[Any], file: Path | None) -> Any:
+    """Returns the PCA of a file, else that of a run that has one; it must be of the CLIP here."""
+    from unclip_jax.checkpoint.pca_file import PCA_FILE, load_pca
+    from unclip_jax.checkpoint.runs import params_digest
+
+    folders = [result.folder / PCA_FILE for result in results]
+    file = file or next((path for path in folders if path.exists()), None)
+    if file is None:
+        return None
+    pca = load_pca(file)
+    known = [result.config.get("identity", {}).get("clip") for result in results]
+    known += [params_digest(r.ema_params) for r in results if r.spec.stage == "clip"]
+    if pca.clip not in known:
+        raise UserError(f"{file} is of another CLIP's embeddings than the CLIP of these runs")
+    return pca
 
 
 def provenance(results: Sequence[Any]) -> dict[str, Any]:

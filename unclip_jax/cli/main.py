@@ -18,6 +18,14 @@ from unclip_jax.core.errors import UserError
 
 COMMANDS = {
     "sample": ("unclip_jax.cli.sample:sample", "Text to image."),
+    "vary": ("unclip_jax.cli.vary:vary", "Variations of a picture."),
+    "interpolate": ("unclip_jax.cli.interpolate:interpolate", "From one picture to another."),
+    "edit": ("unclip_jax.cli.edit:edit", "A picture moved toward a text."),
+    "inpaint": ("unclip_jax.cli.inpaint:inpaint", "Fills a part of a picture from a caption."),
+    "reconstruct": (
+        "unclip_jax.cli.reconstruct:reconstruct",
+        "A picture from the first components of its embedding.",
+    ),
     "classify": ("unclip_jax.cli.classify:classify", "CLIP zero-shot probabilities of labels."),
     "train": ("unclip_jax.cli.train:train", "Trains one stage; the same command resumes."),
     "data": ("unclip_jax.cli.data:data", "Prepares and shows data sets."),

@@ -145,7 +145,7 @@ class Job:
         plan = resolve(model, SampleSettings(**choices))
         cut = self._cut_prompts(model) if distributed.is_first() else []
         settings = {"model": self.model, "seed": self.seed, "num": self.num, **plan.to_json()}
-        identity = {"settings": settings, "prompts": _digest(self.captions), **_origin(model)}
+        identity = {"settings": settings, "prompts": _digest(self.captions), **common.origin(model)}
         missing = self._begin_bulk(requests, out, scratch, identity) if self.bulk else requests
         ready = scratch / "ready"
         ready.mkdir(exist_ok=True)
@@ -181,7 +181,7 @@ class Job:
         result = {"images": entries, "grid": "grid.png", "settings": settings, "seconds": seconds}
         if cut:
             result["cut_prompts"] = cut
-        _write_json(ready / MANIFEST, {**result, **identity, "complete": True})
+        common.write_json(ready / MANIFEST, {**result, **identity, "complete": True})
         files.publish(ready, out, overwrite=self.overwrite or self.bulk)
         located = [{**entry, "path": str(out / entry["path"])} for entry in entries]
         return {**result, "images": located, "grid": str(out / "grid.png")}
@@ -237,7 +237,7 @@ class Job:
         files.refuse_existing(out, ["grid.png", *names], overwrite=self.overwrite)
         begun = scratch / "begun"
         begun.mkdir()
-        _write_json(begun / manifest.name, {"images": [], **identity, "complete": False})
+        common.write_json(begun / manifest.name, {"images": [], **identity, "complete": False})
         files.publish(begun, out, overwrite=self.overwrite)
         return False
 
@@ -293,13 +293,6 @@ def _digest(captions: Sequence[str]) -> str:
     return hashlib.sha256("\n".join(captions).encode("utf-8", "surrogatepass")).hexdigest()[:16]
 
 
-def _origin(model: Any) -> dict[str, Any]:
-    from unclip_jax import __version__
-
-    commit = model.provenance.get("git_commit")
-    return {"bundle": {"name": model.name, "git_commit": commit}, "version": __version__}
-
-
 def _read_manifest(path: Path) -> dict[str, Any]:
     try:
         held = json.loads(path.read_text(encoding="utf-8"))
@@ -308,7 +301,3 @@ def _read_manifest(path: Path) -> dict[str, Any]:
     if not isinstance(held, dict):
         raise UserError(f"{path} is no manifest; delete it or pass --overwrite")
     return held
-
-
-def _write_json(path: Path, value: dict[str, Any]) -> None:
-    path.write_text(json.dumps(value, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")

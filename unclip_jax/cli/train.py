@@ -19,14 +19,29 @@ PASS_THROUGH = {"ignore_unknown_options": True, "allow_extra_args": True}
 @click.command("train", context_settings=PASS_THROUGH)
 @click.option("--config", "config_file", required=True, metavar="FILE[:VARIANT]")
 @click.option("--workdir", required=True, type=click.Path(file_okay=False, path_type=Path))
+@click.option(
+    "--profile",
+    default=0,
+    metavar="STEPS",
+    type=click.IntRange(min=0),
+    help="Write a profiler's trace of so many steps, the third of this start onwards.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object at the end.")
 @hosts_options
 @click.pass_context
-def train(ctx: click.Context, config_file: str, workdir: Path, as_json: bool, **hosts: Any) -> None:
+def train(
+    ctx: click.Context,
+    config_file: str,
+    workdir: Path,
+    profile: int,
+    as_json: bool,
+    **hosts: Any,
+) -> None:
     """Trains one stage; run it again to resume.
 
     FILE is a config of this package (configs/emoji/clip.py) or your own; `:smoke` after it takes a
     tiny variant that runs in under a minute. Any value is changed by --config.SECTION.KEY=VALUE.
+    --profile writes WORKDIR/profile, which TensorBoard's profile plugin and Perfetto show.
     On several hosts the same command runs on each of them, with a workdir that all of them see.
 
     Example: unclip train --config configs/emoji/clip.py --workdir runs/clip
@@ -44,6 +59,7 @@ def train(ctx: click.Context, config_file: str, workdir: Path, as_json: bool, **
             make_hooks=make_hooks,
             make_progress=progress_bar,
             say=lambda text: click.echo(f"unclip train: {text}", err=True),
+            profile=profile,
         )
         if not distributed.is_first():
             return

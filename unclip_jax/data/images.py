@@ -5,18 +5,20 @@ shown, speaks uint8. Transparent pictures are laid on white.
 """
 
 import io
+from collections.abc import Callable
 from typing import Literal
 
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, UInt8
-from PIL import Image, UnidentifiedImageError
+from jaxtyping import Array, Bool, Float, UInt8
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from unclip_jax.core.errors import UserError
 
 Crop = Literal["pad", "center", "random", "squash"]
 Resize = Literal["area", "lanczos", "bicubic"]
 WHITE = (255, 255, 255)
+PIXEL_LIMIT = 50_000_000  # of a picture that is read; below PIL's own warning
 FILTERS = {
     "area": Image.Resampling.BOX,
     "lanczos": Image.Resampling.LANCZOS,
@@ -25,14 +27,36 @@ FILTERS = {
 
 
 def decode(data: bytes) -> UInt8[np.ndarray, "h w 3"]:
-    """Decodes PNG, JPEG, WebP or GIF bytes to RGB, transparency laid on white.
+    """Decodes PNG, JPEG, WebP or GIF bytes to RGB, upright, transparency laid on white.
 
     Raises:
-        UserError: the bytes are no picture, or a cut-off one.
+        UserError: the bytes are no picture, a cut-off one, or one of too many pixels.
     """
+    return _read(data, lambda image: np.asarray(flatten(image)))
+
+
+def decode_mask(data: bytes) -> Bool[np.ndarray, "h w"]:
+    """Decodes a mask, True where something is to be made: white, or transparent if it has alpha."""
+
+    def fill(image: Image.Image) -> np.ndarray:
+        if _has_alpha(image):
+            alpha = np.asarray(image.convert("RGBA"))[..., 3]
+            if alpha.min() < 255:
+                return alpha < 128
+        return np.asarray(flatten(image).convert("L")) >= 128
+
+    return _read(data, fill)
+
+
+def _read(data: bytes, read: Callable[[Image.Image], np.ndarray]) -> np.ndarray:
     try:
         with Image.open(io.BytesIO(data)) as image:
-            return np.asarray(flatten(image))
+            if image.width * image.height > PIXEL_LIMIT:
+                raise UserError(
+                    f"picture too large: {image.width} x {image.height}, more than "
+                    f"{PIXEL_LIMIT:,} pixels"
+                )
+            return read(ImageOps.exif_transpose(image))
     except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:
         raise UserError(f"not a readable picture: {error}") from error
     except Image.DecompressionBombError as error:
@@ -41,14 +65,21 @@ def decode(data: bytes) -> UInt8[np.ndarray, "h w 3"]:
 
 def flatten(image: Image.Image) -> Image.Image:
     """Converts any PIL image to RGB, laying what is transparent on white."""
-    if image.mode == "RGB":
+    if image.mode == "RGB" and not _has_alpha(image):
         image.load()
         return image
-    if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
+    if _has_alpha(image):
         rgba = image.convert("RGBA")
         ground = Image.new("RGBA", rgba.size, (*WHITE, 255))
         return Image.alpha_composite(ground, rgba).convert("RGB")
+    if image.mode.startswith("I"):  # 16 bits: PIL would cut them off at 255
+        grey = np.clip(np.asarray(image, np.int64), 0, 65535)
+        return Image.fromarray(np.round(grey / 257.0).astype(np.uint8)).convert("RGB")
     return image.convert("RGB")
+
+
+def _has_alpha(image: Image.Image) -> bool:
+    return image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info
 
 
 def encode_png(image: UInt8[np.ndarray, "h w 3"]) -> bytes:

@@ -271,6 +271,61 @@ def sample_loop(
     return state.x
 
 
+def inversion_moves(
+    steps: Sequence[int] | np.ndarray, num_steps: int, *, skip_last: bool = False
+) -> np.ndarray:
+    """Lists the moves of `ddim_invert`: int32 rows (where x is, whose t to ask, where x goes).
+
+    Args:
+        steps: the sampling list, in either direction.
+        skip_last: leave out the move to the noisiest step, which reconstructs better (Dhariwal &
+            Nichol 2021, appendix F); the latent then is at the second step of the descending list,
+            where sampling must begin: `sample_loop(..., steps=descending[1:])`.
+    """
+    climb = np.sort(check_steps(steps, num_steps))
+    if skip_last:
+        if len(climb) < 2:
+            raise ValueError("skip_last leaves nothing of a list of one step")
+        climb = climb[:-1]
+    asked = np.append(climb[0], climb[:-1])
+    return np.stack([np.append(CLEAN, climb[:-1]), asked, climb], 1).astype(np.int32)
+
+
+def invert_along(
+    denoise: Denoiser,
+    x: Float[Array, " b *d"],
+    moves: Int[Array, "n 3"] | Int[np.ndarray, "n 3"],
+    schedule: Schedule,
+    *,
+    refinements: int = 0,
+) -> Float[Array, " b *d"]:
+    """Runs moves of `inversion_moves` as one scan; a run cut into chunks is the same.
+
+    Args:
+        refinements: times each move is made again with the eps found where it ended: fixed-point
+            iterations of the sampling step's own equation, x_t = ddim_step(x_s, eps(x_s)).
+    """
+    x = at_least_float32(x)
+
+    def eps_at(x: Float[Array, " b *d"], t: Int[Array, ""]) -> Float[Array, " b *d"]:
+        level = schedule.level(t, x.dtype)
+        told = jnp.asarray(schedule.timesteps, jnp.int32)[t]
+        estimate = denoise(x, jnp.full(x.shape[:1], told)).x0.astype(x.dtype)
+        return (x - level.alpha * estimate) / level.sigma
+
+    def body(
+        x: Float[Array, " b *d"], move: Int[Array, " 3"]
+    ) -> tuple[Float[Array, " b *d"], None]:
+        here, asked, there = move
+        t, s = schedule.level(here, x.dtype), schedule.level(there, x.dtype)
+        moved = ddim_invert_step(x, eps_at(x, asked), t, s)
+        for _ in range(refinements):
+            moved = ddim_invert_step(x, eps_at(moved, there), t, s)
+        return moved, None
+
+    return jax.lax.scan(body, x, jnp.asarray(moves, jnp.int32))[0]
+
+
 def ddim_invert(
     denoise: Denoiser,
     x0: Float[Array, " b *d"],
@@ -278,6 +333,7 @@ def ddim_invert(
     schedule: Schedule,
     steps: Sequence[int] | np.ndarray,
     skip_last: bool = False,
+    refinements: int = 0,
 ) -> Float[Array, " b *d"]:
     """Encodes data into the latent that deterministic DDIM over the same `steps` decodes.
 
@@ -285,30 +341,8 @@ def ddim_invert(
     Nichol 2021, appendix F); no network knows the clean level, so the first move asks it at t_1.
 
     Args:
-        steps: the sampling list, in either direction.
-        skip_last: leave out the move to the noisiest step, which reconstructs better (ibid.); the
-            latent then is at the second step of the descending list, where sampling must begin:
-            `sample_loop(..., steps=descending[1:])`.
+        steps, skip_last: as of `inversion_moves`.
+        refinements: as of `invert_along`.
     """
-    climb = np.sort(check_steps(steps, schedule.num_steps))
-    if skip_last:
-        if len(climb) < 2:
-            raise ValueError("skip_last leaves nothing of a list of one step")
-        climb = climb[:-1]
-    x0 = at_least_float32(x0)
-    # Rows: where x is, whose t the network is told, where x goes.
-    moves = np.stack([np.append(CLEAN, climb[:-1]), np.append(climb[0], climb[:-1]), climb], 1)
-
-    def body(
-        x: Float[Array, " b *d"], move: Int[Array, " 3"]
-    ) -> tuple[Float[Array, " b *d"], None]:
-        here, asked, there = move
-        level = schedule.level(asked, x.dtype)
-        told = jnp.asarray(schedule.timesteps, jnp.int32)[asked]
-        estimate = denoise(x, jnp.full(x.shape[:1], told)).x0.astype(x.dtype)
-        eps = (x - level.alpha * estimate) / level.sigma
-        here, there = schedule.level(here, x.dtype), schedule.level(there, x.dtype)
-        return ddim_invert_step(x, eps, here, there), None
-
-    latent, _ = jax.lax.scan(body, x0, jnp.asarray(moves, jnp.int32))
-    return latent
+    moves = inversion_moves(steps, schedule.num_steps, skip_last=skip_last)
+    return invert_along(denoise, x0, moves, schedule, refinements=refinements)

@@ -63,6 +63,24 @@ def load_examples(
     return Examples(images, captions, concepts, styles)
 
 
+def merge(parts: Sequence[Examples]) -> Examples:
+    """Puts pictures of one size together."""
+    lists = ("captions", "concepts", "styles")
+    joined = {name: sum((getattr(part, name) for part in parts), ()) for name in lists}
+    return Examples(np.concatenate([part.images for part in parts]), **joined)
+
+
+def load_splits(
+    settings: Settings, splits: Sequence[str], *, size: int, limit: int | None = None
+) -> Examples:
+    """Loads several splits together, the first ones first; `limit` is of them all."""
+    whole = merge([load_examples(settings, split, size=size) for split in splits])
+    if limit is None or limit >= len(whole):
+        return whole
+    rng = np.random.default_rng(settings.seed)
+    return whole.take(np.sort(rng.permutation(len(whole))[:limit]))
+
+
 def names_style(caption: str, style: str) -> bool:
     """Tells whether a caption says the style: "a 3d emoji of fire", not "a 3d glasses case"."""
     words = STYLE_WORDS.get(style, (style,) if style else ())

@@ -1,7 +1,7 @@
 """A report of figures as JSON, as a Markdown table, and as a plot."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -53,13 +53,21 @@ def plot(path: Path, suite: str, figures: Mapping[str, Figure]) -> None:
 
 
 def write(
-    folder: Path, suite: str, figures: Mapping[str, Figure], settings: Mapping[str, Any]
+    folder: Path,
+    suite: str,
+    figures: Mapping[str, Figure],
+    settings: Mapping[str, Any],
+    draw: Callable[[Path, str, Mapping[str, Figure]], None] = plot,
 ) -> dict:
-    """Writes SUITE.json, SUITE.md and SUITE.png into `folder` and returns the JSON object."""
+    """Writes SUITE.json, SUITE.md and SUITE.png into `folder` and returns the JSON object.
+
+    Args:
+        draw: draws the figures; the suite's own, or bars.
+    """
     result = to_json(suite, figures, settings)
     text = json.dumps(result, indent=2) + "\n"
     (folder / f"{suite}.json").write_text(text, encoding="utf-8")
     markdown = to_markdown(suite, figures, settings)
     (folder / f"{suite}.md").write_text(markdown, encoding="utf-8")
-    plot(folder / f"{suite}.png", suite, figures)
+    draw(folder / f"{suite}.png", suite, figures)
     return result

@@ -5,6 +5,8 @@ from collections.abc import Callable
 from unclip_jax.checkpoint.bundle import Bundle
 from unclip_jax.core.errors import UserError
 from unclip_jax.evals.conditioning import conditioning
+from unclip_jax.evals.edits import edits
+from unclip_jax.evals.inversion import inversion, plot_curve
 from unclip_jax.evals.metrics import Figure
 from unclip_jax.evals.priors import priors
 from unclip_jax.evals.retrieval import retrieval
@@ -18,7 +20,12 @@ SUITES: dict[str, Suite] = {
     "priors": priors,
     "conditioning": conditioning,
     "samples": samples,
+    "inversion": inversion,
+    "edits": edits,
 }
+
+PLOTS = {"inversion": plot_curve}
+"""How a suite's figures are drawn, where not as bars."""
 
 
 def run_suite(name: str, model: Bundle, settings: Settings) -> dict[str, Figure]:

@@ -14,11 +14,13 @@ class Settings:
         concepts, styles: the part of the set that counts, as in a training config's data section;
             a model trained on a part is measured on that part.
         splits: held-out splits; suites that use one take the last.
-        judge: an independently trained CLIP, which only the `samples` suite needs.
+        judge: an independently trained CLIP, which the `samples` suite needs and `edits` should
+            have.
         limit: at most this many pictures a split; None = all.
         prompts: how many prompts are sampled.
         batch: examples a call of a network.
         sample_size: pixels of the samples; None = the bundle's default.
+        pca: file of a PCA for the gallery; None = the bundle's.
     """
 
     data: str
@@ -31,3 +33,4 @@ class Settings:
     batch: int = 32
     seed: int = 0
     sample_size: int | None = None
+    pca: str | None = None

@@ -1,5 +1,6 @@
 """Pictures for people: PNG files that say how they were made, and labelled grids."""
 
+import dataclasses
 import re
 import unicodedata
 from collections.abc import Mapping, Sequence
@@ -73,6 +74,72 @@ def _block(
         across, down = index % columns, index // columns
         block.paste(picture, (MARGIN + across * (tile + MARGIN), first + down * (tile + MARGIN)))
     return block
+
+
+@dataclasses.dataclass(frozen=True)
+class Strip:
+    """A row of images of one size, each with its label below, under a title."""
+
+    title: str
+    images: Sequence[UInt8[np.ndarray, "h w 3"]]
+    labels: Sequence[str]
+
+
+def labelled_strips(strips: Sequence[Strip], columns: int = 10) -> Image.Image:
+    """Draws strips below each other, at most `columns` images abreast; all are of one size."""
+    side = strips[0].images[0].shape[0]
+    tile = side * max(1, -(-SMALLEST_TILE // side))
+    across = min(columns, max(len(strip.images) for strip in strips))
+    width = max(across * (tile + MARGIN) + MARGIN, 2 * SMALLEST_TILE)
+    blocks = [_strip(strip, tile, width) for strip in strips]
+    figure = Image.new("RGB", (width, sum(b.height for b in blocks) + 2 * MARGIN), PAPER)
+    top = MARGIN
+    for block in blocks:
+        figure.paste(block, (0, top))
+        top += block.height
+    return figure
+
+
+def _strip(strip: Strip, tile: int, width: int) -> Image.Image:
+    """Draws one strip, in as many lines as `width` asks for."""
+    title_font, font = (
+        ImageFont.load_default(size=max(least, min(most, tile // 10)))
+        for least, most in ((15, 22), (13, 18))
+    )
+    title = wrap(strip.title, title_font, width - 2 * MARGIN) if strip.title else []
+    line, title_line = (sum(f.getmetrics()) + 2 for f in (font, title_font))
+    labels = [wrap(label, font, tile) if label else [] for label in strip.labels]
+    columns = max(1, (width - MARGIN) // (tile + MARGIN))
+    step = tile + max(map(len, labels)) * line + MARGIN
+    first = len(title) * title_line + MARGIN // 2
+    height = first + -(-len(strip.images) // columns) * step + MARGIN // 2
+    block = Image.new("RGB", (width, height), PAPER)
+    draw = ImageDraw.Draw(block)
+    for index, text in enumerate(title):
+        draw.text((MARGIN, index * title_line), text, INK, title_font)
+    for index, (image, label) in enumerate(zip(strip.images, labels, strict=True)):
+        left = MARGIN + index % columns * (tile + MARGIN)
+        top = first + index // columns * step
+        picture = Image.fromarray(image).resize((tile, tile), Image.Resampling.NEAREST)
+        block.paste(picture, (left, top))
+        for number, text in enumerate(label):
+            middle = left + tile // 2
+            draw.text((middle, top + tile + 2 + number * line), text, INK, font, anchor="ma")
+    return block
+
+
+def save_gif(
+    path: Path, frames: Sequence[UInt8[np.ndarray, "h w 3"]], milliseconds: int = 150
+) -> None:
+    """Writes a GIF that goes through the frames and back, for ever, resting at both ends."""
+    factor = max(1, -(-2 * SMALLEST_TILE // frames[0].shape[0]))
+    size = (frames[0].shape[1] * factor, frames[0].shape[0] * factor)
+    shown = [Image.fromarray(f).resize(size, Image.Resampling.NEAREST) for f in frames]
+    rest = len(shown) - 1
+    order = [*range(len(shown)), *range(rest - 1, 0, -1)]
+    times = [milliseconds * (5 if i in (0, rest) else 1) for i in order]
+    first, *others = [shown[i] for i in order]
+    first.save(path, save_all=True, append_images=others, duration=times, loop=0)
 
 
 def wrap(text: str, font: ImageFont.FreeTypeFont, width: int) -> list[str]:

@@ -5,7 +5,7 @@ changes no image that was there before, and the devices' number changes none.
 """
 
 import dataclasses
-import time
+import functools
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -19,12 +19,9 @@ from unclip_jax.core.errors import UserError
 from unclip_jax.core.types import Cond, TextFeatures
 from unclip_jax.sampling import parallel, runs, stages
 from unclip_jax.sampling.encode import encode_text, with_own_tokens
+from unclip_jax.sampling.runner import BATCH_LIMIT, Progress, StageRunner, image_keys
 from unclip_jax.sampling.settings import Plan, SampleSettings, resolve
 
-Progress = Callable[[str, int, int], None]
-"""Called as progress(stage, steps done, steps of the stage); it also costs the stage's split."""
-
-BATCH_LIMIT = 16  # images a device makes a call
 REQUEST_LIMIT = 1_000_000  # images a call of `sample`; their list is kept in memory
 
 
@@ -85,11 +82,14 @@ def generate(
     """
     per_device = parallel.batch_per_device(len(requests), BATCH_LIMIT)
     size = per_device * parallel.device_count()
-    seconds = {} if seconds is None else seconds
+    runner = StageRunner(progress, {} if seconds is None else seconds)
     for start in range(0, len(requests), size):
         batch = requests[start : start + size]
-        chain = _Chain(model, plan, per_device, progress, seconds)
-        yield chain.run(batch, root)
+        captions = Captions(model, [r.prompt for r in batch], plan, runner)
+        stage = functools.partial(
+            runner.stage, keys=_image_keys(root, batch), per_device=per_device
+        )
+        yield stages.to_uint8(chain(model, plan, captions.rows(range(len(batch))), stage))
 
 
 def chain(
@@ -120,72 +120,34 @@ def chain(
     return images
 
 
-@dataclasses.dataclass(frozen=True)
-class _Chain:
-    """The chain for one device batch; `seconds` collects the wall time of each stage."""
+class Captions:
+    """The encoded captions of a plan's images, as each stage reads them."""
 
-    model: Bundle
-    plan: Plan
-    per_device: int
-    progress: Progress | None
-    seconds: dict[str, float]
+    def __init__(self, model: Bundle, prompts: Sequence[str], plan: Plan, runner: StageRunner):
+        """Encodes every caption once, with the empty and the negative one."""
+        self._model = model
+        self._list = list(dict.fromkeys(["", plan.negative, *prompts]))
+        self._prompts = list(prompts)
+        self._features = runner.timed(
+            "text", lambda: encode_text(model, self._list, dtype=plan.dtype)
+        )
 
-    def run(self, batch: Sequence[Request], root: Key[Array, ""]) -> np.ndarray:
-        """Returns the batch's images, uint8."""
-        captions = list(dict.fromkeys(["", self.plan.negative, *(r.prompt for r in batch)]))
-        features = self._timed("text", lambda: encode_text(self.model, captions, dtype=self.dtype))
-        rows = np.asarray([captions.index(r.prompt) for r in batch])
-        keys, n = _image_keys(root, batch), len(batch)
+    def rows(
+        self, chosen: Sequence[int] | np.ndarray
+    ) -> Callable[[str, str], tuple[TextFeatures, TextFeatures]]:
+        """Returns `chain`'s captions of the chosen images."""
+        index = [self._list.index(self._prompts[i]) for i in chosen]
 
         def captions_of(stage: str, contrast: str) -> tuple[TextFeatures, TextFeatures]:
-            own = with_own_tokens(self.model, features, captions, stage)
-            return _rows(own, rows), _rows(own, [captions.index(contrast)])
+            own = with_own_tokens(self._model, self._features, self._list, stage)
+            return _rows(own, index), _rows(own, [self._list.index(contrast)])
 
-        def stage(run: runs.Run, cond: Cond, empty: TextFeatures | None) -> np.ndarray:
-            return self._stage(run, cond, empty, keys, n)
-
-        images = chain(self.model, self.plan, captions_of, stage)
-        return stages.to_uint8(images)
-
-    @property
-    def dtype(self) -> str:
-        """Arithmetic dtype of the networks."""
-        return self.plan.dtype
-
-    def _stage(
-        self, run: runs.Run, cond: Cond, empty: TextFeatures | None, keys: Any, n: int
-    ) -> np.ndarray:
-        split_cond, split_keys = parallel.split((cond, keys), self.per_device)
-        report = None
-        if self.progress is not None:
-            report = lambda done, total: self.progress(run.name, done, total)  # noqa: E731
-        result = self._timed(
-            run.name,
-            lambda: stages.run_over_devices(run, split_cond, empty, split_keys, report),
-        )
-        made = parallel.join(result, n)
-        if not np.isfinite(made).all():
-            raise UserError(
-                f"{run.name} made values that are not finite; lower the guidance, or use float32"
-            )
-        return made
-
-    def _timed(self, name: str, work: Callable[[], Any]) -> Any:
-        start = time.perf_counter()
-        result = jax.block_until_ready(work())
-        self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - start
-        return result
+        return captions_of
 
 
 def _rows(features: TextFeatures, index: Sequence[int] | np.ndarray) -> TextFeatures:
     return jax.tree.map(lambda leaf: leaf[np.asarray(index)], features)
 
 
-@jax.jit
-def _fold(root: Key[Array, ""], prompt_index: Array, draw: Array) -> Key[Array, " n"]:
-    return jax.vmap(prng.image_key, in_axes=(None, 0, 0))(root, prompt_index, draw)
-
-
 def _image_keys(root: Key[Array, ""], batch: Sequence[Request]) -> Key[Array, " n"]:
-    prompt_index = np.asarray([r.prompt_index for r in batch], np.uint32)
-    return _fold(root, prompt_index, np.asarray([r.draw for r in batch], np.uint32))
+    return image_keys(root, [r.prompt_index for r in batch], [r.draw for r in batch])

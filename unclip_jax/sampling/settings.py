@@ -85,7 +85,7 @@ def resolve(model: Bundle, settings: SampleSettings) -> Plan:
     """Fills the open settings from the bundle and checks the others against it."""
     if settings.dtype not in DTYPES:
         raise UserError(f"dtype must be one of {', '.join(DTYPES)}, not {settings.dtype!r}")
-    size, cascade = _cascade(model, settings.size)
+    size, cascade = cascade_to(model, settings.size)
     prior = settings.prior or model.sampling.prior
     if prior not in PRIORS:
         raise UserError(f"prior must be one of {', '.join(PRIORS)}, not {prior!r}")
@@ -155,7 +155,7 @@ def override(
     return dataclasses.replace(base, **changes)
 
 
-def _cascade(model: Bundle, size: int | None) -> tuple[int, tuple[CascadeStep, ...]]:
+def cascade_to(model: Bundle, size: int | None) -> tuple[int, tuple[CascadeStep, ...]]:
     """Returns the size and the upsampling steps from the decoder's images to it."""
     reached = decoder_size(model)
     sizes = [reached]

@@ -131,7 +131,7 @@ def stage_noise(static: Static, keys: Key[Array, " b"]) -> NoiseFn:
     return noise
 
 
-def _prepared(static: Static, cond: Cond) -> Cond:
+def prepare(static: Static, cond: Cond) -> Cond:
     """Returns the condition of every draw, the low-res image rounded to 8 bits if so configured."""
     if cond.low_res is not None and static.round_low_res:
         cond = cond.replace(low_res=round_8bit(cond.low_res))
@@ -171,6 +171,7 @@ def reverse_process(
     scale: Any,
     cond: Cond,
     noise: NoiseFn,
+    latent: Array | None = None,
 ) -> Float[Array, " b *d"]:
     """All steps of all networks and the result, as a pure function of arrays.
 
@@ -178,10 +179,12 @@ def reverse_process(
         nets: `Run.statics`.
         params: of each network.
         noise: `stage_noise`, or injected.
+        latent: x_T at the first step's level; None draws it from `noise`.
     """
-    first, prepared = nets[0][0], _prepared(nets[0][0], cond)
+    first, prepared = nets[0][0], prepare(nets[0][0], cond)
     shape = (batch_size(first.spec, prepared), *first.shape)
-    state = init_state(jnp.asarray(noise(INITIAL, shape), jnp.float32))
+    x_init = noise(INITIAL, shape) if latent is None else latent
+    state = init_state(jnp.asarray(x_init, jnp.float32))
     done = 0
     for (static, count), held in zip(nets, params, strict=True):
         denoise = bound_denoiser(static, held, prepared, empty, scale)
@@ -192,18 +195,19 @@ def reverse_process(
 
 @functools.lru_cache(maxsize=64)
 def _whole_program(nets: tuple[tuple[Static, int], ...]) -> Callable[..., Array]:
-    def whole(params: Any, empty: Any, scale: Any, cond: Any, keys: Any) -> Array:
+    def whole(params: Any, empty: Any, scale: Any, cond: Any, keys: Any, latent: Any) -> Array:
         noise = stage_noise(nets[0][0], keys)
-        return reverse_process(nets, params, empty, scale, cond, noise)
+        return reverse_process(nets, params, empty, scale, cond, noise, latent)
 
     return parallel.over_devices(whole, shared=(0, 1, 2))
 
 
 @functools.lru_cache(maxsize=64)
 def _begin_program(static: Static) -> Callable[..., SamplerState]:
-    def begin(keys: Any) -> SamplerState:
+    def begin(keys: Any, latent: Any) -> SamplerState:
         shape = (keys.shape[0] * static.draws, *static.shape)
-        return init_state(stage_noise(static, keys)(INITIAL, shape))
+        given = latent is not None
+        return init_state(latent if given else stage_noise(static, keys)(INITIAL, shape))
 
     return parallel.over_devices(begin, shared=())
 
@@ -217,7 +221,7 @@ def _chunk_program(static: Static, noise_stage: str, count: int) -> Callable[...
         params: Any, empty: Any, scale: Any, start: Any, cond: Any, keys: Any, state: Any
     ) -> SamplerState:
         noise = stage_noise(noisy, keys)
-        denoise = bound_denoiser(static, params, _prepared(static, cond), empty, scale)
+        denoise = bound_denoiser(static, params, prepare(static, cond), empty, scale)
         plan = sampling_plan(static)
         return run_steps(denoise, state, plan, noise, start=start, count=count)[0]
 
@@ -244,18 +248,20 @@ def run_over_devices(
     empty: TextFeatures | None,
     keys: Key[Array, "device b"],
     report: Callable[[int, int], None] | None = None,
+    latent: Float[Array, "device b *d"] | Float[np.ndarray, "device b *d"] | None = None,
 ) -> Float[Array, "device b *d"]:
     """Runs a stage over the local devices.
 
     Args:
         cond, keys: with a leading device axis; `empty` is the one caption that guidance contrasts.
         report: called with (steps done, steps); None runs everything in one program.
+        latent: x_T at the first step's level, instead of one drawn from the keys.
     """
     scale = np.float32(run.sampling.guidance)
     params = tuple(placed_params(stage) for stage, _ in run.nets)
     if report is None:
-        return _whole_program(run.statics)(params, empty, scale, cond, keys)
-    state = _begin_program(run.static)(keys)
+        return _whole_program(run.statics)(params, empty, scale, cond, keys, latent)
+    state = _begin_program(run.static)(keys, latent)
     done, total = 0, sum(count for _, count in run.nets)
     for (static, count), held in zip(run.statics, params, strict=True):
         length = chunk_length(count)

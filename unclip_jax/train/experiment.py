@@ -27,6 +27,7 @@ from unclip_jax.models.embedding_codec import EmbeddingStats, with_stats
 from unclip_jax.models.stages import (
     StageSpec,
     abstract_boxed,
+    abstract_params,
     init_variables,
     make_module,
     unboxed,
@@ -62,7 +63,6 @@ from unclip_jax.train.metrics import NoWriter, RunWriter, Writer
 from unclip_jax.train.optim import make_optimizer
 from unclip_jax.train.resolve import Settings
 from unclip_jax.train.sharding import (
-    RULES,
     BatchPlace,
     by_itself,
     check_batch_size,
@@ -70,10 +70,12 @@ from unclip_jax.train.sharding import (
     param_shardings,
     place,
     replicated,
+    run_context,
 )
 from unclip_jax.train.state import TrainState, fresh_copy, init_state, make_state, state_shardings
-from unclip_jax.train.step import make_eval_step, make_train_step
+from unclip_jax.train.step import Step, jit_step, make_eval_step, make_train_step
 from unclip_jax.train.tasks import Task, make_clip_task
+from unclip_jax.train.throughput import TracedSteps, peak_seconds
 
 STATISTICS = 4096  # examples whose embeddings give mean and deviation for "standardise"
 INIT = 2**31 - 2  # index of the key that parameters are drawn with: no step has it
@@ -111,6 +113,7 @@ def train(
     make_hooks: HookMaker = lambda run: (),
     make_progress: Callable[[int, int], Progress] | None = None,
     say: Callable[[str], None] = lambda text: None,
+    profile: int = 0,
 ) -> bool:
     """Trains one stage in `workdir`, from where it stands; returns whether its end was reached.
 
@@ -118,6 +121,7 @@ def train(
         config: the sections of a config file as plain mappings.
         make_progress: (steps done, steps in all) -> progress bar.
         say: is told the few things a person should know, a line each.
+        profile: steps that a profiler's trace is written of, under workdir/profile.
 
     Every process of a job calls it with the same arguments and a workdir that all of them see; the
     first one alone says things and shows progress.
@@ -126,14 +130,11 @@ def train(
     if not is_first():
         make_progress, say = None, lambda text: None
     mesh = make_mesh(settings.train.mesh)
-    precision = "highest" if settings.train.dtype == "float32" else "default"
     with contextlib.ExitStack() as stack:
         stop = stack.enter_context(Stop())
-        stack.enter_context(jax.set_mesh(mesh))
-        stack.enter_context(nn.logical_axis_rules(RULES))
-        stack.enter_context(jax.default_matmul_precision(precision))
+        stack.enter_context(run_context(mesh, settings.train.dtype))
         builder = RunBuilder(config, settings, Path(workdir), mesh, say)
-        return builder.train(make_hooks, make_progress, stop)
+        return builder.train(make_hooks, make_progress, stop, profile)
 
 
 class RunBuilder:
@@ -170,7 +171,7 @@ class RunBuilder:
         resolved = resolve.resolve_model(config, clip_cfg, vocab_size)
         self.spec = resolve.make_spec(resolved)
         self.module = make_module(self.spec, dtype)
-        self.task = self._make_task()
+        self.task = self._make_task(self.spec, self.module)
         check_batch_size(settings.train.batch_size, mesh, "config.train.batch_size")
         if settings.eval.batches:
             check_batch_size(settings.eval.batch_size, mesh, "config.eval.batch_size")
@@ -194,6 +195,7 @@ class RunBuilder:
         make_hooks: HookMaker,
         make_progress: Callable[[int, int], Progress] | None,
         stop: Stop,
+        profile: int = 0,
     ) -> bool:
         """Builds the rest and runs the loop to its end or a stop."""
         cfg = self.settings.train
@@ -213,8 +215,12 @@ class RunBuilder:
             held_out = self._held_out()
             writer = stack.enter_context(contextlib.closing(self._writer(first)))
             run = self._run(frozen, held_out, writer)
+            step = self._step(frozen, shardings)
+            if profile:
+                step = TracedSteps(step, self.workdir / "profile", profile)
+                stack.enter_context(contextlib.closing(step))
             parts = LoopParts(
-                step=self._step(state, frozen, shardings),
+                step=step,
                 data=data,
                 store=store,
                 writer=writer,
@@ -222,6 +228,9 @@ class RunBuilder:
                 evaluate=self._evaluate(held_out, frozen),
                 hooks=make_hooks(run),
                 progress=make_progress(first, cfg.steps) if make_progress else None,
+                peak_seconds=lambda state, batch: peak_seconds(
+                    self._make_step, self.spec, (state, frozen, batch), jax.devices()
+                ),
             )
             state, done = Loop(cfg, self.settings.eval.every, parts).run(state, stop)
             if done:
@@ -242,14 +251,15 @@ class RunBuilder:
             writer,
         )
 
-    def _step(self, state: TrainState, frozen: Any, shardings: Any) -> Callable[..., Any]:
-        """Returns the compiled step (state, batch) -> (state, logged)."""
+    def _make_step(self, spec: StageSpec) -> Step:
         settings = self.settings
-        step = make_train_step(
-            self.task, self._tx(state.params), settings.train, settings.optim, settings.seed
-        )
-        whole = replicated(self.mesh)
-        compiled = jax.jit(step, donate_argnums=0, out_shardings=(shardings, whole))
+        tx = self._tx(abstract_params(spec))
+        task = self._make_task(spec, make_module(spec, jnp.dtype(settings.train.dtype)))
+        return make_train_step(task, tx, settings.train, settings.optim, settings.seed)
+
+    def _step(self, frozen: Any, shardings: Any) -> Callable[..., Any]:
+        """Returns the compiled step (state, batch) -> (state, logged)."""
+        compiled = jit_step(self._make_step(self.spec), shardings, self.mesh)
         return lambda state, batch: compiled(state, frozen, batch)
 
     def _writer(self, step: int) -> Writer:
@@ -276,10 +286,10 @@ class RunBuilder:
         params = jax.tree.map(put, state.params, with_stats(state.params, stats))
         return state.replace(params=params, ema_params=fresh_copy(params))
 
-    def _make_task(self) -> Task:
-        if self.spec.stage == "clip":
-            return make_clip_task(self.module)
-        return make_diffusion_task(self.spec, self.module, self.settings.train, self.clip)
+    def _make_task(self, spec: StageSpec, module: nn.Module) -> Task:
+        if spec.stage == "clip":
+            return make_clip_task(module)
+        return make_diffusion_task(spec, module, self.settings.train, self.clip)
 
     def _tx(self, params: Any) -> Any:
         return make_optimizer(self.settings.optim, params, self.settings.train.steps)

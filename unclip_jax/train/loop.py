@@ -69,6 +69,8 @@ class LoopParts:
         step: compiled (state, batch) -> (state, logged).
         evaluate: held-out metrics of the state, a function of (seed, step); None = never.
         metric_names: of the rows of the logged sums.
+        peak_seconds: (state, batch) -> {name: seconds a step would take at the devices' peak};
+            asked once, while the first step runs.
     """
 
     step: Callable[[TrainState, Any], tuple[TrainState, Any]]
@@ -79,6 +81,7 @@ class LoopParts:
     evaluate: Callable[[TrainState], dict[str, float]] | None = None
     hooks: Sequence[Hook] = ()
     progress: Progress | None = None
+    peak_seconds: Callable[[TrainState, Any], dict[str, float]] = lambda state, batch: {}
 
 
 class Stop:
@@ -135,6 +138,7 @@ class Loop:
         self.cfg, self.every_eval, self.parts = cfg, every_eval, parts
         self._pending: tuple[int, Any] | None = None
         self._clock = (0, time.monotonic())
+        self._peak: dict[str, float] = {}
         self._last_save, self._saved_step = time.monotonic(), -1
 
     def run(self, state: TrainState, stop: Stop) -> tuple[TrainState, bool]:
@@ -153,6 +157,7 @@ class Loop:
             if len(ahead) > 2:  # at most two steps in flight: bounded memory, prompt signals
                 jax.block_until_ready(ahead.pop(0))
             if step == first + 1:  # the compilation is no part of the rate
+                self._peak = self.parts.peak_seconds(state, batch)
                 jax.block_until_ready(logged)
                 self._clock = (step, time.monotonic())
             self._after_step(step, state)
@@ -233,6 +238,7 @@ class Loop:
             images = rate * self.cfg.batch_size
             left = (self.cfg.steps - step) / rate
             timings = {"images_per_second": images, "seconds_left": left, "time": time.time()}
+            timings |= {name: seconds * rate for name, seconds in self._peak.items()}
             self.parts.writer.timings(step, timings)
             text += f" {images:.1f} images/s"
         self._clock = (step, now)

@@ -51,6 +51,18 @@ def make_mesh(cfg: MeshConfig, devices: list[jax.Device] | None = None) -> Mesh:
     return jax.make_mesh(sizes, AXES, axis_types=(AxisType.Auto,) * len(AXES), devices=devices)
 
 
+@contextlib.contextmanager
+def run_context(mesh: Mesh, dtype: str) -> Iterator[None]:
+    """Sets what a run is traced under: the mesh, the table of axes, and the products' precision."""
+    precision = "highest" if dtype == "float32" else "default"
+    with (
+        jax.set_mesh(mesh),
+        nn.logical_axis_rules(RULES),
+        jax.default_matmul_precision(precision),
+    ):
+        yield
+
+
 def mesh_sizes(cfg: MeshConfig, devices: int) -> tuple[int, int, int]:
     """Returns the sizes of the axes on so many devices, or fails if they do not fit."""
     sizes = [cfg.data, cfg.fsdp, cfg.tensor]

@@ -1,0 +1,273 @@
+"""Slerp against NumPy; identities of variations, interpolations, text diffs, reconstructions."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import unclip_jax
+from tests.toy import CAPTIONS, DIM, LARGE, SIZE, random_params, root
+from unclip_jax.checkpoint.bundle import Stage
+from unclip_jax.core.errors import UserError
+from unclip_jax.core.types import Cond
+from unclip_jax.diffusion.config import DiffusionConfig, SamplingConfig
+from unclip_jax.diffusion.samplers import ddim_invert, sample_loop
+from unclip_jax.diffusion.schedules import make_schedule, respaced_steps
+from unclip_jax.models.embedding_codec import EmbeddingNorm
+from unclip_jax.models.pca import fit_pca, unit_moments
+from unclip_jax.sampling import manipulate
+from unclip_jax.sampling.latents import LatentSettings, resolve_latents, spread_levels
+
+FAST = {"size": SIZE, "invert_steps": 8}
+
+
+def oracle(a, b, theta):
+    """The paper's formula in float64, for vectors that are not on one line."""
+    a, b = np.asarray(a, np.float64), np.asarray(b, np.float64)
+    w = np.arccos(np.dot(a, b) / np.linalg.norm(a) / np.linalg.norm(b))
+    return (np.sin((1 - theta) * w) * a + np.sin(theta * w) * b) / np.sin(w)
+
+
+@pytest.fixture(scope="module")
+def vectors():
+    rng = np.random.default_rng(0)
+    return rng.standard_normal((2, 20, 7)).astype(np.float32)
+
+
+def test_slerp_is_the_formula(vectors):
+    a, b = vectors
+    theta = np.linspace(0, 1, 20, dtype=np.float32)
+    found = np.asarray(manipulate.slerp(a, b, theta))
+    expected = np.stack([oracle(*row) for row in zip(a, b, theta.astype(np.float64), strict=True)])
+    np.testing.assert_allclose(found, expected, atol=2e-6)
+
+
+@pytest.mark.parametrize("kind", ["apart", "near", "parallel", "antipodal", "almost antipodal"])
+def test_slerp_keeps_norms_and_ends(vectors, kind):
+    a = vectors[0] / np.linalg.norm(vectors[0], axis=1, keepdims=True)
+    b = {
+        "apart": vectors[1],
+        "near": a + 1e-4 * vectors[1],
+        "parallel": 3 * a,
+        "antipodal": -a,
+        "almost antipodal": -a + 1e-4 * vectors[1],
+    }[kind]
+    b = b / np.linalg.norm(b, axis=1, keepdims=True)
+    for theta in (0.0, 0.25, 0.5, 0.9, 1.0):
+        found = np.asarray(manipulate.slerp(a, b, np.full(20, theta, np.float32)))
+        assert np.isfinite(found).all()
+        tolerance = 1e-3 if "almost" in kind else 2e-6  # there 1 / sin w is 10^4
+        np.testing.assert_allclose(np.linalg.norm(found, axis=1), 1.0, atol=tolerance)
+        if theta in (0.0, 1.0):
+            np.testing.assert_array_equal(found, b if theta else a)
+    if kind == "antipodal":  # equal angles from both ends
+        middle = np.asarray(manipulate.slerp(a, b, np.full(20, 0.5, np.float32)))
+        np.testing.assert_allclose(np.sum(middle * a, axis=1), 0.0, atol=1e-6)
+
+
+def test_slerp_of_images_is_of_their_pixels(vectors):
+    a, b = vectors[:, :2, :4].reshape(2, 2, 2, 2)
+    theta = np.asarray([0.3, 0.7], np.float32)
+    flat = manipulate.slerp(a.reshape(2, 4), b.reshape(2, 4), theta)
+    np.testing.assert_array_equal(manipulate.slerp(a, b, theta), flat.reshape(2, 2, 2))
+
+
+def test_parallel_of_unequal_length_is_linear():
+    found = manipulate.slerp(np.ones((1, 3)), 5 * np.ones((1, 3)), np.asarray([0.25], np.float32))
+    np.testing.assert_allclose(found, 2.0, rtol=1e-6)
+
+
+def test_levels_fit_between_inversion_and_decoding(toy):
+    plan = resolve_latents(toy, LatentSettings(invert_steps=5))
+    assert plan.invert.step_list == tuple(respaced_steps(1000, 5).tolist())
+    assert plan.decode.step_list == plan.invert.step_list[1:]
+    assert plan.decode.guidance == 1.0
+    plan = resolve_latents(toy, LatentSettings(invert_steps=5, steps=3), eta=0.5)
+    assert plan.decode.step_list[0] == plan.invert.step_list[1]
+    assert (len(plan.decode.step_list), plan.decode.step_list[-1]) == (3, 0)
+    assert spread_levels(999, 100, 40, "x")[:3] == (999, 976, 953)
+    narrow = SamplingConfig("ddim", step_list=(900, 500, 100))
+    spec = dataclasses.replace(toy.stage("decoder").spec, sampling=narrow)
+    stages = {**toy.stages, "decoder": Stage(spec, toy.stage("decoder").params)}
+    plan = resolve_latents(dataclasses.replace(toy, stages=stages), LatentSettings(invert_steps=9))
+    assert plan.invert.step_list == tuple(range(900, 99, -100))
+
+
+def karlo_like(toy):
+    """The toy with a decoder of Karlo's parametrisation: eps, standardised embeddings."""
+    spec = dataclasses.replace(
+        toy.stage("decoder").spec,
+        diffusion=DiffusionConfig(prediction="eps", variance="learned_range", loss="hybrid"),
+        sampling=SamplingConfig("ddpm", steps=4, guidance=3.0, clip=10.0),
+        embedding_norm=EmbeddingNorm("standardise"),
+    )
+    stages = {**toy.stages, "decoder": Stage(spec, random_params(spec, 3))}
+    return dataclasses.replace(toy, stages=stages)
+
+
+@pytest.fixture(scope="module", params=["emoji", "karlo"])
+def model(request, toy):
+    return toy if request.param == "emoji" else karlo_like(toy)
+
+
+@pytest.fixture(scope="module")
+def images():
+    rng = np.random.default_rng(1)
+    coarse = rng.integers(0, 256, (3, 4, 4, 3)).astype(np.uint8)
+    return coarse.repeat(4, 1).repeat(4, 2)
+
+
+@pytest.fixture(scope="module")
+def rebuilt(model, images):
+    return unclip_jax.vary(model, images, eta=0.0, key=root(), **FAST)
+
+
+def test_eta_0_is_the_inversion_decoded(model, images, rebuilt):
+    """The same by the diffusion core alone, on one device."""
+    x = jnp.asarray(images, jnp.float32) / 127.5 - 1
+    steps = respaced_steps(1000, 8)
+    spec = model.stage("decoder").spec
+    schedule = make_schedule("cosine", 1000)
+    plain = SamplingConfig("ddim", guidance=1.0, clip=spec.sampling.clip)
+    cond = Cond(image_emb=unclip_jax.embed_image(model, images))
+    denoise = unclip_jax.x0_denoiser(model, "decoder", cond, sampling=plain)
+
+    @jax.jit
+    def through(x):
+        latent = ddim_invert(denoise, x, schedule=schedule, steps=steps, skip_last=True)
+        return sample_loop(
+            denoise,
+            latent,
+            schedule=schedule,
+            config=plain,
+            diffusion=spec.diffusion,
+            noise=lambda i, shape: jnp.zeros(shape),
+            steps=steps[1:],
+        )
+
+    expected = np.clip(np.round((np.asarray(through(x)) + 1) * 127.5), 0, 255)
+    assert np.abs(expected - rebuilt).max() <= 2
+    assert rebuilt.std() > 1
+
+
+def test_theta_0_and_the_ends_are_the_rebuilt_pictures(model, images, rebuilt):
+    edited = unclip_jax.edit(model, images, "the sun", source="a dog face", frames=3, **FAST)
+    np.testing.assert_allclose(edited[::3].astype(int), rebuilt, atol=1)
+    assert np.abs(edited[1::3].astype(int) - rebuilt).max() > 1
+    path = unclip_jax.interpolate(model, images[:2], images[1:], frames=3, **FAST)
+    np.testing.assert_allclose(path[[0, 3]].astype(int), rebuilt[:2], atol=1)
+    np.testing.assert_allclose(path[[2, 5]].astype(int), rebuilt[1:], atol=1)
+
+
+def test_more_draws_change_no_earlier_one(toy, images):
+    few = unclip_jax.vary(toy, images[:2], num=1, key=root(), **FAST)
+    many = unclip_jax.vary(toy, images, num=3, key=root(), **FAST)
+    np.testing.assert_allclose(many[[0, 3]].astype(int), few, atol=1)
+    assert np.abs(many[0].astype(int) - many[1]).max() > 1
+
+
+def test_fixed_noise_gives_paths_of_their_own(toy, images):
+    call = {"frames": 3, "noise": "fixed", "key": root(), "size": SIZE}
+    two = unclip_jax.interpolate(toy, images[:1], images[1:2], num=2, **call)
+    one = unclip_jax.interpolate(toy, images[:1], images[1:2], num=1, **call)
+    np.testing.assert_allclose(two[:3].astype(int), one, atol=1)
+    assert np.abs(two[3:].astype(int) - one).max() > 1
+
+
+def test_the_upsampler_follows(toy, images):
+    large = unclip_jax.vary(toy, images[:1], eta=0.0, invert_steps=4)
+    assert large.shape == (1, LARGE, LARGE, 3)
+
+
+def test_text_direction_is_the_unit_difference():
+    rng = np.random.default_rng(2)
+    a, b = rng.standard_normal((2, 3, 5))
+    unit = [x / np.linalg.norm(x, axis=1, keepdims=True) for x in (a, b)]
+    difference = unit[0] - unit[1]
+    expected = difference / np.linalg.norm(difference, axis=1, keepdims=True)
+    np.testing.assert_allclose(manipulate.text_direction(a, b), expected, atol=1e-6)
+    np.testing.assert_allclose(manipulate.text_direction(a, None), unit[0], atol=1e-6)
+    with pytest.raises(UserError, match="must differ"):
+        manipulate.text_direction(a, 2 * a)
+
+
+def test_edited_embeddings_turn_by_theta_of_the_angle(toy):
+    z = np.random.default_rng(3).standard_normal((2, DIM)).astype(np.float32)
+    texts = CAPTIONS[:2]
+    found = manipulate.edited_embeddings(toy, z, texts, None, np.asarray([0.0, 0.5, 1.0]))
+    z_t = unclip_jax.embed_text(toy, texts).text_emb.astype(np.float64)
+    for i in range(2):
+        goal = z_t[i] / np.linalg.norm(z_t[i]) * np.linalg.norm(z[i])
+        np.testing.assert_array_equal(found[3 * i], z[i])
+        np.testing.assert_allclose(found[3 * i + 1], oracle(z[i], goal, 0.5), atol=1e-5)
+        np.testing.assert_allclose(found[3 * i + 2], goal, atol=1e-5)
+
+
+def test_all_components_are_the_embedding_itself(toy, images, tmp_path):
+    rows = np.random.default_rng(4).standard_normal((60, DIM))
+    held = dataclasses.replace(toy, pca=fit_pca(unit_moments(rows)))
+    made = unclip_jax.reconstruct(held, images, dims=(0, 3, DIM, 2 * DIM), key=root(), size=SIZE)
+    assert len(made) == 3 * 3  # 2 DIM is clipped to DIM, which is there already
+    fixed = {"noise": "fixed", "frames": 2, "key": root(), "size": SIZE}
+    plain = unclip_jax.interpolate(toy, images, images, **fixed)[::2]
+    np.testing.assert_allclose(made[2::3].astype(int), plain, atol=1)
+    assert np.abs(made[1::3].astype(int) - plain).max() > 1
+    # No component left: only the noise tells the pictures apart, and it is a picture's own.
+    again = unclip_jax.reconstruct(held, images[::-1], dims=(0,), key=root(), size=SIZE)
+    np.testing.assert_allclose(made[::3].astype(int), again, atol=1)
+    with pytest.raises(UserError, match="has no PCA"):
+        unclip_jax.reconstruct(toy, images)
+    with pytest.raises(UserError, match="width"):
+        narrow = dataclasses.replace(toy, pca=fit_pca(unit_moments(rows[:, :5])))
+        unclip_jax.reconstruct(narrow, images, dims=(2,), size=SIZE)
+
+
+def test_inpainting_keeps_what_is_kept(toy, images):
+    masks = np.zeros(images.shape[:3], bool)
+    masks[:, 3:9, 5:] = True
+    prompts = ["the sun", "a blue car", "a red heart"]
+    for size in (SIZE, LARGE):
+        made = unclip_jax.inpaint(
+            toy, images, masks, prompts, num=2, resamples=2, steps=12, size=size
+        )
+        scale = size // SIZE
+        fill = masks.repeat(scale, 1).repeat(scale, 2).repeat(2, 0)
+        enlarged = unclip_jax.api.latents.squares(images, size).repeat(2, 0)
+        np.testing.assert_array_equal(made[~fill], enlarged[~fill])
+        assert (made[fill] != enlarged[fill]).mean() > 0.5
+        assert (made[::2] != made[1::2]).any()
+    with pytest.raises(UserError, match="fills nothing"):
+        unclip_jax.inpaint(toy, images, masks & False, prompts)
+    with pytest.raises(UserError, match="must agree"):
+        unclip_jax.inpaint(toy, images, masks[:, 1:], prompts)
+
+
+@pytest.mark.parametrize(
+    ("call", "words"),
+    [
+        ({"eta": 2.0}, "eta"),
+        ({"invert_steps": 2}, "invert_steps"),
+        ({"invert_steps": 1001}, "invert_steps"),
+        ({"steps": 1}, "steps"),
+        ({"size": 17}, "17"),
+        ({"dtype": "int8"}, "dtype"),
+        ({"num": 0}, "num"),
+        ({"guidance": -1.0}, "guidance"),
+    ],
+)
+def test_bad_settings_are_one_line(toy, images, call, words):
+    with pytest.raises(UserError, match=words):
+        unclip_jax.vary(toy, images, **call)
+
+
+def test_bad_paths_are_one_line(toy, images):
+    calls = [({"frames": 0}, "frames"), ({"noise": "none"}, "noise"), ({"num": 2}, "one path")]
+    for call, words in calls:
+        with pytest.raises(UserError, match=words):
+            unclip_jax.interpolate(toy, images[:1], images[1:2], **call)
+    with pytest.raises(UserError, match="pairs"):
+        unclip_jax.interpolate(toy, images[:1], images)
+    with pytest.raises(UserError, match="max_theta"):
+        unclip_jax.edit(toy, images, "the sun", max_theta=1.5)

@@ -1,0 +1,97 @@
+"""Filling a part of an array with any denoiser: masked replacement with resampling (RePaint).
+
+After every step the kept part is replaced by the known data, noised to the step's level; now and
+then the sample is noised back a few levels and denoised again, so that the filled part comes to
+agree with the kept one (Lugmayr et al. 2022, algorithm 1 and section 4.2).
+"""
+
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float, Int
+
+from unclip_jax.diffusion.denoiser import Denoiser
+from unclip_jax.diffusion.process import at_least_float32
+from unclip_jax.diffusion.samplers import NoiseFn, ddim_step
+from unclip_jax.diffusion.schedules import CLEAN, Level, Schedule, check_steps
+
+
+def repaint_moves(
+    steps: Sequence[int] | np.ndarray, num_steps: int, *, jump: int, resamples: int
+) -> np.ndarray:
+    """Lists the moves of a run: int32 rows (from level, to level), CLEAN at the end.
+
+    Args:
+        steps: the sampling list, descending.
+        jump: levels gone back at a time; a list of at most so many levels has no jumps.
+        resamples: times each stretch between jumps is denoised; 1 is without jumps.
+    """
+    if jump < 1 or resamples < 1:
+        raise ValueError(f"{jump=} and {resamples=} must be at least 1")
+    levels = np.append(check_steps(steps, num_steps), CLEAN)
+    last = len(levels) - 2  # the least noisy level that still has noise
+    left = {p: resamples - 1 for p in range(last, jump - 1, -jump)}
+    moves, here = [], 0
+    while here <= last:
+        if left.get(here, 0) > 0:
+            left[here] -= 1
+            moves.append((levels[here], levels[here - jump]))
+            here -= jump
+        moves.append((levels[here], levels[here + 1]))
+        here += 1
+    return np.asarray(moves, np.int32)
+
+
+def renoise(
+    x: Float[Array, " b *d"], t: Level, s: Level, noise: Float[Array, " b *d"]
+) -> Float[Array, " b *d"]:
+    """Takes x from level t to the noisier level s by the forward process q(x_s | x_t).
+
+    x_s = r x_t + sqrt(sigma_s^2 - r^2 sigma_t^2) noise,   r = alpha_s / alpha_t
+    """
+    t, s = t.expand(x.ndim), s.expand(x.ndim)
+    r = s.alpha / t.alpha
+    return r * x + jnp.sqrt(jnp.maximum(s.sigma**2 - (r * t.sigma) ** 2, 0.0)) * noise
+
+
+def repaint_along(
+    denoise: Denoiser,
+    x: Float[Array, " b *d"],
+    known: Float[Array, " b *d"],
+    fill: Bool[Array, " b *d"],
+    moves: Int[Array, "n 2"] | Int[np.ndarray, "n 2"],
+    schedule: Schedule,
+    noise: NoiseFn,
+    *,
+    start: int | Int[Array, ""] = 0,
+) -> Float[Array, " b *d"]:
+    """Runs moves of `repaint_moves` as one scan, with DDIM at eta 1 as the step downwards.
+
+    Args:
+        known: clean data; what `fill` leaves out of it is kept.
+        noise: called with 2 i and 2 i + 1 for move i, counted from `start` for a run in chunks.
+    """
+    x = at_least_float32(x)
+
+    def down(x: Array, index: Array, a: Array, t: Level, s: Level) -> Array:
+        told = jnp.asarray(schedule.timesteps, jnp.int32)[a]
+        estimate = denoise(x, jnp.full(x.shape[:1], told)).x0.astype(x.dtype)
+        made = ddim_step(x, estimate, t, s, noise(2 * index, x.shape), eta=1.0)
+        level = s.expand(x.ndim)
+        kept = level.alpha * known + level.sigma * noise(2 * index + 1, x.shape)
+        return jnp.where(fill, made, kept)
+
+    def up(x: Array, index: Array, a: Array, t: Level, s: Level) -> Array:
+        return renoise(x, t, s, noise(2 * index, x.shape))
+
+    def body(x: Array, row: Int[Array, " 3"]) -> tuple[Array, None]:
+        index, a, b = row
+        t, s = schedule.level(a, x.dtype), schedule.level(b, x.dtype)
+        return jax.lax.cond(b > a, up, down, x, index, a, t, s), None
+
+    moves = jnp.asarray(moves, jnp.int32)
+    indices = jnp.asarray(start, jnp.int32) + jnp.arange(moves.shape[0], dtype=jnp.int32)
+    rows = jnp.concatenate([indices[:, None], moves], axis=1)
+    return jax.lax.scan(body, x, rows)[0]

@@ -1,0 +1,258 @@
+"""What only unCLIP can do with an image (unCLIP §3 and §4): vary, interpolate, edit, reconstruct.
+
+All are functions of (bundle, images, key, settings). Images are numbered; the key of draw j of
+image i is that of draw j of prompt i in `sample`, so that more images or draws change no earlier
+one, and the number of devices none.
+"""
+
+import dataclasses
+from collections.abc import Sequence
+
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Key, UInt8
+
+from unclip_jax.checkpoint.bundle import Bundle
+from unclip_jax.core.errors import UserError
+from unclip_jax.models.pca import Pca, keep
+from unclip_jax.sampling.encode import encode_text
+from unclip_jax.sampling.latents import LatentPlan, decode, embed_squares, invert
+from unclip_jax.sampling.runner import StageRunner, image_keys
+
+Pictures = Sequence[np.ndarray] | np.ndarray | Array
+NOISES = ("slerp", "fixed")
+PAPER_DIMS = (20, 30, 40, 80, 120, 160, 200, 320)
+"""The numbers of components in the paper's figure 7."""
+FRAME_LIMIT = 1000
+_PARALLEL = 1e-6  # sine of the angle below which two directions count as one line
+
+
+def slerp(
+    a: Float[Array | np.ndarray, " n *d"],
+    b: Float[Array | np.ndarray, " n *d"],
+    theta: Float[Array | np.ndarray, " n"],
+) -> Float[Array, " n *d"]:
+    """Spherical interpolation of n pairs, each at its own theta (Shoemake 1985; unCLIP §3.2).
+
+        [sin((1 - theta) w) a + sin(theta w) b] / sin w,   w = the angle between a and b
+
+    The ends are a and b exactly. Parallel vectors are interpolated linearly. Antipodal ones have no
+    shortest arc: they go through the direction that is left of the axis along which a is smallest
+    once its part along a is taken out, their length changing linearly.
+    """
+    a, b = jnp.asarray(a, jnp.float32), jnp.asarray(b, jnp.float32)
+    theta = jnp.asarray(theta, jnp.float32)
+    flat_a, flat_b = a.reshape(a.shape[0], -1), b.reshape(b.shape[0], -1)
+    t = theta[:, None]
+    long_a, long_b = _length(flat_a), _length(flat_b)
+    u, v = flat_a / jnp.maximum(long_a, 1e-20), flat_b / jnp.maximum(long_b, 1e-20)
+    w = 2.0 * jnp.arctan2(_length(u - v), _length(u + v))
+    sine = jnp.sin(w)
+    safe = jnp.where(sine < _PARALLEL, 1.0, sine)
+    arc = (jnp.sin((1.0 - t) * w) * flat_a + jnp.sin(t * w) * flat_b) / safe
+    line = (1.0 - t) * flat_a + t * flat_b
+    aside = jnp.eye(u.shape[1], dtype=u.dtype)[jnp.argmin(jnp.abs(u), axis=1)]
+    aside = aside - (aside * u).sum(1, keepdims=True) * u
+    aside = aside / jnp.maximum(_length(aside), 1e-20)
+    around = jnp.cos(jnp.pi * t) * u + jnp.sin(jnp.pi * t) * aside
+    around = around * ((1.0 - t) * long_a + t * long_b)
+    opposite = w > 0.5 * jnp.pi
+    mixed = jnp.where(sine < _PARALLEL, jnp.where(opposite, around, line), arc)
+    mixed = jnp.where(t == 0.0, flat_a, jnp.where(t == 1.0, flat_b, mixed))
+    return mixed.reshape(a.shape)
+
+
+def _length(x: Float[Array, "n d"]) -> Float[Array, "n 1"]:
+    return jnp.sqrt(jnp.square(x).sum(axis=1, keepdims=True))
+
+
+def text_direction(
+    text_emb: Float[np.ndarray, "n d"], source_emb: Float[np.ndarray, "n d"] | None
+) -> Float[np.ndarray, "n d"]:
+    """Returns z_d = (z_t - z_t0) / |z_t - z_t0| of unit text embeddings (unCLIP §3.3).
+
+    Args:
+        source_emb: z_t0, the image's caption or a dummy; None leaves it out.
+    """
+    difference = _unit(text_emb) - (0.0 if source_emb is None else _unit(source_emb))
+    length = np.linalg.norm(difference, axis=1)
+    if (length < 1e-5).any():
+        raise UserError("the two texts mean the same to CLIP; --to and --from must differ")
+    return difference / length[:, None]
+
+
+def _unit(x: Float[np.ndarray, "n d"]) -> Float[np.ndarray, "n d"]:
+    x = np.asarray(x, np.float32)
+    return x / np.maximum(np.linalg.norm(x, axis=1, keepdims=True), 1e-12)
+
+
+@dataclasses.dataclass(frozen=True)
+class Inverted:
+    """Pictures as the decoder's bipartite latent.
+
+    Attributes:
+        image_emb: raw z_i.
+        latent: x_T at the second-noisiest level of the inversion.
+    """
+
+    image_emb: Float[np.ndarray, "n d"]
+    latent: Float[np.ndarray, "n h w 3"]
+
+
+def encode(model: Bundle, images: Pictures, plan: LatentPlan, runner: StageRunner) -> Inverted:
+    """Returns (z_i, x_T) of pictures."""
+    image_emb = runner.timed("clip", lambda: embed_squares(model, images, plan.dtype))
+    return Inverted(image_emb, invert(model, images, image_emb, plan, runner))
+
+
+def vary(
+    model: Bundle,
+    images: Pictures,
+    key: Key[Array, ""],
+    plan: LatentPlan,
+    *,
+    num: int = 1,
+    runner: StageRunner,
+) -> UInt8[np.ndarray, "n s s 3"]:
+    """Draws `num` variations of each picture, picture-major, with the eta of the plan (§3.1)."""
+    if num < 1:
+        raise UserError(f"num must be at least 1, not {num}")
+    held = encode(model, images, plan, runner)
+    rows = np.repeat(np.arange(len(held.latent)), num)
+    draws = np.tile(np.arange(num), len(held.latent))
+    keys = image_keys(key, rows, draws)
+    latent = held.latent[rows]
+    return decode(model, held.image_emb[rows], keys, plan, latent=latent, runner=runner)
+
+
+def interpolate(
+    model: Bundle,
+    pair: tuple[Pictures, Pictures],
+    key: Key[Array, ""],
+    plan: LatentPlan,
+    *,
+    frames: int = 8,
+    num: int = 1,
+    runner: StageRunner,
+) -> UInt8[np.ndarray, "n s s 3"]:
+    """Goes from each first picture to its second one in `frames` images, pair-major (§3.2).
+
+    From inverted latents (`plan.inverted`) x_T is interpolated like z_i, and the ends rebuild the
+    pictures: one path a pair. Else x_T is the same fresh noise along a path: `num` paths a pair.
+    """
+    _check_frames(frames)
+    if plan.inverted and num != 1:
+        raise UserError("interpolated noise gives one path: leave --num at 1, or --noise fixed")
+    first, second = pair
+    if len(first) != len(second):
+        raise UserError(f"{len(first)} first and {len(second)} second pictures make no pairs")
+    z = runner.timed("clip", lambda: [embed_squares(model, p, plan.dtype) for p in pair])
+    rows = np.repeat(np.arange(len(first)), num * frames)
+    draws = np.tile(np.repeat(np.arange(num), frames), len(first))
+    theta = np.tile(np.linspace(0.0, 1.0, frames, dtype=np.float32), len(first) * num)
+    latent = None
+    if plan.inverted:
+        ends = [invert(model, p, e, plan, runner) for p, e in zip(pair, z, strict=True)]
+        latent = np.asarray(slerp(ends[0][rows], ends[1][rows], theta))
+    image_emb = np.asarray(slerp(z[0][rows], z[1][rows], theta))
+    keys = image_keys(key, rows, draws)
+    return decode(model, image_emb, keys, plan, latent=latent, runner=runner)
+
+
+def edited_embeddings(
+    model: Bundle,
+    image_emb: Float[np.ndarray, "n d"],
+    to: Sequence[str],
+    source: Sequence[str] | None,
+    thetas: Float[np.ndarray, " frames"],
+    dtype: str = "float32",
+) -> Float[np.ndarray, "m d"]:
+    """Returns slerp(z_i, |z_i| z_d, theta) for every theta, picture-major (unCLIP §3.3)."""
+    z_t = encode_text(model, list(to), dtype=dtype).text_emb
+    z_0 = None if source is None else encode_text(model, list(source), dtype=dtype).text_emb
+    direction = text_direction(z_t, z_0)
+    direction = direction * np.linalg.norm(image_emb, axis=1, keepdims=True)
+    rows = np.repeat(np.arange(len(image_emb)), len(thetas))
+    theta = np.tile(np.asarray(thetas, np.float32), len(image_emb))
+    return np.asarray(slerp(image_emb[rows], direction[rows], theta))
+
+
+def edit(
+    model: Bundle,
+    images: Pictures,
+    to: Sequence[str],
+    source: Sequence[str] | None,
+    key: Key[Array, ""],
+    plan: LatentPlan,
+    *,
+    thetas: Float[np.ndarray, " frames"],
+    runner: StageRunner,
+) -> UInt8[np.ndarray, "n s s 3"]:
+    """Moves each picture toward a text at every theta, picture-major, x_T held fixed (§3.3).
+
+    Args:
+        to, source: a caption a picture; without source z_d is the text embedding itself.
+    """
+    _check_frames(len(thetas))
+    held = encode(model, images, plan, runner)
+    for name, captions in (("to", to), ("from", source)):
+        if captions is not None and len(captions) != len(held.latent):
+            raise UserError(f"{len(captions)} texts to go {name} for {len(held.latent)} pictures")
+    image_emb = edited_embeddings(model, held.image_emb, to, source, thetas, plan.dtype)
+    rows = np.repeat(np.arange(len(held.latent)), len(thetas))
+    keys = image_keys(key, rows, np.zeros_like(rows))
+    return decode(model, image_emb, keys, plan, latent=held.latent[rows], runner=runner)
+
+
+def edit_thetas(frames: int, max_theta: float) -> Float[np.ndarray, " frames"]:
+    """Returns theta rising linearly from 0 to `max_theta`; one frame is the last alone."""
+    _check_frames(frames)
+    if not 0.0 <= max_theta <= 1.0:
+        raise UserError(f"max_theta must lie in 0..1, not {max_theta}")
+    return np.linspace(0.0, max_theta, frames) if frames > 1 else np.asarray([max_theta])
+
+
+def reconstruct(
+    model: Bundle,
+    images: Pictures,
+    key: Key[Array, ""],
+    plan: LatentPlan,
+    *,
+    pca: Pca,
+    dims: Sequence[int],
+    runner: StageRunner,
+) -> UInt8[np.ndarray, "n s s 3"]:
+    """Decodes each picture from its first principal components alone, picture-major (§4).
+
+    The noise is the same for all numbers of components of a picture.
+    """
+    image_emb = runner.timed("clip", lambda: embed_squares(model, images, plan.dtype))
+    if image_emb.shape[1] != pca.width:
+        raise UserError(
+            f"the PCA is of embeddings of width {pca.width}; bundle {model.name!r} has "
+            f"{image_emb.shape[1]}"
+        )
+    length = np.linalg.norm(image_emb, axis=1, keepdims=True)  # keep() works at unit length
+    kept = np.stack([np.asarray(keep(pca, image_emb, count)) * length for count in dims], axis=1)
+    rows = np.repeat(np.arange(len(image_emb)), len(dims))
+    keys = image_keys(key, rows, np.zeros_like(rows))
+    return decode(model, kept.reshape(-1, kept.shape[-1]), keys, plan, runner=runner)
+
+
+def usable_dims(dims: Sequence[int], pca: Pca) -> tuple[int, ...]:
+    """Returns the numbers of components clipped to those there are, each once, in order."""
+    if not dims or min(dims) < 0:
+        raise UserError(f"dims must be numbers of components from 0 on, not {list(dims)}")
+    return tuple(dict.fromkeys(min(int(count), len(pca.eigenvalues)) for count in dims))
+
+
+def check_noise(noise: str) -> str:
+    """Returns the kind of noise of an interpolation if there is one of that name."""
+    if noise not in NOISES:
+        raise UserError(f"noise must be one of {', '.join(NOISES)}, not {noise!r}")
+    return noise
+
+
+def _check_frames(frames: int) -> None:
+    if not 1 <= frames <= FRAME_LIMIT:
+        raise UserError(f"frames must lie in 1..{FRAME_LIMIT}, not {frames}")
