@@ -1,9 +1,15 @@
 """The launch scripts print what they would run."""
 
+import os
 import re
 import shlex
 import subprocess
+import time
 from pathlib import Path
+
+import pytest
+
+from unclip_jax.cli.train import train
 
 ROOT = Path(__file__).parent.parent
 
@@ -43,3 +49,141 @@ def test_emoji_trains_every_stage_and_exports_what_it_trained():
     exported = [c[c.index("--out") + 1] for c in commands if c[1] == "export"]
     for path in re.findall(r"--config\.clip=(\S+)", result.stdout):
         assert path in exported
+
+
+def printed(script, *args, **variables):
+    """Returns the commands of a dry run, each as its words."""
+    result = subprocess.run(
+        [ROOT / "launch" / script, "--dry-run", *args],
+        env={"PATH": "/usr/bin:/bin", **variables},
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=30,
+    )
+    assert result.stderr == ""
+    return [shlex.split(line) for line in result.stdout.splitlines()], result.stdout
+
+
+TRAIN = ("--config", "configs/emoji/decoder.py:smoke", "--config.data.name=a b")
+
+
+def options_are_known(words):
+    """Whether `unclip train` takes the options that a launcher gives it."""
+    known = {option for parameter in train.params for option in parameter.opts}
+    given = {word for word in words if word.startswith("--") and not word.startswith("--config.")}
+    return given <= known
+
+
+def test_local_starts_a_job_of_n_processes():
+    commands, _ = printed("local.sh", "3", "train", *TRAIN, UNCLIP="unclip", PORT="1234")
+    assert len(commands) == 3
+    for number, words in enumerate(commands):
+        job = ["--coordinator", "127.0.0.1:1234", "--num-processes", "3", "--process-id"]
+        assert words == ["unclip", "train", *TRAIN, *job, str(number)]
+        assert options_are_known(words)
+
+
+def test_slurm_trains_on_every_gpu_and_queues_itself_again():
+    commands, text = printed("slurm.sh", *TRAIN, WORKDIR="/shared/w", NODES="2", UNCLIP="unclip")
+    assert commands[0] == ["mkdir", "-p", "/shared/w"]
+    submit = commands[1]
+    assert submit[0] == "sbatch"
+    assert {"--nodes=2", "--ntasks-per-node=8", "--gpus-per-node=8", "--requeue"} <= set(submit)
+    assert "--signal=TERM@300" in submit
+    step = shlex.split(re.search(r"^said=\$\((.*)\)$", text, re.M)[1])
+    assert step == ["srun", "--kill-on-bad-exit=1", "unclip", "train", "--workdir", "/shared/w",
+                    *TRAIN]  # fmt: skip
+    assert options_are_known(step[2:])
+    assert 'scontrol requeue "$SLURM_JOB_ID"' in text
+    body = text[text.index("#!") : text.rindex("EOF")]
+    assert subprocess.run(["bash", "-n"], input=body, text=True, check=False).returncode == 0
+
+
+def test_a_tpu_pod_is_asked_for_and_trains_on_all_its_hosts():
+    variables = {"PROJECT": "p", "ZONE": "z", "NAME": "n", "BUCKET": "b", "TYPE": "v5p-64"}
+    create, _ = printed("tpu_pod.sh", "create", **variables)
+    assert create[0][:6] == ["gcloud", "compute", "tpus", "queued-resources", "create", "n"]
+    assert {"--accelerator-type=v5p-64", "--node-id=n", "--spot"} <= set(create[0])
+    install, _ = printed("tpu_pod.sh", "install", **variables)
+    assert all("--worker=all" in words for words in install[1:])
+    assert "make -C unclip_jax install ACCEL=tpu" in install[2][-1]
+    start, _ = printed("tpu_pod.sh", "train", *TRAIN, **variables)
+    assert {"--worker=all", "--project=p", "--zone=z"} <= set(start[0])
+    command = shlex.split(start[0][-1].partition(" && ")[2])
+    assert command[:3] == ["UNCLIP_DATA=/mnt/b/data", ".venv/bin/unclip", "train"]
+    assert command[3:] == ["--coordinator", "auto", "--workdir", "/mnt/b/runs/n", *TRAIN]
+    assert options_are_known(command[2:])
+    stop, _ = printed("tpu_pod.sh", "stop", **variables)
+    assert "--worker=0" in stop[0] and "pkill -TERM -f '[u]nclip train'" in stop[0][-1]
+    delete, _ = printed("tpu_pod.sh", "delete", **variables)
+    assert delete[0][4:6] == ["delete", "n"]
+
+
+def test_gke_trains_through_xpk():
+    variables = {"PROJECT": "p", "ZONE": "z", "CLUSTER": "c", "BUCKET": "b", "SLICES": "2"}
+    create, _ = printed("gke.sh", "create", **variables)
+    assert [words[:3] for words in create] == [
+        ["xpk", "cluster", "create"],
+        ["xpk", "storage", "attach"],
+    ]
+    start, _ = printed("gke.sh", "train", *TRAIN, **variables)
+    assert start[0][:3] == ["xpk", "workload", "create"]
+    assert {"--num-slices=2", "--storage=b", "--max-restarts=50"} <= set(start[0])
+    command = shlex.split(start[0][-1].rpartition("exec ")[2])
+    assert command[2:] == ["--coordinator", "auto", "--workdir", "/mnt/b/runs/unclip", *TRAIN]
+    assert options_are_known(command[2:])
+    for action, verb in (("stop", "workload"), ("delete", "cluster")):
+        words, _ = printed("gke.sh", action, **variables)
+        assert words[0][:3] == ["xpk", verb, "delete"]
+
+
+@pytest.mark.parametrize(
+    "call", [("local.sh",), ("local.sh", "two", "train"), ("tpu_pod.sh", "x"), ("gke.sh",)]
+)
+def test_a_call_that_means_nothing_prints_how_to_call(call):
+    script = ROOT / "launch" / call[0]
+    result = subprocess.run([script, *call[1:]], capture_output=True, text=True, check=False)
+    assert result.returncode == 2 and result.stderr.startswith("usage: ")
+
+
+@pytest.fixture
+def stand_in(tmp_path):
+    """A command that does what its second word says, by the number of the process."""
+    path = tmp_path / "unclip"
+    path.write_text(
+        "#!/usr/bin/env bash\n"
+        'number="${@: -1}"\n'
+        "if [[ $1 == die ]]; then ((number)) && kill -KILL $$; exec sleep 60; fi\n"
+        "sleep 60 &\n"
+        "trap 'kill $!; echo saved $number; exit 0' TERM\n"
+        "echo started; wait\n"
+    )
+    path.chmod(0o755)
+    return {**os.environ, "UNCLIP": str(path)}
+
+
+def test_local_ends_all_when_one_is_killed(stand_in):
+    start = time.monotonic()
+    result = subprocess.run(
+        [ROOT / "launch" / "local.sh", "3", "die"],
+        env=stand_in,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=50,
+    )
+    assert time.monotonic() - start < 30  # the others would have slept for longer
+    assert result.returncode == 137
+    last = result.stderr.splitlines()[-1]
+    assert re.match(r"launch/local.sh: process [12] of 3 ended with exit code 137, so", last)
+
+
+def test_local_passes_sigterm_on_to_all(stand_in):
+    command = [ROOT / "launch" / "local.sh", "2", "wait"]
+    with subprocess.Popen(command, env=stand_in, stdout=subprocess.PIPE, text=True) as process:
+        assert [process.stdout.readline() for _ in range(2)] == ["started\n"] * 2
+        process.terminate()
+        out, _ = process.communicate(timeout=50)
+    assert process.returncode == 0
+    assert sorted(out.splitlines()) == ["saved 0", "saved 1"]

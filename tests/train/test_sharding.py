@@ -5,7 +5,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from jax.sharding import PartitionSpec
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from tests.training import Toy, as_double, double_precision, largest_difference, on_mesh
 from unclip_jax.core.errors import UserError
@@ -147,3 +147,28 @@ def test_every_mesh_gives_the_gradient_of_one_device(name, monkeypatch):
             for kind, (cfg, parts) in MESHES.items()
         }
     assert all(difference < GRADIENT_TOLERANCE for difference in found.values()), found
+
+
+@pytest.mark.parametrize("shape", [(8, 1, 1), (2, 2, 2), (1, 4, 2), (1, 1, 8)])
+@pytest.mark.parametrize("backwards", [False, True])
+def test_processes_bring_the_rows_that_their_devices_hold(shape, backwards, monkeypatch):
+    """Two processes of four devices each: rows that both hold (tensor), devices in any order."""
+    mesh = make_mesh(MeshConfig(*shape))
+    if backwards:
+        mesh = Mesh(mesh.devices.reshape(-1)[::-1].reshape(shape), mesh.axis_names)
+    batch = {"image": np.arange(16 * 3).reshape(16, 3), "mask": np.arange(16) > 3}
+    place = BatchPlace(mesh, 16)
+    assert place.rows.tolist() == list(range(16))
+    for name, array in place.put(batch).items():
+        np.testing.assert_array_equal(array, batch[name])
+    for devices in (jax.devices()[:4], jax.devices()[4:]):
+        held = place.sharding.devices_indices_map((16,))
+        mine = {device: index for device, index in held.items() if device in devices}
+        monkeypatch.setattr(NamedSharding, "addressable_devices_indices_map", lambda *_: mine)  # noqa: B023
+        part = BatchPlace(mesh, 16)
+        monkeypatch.undo()
+        expected = {row for index in mine.values() for row in np.arange(16)[index]}
+        assert part.rows.tolist() == sorted(expected)
+        for index in mine.values():  # what each device is given is the global batch's
+            local = batch["image"][part.rows]
+            np.testing.assert_array_equal(part.cut(local, index), batch["image"][index])

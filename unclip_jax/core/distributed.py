@@ -125,6 +125,7 @@ def _check(coordinator: str, num_processes: int, process_id: int) -> None:
 def _initialize(
     coordinator: str | None = None, num_processes: int | None = None, process_id: int | None = None
 ) -> None:
+    _free_stdout()
     try:
         jax.distributed.initialize(
             coordinator,
@@ -142,6 +143,14 @@ def _initialize(
         where = coordinator or "the job's coordinator"
         raise UserError(f"cannot join {where}: {str(error).splitlines()[0]}") from error
     wait_for_all("joined")  # all are here now, and Gloo gives a first meeting only 30 s
+
+
+def _free_stdout() -> None:
+    """Leaves stdout to this program's results: Gloo, which is C++, tells there whom it has met."""
+    sys.stdout.flush()
+    results = os.dup(1)
+    os.dup2(2, 1)
+    sys.stdout = os.fdopen(results, "w", encoding=sys.stdout.encoding)
 
 
 def _leave(code: int) -> None:

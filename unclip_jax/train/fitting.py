@@ -68,8 +68,8 @@ def with_fitted(
         except ValueError as error:
             raise UserError(f"config.model.codec: {error}") from error
         made = with_codec(params, codec)
-    shardings = jax.tree.map(lambda old: old.sharding, params)
-    return place(made, shardings)
+    put = lambda old, new: old if new is old else place(new, old.sharding)  # noqa: E731
+    return jax.tree.map(put, params, made)
 
 
 def pca_of(image_emb: np.ndarray, clip: str) -> Pca:

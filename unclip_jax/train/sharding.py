@@ -5,6 +5,7 @@ width of a layer. Models name logical axes only; a name that is not in the table
 """
 
 import contextlib
+import functools
 import math
 from collections.abc import Iterator
 from typing import Any
@@ -114,14 +115,16 @@ class BatchPlace:
         """Makes global arrays of this process's rows of a batch."""
         return jax.tree.map(self._put, batch)
 
-    def _put(self, local: np.ndarray) -> jax.Array:
-        def rows(index: tuple[slice, ...]) -> np.ndarray:
-            wanted = np.arange(self.batch_size)[index[0]]
-            first = int(np.searchsorted(self.rows, wanted[0]))
-            return local[first : first + len(wanted)]
+    def cut(self, local: np.ndarray, index: tuple[slice, ...]) -> np.ndarray:
+        """Returns the rows of a global index out of this process's rows."""
+        wanted = np.arange(self.batch_size)[index[0]]
+        first = int(np.searchsorted(self.rows, wanted[0]))
+        return local[first : first + len(wanted)]
 
+    def _put(self, local: np.ndarray) -> jax.Array:
         shape = (self.batch_size, *local.shape[1:])
-        return jax.make_array_from_callback(shape, self.sharding, rows)
+        cut = functools.partial(self.cut, local)
+        return jax.make_array_from_callback(shape, self.sharding, cut)
 
 
 def place(tree: Any, shardings: Any) -> Any:
