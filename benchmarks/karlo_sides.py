@@ -183,7 +183,7 @@ def their_module(setup: Setup) -> Any:
     )
 
 
-def their_step(setup: Setup, *, compiled: bool) -> Callable[[], None]:
+def their_step(setup: Setup, compiled: bool) -> Callable[[], None]:
     """Returns a function that takes one step as diffusers' unCLIP pipeline does."""
     import torch
     from diffusers import UnCLIPScheduler

@@ -8,10 +8,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from tests.networks import CONTEXT, DIM, SIZE, WIDTH, captions, clip_spec
+from tests.networks import CONTEXT, DIM, SIZE, VOCAB, WIDTH, captions, clip_spec
 from unclip_jax.diffusion.config import DiffusionConfig
 from unclip_jax.models.clip import Clip
-from unclip_jax.models.decoder import DecoderConfig
+from unclip_jax.models.decoder import DecoderConfig, TextEncoderConfig
 from unclip_jax.models.embedding_codec import EmbeddingNorm
 from unclip_jax.models.prior_diffusion import PriorDiffusionConfig
 from unclip_jax.models.stages import (
@@ -44,7 +44,10 @@ def unet(size, **fields):
     return UNetConfig(size, 8, (1,), 1, head_channels=8, norm_groups=4, patch=2, **fields)
 
 
-def spec_of(stage):
+def spec_of(name):
+    """The spec of a stage; after a colon, one of the ways in which the paper's sizes differ."""
+    if ":" in name:
+        return VARIANTS[name]()
     hybrid = DiffusionConfig(variance="learned_range", loss="hybrid")
     decoder = DecoderConfig(
         unet(SIZE, out_channels=6),
@@ -63,14 +66,49 @@ def spec_of(stage):
         ),
         "decoder": StageSpec("decoder", decoder, hybrid, None, NORM),
         "upsampler_256": StageSpec("upsampler_256", upsampler, DiffusionConfig()),
-    }[stage]
+        "upsampler_1024": StageSpec("upsampler_1024", upsampler, DiffusionConfig("linear")),
+    }[name]
+
+
+def _scanned_clip():
+    return clip_spec(scan_layers=True, remat="block")
+
+
+def _scanned_prior():
+    stack = TransformerConfig(WIDTH, layers=2, heads=2, scan_layers=True, remat="dots")
+    cfg = PriorDiffusionConfig(
+        stack, image_dim=DIM, text="tokens", vocab_size=VOCAB, context=CONTEXT
+    )
+    return StageSpec("prior_diffusion", cfg, DiffusionConfig(prediction="x0"), None, NORM)
+
+
+def _glide_decoder():
+    """The caption is read by a text encoder of the decoder's own; everything rematerialised."""
+    stack = TransformerConfig(WIDTH, layers=2, heads=2, scan_layers=True, remat="block")
+    cfg = DecoderConfig(
+        unet(SIZE, out_channels=6, attention_resolutions=(4,), remat="block"),
+        image_dim=DIM,
+        context_dim=WIDTH,
+        text="transformer",
+        text_encoder=TextEncoderConfig(VOCAB, CONTEXT, stack),
+    )
+    hybrid = DiffusionConfig(variance="learned_range", loss="hybrid")
+    return StageSpec("decoder", cfg, hybrid, None, NORM)
+
+
+VARIANTS = {
+    "clip:scanned": _scanned_clip,
+    "prior_diffusion:scanned": _scanned_prior,
+    "decoder:glide": _glide_decoder,
+}
 
 
 class Toy:
     """A stage's task with random data; later stages have an untrained frozen CLIP."""
 
-    def __init__(self, stage, dtype=jnp.float32, **train):
-        self.spec = spec_of(stage)
+    def __init__(self, name, dtype=jnp.float32, **train):
+        self.spec = spec_of(name)
+        stage = self.spec.stage
         self.train = TrainConfig(**({"steps": 1000, "batch_size": BATCH} | train))
         self.module = make_module(self.spec, dtype)
         self.frozen = {}
@@ -87,8 +125,12 @@ class Toy:
         module = Clip(spec.model, dtype)
         self.frozen["clip"] = fresh_params(spec, module, 7)
         text = jax.tree.map(lambda x: x[:1], captions(1, seed=9))
-        self.frozen["empty"] = text.replace(tokens=None)
+        self.frozen["empty"] = text if self.reads_own_tokens else text.replace(tokens=None)
         return FrozenClip(module, self.frozen["clip"], None)
+
+    @property
+    def reads_own_tokens(self):
+        return getattr(self.spec.model, "text", "") in ("tokens", "transformer")
 
     def params(self, seed=0):
         return fresh_params(self.spec, self.module, seed)
@@ -98,14 +140,20 @@ class Toy:
 
     def batch(self, seed=0):
         rng = np.random.default_rng(seed)
-        side = 2 * SIZE if self.spec.stage == "upsampler_256" else SIZE
+        side = 2 * SIZE if self.spec.stage.startswith("upsampler") else SIZE
         text = captions(BATCH, seed)
         values = {
             "image": rng.integers(0, 256, (BATCH, side, side, 3), np.uint8),
+            "low_res": rng.integers(0, 256, (BATCH, SIZE, SIZE, 3), np.uint8),
+            "own_tokens": np.asarray(text.tokens),
             "tokens": np.asarray(text.clip_tokens),
             "mask": np.asarray(text.text_mask),
         }
-        return {k: jnp.asarray(v) for k, v in values.items() if k in self.task.batch_keys}
+        left_out = set() if self.reads_own_tokens else {"own_tokens"}
+        if self.spec.stage != "upsampler_1024":
+            left_out.add("low_res")  # made of the picture on the device
+        names = set(self.task.batch_keys) - left_out
+        return {k: jnp.asarray(v) for k, v in values.items() if k in names}
 
     def step(self, optim=OPTIM):
         """The compiled step (state, frozen, batch) -> (state, logged)."""

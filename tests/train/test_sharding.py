@@ -15,13 +15,12 @@ from unclip_jax.nn.layers import AXES
 from unclip_jax.train.config import MeshConfig
 from unclip_jax.train.sharding import (
     RULES,
-    batch_sharding,
-    local_batch_size,
+    BatchPlace,
+    check_batch_size,
     make_mesh,
     param_shardings,
-    put_batch,
 )
-from unclip_jax.train.state import init_state, state_shardings
+from unclip_jax.train.state import init_state, jit_once, state_shardings
 from unclip_jax.train.step import accumulate, batch_keys
 
 # Sums over the batch are taken in another order; float64 keeps 16 digits.
@@ -76,7 +75,7 @@ def test_meshes_that_do_not_fit_the_devices_are_errors():
 
 def test_a_batch_that_the_devices_do_not_divide_is_an_error():
     with pytest.raises(UserError, match="batch_size=12 must be a multiple of the 8"):
-        local_batch_size(12, make_mesh(MeshConfig()))
+        check_batch_size(12, make_mesh(MeshConfig()))
 
 
 @pytest.mark.parametrize("shape", [(1, 8, 1), (2, 2, 2)])
@@ -103,23 +102,47 @@ def test_each_device_holds_its_share_of_the_state(shape):
     assert max(held.values()) <= SHARE * share + 0.15 * large
 
 
-@pytest.mark.parametrize("stage", ["clip", "prior_diffusion", "decoder", "upsampler_256"])
-def test_eight_devices_give_the_gradient_of_one(stage, monkeypatch):
-    plain = Toy(stage, caption_drop=0.5, image_drop=0.3)
-    params, batch, frozen = map(as_double, (plain.params(), plain.batch(), plain.frozen))
+STAGES = (
+    "clip:scanned",
+    "prior_diffusion:scanned",
+    "decoder",
+    "decoder:glide",
+    "upsampler_256",
+    "upsampler_1024",
+)
+MESHES = {
+    "data": (MeshConfig(data=8), 1),
+    "fsdp": (MeshConfig(data=1, fsdp=8), 1),
+    "tensor": (MeshConfig(data=1, tensor=8), 1),
+    "all, two parts": (MeshConfig(data=2, fsdp=2, tensor=2), 2),
+}
+"""Kind -> mesh and micro-batches."""
+
+
+def double_gradient(name, params, frozen, batch, mesh, parts=1):
+    """The gradient of a batch of eight on a mesh, all in float64; call it in double precision."""
+    toy = Toy(name, jnp.float64, caption_drop=0.5, image_drop=0.3)
+    with on_mesh(mesh):
+        placed = jax.device_put(params, param_shardings(abstract_boxed(toy.spec), mesh))
+        rows = BatchPlace(mesh, 8).put(batch)
+
+        def gradient(params, frozen, batch):
+            keys = batch_keys(root_key(3), 8)
+            return accumulate(toy.task, params, frozen, batch, keys, parts)[0]
+
+        return jax.device_get(jit_once(gradient)(placed, frozen, rows))
+
+
+@pytest.mark.parametrize("name", STAGES)
+def test_every_mesh_gives_the_gradient_of_one_device(name, monkeypatch):
+    """One device against data, fsdp and tensor parallelism, and a mixture in two micro-batches."""
+    plain = Toy(name, caption_drop=0.5, image_drop=0.3)
+    given = tuple(map(as_double, (plain.params(), plain.frozen, plain.batch())))
     with double_precision(monkeypatch):
-        toy = Toy(stage, jnp.float64, caption_drop=0.5, image_drop=0.3)
-        results = []
-        for cfg, devices in ((MeshConfig(), 1), (MeshConfig(data=2, fsdp=2, tensor=2), 8)):
-            mesh = make_mesh(cfg, jax.devices()[:devices])
-            with on_mesh(mesh):
-                placed = jax.device_put(params, param_shardings(abstract_boxed(toy.spec), mesh))
-                rows = put_batch(batch, batch_sharding(mesh))
-
-                def gradient(params, frozen, batch, toy=toy):
-                    keys = batch_keys(root_key(3), 8)
-                    return accumulate(toy.task, params, frozen, batch, keys, 1)[0]
-
-                results.append(jax.device_get(jax.jit(gradient)(placed, frozen, rows)))
-    assert all(np.asarray(x).dtype == np.float64 for x in jax.tree.leaves(results))
-    assert largest_difference(*results) < GRADIENT_TOLERANCE
+        one = double_gradient(name, *given, make_mesh(MeshConfig(), jax.devices()[:1]))
+        assert all(np.asarray(x).dtype == np.float64 for x in jax.tree.leaves(one))
+        found = {
+            kind: largest_difference(one, double_gradient(name, *given, make_mesh(cfg), parts))
+            for kind, (cfg, parts) in MESHES.items()
+        }
+    assert all(difference < GRADIENT_TOLERANCE for difference in found.values()), found

@@ -34,6 +34,23 @@ def seed_option(command: Callable[..., Any]) -> Callable[..., Any]:
     )(command)
 
 
+def hosts_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Adds what a process of a job on several hosts is told: --coordinator and two numbers."""
+    options = (
+        click.option(
+            "--coordinator",
+            envvar="JAX_COORDINATOR_ADDRESS",
+            metavar="HOST:PORT|auto",
+            help="Process 0 of a job of several; auto: ask TPU metadata or SLURM.",
+        ),
+        click.option("--num-processes", envvar="JAX_NUM_PROCESSES", type=click.IntRange(1)),
+        click.option("--process-id", envvar="JAX_PROCESS_ID", type=click.IntRange(0)),
+    )
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
 def use_compile_cache() -> None:
     """Keeps compiled programs between runs: in $JAX_COMPILATION_CACHE_DIR or the user's cache.
 

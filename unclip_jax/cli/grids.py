@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from unclip_jax.core.distributed import is_first
 from unclip_jax.core.prng import example_keys, root_key, stage_key, step_key
 from unclip_jax.core.types import Cond, Params
 from unclip_jax.diffusion.denoiser import guided_network, limited, make_denoiser
@@ -21,6 +22,7 @@ from unclip_jax.sampling.stages import doubled
 from unclip_jax.train.diffusion_tasks import make_inputs
 from unclip_jax.train.experiment import Run
 from unclip_jax.train.loop import Hook
+from unclip_jax.train.sharding import replicated
 from unclip_jax.train.state import TrainState
 from unclip_jax.train.step import batch_keys
 
@@ -42,16 +44,16 @@ class SampleGrid:
     def __init__(self, run: Run):
         """Prepares the programme; it is compiled at the first grid."""
         self._run = run
-        self._draw = jax.jit(_make_draw(run))
+        self._draw = jax.jit(_make_draw(run), out_shardings=replicated(run.mesh))
 
     def __call__(self, step: int, state: TrainState) -> None:
         """Writes samples/STEP.png and adds it to the TensorBoard events."""
         run = self._run
-        result = self._draw(state.ema_params, run.frozen, run.held_out[0])
-        if jax.process_index() != 0:
+        *result, text = self._draw(state.ema_params, run.frozen, run.held_out[0])
+        if not is_first():
             return
         samples, truth, low_res = (None if x is None else _to_uint8(x) for x in result)
-        labels = _labels(run, len(samples))
+        labels = _labels(run, text, len(samples))
         if low_res is None:
             rows = [[a, b] for a, b in zip(samples, truth, strict=True)]
             labels = [f"{label} | sample, held-out picture" for label in labels]
@@ -66,8 +68,11 @@ class SampleGrid:
         run.writer.image(step, "samples", picture)
 
 
-def _make_draw(run: Run) -> Callable[[Params, Any, Any], tuple[Any, Any, Any]]:
-    """Returns f(params, frozen, batch) -> (samples, pictures, enlarged low-res ones or None)."""
+def _make_draw(run: Run) -> Callable[[Params, Any, Any], tuple[Any, Any, Any, Any]]:
+    """Returns f(params, frozen, batch) -> (samples, pictures, enlarged low-res ones, captions).
+
+    The low-res ones are None and the captions {} where the stage has none.
+    """
     spec, module = run.spec, run.module
     schedule = make_schedule(spec.diffusion.schedule, spec.diffusion.num_steps)
     inputs, _ = make_inputs(spec, run.settings.train, run.clip)
@@ -75,7 +80,7 @@ def _make_draw(run: Run) -> Callable[[Params, Any, Any], tuple[Any, Any, Any]]:
     count = min(PICTURES, run.settings.eval.batch_size)
     scale = spec.sampling.guidance
 
-    def draw(params: Params, frozen: Any, batch: Any) -> tuple[Any, Any, Any]:
+    def draw(params: Params, frozen: Any, batch: Any) -> tuple[Any, Any, Any, Any]:
         batch = jax.tree.map(lambda x: x[:count], batch)
         x0, cond = inputs(params, frozen, batch, batch_keys(key, count), False)
         both = cond if scale == 1.0 else doubled(cond, frozen.get("empty"), count)
@@ -98,7 +103,8 @@ def _make_draw(run: Run) -> Callable[[Params, Any, Any], tuple[Any, Any, Any]]:
             diffusion=spec.diffusion,
             noise=noise,
         )
-        return samples, x0, _enlarged(cond, x0.shape)
+        text = {name: batch[name] for name in ("tokens", "mask") if name in batch}
+        return samples, x0, _enlarged(cond, x0.shape), text
 
     return draw
 
@@ -112,11 +118,9 @@ def _to_uint8(images: Any) -> np.ndarray:
     return np.round((images + 1.0) * 127.5).astype(np.uint8)
 
 
-def _labels(run: Run, count: int) -> list[str]:
+def _labels(run: Run, text: dict[str, Any], count: int) -> list[str]:
     """Returns the captions of the held-out examples, empty strings where there are none."""
-    if run.clip is None or "tokens" not in run.held_out[0]:
+    if run.clip is None or not text:
         return [""] * count
-    tokens = np.asarray(run.held_out[0]["tokens"])[:count]
-    mask = np.asarray(run.held_out[0]["mask"])[:count]
-    rows = zip(tokens, mask, strict=True)
+    rows = zip(np.asarray(text["tokens"]), np.asarray(text["mask"]), strict=True)
     return [run.clip.tokenizer.decode(row[shown]) for row, shown in rows]

@@ -1,6 +1,10 @@
 """`unclip plan`: what a training takes, before it is paid for."""
 
+import contextlib
 import dataclasses
+import os
+import threading
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -8,6 +12,7 @@ import click
 
 from unclip_jax.cli import common
 from unclip_jax.cli.train import PASS_THROUGH, read_config
+from unclip_jax.core.errors import UserError
 
 MFU = 0.4  # of the line that says how long it takes at a usual rate
 
@@ -15,29 +20,111 @@ MFU = 0.4  # of the line that says how long it takes at a usual rate
 @click.command(context_settings=PASS_THROUGH, short_help="Cost of a training, before paying.")
 @click.option("--config", "config_file", required=True, metavar="FILE[:VARIANT]")
 @click.option("--topology", help="CHIP:SHAPE, e.g. v5p:4x4x4 (64 chips), v6e:16x16 or h100:8.")
+@click.option(
+    "--compile", "compiles", is_flag=True, help="Compile the real step for that TPU with libtpu."
+)
+@click.option(
+    "--effort",
+    default=-1.0,
+    show_default=True,
+    type=click.FloatRange(-1.0, 1.0),
+    help="With --compile: how hard the compiler tries; 0 is what a run gets.",
+)
 @common.json_option
 @click.pass_context
-def plan(ctx: click.Context, config_file: str, topology: str | None, as_json: bool) -> None:
+def plan(
+    ctx: click.Context,
+    config_file: str,
+    topology: str | None,
+    compiles: bool,
+    effort: float,
+    as_json: bool,
+) -> None:
     """Prints parameters, bytes, arithmetic and time bounds of a config's training.
 
     Needs no accelerator, no data and, where the config states all sizes, no CLIP. Chips: v4, v5e,
     v5p, v6e, a100, h100, h200. Values of the config are changed by --config.SECTION.KEY=VALUE.
 
+    --compile adds what only a compiler knows: memory of a chip, collectives, the time it expects.
+    It takes from half a minute to half an hour and much RAM (the paper's decoder: 14 GB); the
+    result is kept, so that asking again takes seconds. --config.clip may be a CLIP's config file.
+
     Example: unclip plan --config configs/paper/decoder.py --topology v5p:4x4x4
     """
     config = read_config(config_file, ctx.args)
+    if compiles and not topology:
+        raise UserError("--compile needs --topology, e.g. v5p:4x4x4")
+    clip_config = _clip_config(config)
+    os.environ.setdefault("JAX_PLATFORMS", "cpu")  # nothing is computed: no card need be opened
     from unclip_jax.train.chips import parse_topology  # jax only for a config that stands
-    from unclip_jax.train.plan import make_plan
+    from unclip_jax.train.plan import PlannedRun, plan_run
 
-    made = make_plan(config, parse_topology(topology) if topology else None)
+    chips = parse_topology(topology) if topology else None
+    run = PlannedRun(config, clip_config)
+    made, compiled = plan_run(run, chips), None
+    if compiles:
+        from unclip_jax.train.compiled import compile_plan
+
+        with _elapsed(f"compiling {made.stage} for {chips.name}"):
+            compiled = compile_plan(run, made, chips, effort=effort)
     if as_json:
         # Known only to a compiler:
-        common.echo_json(
-            {**dataclasses.asdict(made), "hbm_bytes_per_chip": None, "collectives": None}
-        )
+        known = {"hbm_bytes_per_chip": None, "collectives": None}
+        known |= dataclasses.asdict(compiled) if compiled else {}
+        common.echo_json({**dataclasses.asdict(made), **known})
         return
-    for line in _lines(made):
+    for line in (*_lines(made), *(_compiled_lines(made, compiled) if compiled else ())):
         click.echo(line)
+
+
+def _clip_config(config: dict[str, Any]) -> dict[str, Any] | None:
+    """Reads `config.clip` where it is a config file, for a CLIP that is yet to be trained."""
+    name = config.get("clip") or ""
+    if not name.partition(":")[0].endswith(".py"):
+        return None
+    config["clip"] = ""
+    return read_config(name, ())
+
+
+@contextlib.contextmanager
+def _elapsed(what: str) -> Iterator[None]:
+    """Says on stderr what is going on, and every minute for how long."""
+    start, done = time.monotonic(), threading.Event()
+
+    def report() -> None:
+        while not done.wait(60):
+            minutes = (time.monotonic() - start) / 60
+            click.echo(f"unclip plan: {what}: {minutes:.0f} min", err=True)
+
+    click.echo(f"unclip plan: {what}", err=True)
+    thread = threading.Thread(target=report, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        done.set()
+        thread.join()
+
+
+def _compiled_lines(made: Any, compiled: Any) -> Iterator[str]:
+    parts = (compiled.argument_bytes, compiled.temporary_bytes)
+    yield (
+        f"memory a chip            {_bytes(compiled.hbm_bytes_per_chip)} of "
+        f"{_bytes(made.hbm_limit_bytes)} (a device: arguments {_bytes(parts[0])}, temporaries "
+        f"{_bytes(parts[1])})"
+    )
+    for kind, one in sorted(compiled.collectives.items()):
+        yield f"{kind:<24} {one['count']:,} a step, {_bytes(one['bytes'])}"
+    yield f"collectives take         {compiled.collective_seconds:.3g} s at the links' full rate"
+    if compiled.step_seconds is None:
+        yield "the compiler gives no estimate of the step's time"
+        return
+    yield (
+        f"the compiler expects     {compiled.step_seconds:.4g} s a step (loops x "
+        f"{compiled.loop_factor:.3g}): MFU {compiled.mfu:.1%}, HFU {compiled.hfu:.1%}"
+    )
+    slower = compiled.step_seconds / made.step_seconds_bound
+    yield f"{made.steps:,} steps at that       {_time(made, slower)}"
 
 
 def _lines(made: Any) -> Iterator[str]:

@@ -1,5 +1,6 @@
 """`unclip sample`: captions in, PNG files, a labelled grid and a manifest out."""
 
+import contextlib
 import dataclasses
 import hashlib
 import json
@@ -16,6 +17,8 @@ from unclip_jax.core.errors import UserError
 # What grid.png shows at most: a bulk run has more prompts than a picture can hold.
 GRID_PROMPTS = 32
 GRID_DRAWS = 32
+
+MANIFEST = "manifest.json"
 
 
 @click.command(short_help="Text to image.")
@@ -38,6 +41,7 @@ GRID_DRAWS = 32
     help="Source of the image embedding; text and none are the paper's baselines.",
 )
 @click.option("--dtype", type=click.Choice(["float32", "bfloat16"]), default="float32")
+@common.hosts_options
 @common.json_option
 @click.option("--overwrite", is_flag=True, help="Replace existing files.")
 def sample(
@@ -53,6 +57,8 @@ def sample(
 ) -> None:
     """Makes images from captions. None of the settings given means the bundle's own.
 
+    With --prompts the same command may run on several hosts, with an --out that all of them see.
+
     Example: unclip sample "a red heart" "a green apple" --num 2 --out hearts
     """
     captions = list(prompts) + (_read_prompts(prompt_file) if prompt_file else [])
@@ -63,10 +69,19 @@ def sample(
     bulk = prompt_file is not None
     if bulk and out is None:
         raise UserError("--prompts needs --out, the folder to fill and to resume in")
+    hosts = {name: choices.pop(name) for name in ("coordinator", "num_processes", "process_id")}
+    if not bulk and any(value is not None for value in hosts.values()):
+        raise UserError("--coordinator is for --prompts FILE, which several hosts share among them")
     job = Job(captions, model, seed, num, overwrite, bulk)
     if out is None:
         out = common.fresh_folder(Path("samples"), _slug(captions[0]))
-    result = job.run(out, choices)
+    common.use_compile_cache()
+    from unclip_jax.core import distributed
+
+    with distributed.joined(**hosts) if bulk else contextlib.nullcontext():
+        result = job.run(out, choices)
+    if result is None:
+        return
     if as_json:
         common.echo_json(result)
     else:
@@ -103,35 +118,32 @@ class Job:
     overwrite: bool
     bulk: bool
 
-    def run(self, out: Path, choices: dict[str, Any]) -> dict[str, Any]:
-        """Makes what is missing and returns the result that `--json` prints."""
-        common.use_compile_cache()
-        import jax
+    def run(self, out: Path, choices: dict[str, Any]) -> dict[str, Any] | None:
+        """Makes what is missing and returns the result that `--json` prints.
 
+        On several hosts each makes its own share, and the first one alone returns something.
+        """
         from unclip_jax.sampling.pipeline import requests_for
 
         requests = requests_for(self.captions, self.num)
-        if self.bulk and jax.process_count() > 1:  # hosts take slices and write their own manifest
-            host, hosts = jax.process_index(), jax.process_count()
-            requests = [r for r in requests if r.prompt_index % hosts == host]
         if not self.bulk:
-            names = [_file_name(r) for r in requests]
-            names += ["grid.png", self._manifest_name()]
+            names = [*(_file_name(r) for r in requests), "grid.png", MANIFEST]
             files.refuse_existing(out, names, overwrite=self.overwrite)
         with files.scratch_for(out, inside=True) as scratch:
             return self._make(requests, out, scratch, choices)
 
     def _make(
         self, requests: Sequence[Any], out: Path, scratch: Path, choices: dict[str, Any]
-    ) -> dict[str, Any]:
+    ) -> dict[str, Any] | None:
         from unclip_jax.checkpoint import bundle
+        from unclip_jax.core import distributed
         from unclip_jax.core.prng import root_key
         from unclip_jax.sampling.pipeline import generate
         from unclip_jax.sampling.settings import SampleSettings, resolve
 
         model = bundle.load(self.model)
         plan = resolve(model, SampleSettings(**choices))
-        cut = self._cut_prompts(model)
+        cut = self._cut_prompts(model) if distributed.is_first() else []
         settings = {"model": self.model, "seed": self.seed, "num": self.num, **plan.to_json()}
         identity = {"settings": settings, "prompts": _digest(self.captions), **common.origin(model)}
         missing = self._begin_bulk(requests, out, scratch, identity) if self.bulk else requests
@@ -150,6 +162,11 @@ class Job:
             if self.bulk:
                 files.publish(ready, out, overwrite=True)
                 ready.mkdir(exist_ok=True)
+        if self.bulk:
+            distributed.wait_for_all("sampled")
+            if not distributed.is_first():
+                return None
+            _refuse_gaps(requests, out)
         seconds = {name: round(value, 3) for name, value in seconds.items()}
         entries = [
             {
@@ -164,7 +181,7 @@ class Job:
         result = {"images": entries, "grid": "grid.png", "settings": settings, "seconds": seconds}
         if cut:
             result["cut_prompts"] = cut
-        common.write_json(ready / self._manifest_name(), {**result, **identity, "complete": True})
+        common.write_json(ready / MANIFEST, {**result, **identity, "complete": True})
         files.publish(ready, out, overwrite=self.overwrite or self.bulk)
         located = [{**entry, "path": str(out / entry["path"])} for entry in entries]
         return {**result, "images": located, "grid": str(out / "grid.png")}
@@ -184,17 +201,29 @@ class Job:
             )
         return cut
 
-    def _manifest_name(self) -> str:
-        import jax
-
-        host = jax.process_index() if self.bulk else 0
-        return "manifest.json" if host == 0 else f"manifest-{host}.json"
-
     def _begin_bulk(
         self, requests: Sequence[Any], out: Path, scratch: Path, identity: dict[str, Any]
     ) -> list[Any]:
-        """Returns the requests still to be made; a folder of another run is refused."""
-        manifest = out / self._manifest_name()
+        """Returns the requests this host is to make; a folder of another run is refused."""
+        from unclip_jax.core import distributed
+
+        goes_on = False
+
+        def begin() -> None:
+            nonlocal goes_on
+            goes_on = self._goes_on(requests, out, scratch, identity)
+
+        distributed.first_does(begin)
+        mine = distributed.share(requests, lambda request: request.prompt_index)
+        if distributed.decided_by_first(goes_on):
+            return [r for r in mine if not (out / _file_name(r)).exists()]
+        return mine
+
+    def _goes_on(
+        self, requests: Sequence[Any], out: Path, scratch: Path, identity: dict[str, Any]
+    ) -> bool:
+        """Whether the folder holds a part of this very run; if none, it begins there."""
+        manifest = out / MANIFEST
         if manifest.exists() and not self.overwrite:
             held = _read_manifest(manifest)
             differing = [key for key in identity if held.get(key) != identity[key]]
@@ -203,14 +232,14 @@ class Job:
                     f"{out} holds a run with other {' and '.join(differing)}; "
                     "choose another --out or pass --overwrite"
                 )
-            return [r for r in requests if not (out / _file_name(r)).exists()]
+            return True
         names = [_file_name(request) for request in requests]
         files.refuse_existing(out, ["grid.png", *names], overwrite=self.overwrite)
         begun = scratch / "begun"
         begun.mkdir()
         common.write_json(begun / manifest.name, {"images": [], **identity, "complete": False})
         files.publish(begun, out, overwrite=self.overwrite)
-        return list(requests)
+        return False
 
     def _save(self, path: Path, image: Any, request: Any, settings: dict[str, Any]) -> None:
         from unclip_jax.sampling.figures import save_png
@@ -244,6 +273,16 @@ class Job:
                 rows.setdefault(index, []).append(np.asarray(image))
             labels[index] = request.prompt
         labelled_grid(list(rows.values()), list(labels.values())).save(path)
+
+
+def _refuse_gaps(requests: Sequence[Any], out: Path) -> None:
+    """Fails if an image is not there after all hosts have written theirs."""
+    missing = [r for r in requests if not (out / _file_name(r)).exists()]
+    if missing:
+        raise UserError(
+            f"{len(missing)} images of other hosts are not in {out}, such as "
+            f"{_file_name(missing[0])}; --out must be a folder that all hosts share"
+        )
 
 
 def _file_name(request: Any) -> str:

@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from unclip_jax.cli.common import use_compile_cache
+from unclip_jax.cli.common import hosts_options, use_compile_cache
 from unclip_jax.core.errors import UserError
 
 PASS_THROUGH = {"ignore_unknown_options": True, "allow_extra_args": True}
@@ -19,28 +19,50 @@ PASS_THROUGH = {"ignore_unknown_options": True, "allow_extra_args": True}
 @click.command("train", context_settings=PASS_THROUGH)
 @click.option("--config", "config_file", required=True, metavar="FILE[:VARIANT]")
 @click.option("--workdir", required=True, type=click.Path(file_okay=False, path_type=Path))
+@click.option(
+    "--profile",
+    default=0,
+    metavar="STEPS",
+    type=click.IntRange(min=0),
+    help="Write a profiler's trace of so many steps, the third of this start onwards.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object at the end.")
+@hosts_options
 @click.pass_context
-def train(ctx: click.Context, config_file: str, workdir: Path, as_json: bool) -> None:
+def train(
+    ctx: click.Context,
+    config_file: str,
+    workdir: Path,
+    profile: int,
+    as_json: bool,
+    **hosts: Any,
+) -> None:
     """Trains one stage; run it again to resume.
 
     FILE is a config of this package (configs/emoji/clip.py) or your own; `:smoke` after it takes a
     tiny variant that runs in under a minute. Any value is changed by --config.SECTION.KEY=VALUE.
+    --profile writes WORKDIR/profile, which TensorBoard's profile plugin and Perfetto show.
+    On several hosts the same command runs on each of them, with a workdir that all of them see.
 
     Example: unclip train --config configs/emoji/clip.py --workdir runs/clip
     """
     config = read_config(config_file, ctx.args)
     use_compile_cache()
     from unclip_jax.cli.grids import make_hooks  # jax and the rest only for a config that stands
+    from unclip_jax.core import distributed
     from unclip_jax.train import experiment
 
-    done = experiment.train(
-        config,
-        workdir,
-        make_hooks=make_hooks,
-        make_progress=progress_bar,
-        say=lambda text: click.echo(f"unclip train: {text}", err=True),
-    )
+    with distributed.joined(**hosts, preemption=True):
+        done = experiment.train(
+            config,
+            workdir,
+            make_hooks=make_hooks,
+            make_progress=progress_bar,
+            say=lambda text: click.echo(f"unclip train: {text}", err=True),
+            profile=profile,
+        )
+        if not distributed.is_first():
+            return
     if as_json:
         click.echo(json.dumps({"workdir": str(workdir), "finished": done}))
     else:
@@ -99,11 +121,26 @@ def make_configs_importable() -> None:
 
 
 def progress_bar(done: int, steps: int) -> Any:
-    """Returns a bar with rate and time left; where stderr is no terminal it moves now and then."""
+    """Returns a bar with rate and time left; lines, which suit a log, if stderr is no terminal."""
+    if not sys.stderr.isatty():
+        return LogLines()
     from tqdm import tqdm
 
-    seconds = 0.5 if sys.stderr.isatty() else 30.0
-    return tqdm(total=steps, initial=done, unit="step", dynamic_ncols=True, mininterval=seconds)
+    return tqdm(total=steps, initial=done, unit="step", dynamic_ncols=True, mininterval=0.5)
+
+
+class LogLines:
+    """Progress for a log file: what would stand beside the bar, a line each time."""
+
+    def update(self, n: int) -> None:
+        """Does nothing."""
+
+    def set_postfix_str(self, text: str, refresh: bool = True) -> None:
+        """Prints the line on stderr."""
+        click.echo(text, err=True)
+
+    def close(self) -> None:
+        """Does nothing."""
 
 
 def _complaint(error: BaseException, flags: Sequence[str]) -> str:

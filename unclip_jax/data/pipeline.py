@@ -1,9 +1,10 @@
 """From a source to batches: a grain MapDataset whose item k is batch k.
 
 Batch k is a pure function of (seed, k). Its randomness (order, captions, crops) is drawn for the
-whole batch and then sliced, so 1, 2 or 4 processes see the same global batches. The state of an
-iterator is that of the batch last handed out, however much has been prefetched. Whole batches are
-built per item because grain's cost per element would outweigh the work for small pictures.
+whole batch and each process takes its rows of it, so 1, 2 or 4 see the same global batches. The
+state of an iterator is that of the batch last handed out, however much has been prefetched. Whole
+batches are built per item because grain's cost per element would outweigh the work for small
+pictures.
 """
 
 import dataclasses
@@ -11,7 +12,7 @@ from typing import Protocol, runtime_checkable
 
 import grain
 import numpy as np
-from jaxtyping import Bool, Int32, Int64, UInt8
+from jaxtyping import Bool, Int32, Int64, Integer, UInt8
 from PIL import Image
 
 from unclip_jax.core.errors import UserError
@@ -111,13 +112,12 @@ def make_pipeline(
     tokenizer: Encoder,
     batch_size: int,
     seed: int,
-    process_index: int = 0,
-    process_count: int = 1,
+    rows: Integer[np.ndarray, " b"] | None = None,
 ) -> grain.DatasetIterator:
     """Makes the endless iterator of this process's share of the batches.
 
     It yields {"image": uint8 [b, s, s, 3], "tokens": int32 [b, ctx], "mask": bool [b, ctx],
-    "index": int64 [b], "example": int64 [b]} with b = batch_size / process_count; `index` counts
+    "index": int64 [b], "example": int64 [b]} with b = len(rows); `index` counts
     what was shown, `example` is the place in the source; "low_res" comes beside them if the config
     degrades. It has get_state() and set_state().
     """
@@ -127,8 +127,7 @@ def make_pipeline(
         tokenizer=tokenizer,
         batch_size=batch_size,
         seed=seed,
-        process_index=process_index,
-        process_count=process_count,
+        rows=rows,
     )
     options = grain.ReadOptions(num_threads=cfg.threads, prefetch_buffer_size=cfg.prefetch)
     return iter(batches.to_iter_dataset(options))
@@ -141,21 +140,17 @@ def make_batches(
     tokenizer: Encoder,
     batch_size: int,
     seed: int,
-    process_index: int = 0,
-    process_count: int = 1,
+    rows: Integer[np.ndarray, " b"] | None = None,
 ) -> grain.MapDataset:
     """Makes the random-access data set whose item k is this process's share of batch k.
 
     Args:
         source: already restricted to what is wanted (`open_source`).
         batch_size: of all processes together.
+        rows: those of every global batch that are wanted here; None is all of them.
     """
     if len(source) == 0:
         raise UserError(f"data set {cfg.name!r} split {cfg.split!r} is empty")
-    if batch_size % process_count:
-        raise UserError(f"{batch_size=} must be a multiple of {process_count=}")
-    share = batch_size // process_count
-    part = slice(process_index * share, (process_index + 1) * share)
     order = grain.MapDataset.range(len(source))
     order = order.shuffle(seed=seed % 2**32) if cfg.shuffle else order
     return grain.MapDataset.source(
@@ -166,7 +161,7 @@ def make_batches(
             cfg=cfg,
             batch_size=batch_size,
             seed=seed,
-            part=part,
+            rows=np.arange(batch_size) if rows is None else rows,
         )
     )
 
@@ -181,7 +176,7 @@ class _Batches:
     cfg: DataConfig
     batch_size: int
     seed: int
-    part: slice
+    rows: np.ndarray
 
     def __len__(self) -> int:
         return _ENDLESS
@@ -189,8 +184,8 @@ class _Batches:
     def __getitem__(self, batch: int) -> dict[str, np.ndarray]:
         index = np.arange(batch * self.batch_size, (batch + 1) * self.batch_size, dtype=np.int64)
         rng = np.random.Generator(np.random.Philox(key=[self.seed & _KEY_MASK, int(batch)]))
-        draws = rng.random((self.batch_size, 5))[self.part]
-        index = index[self.part]
+        draws = rng.random((self.batch_size, 5))[self.rows]
+        index = index[self.rows]
         examples = [int(self.order[int(i)]) for i in index]
         pick = draws[:, 0] if self.cfg.captions == "random" else np.zeros(len(examples))
         tokens, mask = self.texts.get(examples, pick)

@@ -21,9 +21,9 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Bool, Float, Num
 
 from unclip_jax.nn.embeddings import TimeEmbedding, depth_to_space, space_to_depth
-from unclip_jax.nn.layers import GroupNorm, conv, zeros
+from unclip_jax.nn.layers import GroupNorm, constrain, conv, zeros
 from unclip_jax.nn.transformer import remat_module
-from unclip_jax.nn.unet_blocks import AttentionBlock, Resample, ResBlock
+from unclip_jax.nn.unet_blocks import IMAGE, AttentionBlock, Resample, ResBlock
 
 
 @dataclasses.dataclass(frozen=True)
@@ -123,11 +123,11 @@ class UNet(nn.Module):
         time = TimeEmbedding(cfg.channels, cfg.emb_width, name="time_embed")(t)
         time = time if emb is None else time + emb.astype(jnp.float32)
         context = context.astype(dtype) if cfg.has_attention and context is not None else None
-        side = _Side(time, context, context_mask, train)
+        side = _Side(constrain(time, "batch", None), context, context_mask, train)
         h = space_to_depth(x.astype(dtype), cfg.patch) if cfg.patch > 1 else x.astype(dtype)
         width = cfg.channels * cfg.channel_mult[0]
         h = conv(width, ("conv_in", "conv_out"), name="conv_in", dtype=dtype)(h)
-        h, skips = self._down(h, side)
+        h, skips = self._down(constrain(h, *IMAGE), side)
         h = self._res(h, h.shape[-1], side, "mid_res_1")
         if cfg.mid_attention:
             h = self._attend(h, side, "mid_attn")

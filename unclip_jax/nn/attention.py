@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from jax.typing import DTypeLike
 from jaxtyping import Array, Bool, Float, Int
 
-from unclip_jax.nn.layers import dense, torch_init
+from unclip_jax.nn.layers import constrain, dense, torch_init
 
 
 def causal_mask(length: int) -> Bool[Array, "1 1 n n"]:
@@ -73,5 +73,6 @@ class SelfAttention(nn.Module):
         if d % self.heads:
             raise ValueError(f"width={d} must be a multiple of heads={self.heads}")
         qkv = dense(3 * d, ("embed", "heads"), name="qkv", dtype=self.dtype, init=self.qkv_init)(x)
+        qkv = constrain(qkv, "batch", None, "heads")
         out = attend(*split_heads(qkv, self.heads, 3), mask).reshape(b, n, d)
         return dense(d, ("heads", "embed"), name="out", dtype=self.dtype, init=self.out_init)(out)

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Int, Num
 
-from unclip_jax.nn.layers import axes, dense, normal
+from unclip_jax.nn.layers import axes, constrain, dense, normal
 
 
 def sinusoid(t: Num[Array, " b"], width: int, max_period: float = 1e4) -> Float[Array, "b d"]:
@@ -38,7 +38,9 @@ class TimeEmbedding(nn.Module):
         x = sinusoid(t, self.sinusoid_width)
         exact = {"dtype": jnp.float32, "precision": "highest"}
         x = dense(self.width, ("time_in", "time"), name="fc_1", **exact)(x)
-        return dense(self.width, ("time_in", "time"), name="fc_2", **exact)(nn.silu(x))
+        x = constrain(x, "batch", None)
+        x = dense(self.width, ("time_in", "time"), name="fc_2", **exact)(nn.silu(x))
+        return constrain(x, "batch", None)
 
 
 class PositionEmbedding(nn.Module):
@@ -67,7 +69,8 @@ class TokenEmbedding(nn.Module):
         """Looks up each token; ids must lie inside the vocabulary."""
         init = axes(normal(self.std), "vocab", "embed")
         table = self.param("embedding", init, (self.vocab_size, self.width), jnp.float32)
-        return jnp.take(table, tokens, axis=0).astype(self.dtype)
+        x = jnp.take(table, tokens, axis=0).astype(self.dtype)
+        return constrain(x, "batch", None, None)
 
 
 class PatchEmbedding(nn.Module):

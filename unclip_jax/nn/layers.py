@@ -1,17 +1,20 @@
 """Dense, convolution and normalisation layers with PyTorch's constants and logical axes.
 
-Every parameter carries logical axis names (AXES), which training maps to mesh axes. Parameters are
-float32; `dtype` is the compute type; norms always compute in float32. Refuses to know meshes.
+Every parameter carries logical axis names (AXES), which training maps to mesh axes; activations are
+held to theirs where a compiler would otherwise choose (`constrain`). Parameters are float32;
+`dtype` is the compute type; norms always compute in float32. Refuses to know mesh axes.
 """
 
+import math
 from collections.abc import Callable
 from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from jax.sharding import AxisType
 from jax.typing import DTypeLike
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Shaped
 
 AXES = (
     "embed",  # the residual stream of a transformer or U-Net
@@ -42,6 +45,28 @@ normal = nn.initializers.normal
 def axes(init: Callable[..., Any], *names: str | None) -> Callable[..., Any]:
     """Returns `init` with logical axis names attached to the parameter it makes."""
     return nn.with_logical_partitioning(init, names)
+
+
+def constrain(x: Shaped[Array, " *d"], *names: str | None) -> Shaped[Array, " *d"]:
+    """Holds an activation to its logical axes, one name a dimension ("batch", then AXES or None).
+
+    Without it the compiler may take the layout of the parameters for that of the activations: it
+    then gathers the batch on every device and splits channels, where fully sharded parameters
+    should be gathered instead. Where no mesh or no table of axes is set, as in sampling, nothing
+    is done; a dimension that the devices do not divide stays whole.
+    """
+    mesh, rules = jax.sharding.get_abstract_mesh(), dict(nn.get_logical_axis_rules())
+    if mesh.empty or not rules or AxisType.Manual in mesh.axis_types:
+        return x
+    unknown = [name for name in names if name is not None and name not in rules]
+    if unknown or len(names) != x.ndim:
+        raise ValueError(f"activation {names=} of {x.shape=}: {unknown=} in the table of axes")
+    spec: list[Any] = list(nn.logical_to_mesh_axes(names))
+    for i, entry in enumerate(spec):
+        group = (entry,) if isinstance(entry, str) else entry or ()
+        if x.shape[i] % math.prod(mesh.shape[axis] for axis in group):
+            spec[i] = None
+    return jax.lax.with_sharding_constraint(x, jax.sharding.PartitionSpec(*spec))
 
 
 def dense(

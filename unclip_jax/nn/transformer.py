@@ -11,10 +11,13 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Bool, Float
 
 from unclip_jax.nn.attention import SelfAttention
-from unclip_jax.nn.layers import ACTIVATIONS, LayerNorm, dense, normal
+from unclip_jax.nn.layers import ACTIVATIONS, LayerNorm, constrain, dense, normal
 
 Remat = Literal["none", "block", "dots"]
 """What a block keeps for its backward pass: everything, only its input, or matrix products too."""
+
+STREAM = ("batch", None, None)
+"""Axes of what runs through the blocks: examples are split, positions and channels whole."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,7 +54,7 @@ class Mlp(nn.Module):
         cfg, dtype = self.cfg, self.dtype
         hidden, init = int(cfg.width * cfg.mlp_ratio), normal((2 * cfg.width) ** -0.5)
         x = dense(hidden, ("embed", "mlp"), name="fc", dtype=dtype, init=init)(x)
-        x = ACTIVATIONS[cfg.activation](x)
+        x = ACTIVATIONS[cfg.activation](constrain(x, "batch", None, "mlp"))
         return dense(cfg.width, ("mlp", "embed"), name="proj", dtype=dtype, init=_out_init(cfg))(x)
 
 
@@ -72,8 +75,9 @@ class Block(nn.Module):
         cfg, dtype = self.cfg, self.dtype
         drop = nn.Dropout(cfg.dropout, deterministic=not train)
         attn = SelfAttention(cfg.heads, dtype, normal(cfg.width**-0.5), _out_init(cfg), name="attn")
-        x = x + drop(attn(LayerNorm(dtype, name="ln_1")(x), mask))
-        return x + drop(Mlp(cfg, dtype, name="mlp")(LayerNorm(dtype, name="ln_2")(x)))
+        x = constrain(x + drop(attn(LayerNorm(dtype, name="ln_1")(x), mask)), *STREAM)
+        x = x + drop(Mlp(cfg, dtype, name="mlp")(LayerNorm(dtype, name="ln_2")(x)))
+        return constrain(x, *STREAM)
 
 
 class Transformer(nn.Module):
@@ -92,7 +96,7 @@ class Transformer(nn.Module):
     ) -> Float[Array, "b n d"]:
         """Runs all blocks; no norm at the end."""
         cfg = self.cfg
-        x = x.astype(self.dtype)
+        x = constrain(x.astype(self.dtype), *STREAM)
         block = remat_module(Block, cfg.remat, prevent_cse=not cfg.scan_layers)
         if not cfg.scan_layers:
             for i in range(cfg.layers):

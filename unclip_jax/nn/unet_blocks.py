@@ -13,7 +13,7 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Bool, Float
 
 from unclip_jax.nn.attention import attend, key_mask, split_heads
-from unclip_jax.nn.layers import GroupNorm, conv, dense, zeros
+from unclip_jax.nn.layers import GroupNorm, constrain, conv, dense, zeros
 
 Resample = Literal["none", "down", "up"]
 
@@ -32,6 +32,9 @@ def double(x: Float[Array, "b h w c"]) -> Float[Array, "b h2 w2 c"]:
     x = jnp.broadcast_to(x[:, :, None, :, None], (b, h, 2, w, 2, c))
     return x.reshape(b, 2 * h, 2 * w, c)
 
+
+IMAGE = ("batch", None, None, None)
+"""Axes of what runs through the blocks: examples are split, pixels and channels whole."""
 
 RESAMPLE = {"none": lambda x: x, "down": halve, "up": double}
 
@@ -59,6 +62,7 @@ class ResBlock(nn.Module):
         move = RESAMPLE[self.resample]
         h = move(nn.silu(GroupNorm(self.groups, dtype, name="norm_1")(x)))
         h = conv(features, ("embed", "mlp"), name="conv_1", dtype=dtype)(h)
+        h = constrain(h, "batch", None, None, "mlp")
         parts = 2 if self.scale_shift else 1
         emb = dense(parts * features, ("time", "mlp"), name="time_proj", dtype=dtype)(nn.silu(emb))
         norm = GroupNorm(self.groups, dtype, name="norm_2")
@@ -72,7 +76,7 @@ class ResBlock(nn.Module):
         x = move(x)
         if x.shape[-1] != features:
             x = conv(features, ("conv_in", "conv_out"), name="skip", dtype=dtype, size=1)(x)
-        return x + h
+        return constrain(x + h, *IMAGE)
 
 
 class AttentionBlock(nn.Module):
@@ -100,13 +104,14 @@ class AttentionBlock(nn.Module):
         heads, dtype = c // self.head_channels, self.dtype
         tokens = GroupNorm(self.groups, dtype, name="norm")(x).reshape(b, h * w, c)
         qkv = dense(3 * c, ("embed", "heads"), name="qkv", dtype=dtype)(tokens)
-        q, k, v = split_heads(qkv, heads, 3)
+        q, k, v = split_heads(constrain(qkv, "batch", None, "heads"), heads, 3)
         mask = None
         if context is not None:
             kv = dense(2 * c, ("cond", "heads"), name="context_kv", dtype=dtype)(context)
-            context_k, context_v = split_heads(kv, heads, 2)
+            context_k, context_v = split_heads(constrain(kv, "batch", None, "heads"), heads, 2)
             k, v = jnp.concatenate([context_k, k], 1), jnp.concatenate([context_v, v], 1)
             if context_mask is not None:
                 mask = key_mask(jnp.pad(context_mask, ((0, 0), (0, h * w)), constant_values=True))
         out = attend(q, k, v, mask).reshape(b, h, w, c)
-        return x + dense(c, ("heads", "embed"), name="out", dtype=dtype, init=zeros)(out)
+        out = dense(c, ("heads", "embed"), name="out", dtype=dtype, init=zeros)(out)
+        return constrain(x + out, *IMAGE)

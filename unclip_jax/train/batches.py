@@ -6,7 +6,6 @@ from typing import Any
 
 import jax
 import numpy as np
-from jax.sharding import NamedSharding
 
 from unclip_jax.core.errors import UserError
 from unclip_jax.data.pipeline import DataConfig, make_batches
@@ -14,7 +13,7 @@ from unclip_jax.data.sources import Source
 from unclip_jax.text.tokenizer import Tokenizer, Tokens
 from unclip_jax.train.frozen import FeatureCache
 from unclip_jax.train.loop import named_metrics
-from unclip_jax.train.sharding import put_batch
+from unclip_jax.train.sharding import BatchPlace
 from unclip_jax.train.tasks import Task
 
 Prepare = Callable[[Mapping[str, np.ndarray]], dict[str, np.ndarray]]
@@ -23,9 +22,9 @@ Prepare = Callable[[Mapping[str, np.ndarray]], dict[str, np.ndarray]]
 class DeviceBatches:
     """The training batches on the devices; its state is that of the last batch it gave out."""
 
-    def __init__(self, pipeline: Any, prepare: Prepare, sharding: NamedSharding):
+    def __init__(self, pipeline: Any, prepare: Prepare, place: BatchPlace):
         """Wraps the data pipeline's iterator."""
-        self._pipeline, self._prepare, self._sharding = pipeline, prepare, sharding
+        self._pipeline, self._prepare, self._place = pipeline, prepare, place
 
     def __iter__(self) -> Iterator[Any]:
         """Returns itself."""
@@ -33,7 +32,7 @@ class DeviceBatches:
 
     def __next__(self) -> Any:
         """Returns the next batch as global arrays."""
-        return put_batch(self._prepare(next(self._pipeline)), self._sharding)
+        return self._place.put(self._prepare(next(self._pipeline)))
 
     def get_state(self) -> dict[str, Any]:
         """Returns where the iterator stands, as JSON."""
@@ -133,11 +132,9 @@ def plain_images(source: Source, cfg: DataConfig) -> Iterator[np.ndarray]:
     return (batches[i]["image"][0] for i in range(len(source)))
 
 
-def held_out_batches(
-    pipeline: Any, prepare: Prepare, sharding: NamedSharding, count: int
-) -> list[Any]:
+def held_out_batches(pipeline: Any, prepare: Prepare, place: BatchPlace, count: int) -> list[Any]:
     """Returns the first `count` batches of a held-out pipeline on the devices."""
-    return [put_batch(prepare(next(pipeline)), sharding) for _ in range(count)]
+    return [place.put(prepare(next(pipeline))) for _ in range(count)]
 
 
 class HeldOutLoss:

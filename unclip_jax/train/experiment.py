@@ -19,6 +19,7 @@ from jax.sharding import Mesh
 
 from unclip_jax.checkpoint.runs import newest_step, params_digest
 from unclip_jax.checkpoint.store import CheckpointStore, abstract_like
+from unclip_jax.core.distributed import decided_by_first, first_does, is_first
 from unclip_jax.core.prng import root_key, stage_key
 from unclip_jax.data.pipeline import make_pipeline, open_source
 from unclip_jax.data.sources import all_captions, fingerprint
@@ -26,6 +27,7 @@ from unclip_jax.models.embedding_codec import EmbeddingStats, with_stats
 from unclip_jax.models.stages import (
     StageSpec,
     abstract_boxed,
+    abstract_params,
     init_variables,
     make_module,
     unboxed,
@@ -61,16 +63,19 @@ from unclip_jax.train.metrics import NoWriter, RunWriter, Writer
 from unclip_jax.train.optim import make_optimizer
 from unclip_jax.train.resolve import Settings
 from unclip_jax.train.sharding import (
-    RULES,
-    batch_sharding,
-    local_batch_size,
+    BatchPlace,
+    by_itself,
+    check_batch_size,
     make_mesh,
     param_shardings,
+    place,
     replicated,
+    run_context,
 )
 from unclip_jax.train.state import TrainState, fresh_copy, init_state, make_state, state_shardings
-from unclip_jax.train.step import make_eval_step, make_train_step
+from unclip_jax.train.step import Step, jit_step, make_eval_step, make_train_step
 from unclip_jax.train.tasks import Task, make_clip_task
+from unclip_jax.train.throughput import TracedSteps, peak_seconds
 
 STATISTICS = 4096  # examples whose embeddings give mean and deviation for "standardise"
 INIT = 2**31 - 2  # index of the key that parameters are drawn with: no step has it
@@ -108,6 +113,7 @@ def train(
     make_hooks: HookMaker = lambda run: (),
     make_progress: Callable[[int, int], Progress] | None = None,
     say: Callable[[str], None] = lambda text: None,
+    profile: int = 0,
 ) -> bool:
     """Trains one stage in `workdir`, from where it stands; returns whether its end was reached.
 
@@ -115,17 +121,20 @@ def train(
         config: the sections of a config file as plain mappings.
         make_progress: (steps done, steps in all) -> progress bar.
         say: is told the few things a person should know, a line each.
+        profile: steps that a profiler's trace is written of, under workdir/profile.
+
+    Every process of a job calls it with the same arguments and a workdir that all of them see; the
+    first one alone says things and shows progress.
     """
     settings = resolve.read_settings(config)
+    if not is_first():
+        make_progress, say = None, lambda text: None
     mesh = make_mesh(settings.train.mesh)
-    precision = "highest" if settings.train.dtype == "float32" else "default"
     with contextlib.ExitStack() as stack:
         stop = stack.enter_context(Stop())
-        stack.enter_context(jax.set_mesh(mesh))
-        stack.enter_context(nn.logical_axis_rules(RULES))
-        stack.enter_context(jax.default_matmul_precision(precision))
+        stack.enter_context(run_context(mesh, settings.train.dtype))
         builder = RunBuilder(config, settings, Path(workdir), mesh, say)
-        return builder.train(make_hooks, make_progress, stop)
+        return builder.train(make_hooks, make_progress, stop, profile)
 
 
 class RunBuilder:
@@ -150,25 +159,29 @@ class RunBuilder:
         if settings.stage == "clip" or settings.clip == "random":
             path = workdir / "tokenizer.json"
             context = config["model"]["text"]["context"] if settings.stage == "clip" else 16
-            if is_fresh:
-                path.unlink(missing_ok=True)  # of a start that took no step
-            self.tokenizer = resolve.own_tokenizer(path, self.source, settings, context)
+            make = functools.partial(resolve.own_tokenizer, path, self.source, settings, context)
+            first_does(functools.partial(make, is_fresh=is_fresh))
+            self.tokenizer = make(is_fresh=False)
         if settings.clip:
-            self.clip = load_frozen_clip(settings.clip, self.tokenizer, dtype)
+            with by_itself():
+                self.clip = load_frozen_clip(settings.clip, self.tokenizer, dtype)
             self.tokenizer = self.clip.tokenizer
         vocab_size = self.tokenizer.vocab_size if self.tokenizer is not None else 0
         clip_cfg = None if self.clip is None else self.clip.cfg
         resolved = resolve.resolve_model(config, clip_cfg, vocab_size)
         self.spec = resolve.make_spec(resolved)
         self.module = make_module(self.spec, dtype)
-        self.task = self._make_task()
-        local_batch_size(settings.train.batch_size, mesh, "config.train.batch_size")
+        self.task = self._make_task(self.spec, self.module)
+        check_batch_size(settings.train.batch_size, mesh, "config.train.batch_size")
         if settings.eval.batches:
-            local_batch_size(settings.eval.batch_size, mesh, "config.eval.batch_size")
+            check_batch_size(settings.eval.batch_size, mesh, "config.eval.batch_size")
         resolved["identity"] = self._identity()
-        if jax.process_index() == 0:
-            resolve.write_or_check_config(workdir / "config.json", resolved, is_fresh=is_fresh)
-            write_environment(workdir / "environment.json")
+        first_does(lambda: self._write_config(resolved, is_fresh=is_fresh))
+
+    def _write_config(self, resolved: Mapping[str, Any], *, is_fresh: bool) -> None:
+        path = self.workdir / "config.json"
+        resolve.write_or_check_config(path, resolved, is_fresh=is_fresh)
+        write_environment(self.workdir / "environment.json")
 
     def _identity(self) -> dict[str, str | None]:
         """Returns what paths do not tell: which parameters the CLIP had, and which data it was."""
@@ -182,6 +195,7 @@ class RunBuilder:
         make_hooks: HookMaker,
         make_progress: Callable[[int, int], Progress] | None,
         stop: Stop,
+        profile: int = 0,
     ) -> bool:
         """Builds the rest and runs the loop to its end or a stop."""
         cfg = self.settings.train
@@ -201,8 +215,12 @@ class RunBuilder:
             held_out = self._held_out()
             writer = stack.enter_context(contextlib.closing(self._writer(first)))
             run = self._run(frozen, held_out, writer)
+            step = self._step(frozen, shardings)
+            if profile:
+                step = TracedSteps(step, self.workdir / "profile", profile)
+                stack.enter_context(contextlib.closing(step))
             parts = LoopParts(
-                step=self._step(state, frozen, shardings),
+                step=step,
                 data=data,
                 store=store,
                 writer=writer,
@@ -210,6 +228,9 @@ class RunBuilder:
                 evaluate=self._evaluate(held_out, frozen),
                 hooks=make_hooks(run),
                 progress=make_progress(first, cfg.steps) if make_progress else None,
+                peak_seconds=lambda state, batch: peak_seconds(
+                    self._make_step, self.spec, (state, frozen, batch), jax.devices()
+                ),
             )
             state, done = Loop(cfg, self.settings.eval.every, parts).run(state, stop)
             if done:
@@ -230,18 +251,19 @@ class RunBuilder:
             writer,
         )
 
-    def _step(self, state: TrainState, frozen: Any, shardings: Any) -> Callable[..., Any]:
-        """Returns the compiled step (state, batch) -> (state, logged)."""
+    def _make_step(self, spec: StageSpec) -> Step:
         settings = self.settings
-        step = make_train_step(
-            self.task, self._tx(state.params), settings.train, settings.optim, settings.seed
-        )
-        whole = replicated(self.mesh)
-        compiled = jax.jit(step, donate_argnums=0, out_shardings=(shardings, whole))
+        tx = self._tx(abstract_params(spec))
+        task = self._make_task(spec, make_module(spec, jnp.dtype(settings.train.dtype)))
+        return make_train_step(task, tx, settings.train, settings.optim, settings.seed)
+
+    def _step(self, frozen: Any, shardings: Any) -> Callable[..., Any]:
+        """Returns the compiled step (state, batch) -> (state, logged)."""
+        compiled = jit_step(self._make_step(self.spec), shardings, self.mesh)
         return lambda state, batch: compiled(state, frozen, batch)
 
     def _writer(self, step: int) -> Writer:
-        if jax.process_index() != 0:
+        if not is_first():
             return NoWriter()
         return RunWriter(self.workdir, step, tensorboard=self.settings.train.tensorboard)
 
@@ -251,7 +273,8 @@ class RunBuilder:
         They are parameters that the optimiser leaves alone, and that ship with the stage.
         """
         start = data.get_state()
-        embed = jax.jit(functools.partial(image_embedding, self.clip))
+        whole = replicated(self.mesh)
+        embed = jax.jit(functools.partial(image_embedding, self.clip), out_shardings=whole)
         count = max(1, STATISTICS // self.settings.train.batch_size)
         z = np.concatenate([jax.device_get(embed(frozen, next(data))) for _ in range(count)])
         data.set_state(start)
@@ -259,14 +282,14 @@ class RunBuilder:
             jnp.asarray(z.mean(0, dtype=np.float64), jnp.float32),
             jnp.asarray(np.maximum(z.std(0, dtype=np.float64), 1e-6), jnp.float32),
         )
-        place = lambda old, new: jax.device_put(new, old.sharding)  # noqa: E731
-        params = jax.tree.map(place, state.params, with_stats(state.params, stats))
+        shardings = jax.tree.map(lambda old: old.sharding, state.params)
+        params = place(with_stats(state.params, stats), shardings)
         return state.replace(params=params, ema_params=fresh_copy(params))
 
-    def _make_task(self) -> Task:
-        if self.spec.stage == "clip":
-            return make_clip_task(self.module)
-        return make_diffusion_task(self.spec, self.module, self.settings.train, self.clip)
+    def _make_task(self, spec: StageSpec, module: nn.Module) -> Task:
+        if spec.stage == "clip":
+            return make_clip_task(module)
+        return make_diffusion_task(spec, module, self.settings.train, self.clip)
 
     def _tx(self, params: Any) -> Any:
         return make_optimizer(self.settings.optim, params, self.settings.train.steps)
@@ -293,15 +316,14 @@ class RunBuilder:
             self._needs_statistics &= not {"clip_mean", "clip_std"} <= set(report.matched)
         return state, shardings, None
 
-    def _pipeline(self, source: Any, data_cfg: Any, batch_size: int, seed: int) -> Any:
+    def _pipeline(self, source: Any, data_cfg: Any, where: BatchPlace, seed: int) -> Any:
         return make_pipeline(
             source,
             data_cfg,
             tokenizer=self._texts(),
-            batch_size=batch_size,
+            batch_size=where.batch_size,
             seed=seed,
-            process_index=jax.process_index(),
-            process_count=jax.process_count(),
+            rows=where.rows,
         )
 
     def _texts(self) -> Any:
@@ -314,11 +336,9 @@ class RunBuilder:
         return Texts(self.tokenizer, max(self.clip.cfg.text.context, own))
 
     def _batches(self) -> DeviceBatches:
-        cfg = self.settings.train
-        pipeline = self._pipeline(
-            self.source, self.settings.data, cfg.batch_size, self.settings.seed
-        )
-        return DeviceBatches(pipeline, self._prepare(self.source), batch_sharding(self.mesh))
+        where = BatchPlace(self.mesh, self.settings.train.batch_size)
+        pipeline = self._pipeline(self.source, self.settings.data, where, self.settings.seed)
+        return DeviceBatches(pipeline, self._prepare(self.source), where)
 
     def _held_out(self) -> list[Any]:
         """Returns the held-out batches, nothing if the config wants no evaluation."""
@@ -327,9 +347,9 @@ class RunBuilder:
             return []
         data_cfg = plain(dataclasses.replace(self.settings.data, split=cfg.split))
         source = open_source(data_cfg)
-        pipeline = self._pipeline(source, data_cfg, cfg.batch_size, 0)
-        prepare = self._prepare(source)
-        return held_out_batches(pipeline, prepare, batch_sharding(self.mesh), cfg.batches)
+        where = BatchPlace(self.mesh, cfg.batch_size)
+        pipeline = self._pipeline(source, data_cfg, where, 0)
+        return held_out_batches(pipeline, self._prepare(source), where, cfg.batches)
 
     def _evaluate(self, held_out: list[Any], frozen: Any) -> HeldOutLoss | None:
         if not held_out:
@@ -346,7 +366,8 @@ class RunBuilder:
         if self.settings.train.cache_clip:
             self.say(f"encoding {len(source)} pictures and their captions by the frozen CLIP")
             images = plain_images(source, self.settings.data)
-            cache = FeatureCache(self.clip, images, all_captions(source))
+            with by_itself():
+                cache = FeatureCache(self.clip, images, all_captions(source))
         context, own = self.clip.cfg.text.context, resolve.own_context(self.spec)
         return make_prepare(self.task, self.tokenizer, context, own, cache)
 
@@ -354,14 +375,15 @@ class RunBuilder:
         """Returns the constants of the step, on the mesh: the empty caption, CLIP's parameters."""
         if self.clip is None:
             return {}
-        empty = self.clip.empty_caption()
+        with by_itself():
+            empty = self.clip.empty_caption()
         own = resolve.own_context(self.spec)
         if own is not None:
             empty = empty.replace(tokens=jnp.asarray(self.tokenizer.encode([""], own).tokens))
-        frozen = {"empty": jax.device_put(empty, replicated(self.mesh))}
+        frozen = {"empty": place(empty, replicated(self.mesh))}
         if not self.settings.train.cache_clip:
             boxed = abstract_boxed(StageSpec(stage="clip", model=self.clip.cfg))
-            frozen["clip"] = jax.device_put(self.clip.params, param_shardings(boxed, self.mesh))
+            frozen["clip"] = place(self.clip.params, param_shardings(boxed, self.mesh))
         return frozen
 
     def _finish(self, run: Run, state: TrainState) -> None:
@@ -370,7 +392,7 @@ class RunBuilder:
         diffusion = self.spec.diffusion
         if diffusion is None or diffusion.variance != "analytic" or not run.held_out:
             return
-        if (self.workdir / VARIANCE_TABLE).exists():
+        if decided_by_first((self.workdir / VARIANCE_TABLE).exists()):
             return
         self.say("estimating the analytic variance on held-out data")
         inputs, _ = make_inputs(self.spec, self.settings.train, self.clip)
@@ -384,5 +406,4 @@ class RunBuilder:
             seed=self.settings.seed,
             passes=cfg.variance_passes,
         )
-        if jax.process_index() == 0:
-            write_variance_table(self.workdir, table)
+        first_does(lambda: write_variance_table(self.workdir, table))

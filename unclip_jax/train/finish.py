@@ -1,13 +1,14 @@
 """What is made once, at the end of a training: the analytic variance's table."""
 
+import functools
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import flax.linen as nn
 import jax
-import jax.numpy as jnp
 import numpy as np
+from jax.sharding import PartitionSpec
 
 from unclip_jax.core.files import whole_file
 from unclip_jax.core.prng import root_key, stage_key, step_key
@@ -42,7 +43,7 @@ def estimate_variance_table(
     key = step_key(stage_key(root_key(seed), spec.stage), TABLE)
     rows = jax.tree.leaves(batches[0])[0].shape[0]
 
-    @jax.jit
+    @functools.partial(jax.jit, out_shardings=PartitionSpec())  # whole for every process
     def errors(params: Params, frozen: Any, batch: Any, t: Any, number: Any) -> tuple[Any, Any]:
         keys = batch_keys(jax.random.fold_in(key, number), rows)
         x0, cond = inputs(params, frozen, batch, keys, False)
@@ -57,7 +58,7 @@ def estimate_variance_table(
     for i in range(passes):
         for j, batch in enumerate(batches):
             number = i * len(batches) + j
-            error, x0 = errors(params, frozen, batch, jnp.asarray(dealt[i, j]), number)
+            error, x0 = errors(params, frozen, batch, dealt[i, j], number)
             seen.append(np.asarray(error))
             if i == 0:
                 first.append(np.asarray(x0))

@@ -3,11 +3,10 @@
 import dataclasses
 from typing import Any
 
-import jax
-
 from unclip_jax.checkpoint import bundle
 from unclip_jax.core.errors import UserError
 from unclip_jax.core.trees import flatten_paths, unflatten_paths
+from unclip_jax.train.sharding import place
 from unclip_jax.train.state import TrainState, fresh_copy
 
 
@@ -46,6 +45,6 @@ def init_from(state: TrainState, name: str, stage: str) -> tuple[TrainState, Mat
     )
     params = dict(own)
     for path in matched:
-        params[path] = jax.device_put(given[path].astype(own[path].dtype), own[path].sharding)
+        params[path] = place(given[path].astype(own[path].dtype), own[path].sharding)
     tree: Any = unflatten_paths(params)
     return state.replace(params=tree, ema_params=fresh_copy(tree)), report

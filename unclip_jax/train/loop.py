@@ -10,6 +10,7 @@ writers and hooks.
 """
 
 import dataclasses
+import os
 import signal
 import threading
 import time
@@ -20,6 +21,7 @@ import jax
 import numpy as np
 
 from unclip_jax.checkpoint.store import CheckpointStore
+from unclip_jax.core.distributed import decided_by_first
 from unclip_jax.core.errors import UserError
 from unclip_jax.train.config import TrainConfig
 from unclip_jax.train.metrics import Writer
@@ -67,6 +69,8 @@ class LoopParts:
         step: compiled (state, batch) -> (state, logged).
         evaluate: held-out metrics of the state, a function of (seed, step); None = never.
         metric_names: of the rows of the logged sums.
+        peak_seconds: (state, batch) -> {name: seconds a step would take at the devices' peak};
+            asked once, while the first step runs.
     """
 
     step: Callable[[TrainState, Any], tuple[TrainState, Any]]
@@ -77,6 +81,7 @@ class LoopParts:
     evaluate: Callable[[TrainState], dict[str, float]] | None = None
     hooks: Sequence[Hook] = ()
     progress: Progress | None = None
+    peak_seconds: Callable[[TrainState, Any], dict[str, float]] = lambda state, batch: {}
 
 
 class Stop:
@@ -87,11 +92,18 @@ class Stop:
         self.requested = False
 
     def __enter__(self) -> "Stop":
-        """Takes the signals over; only the main thread may."""
+        """Takes the signals over; only the main thread may.
+
+        In a job of several processes SIGTERM is jax's, which tells the others of it; Ctrl-C becomes
+        one.
+        """
         self._old = {}
+        handlers = {signal.SIGTERM: self._note, signal.SIGINT: self._note}
+        if jax.process_count() > 1:
+            handlers = {signal.SIGINT: self._pass_on}
         if threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGTERM, signal.SIGINT):
-                self._old[number] = signal.signal(number, self._note)
+            for number, handler in handlers.items():
+                self._old[number] = signal.signal(number, handler)
         return self
 
     def __exit__(self, *exception: Any) -> None:
@@ -103,6 +115,10 @@ class Stop:
         if self.requested:  # the second time it is meant
             raise KeyboardInterrupt
         self.requested = True
+
+    def _pass_on(self, number: int, frame: Any) -> None:
+        self._note(number, frame)
+        os.kill(os.getpid(), signal.SIGTERM)
 
 
 def named_metrics(sums: np.ndarray, names: Sequence[str]) -> dict[str, float]:
@@ -122,6 +138,7 @@ class Loop:
         self.cfg, self.every_eval, self.parts = cfg, every_eval, parts
         self._pending: tuple[int, Any] | None = None
         self._clock = (0, time.monotonic())
+        self._peak: dict[str, float] = {}
         self._last_save, self._saved_step = time.monotonic(), -1
 
     def run(self, state: TrainState, stop: Stop) -> tuple[TrainState, bool]:
@@ -140,6 +157,7 @@ class Loop:
             if len(ahead) > 2:  # at most two steps in flight: bounded memory, prompt signals
                 jax.block_until_ready(ahead.pop(0))
             if step == first + 1:  # the compilation is no part of the rate
+                self._peak = self.parts.peak_seconds(state, batch)
                 jax.block_until_ready(logged)
                 self._clock = (step, time.monotonic())
             self._after_step(step, state)
@@ -161,9 +179,12 @@ class Loop:
         return stop.requested
 
     def _saves_at(self, step: int) -> bool:
-        late = self.cfg.save_seconds is not None and jax.process_count() == 1
-        overdue = late and time.monotonic() - self._last_save > self.cfg.save_seconds
-        return step == self.cfg.steps or step % self.cfg.save_every == 0 or overdue
+        due = step % self.cfg.save_every == 0 or step == self.cfg.steps
+        if due or self.cfg.save_seconds is None:
+            return due
+        if jax.process_count() > 1 and step % self.cfg.log_every:
+            return False  # to agree is to wait for each other, so they do where they wait anyway
+        return decided_by_first(time.monotonic() - self._last_save > self.cfg.save_seconds)
 
     def _after_step(self, step: int, state: TrainState) -> None:
         """Evaluates, saves and runs hooks where it is their turn."""
@@ -210,12 +231,14 @@ class Loop:
     def _time(self, step: int, values: dict[str, float]) -> None:
         before, start = self._clock
         now = time.monotonic()
-        text = f"loss {values['loss']:.4f}" if "loss" in values else "loss -"
+        loss = f"{values['loss']:.4f}" if "loss" in values else "-"
+        text = f"step {step}/{self.cfg.steps} loss {loss}"
         if step > before:
             rate = (step - before) / (now - start)
             images = rate * self.cfg.batch_size
             left = (self.cfg.steps - step) / rate
             timings = {"images_per_second": images, "seconds_left": left, "time": time.time()}
+            timings |= {name: seconds * rate for name, seconds in self._peak.items()}
             self.parts.writer.timings(step, timings)
             text += f" {images:.1f} images/s"
         self._clock = (step, now)

@@ -8,7 +8,6 @@ real ones reach 30 to 60% of the first.
 
 import dataclasses
 import functools
-import json
 import math
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -35,13 +34,15 @@ from unclip_jax.models.stages import (
 )
 from unclip_jax.train import resolve
 from unclip_jax.train.chips import Topology
+from unclip_jax.train.config import TrainConfig
 from unclip_jax.train.diffusion_tasks import make_diffusion_task
 from unclip_jax.train.frozen import FrozenClip
 from unclip_jax.train.optim import make_optimizer
 from unclip_jax.train.sharding import AXES, mesh_sizes
 from unclip_jax.train.state import make_state, state_shardings
-from unclip_jax.train.step import make_train_step
+from unclip_jax.train.step import Step, make_train_step
 from unclip_jax.train.tasks import Task, make_clip_task
+from unclip_jax.train.throughput import with_remat
 
 DAY = 86400.0
 
@@ -89,7 +90,11 @@ def make_plan(config: Mapping[str, Any], topology: Topology | None = None) -> Pl
 
     A config whose sizes are those "of the CLIP" (0) needs `config.clip`.
     """
-    run = PlannedRun(config)
+    return plan_run(PlannedRun(config), topology)
+
+
+def plan_run(run: "PlannedRun", topology: Topology | None = None) -> Plan:
+    """Plans a run whose sizes are settled."""
     # Examples do the same work each; only CLIP's loss couples them, and is counted on all of them.
     rows = run.settings.train.batch_size if run.spec.stage == "clip" else 1
     copies = run.settings.train.batch_size // rows
@@ -149,15 +154,19 @@ def _on_topology(plan: Plan, run: "PlannedRun", topology: Topology) -> Plan:
 class PlannedRun:
     """A config as a run would build it, with shapes in place of arrays."""
 
-    def __init__(self, config: Mapping[str, Any]):
-        """Settles sizes from the config, and from `config.clip` where it names a bundle."""
+    def __init__(self, config: Mapping[str, Any], clip: Mapping[str, Any] | None = None):
+        """Settles sizes from the config, and from `config.clip` where it names a bundle.
+
+        Args:
+            clip: config of the CLIP, where there is no bundle of it yet.
+        """
         self.settings = resolve.read_settings(config, needs_clip=False)
-        self.clip_cfg = self._clip_config()
+        self.clip_cfg = self._clip_config() if clip is None else resolve.make_spec(clip).model
         vocabulary = self.settings.vocab_size
         if self.clip_cfg is not None:
             vocabulary = self.clip_cfg.text.vocab_size
-        self._resolved = resolve.resolve_model(config, self.clip_cfg, vocabulary)
-        self.spec = self._make_spec(self._resolved)
+        resolved = resolve.resolve_model(config, self.clip_cfg, vocabulary)
+        self.spec = self._make_spec(resolved)
         self.boxed = abstract_boxed(self.spec)
         self.params = unboxed(self.boxed)
         self.tx = make_optimizer(self.settings.optim, self.params, self.settings.train.steps)
@@ -207,14 +216,17 @@ class PlannedRun:
         """Counts the work of one step at a batch size; `remat` replaces the config's."""
         spec = self.spec
         if remat is not None:
-            spec = self._make_spec(_with_remat(json.loads(json.dumps(self._resolved)), remat))
+            spec = with_remat(spec, remat)
         train = dataclasses.replace(self.settings.train, batch_size=batch_size)
         if batch_size % train.accumulation:
             train = dataclasses.replace(train, accumulation=1)
-        step = make_train_step(
-            self.task(spec), self.tx, train, self.settings.optim, self.settings.seed
-        )
+        step = self.step(spec, train)
         return work_of(step, self.state, self.frozen(), self.batch(batch_size))
+
+    def step(self, spec: StageSpec, train: TrainConfig) -> Step:
+        """Returns the training step, with another spec or other settings where a count wants it."""
+        optim, seed = self.settings.optim, self.settings.seed
+        return make_train_step(self.task(spec), self.tx, train, optim, seed)
 
     def frozen(self) -> dict[str, Any]:
         """Returns the step's constants as shapes."""
@@ -268,13 +280,6 @@ class PlannedRun:
 
 def _shape(shape: tuple[int, ...], dtype: Any) -> jax.ShapeDtypeStruct:
     return jax.ShapeDtypeStruct(shape, dtype)
-
-
-def _with_remat(config: Any, remat: str) -> Any:
-    """Replaces every entry "remat" of nested mappings."""
-    if not isinstance(config, dict):
-        return config
-    return {k: remat if k == "remat" else _with_remat(v, remat) for k, v in config.items()}
 
 
 def tree_bytes(tree: Any) -> int:

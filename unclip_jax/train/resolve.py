@@ -95,9 +95,15 @@ def read_settings(config: Mapping[str, Any], *, needs_clip: bool = True) -> Sett
     )
 
 
-def own_tokenizer(path: Path, source: Any, settings: Settings, context: int) -> Tokenizer:
-    """Returns the run's vocabulary: the one it has, else one trained on its captions and saved."""
-    if path.exists():
+def own_tokenizer(
+    path: Path, source: Any, settings: Settings, context: int, *, is_fresh: bool
+) -> Tokenizer:
+    """Returns the run's vocabulary: the one it has, else one trained on its captions and saved.
+
+    Args:
+        is_fresh: whether to replace what is there: it is of a start that took no step.
+    """
+    if path.exists() and not is_fresh:
         return Tokenizer.load(path)
     tokenizer = train_tokenizer(all_captions(source), settings.vocab_size, context)
     tokenizer.save(path)

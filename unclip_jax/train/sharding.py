@@ -4,11 +4,14 @@ Mesh axes: "data" copies parameters and splits the batch, "fsdp" splits both, "t
 width of a layer. Models name logical axes only; a name that is not in the table is an error.
 """
 
+import contextlib
 import math
+from collections.abc import Iterator
 from typing import Any
 
 import flax.linen as nn
 import jax
+import numpy as np
 from flax.core import meta
 from jax.sharding import AbstractMesh, AxisType, Mesh, NamedSharding, PartitionSpec
 
@@ -47,6 +50,18 @@ def make_mesh(cfg: MeshConfig, devices: list[jax.Device] | None = None) -> Mesh:
     return jax.make_mesh(sizes, AXES, axis_types=(AxisType.Auto,) * len(AXES), devices=devices)
 
 
+@contextlib.contextmanager
+def run_context(mesh: Mesh, dtype: str) -> Iterator[None]:
+    """Sets what a run is traced under: the mesh, the table of axes, and the products' precision."""
+    precision = "highest" if dtype == "float32" else "default"
+    with (
+        jax.set_mesh(mesh),
+        nn.logical_axis_rules(RULES),
+        jax.default_matmul_precision(precision),
+    ):
+        yield
+
+
 def mesh_sizes(cfg: MeshConfig, devices: int) -> tuple[int, int, int]:
     """Returns the sizes of the axes on so many devices, or fails if they do not fit."""
     sizes = [cfg.data, cfg.fsdp, cfg.tensor]
@@ -72,20 +87,60 @@ def replicated(mesh: Mesh | AbstractMesh) -> NamedSharding:
     return NamedSharding(mesh, PartitionSpec())
 
 
-def local_batch_size(batch_size: int, mesh: Mesh, name: str = "batch_size") -> int:
-    """Returns this process's share of a batch, or fails if the devices do not divide it."""
+def check_batch_size(batch_size: int, mesh: Mesh, name: str = "batch_size") -> None:
+    """Fails if the devices do not divide a batch evenly."""
     shards = mesh.shape["data"] * mesh.shape["fsdp"]
     if batch_size % shards:
         raise UserError(
             f"{name}={batch_size} must be a multiple of the {shards} devices that "
             "share the batch (mesh axes data and fsdp)"
         )
-    return batch_size // jax.process_count()
 
 
-def put_batch(batch: Any, sharding: NamedSharding) -> Any:
-    """Makes global arrays of this process's part of a batch."""
-    return jax.tree.map(lambda x: jax.make_array_from_process_local_data(sharding, x), batch)
+class BatchPlace:
+    """Where the rows of a global batch lie, and which of them this process must bring.
+
+    Processes whose devices share rows (a tensor axis over hosts) each bring them; where devices
+    are in another order than the processes (a torus) it changes who brings what, not the batch.
+    """
+
+    def __init__(self, mesh: Mesh, batch_size: int):
+        """Examples are split over "data" and "fsdp"; everything else of a batch is whole."""
+        self.sharding, self.batch_size = batch_sharding(mesh), batch_size
+        held = self.sharding.addressable_devices_indices_map((batch_size,)).values()
+        self.rows = np.unique(np.concatenate([np.arange(batch_size)[index] for index in held]))
+
+    def put(self, batch: Any) -> Any:
+        """Makes global arrays of this process's rows of a batch."""
+        return jax.tree.map(self._put, batch)
+
+    def _put(self, local: np.ndarray) -> jax.Array:
+        def rows(index: tuple[slice, ...]) -> np.ndarray:
+            wanted = np.arange(self.batch_size)[index[0]]
+            first = int(np.searchsorted(self.rows, wanted[0]))
+            return local[first : first + len(wanted)]
+
+        shape = (self.batch_size, *local.shape[1:])
+        return jax.make_array_from_callback(shape, self.sharding, rows)
+
+
+def place(tree: Any, shardings: Any) -> Any:
+    """Puts values that every process has whole onto the mesh; each device gets its own part."""
+
+    def put(value: Any, sharding: NamedSharding) -> jax.Array:
+        value = np.asarray(value)
+        return jax.make_array_from_callback(value.shape, sharding, lambda index: value[index])
+
+    if isinstance(shardings, NamedSharding):
+        return jax.tree.map(lambda value: put(value, shardings), tree)
+    return jax.tree.map(put, tree, shardings)
+
+
+@contextlib.contextmanager
+def by_itself() -> Iterator[None]:
+    """Inside, a process computes on its first device, and no other takes part."""
+    with jax.set_mesh(make_mesh(MeshConfig(), jax.local_devices()[:1])):
+        yield
 
 
 def param_shardings(boxed: Any, mesh: Mesh | AbstractMesh) -> Any:

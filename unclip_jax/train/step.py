@@ -11,6 +11,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import optax
+from jax.sharding import Mesh
 from jaxtyping import Array, Float
 
 from unclip_jax.core.prng import example_keys, root_key, stage_key, step_key
@@ -18,6 +19,7 @@ from unclip_jax.core.trees import ema_update
 from unclip_jax.core.types import Params
 from unclip_jax.train.config import OptimConfig, TrainConfig
 from unclip_jax.train.optim import ema_decay, learning_rate_schedule
+from unclip_jax.train.sharding import replicated
 from unclip_jax.train.state import TrainState
 from unclip_jax.train.tasks import Keys, Sums, Task
 
@@ -71,6 +73,11 @@ def make_train_step(
         return state, logged
 
     return step
+
+
+def jit_step(step: Step, shardings: TrainState, mesh: Mesh) -> Any:
+    """Returns the step jitted as a run has it: the state donated, and sharded as it came."""
+    return jax.jit(step, donate_argnums=0, out_shardings=(shardings, replicated(mesh)))
 
 
 def stack_sums(metrics: dict[str, Any], names: tuple[str, ...]) -> Float[Array, "m 2"]:

@@ -1,0 +1,306 @@
+"""Times training steps: images/s of each stage on the device there is, and against PyTorch.
+
+    python benchmarks/train_step.py                              # every stage of the emoji family
+    python benchmarks/train_step.py --config configs/paper/upsampler_256.py --batch 8
+    python benchmarks/train_step.py --peer --threads 2           # a U-Net, ours and diffusers'
+
+The step is a run's own: losses, gradients, clipping, Adam, moving average, compiled with the state
+donated; batches are random and already on the device. --peer trains one small attention-free U-Net
+(noise concatenated to a small picture; the layout that Karlo's upsampler shares with diffusers'
+UNet2DModel) on both sides in turns, a process each: forward, backward, clipping by the global norm,
+AdamW, moving average. It needs torch and diffusers, the `parity` extra.
+"""
+
+import dataclasses
+import json
+import os
+import statistics
+import time
+from collections.abc import Callable
+from typing import Any
+
+import click
+from turns import compare, environment, limit_threads
+
+CONFIGS = tuple(
+    f"configs/emoji/{stage}.py"
+    for stage in ("clip", "prior_diffusion", "prior_ar", "decoder", "upsampler_256")
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Peer:
+    """The U-Net that both sides train.
+
+    Attributes:
+        size: pixels of a side; the small picture has a quarter.
+    """
+
+    batch: int = 8
+    size: int = 64
+    channels: int = 64
+    mult: tuple[int, ...] = (1, 2, 3)
+    res_blocks: int = 2
+    threads: int = 2
+    learning_rate: float = 1e-4
+    ema_decay: float = 0.999
+
+
+def filled(shapes: Any, seed: int = 0) -> Any:
+    """Makes arrays of shapes: random pictures and ids, masks all true, small normal numbers."""
+    import jax
+    import numpy as np
+
+    rng = np.random.default_rng(seed)
+
+    def one(leaf: Any) -> Any:
+        if leaf.dtype == bool:
+            return np.ones(leaf.shape, bool)
+        if np.issubdtype(leaf.dtype, np.integer):
+            return rng.integers(0, 256, leaf.shape).astype(leaf.dtype)
+        return (0.02 * rng.standard_normal(leaf.shape, np.float32)).astype(leaf.dtype)
+
+    return jax.device_put(jax.tree.map(one, shapes))
+
+
+def config_step(path: str, batch: int | None, clip: str | None) -> tuple[Callable[[], Any], Any]:
+    """Returns the step of a config, and the run it was made of."""
+    import jax
+
+    from unclip_jax.cli.train import read_config
+    from unclip_jax.core.prng import root_key
+    from unclip_jax.models.stages import init_variables, make_module, unboxed
+    from unclip_jax.train.plan import PlannedRun
+    from unclip_jax.train.state import jit_once, make_state
+    from unclip_jax.train.step import make_train_step
+
+    flags = [f"--config.train.batch_size={batch}"] if batch else []
+    flags += [f"--config.clip={clip}"] if clip and not path.endswith("clip.py") else []
+    sections = read_config(path, flags)
+    run = PlannedRun(sections)
+    module, train = make_module(run.spec), run.settings.train
+    init = lambda: unboxed(init_variables(run.spec, module, root_key(0)))  # noqa: E731
+    state = jit_once(lambda: make_state(init(), run.tx, run.metrics))()
+    step = make_train_step(run.task(run.spec), run.tx, train, run.settings.optim, 0)
+    precision = "highest" if train.dtype == "float32" else "default"
+    with jax.default_matmul_precision(precision):
+        program = jax.jit(step, donate_argnums=0)
+        frozen, rows = filled(run.frozen()), filled(run.batch(train.batch_size))
+        held = {"state": program.lower(state, frozen, rows).compile()}
+    compiled = held["state"]
+    held["state"] = state
+
+    def take() -> None:
+        held["state"], logged = compiled(held["state"], frozen, rows)
+        jax.block_until_ready(logged)
+
+    return take, run
+
+
+def time_config(path: str, batch: int | None, clip: str | None, repeats: int) -> dict[str, Any]:
+    """Times a config's step; the median after a first call."""
+    import jax
+
+    from unclip_jax.core.trees import count_params
+    from unclip_jax.train.chips import chip_of
+
+    take, run = config_step(path, batch, clip)
+    take()
+    seconds = []
+    for _ in range(repeats):
+        start = time.perf_counter()
+        take()
+        seconds.append(time.perf_counter() - start)
+    median, rows = statistics.median(seconds), run.settings.train.batch_size
+    counted = rows if run.spec.stage == "clip" else 1
+    flops = run.work(counted, "none").flops * rows / counted
+    device = jax.local_devices()[0]
+    chip = chip_of(device.device_kind)
+    return {
+        "config": path,
+        "params": count_params(run.params),
+        "batch": rows,
+        "dtype": run.settings.train.dtype,
+        "device": device.device_kind,
+        "seconds": median,
+        "images_per_second": rows / median,
+        "gflops_per_second": flops / median / 1e9,
+        "mfu": flops / median / chip.flops if chip else None,
+    }
+
+
+def our_peer(peer: Peer) -> Callable[[], None]:
+    """Returns our training step of the peer's U-Net."""
+    import jax
+    import jax.numpy as jnp
+    import numpy as np
+
+    from unclip_jax.core.prng import root_key
+    from unclip_jax.diffusion.config import DiffusionConfig
+    from unclip_jax.models.stages import (
+        StageSpec,
+        abstract_params,
+        init_variables,
+        make_module,
+        unboxed,
+    )
+    from unclip_jax.models.unet import UNetConfig
+    from unclip_jax.models.upsampler import UpsamplerConfig
+    from unclip_jax.train.config import OptimConfig, TrainConfig
+    from unclip_jax.train.diffusion_tasks import make_diffusion_task
+    from unclip_jax.train.optim import make_optimizer
+    from unclip_jax.train.state import jit_once, make_state
+    from unclip_jax.train.step import make_train_step
+
+    unet = UNetConfig(
+        peer.size,
+        peer.channels,
+        peer.mult,
+        peer.res_blocks,
+        in_channels=6,
+        mid_attention=False,
+        scale_shift=False,
+    )
+    spec = StageSpec("upsampler_256", UpsamplerConfig(unet, peer.size // 4), DiffusionConfig())
+    optim = OptimConfig(peer.learning_rate, clip_norm=1.0, ema_decay=peer.ema_decay)
+    train = TrainConfig(steps=1000, batch_size=peer.batch)
+    module = make_module(spec)
+    task = make_diffusion_task(spec, module, train, None)
+    tx = make_optimizer(optim, abstract_params(spec), train.steps)
+    count = len(task.metric_names) + 1
+    init = lambda: unboxed(init_variables(spec, module, root_key(0)))  # noqa: E731
+    held = {"state": jit_once(lambda: make_state(init(), tx, count))()}
+    program = jax.jit(make_train_step(task, tx, train, optim, 0), donate_argnums=0)
+    shape = (peer.batch, peer.size, peer.size, 3)
+    rows = {"image": jnp.asarray(np.random.default_rng(0).integers(0, 256, shape, np.uint8))}
+
+    def take() -> None:
+        with jax.default_matmul_precision("highest"):
+            held["state"], logged = program(held["state"], {}, rows)
+        jax.block_until_ready((held["state"], logged))
+
+    return take
+
+
+def their_peer(peer: Peer) -> Callable[[], None]:
+    """Returns the same step by diffusers and torch."""
+    import torch
+    from diffusers import DDPMScheduler, UNet2DModel
+
+    torch.set_num_threads(peer.threads)
+    torch.manual_seed(0)
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    levels = len(peer.mult)
+    model = UNet2DModel(
+        sample_size=peer.size,
+        in_channels=6,
+        out_channels=3,
+        layers_per_block=peer.res_blocks,
+        block_out_channels=tuple(peer.channels * m for m in peer.mult),
+        down_block_types=("ResnetDownsampleBlock2D",) * levels,
+        up_block_types=("ResnetUpsampleBlock2D",) * levels,
+        add_attention=False,
+    ).to(device)
+    weights = list(model.parameters())
+    average = [weight.detach().clone() for weight in weights]
+    optimizer = torch.optim.AdamW(weights, lr=peer.learning_rate, weight_decay=0.0, foreach=True)
+    scheduler = DDPMScheduler(1000, beta_schedule="squaredcos_cap_v2")
+    pictures = torch.randint(0, 256, (peer.batch, 3, peer.size, peer.size), dtype=torch.uint8)
+    pictures = pictures.to(device)
+
+    def take() -> None:
+        x0 = pictures.float() / 127.5 - 1
+        small = torch.nn.functional.avg_pool2d(x0, 4)
+        low_res = torch.nn.functional.interpolate(small, scale_factor=4, mode="bicubic")
+        t = torch.randint(0, 1000, (peer.batch,), device=device)
+        noise = torch.randn_like(x0)
+        x_t = scheduler.add_noise(x0, noise, t)
+        out = model(torch.cat([x_t, low_res], dim=1), t).sample
+        loss = torch.nn.functional.mse_loss(out, noise)
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(weights, 1.0)
+        optimizer.step()
+        with torch.no_grad():
+            torch._foreach_lerp_(average, [w.detach() for w in weights], 1 - peer.ema_decay)
+        if device == "cuda":
+            torch.cuda.synchronize()
+
+    return take
+
+
+def peer_table(found: dict[str, Any], peer: Peer, stated: dict[str, Any]) -> str:
+    """Returns the comparison as Markdown; a ratio above 1 means that ours is faster."""
+    lines = [
+        f"{dataclasses.asdict(peer)}, float32, {stated}",
+        "",
+        "| side | device | step, s | images/s | to ours | CPU, s | to ours |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    ours = found["unclip_jax"]
+    for side, got in found.items():
+        lines.append(
+            f"| {side} | {got['device']} | {got['wall']:.3f} | {peer.batch / got['wall']:.1f} "
+            f"| {got['wall'] / ours['wall']:.2f} | {got['cpu']:.3f} "
+            f"| {got['cpu'] / ours['cpu']:.2f} |"
+        )
+    return "\n".join(lines)
+
+
+def config_table(rows: list[dict[str, Any]], stated: dict[str, Any]) -> str:
+    """Returns the rates as Markdown."""
+    lines = [
+        f"{stated}",
+        "",
+        "| config | parameters | batch | dtype | device | images/s | GFLOP/s | MFU |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for row in rows:
+        mfu = "-" if row["mfu"] is None else f"{row['mfu']:.1%}"
+        lines.append(
+            f"| {row['config']} | {row['params']:,} | {row['batch']} | {row['dtype']} "
+            f"| {row['device']} | {row['images_per_second']:.1f} "
+            f"| {row['gflops_per_second']:.1f} | {mfu} |"
+        )
+    return "\n".join(lines)
+
+
+@click.command()
+@click.option("--config", "configs", multiple=True, help="Default: all stages of emoji.")
+@click.option("--clip", default="emoji", show_default=True, help="Bundle whose CLIP sizes count.")
+@click.option("--batch", type=click.IntRange(min=1), help="Instead of the config's.")
+@click.option("--peer", is_flag=True, help="The same U-Net by ours and by torch, in turns.")
+@click.option("--threads", default=os.cpu_count(), show_default=True)
+@click.option("--repeats", default=5, show_default=True, help="Steps after the first; the median.")
+@click.option("--json", "as_json", is_flag=True)
+def main(
+    configs: tuple[str, ...],
+    clip: str,
+    batch: int | None,
+    peer: bool,
+    threads: int,
+    repeats: int,
+    as_json: bool,
+) -> None:
+    """Prints training rates as Markdown, or as JSON."""
+    threads = limit_threads(threads)
+    packages = ("jax", "flax", *(("torch", "diffusers") if peer else ()))
+    stated = environment(threads, packages)
+    if peer:
+        setup = Peer(batch=batch or Peer.batch, threads=threads)
+        makers = {"unclip_jax": (our_peer, (setup,)), "diffusers": (their_peer, (setup,))}
+        found = compare(makers, repeats)
+        stated["load after"] = round(os.getloadavg()[0], 2)
+        report = {"environment": stated, "peer": dataclasses.asdict(setup), "sides": found}
+        click.echo(json.dumps(report) if as_json else peer_table(found, setup, stated))
+        return
+    rows = []
+    for path in configs or [c for c in CONFIGS if os.path.exists(c)]:
+        rows.append(time_config(path, batch, clip, repeats))
+        click.echo(f"{path} done", err=True)
+    report = {"environment": stated, "configs": rows}
+    click.echo(json.dumps(report) if as_json else config_table(rows, stated))
+
+
+if __name__ == "__main__":
+    main()

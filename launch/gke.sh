@@ -1,0 +1,65 @@
+#!/usr/bin/env bash
+# Trains one stage on TPU slices of a GKE cluster, through xpk.
+#
+#   launch/gke.sh create                make the cluster and attach the bucket
+#   launch/gke.sh train --config configs/paper/decoder.py     again to resume
+#   launch/gke.sh stop                  end the workload; it saves first
+#   launch/gke.sh delete                delete the cluster
+#   launch/gke.sh --dry-run ...         print the commands
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+
+PROJECT=${PROJECT:-my-project}
+ZONE=${ZONE:-us-east5-a}
+CLUSTER=${CLUSTER:-unclip}
+TYPE=${TYPE:-v5p-128}             # TPU type of a slice
+SLICES=${SLICES:-1}
+TIER=${TIER:---spot}              # or --on-demand, or --reservation=NAME
+BUCKET=${BUCKET:-my-bucket}       # holds the workdirs, seen by all hosts under /mnt/BUCKET
+IMAGE=${IMAGE:-python:3.12}       # what this checkout is laid over
+RUN=${RUN:-unclip}                # name of the workload and of its workdir
+RESTARTS=${RESTARTS:-50}
+
+dry=
+if [[ "${1:-}" == --dry-run ]]; then
+  dry=1
+  shift
+fi
+
+run() {
+  printf '%q ' "$@"
+  printf '\n'
+  if [[ -z "$dry" ]]; then "$@"; fi
+}
+
+where=(--cluster="$CLUSTER" --project="$PROJECT" --zone="$ZONE")
+
+train() {
+  local command
+  printf -v command '%q ' .venv/bin/unclip train --coordinator auto \
+    --workdir "/mnt/$BUCKET/runs/$RUN" "$@"
+  # exec: the pod's SIGTERM must reach the process that saves.
+  run xpk workload create "${where[@]}" --workload="$RUN" --tpu-type="$TYPE" \
+    --num-slices="$SLICES" --base-docker-image="$IMAGE" --script-dir=. --storage="$BUCKET" \
+    --max-restarts="$RESTARTS" \
+    --command="make install ACCEL=tpu && export UNCLIP_DATA=/mnt/$BUCKET/data && exec $command"
+}
+
+case "${1:-}" in
+  create)
+    run xpk cluster create "${where[@]}" --tpu-type="$TYPE" --num-slices="$SLICES" "$TIER" \
+      --enable-gcsfuse-csi-driver
+    run xpk storage attach "$BUCKET" "${where[@]}" --type=gcsfuse --bucket="$BUCKET" \
+      --mount-point="/mnt/$BUCKET" --readonly=false --size=1 --auto-mount=false
+    ;;
+  train)
+    shift
+    train "$@"
+    ;;
+  stop) run xpk workload delete "${where[@]}" --workload="$RUN" ;;
+  delete) run xpk cluster delete "${where[@]}" ;;
+  *)
+    echo "usage: $0 [--dry-run] create|train|stop|delete ..." >&2
+    exit 2
+    ;;
+esac

@@ -1,0 +1,47 @@
+#!/usr/bin/env bash
+# Trains one stage on a SLURM cluster of GPU nodes, one process a GPU.
+# Before the time limit, or when preempted, the job saves and queues itself again until it is done.
+#
+#   WORKDIR=/shared/runs/decoder launch/slurm.sh --config configs/paper/decoder.py
+#   launch/slurm.sh --dry-run ...       print the commands
+set -euo pipefail
+
+NODES=${NODES:-4}
+GPUS=${GPUS:-8}                      # a node
+CPUS=${CPUS:-8}                      # a process
+TIME=${TIME:-24:00:00}
+PARTITION=${PARTITION:-gpu}
+NAME=${NAME:-unclip}
+WORKDIR=${WORKDIR:-$PWD/runs/$NAME}  # on a file system that all nodes see
+UNCLIP=${UNCLIP:-$PWD/.venv/bin/unclip}
+NOTICE=${NOTICE:-300}                # seconds before the limit at which to save
+
+dry=
+if [[ "${1:-}" == --dry-run ]]; then
+  dry=1
+  shift
+fi
+
+# SLURM tells the processes of each other; srun ends all of them when one fails.
+printf -v train '%q ' srun --kill-on-bad-exit=1 "$UNCLIP" train --workdir "$WORKDIR" "$@"
+script="#!/usr/bin/env bash
+set -euo pipefail
+said=\$($train)
+echo \"\$said\"
+# Stopped in good order but not at its end: once more.
+if [[ \"\$said\" != *': finished'* ]]; then scontrol requeue \"\$SLURM_JOB_ID\"; fi"
+
+submit=(sbatch
+  --job-name="$NAME" --partition="$PARTITION" --time="$TIME"
+  --nodes="$NODES" --ntasks-per-node="$GPUS" --gpus-per-node="$GPUS" --cpus-per-task="$CPUS"
+  --signal="TERM@$NOTICE" --requeue --open-mode=append --output="$WORKDIR/slurm-%j.log")
+
+if [[ -n "$dry" ]]; then
+  printf '%q ' mkdir -p "$WORKDIR"
+  printf '\n'
+  printf '%q ' "${submit[@]}"
+  printf '<<EOF\n%s\nEOF\n' "$script"
+  exit
+fi
+mkdir -p "$WORKDIR" # the log's folder
+"${submit[@]}" <<<"$script"

@@ -1,0 +1,88 @@
+#!/usr/bin/env bash
+# Trains one stage on a TPU pod slice: asks for it, installs on all its hosts, runs on all of them.
+#
+#   launch/tpu_pod.sh create            queue for the slice and wait until it is there
+#   launch/tpu_pod.sh install           copy this checkout, install it, mount the bucket
+#   launch/tpu_pod.sh train --config configs/paper/decoder.py     again to resume
+#   launch/tpu_pod.sh stop              save on all hosts and end
+#   launch/tpu_pod.sh delete            give the slice back
+#   launch/tpu_pod.sh --dry-run ...     print the commands
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+
+PROJECT=${PROJECT:-my-project}
+ZONE=${ZONE:-us-east5-a}
+NAME=${NAME:-unclip}
+TYPE=${TYPE:-v5p-128}                # accelerator type; v4 and v5p count two cores a chip
+VERSION=${VERSION:-v2-alpha-tpuv5}   # runtime that goes with the type
+TIER=${TIER:---spot}                 # or --reserved, or empty for on demand
+BUCKET=${BUCKET:-my-bucket}          # holds the workdirs, seen by all hosts under /mnt/BUCKET
+RUN=${RUN:-$NAME}
+
+dry=
+if [[ "${1:-}" == --dry-run ]]; then
+  dry=1
+  shift
+fi
+
+run() {
+  printf '%q ' "$@"
+  printf '\n'
+  if [[ -z "$dry" ]]; then "$@"; fi
+}
+
+where=(--project="$PROJECT" --zone="$ZONE")
+
+# Runs a command on every host; $2 names another set of them.
+on_hosts() {
+  run gcloud compute tpus tpu-vm ssh "$NAME" "${where[@]}" --worker="${2:-all}" --command="$1"
+}
+
+create() {
+  run gcloud compute tpus queued-resources create "$NAME" --node-id="$NAME" "${where[@]}" \
+    --accelerator-type="$TYPE" --runtime-version="$VERSION" ${TIER:+"$TIER"}
+  local state='' describe=(gcloud compute tpus queued-resources describe "$NAME" "${where[@]}"
+    --format='value(state.state)')
+  if [[ -n "$dry" ]]; then
+    run "${describe[@]}"
+    return
+  fi
+  until [[ "$state" == ACTIVE ]]; do
+    state=$("${describe[@]}")
+    echo "$NAME: $state"
+    if [[ "$state" == FAILED || "$state" == SUSPENDED ]]; then exit 1; fi
+    sleep 30
+  done
+}
+
+install() {
+  local archive=/tmp/unclip_jax.tar.gz
+  run git archive --format=tar.gz --output="$archive" HEAD
+  run gcloud compute tpus tpu-vm scp "$archive" "$NAME:$archive" "${where[@]}" --worker=all
+  on_hosts "mkdir -p unclip_jax && tar -xzf $archive -C unclip_jax && make -C unclip_jax install \
+ACCEL=tpu && sudo mkdir -p -m 777 /mnt/$BUCKET && { mountpoint -q /mnt/$BUCKET || gcsfuse \
+--implicit-dirs $BUCKET /mnt/$BUCKET; }"
+}
+
+train() {
+  local command
+  printf -v command '%q ' .venv/bin/unclip train --coordinator auto \
+    --workdir "/mnt/$BUCKET/runs/$RUN" "$@"
+  on_hosts "cd unclip_jax && UNCLIP_DATA=/mnt/$BUCKET/data $command"
+}
+
+case "${1:-}" in
+  create | install) "$1" ;;
+  train)
+    shift
+    train "$@"
+    ;;
+  stop) on_hosts "pkill -TERM -f '[u]nclip train'" 0 ;; # one host tells the others
+  delete)
+    run gcloud compute tpus queued-resources delete "$NAME" "${where[@]}" --force --quiet
+    ;;
+  *)
+    echo "usage: $0 [--dry-run] create|install|train|stop|delete ..." >&2
+    exit 2
+    ;;
+esac
