@@ -8,7 +8,7 @@ import pytest
 from click.testing import CliRunner
 from PIL import Image
 
-from tests.toy import toy_bundle
+from tests.toy import toy_bundle, with_prior_ar
 from unclip_jax.checkpoint.bundle import save
 from unclip_jax.cli.evaluate import evaluate, held_out_splits
 from unclip_jax.core.errors import UserError
@@ -30,7 +30,8 @@ def model():
 def check(figures):
     for figure in figures.values():
         assert np.isfinite(figure.value)
-        assert figure.low - 1e-9 <= figure.value <= figure.high + 1e-9
+        if figure.low is not None:
+            assert figure.low - 1e-9 <= figure.value <= figure.high + 1e-9
         assert figure.n > 0
 
 
@@ -49,6 +50,24 @@ def test_priors(model):
     assert {name.removeprefix("test/over_") for name in figures if "over" in name} == baselines
     assert all(abs(f.value) <= 1.0 for name, f in figures.items() if "cosine" in name)
     assert figures["test/cosine"].n == 12
+    assert figures["seconds"].value > 0 and "training_petaflops" not in figures
+    assert "decoded/ar/clip_score" not in figures
+
+
+def test_priors_of_a_bundle_with_two(model, tmp_path):
+    settings = dataclasses.replace(SETTINGS, pictures=tmp_path, limit=6)
+    both = with_prior_ar(model)
+    figures = run_suite("priors", both, settings)
+    check(figures)
+    for name in ("cosine", "over_mean_embedding", "diversity", "frechet", "cosine_to_text"):
+        assert figures[f"test/{name}"].value != figures[f"test/ar/{name}"].value
+    for source in ("none", "text", "diffusion", "ar"):
+        assert figures[f"decoded/{source}/clip_score"].n == 6
+    with Image.open(tmp_path / "priors_pictures.png") as picture:
+        assert picture.height >= 5 * 16 and picture.width >= 6 * 16
+    switched = dataclasses.replace(both, sampling=dataclasses.replace(both.sampling, prior="ar"))
+    other = run_suite("priors", switched, dataclasses.replace(SETTINGS, limit=6))
+    assert other["test/cosine"].value == pytest.approx(figures["test/ar/cosine"].value)
 
 
 def test_conditioning_sees_that_a_random_network_reads_its_inputs(model):

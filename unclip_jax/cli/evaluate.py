@@ -32,7 +32,7 @@ def held_out_splits(data: str) -> tuple[str, ...]:
 )
 @click.option("--styles", default="", help="Styles that count, joined by commas; default: all.")
 @click.option("--split", "splits", multiple=True, help="Held-out splits; default: the set's own.")
-@click.option("--judge", help="Bundle with an independently trained CLIP (suite samples).")
+@click.option("--judge", help="Bundle with an independent CLIP (samples; priors).")
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder to write.")
 @click.option("--limit", type=click.IntRange(min=2), help="At most this many pictures a split.")
 @click.option("--prompts", type=click.IntRange(min=2), default=200, show_default=True)
@@ -48,7 +48,8 @@ def evaluate(
 
     \b
     retrieval     text-to-image recall of the CLIP on held-out concepts and combinations
-    priors        cosine of the prior's image embeddings to the true ones, beside baselines
+    priors        cosine of each prior's image embeddings to the true ones, beside baselines;
+                  what the decoder makes of them, also as priors_pictures.png
     conditioning  rise of the held-out error when an input is exchanged; upsampler against bicubic
     samples       concepts of sampled pictures named by another CLIP; nearest training pictures
 
@@ -79,6 +80,7 @@ def evaluate(
             batch=options["batch"],
             seed=options["seed"],
             sample_size=options["size"],
+            pictures=folder,
         )
         start = time.perf_counter()
         figures = run_suite(suite, api.load(model), settings)

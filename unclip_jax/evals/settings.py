@@ -1,6 +1,7 @@
 """What a measurement is taken with."""
 
 import dataclasses
+from pathlib import Path
 
 from unclip_jax.checkpoint.bundle import Bundle
 
@@ -18,7 +19,9 @@ class Settings:
         limit: at most this many pictures a split; None = all.
         prompts: how many prompts are sampled.
         batch: examples a call of a network.
-        sample_size: pixels of the samples; None = the bundle's default.
+        sample_size: pixels of the samples; None = the bundle's default, of decoded embeddings the
+            decoder's own.
+        pictures: folder for what a suite draws; None draws nothing.
     """
 
     data: str
@@ -31,3 +34,4 @@ class Settings:
     batch: int = 32
     seed: int = 0
     sample_size: int | None = None
+    pictures: Path | None = None
