@@ -16,8 +16,10 @@ from unclip_jax.core.types import Cond
 from unclip_jax.data import sources
 from unclip_jax.data.ingest import ingest
 from unclip_jax.evals.conditioning import denoising_errors
+from unclip_jax.evals.pca import spectrum_figures
 from unclip_jax.evals.runner import run_suite
 from unclip_jax.evals.settings import Settings
+from unclip_jax.models.pca import Pca
 
 SETTINGS = Settings("shapes:size=32,count=24", splits=("test",), prompts=8, batch=8, limit=12)
 
@@ -68,6 +70,27 @@ def test_priors_of_a_bundle_with_two(model, tmp_path):
     switched = dataclasses.replace(both, sampling=dataclasses.replace(both.sampling, prior="ar"))
     other = run_suite("priors", switched, dataclasses.replace(SETTINGS, limit=6))
     assert other["test/cosine"].value == pytest.approx(figures["test/ar/cosine"].value)
+
+
+def test_pca(model, tmp_path):
+    judge = toy_bundle(seed=1)
+    settings = dataclasses.replace(SETTINGS, judge=judge, pictures=tmp_path, limit=None)
+    figures = run_suite("pca", model, settings)
+    check(figures)
+    for prefix in ("", "judge/"):
+        counts = [figures[f"{prefix}components_{share}"].value for share in (50, 90, 99)]
+        assert 1 <= counts[0] <= counts[1] <= counts[2] <= 16
+        assert 1.0 <= figures[f"{prefix}effective_rank"].value <= 16.0
+        assert figures[f"{prefix}test/residual_99"].value < 0.5
+    assert figures["components_99"].value != 0 and (tmp_path / "pca_variance.png").exists()
+
+
+def test_spectrum_of_known_eigenvalues():
+    """Four equal ones have rank 4 and half of the variance in two."""
+    fitted = Pca(np.zeros(5), np.eye(5), np.array([1.0, 1.0, 1.0, 1.0, 0.0]))
+    figures = spectrum_figures(fitted, 9)
+    assert figures["effective_rank"].value == pytest.approx(4.0)
+    assert figures["components_50"].value == 2 and figures["components_99"].value == 4
 
 
 def test_conditioning_sees_that_a_random_network_reads_its_inputs(model):

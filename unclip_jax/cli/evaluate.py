@@ -10,7 +10,7 @@ from unclip_jax.cli import common
 from unclip_jax.core import files
 from unclip_jax.core.errors import UserError
 
-SUITES = ("retrieval", "priors", "conditioning", "samples")
+SUITES = ("retrieval", "priors", "conditioning", "samples", "pca")
 
 
 def held_out_splits(data: str) -> tuple[str, ...]:
@@ -32,7 +32,7 @@ def held_out_splits(data: str) -> tuple[str, ...]:
 )
 @click.option("--styles", default="", help="Styles that count, joined by commas; default: all.")
 @click.option("--split", "splits", multiple=True, help="Held-out splits; default: the set's own.")
-@click.option("--judge", help="Bundle with an independent CLIP (samples; priors).")
+@click.option("--judge", help="Bundle with another CLIP (samples, priors, pca).")
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder to write.")
 @click.option("--limit", type=click.IntRange(min=2), help="At most this many pictures a split.")
 @click.option("--prompts", type=click.IntRange(min=2), default=200, show_default=True)
@@ -52,6 +52,7 @@ def evaluate(
                   what the decoder makes of them, also as priors_pictures.png
     conditioning  rise of the held-out error when an input is exchanged; upsampler against bicubic
     samples       concepts of sampled pictures named by another CLIP; nearest training pictures
+    pca           components that hold the variance of the CLIP's image embeddings; of --judge too
 
     Every figure has a 95% bootstrap interval and, where there is one, the floor it must beat.
 

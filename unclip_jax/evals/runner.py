@@ -6,6 +6,7 @@ from unclip_jax.checkpoint.bundle import Bundle
 from unclip_jax.core.errors import UserError
 from unclip_jax.evals.conditioning import conditioning
 from unclip_jax.evals.metrics import Figure
+from unclip_jax.evals.pca import pca
 from unclip_jax.evals.priors import priors
 from unclip_jax.evals.retrieval import retrieval
 from unclip_jax.evals.samples import samples
@@ -18,6 +19,7 @@ SUITES: dict[str, Suite] = {
     "priors": priors,
     "conditioning": conditioning,
     "samples": samples,
+    "pca": pca,
 }
 
 
