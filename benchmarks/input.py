@@ -63,7 +63,8 @@ def table(rows: list[dict[str, Any]], stated: dict[str, Any]) -> str:
     lines = [
         f"{stated}",
         "",
-        "| config | data | pixels | batch | first pass, examples/s | later | step, images/s | ratio |",
+        "| config | data | pixels | batch | first pass, examples/s | later | step, images/s "
+        "| ratio |",
         "|---|---|---|---|---|---|---|---|",
     ]
     for row in rows:

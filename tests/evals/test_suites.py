@@ -8,7 +8,7 @@ import pytest
 from click.testing import CliRunner
 from PIL import Image
 
-from tests.toy import toy_bundle
+from tests.toy import toy_bundle, with_prior_ar
 from unclip_jax.checkpoint.bundle import save
 from unclip_jax.cli.evaluate import evaluate, held_out_splits
 from unclip_jax.core.errors import UserError
@@ -16,8 +16,10 @@ from unclip_jax.core.types import Cond
 from unclip_jax.data import sources
 from unclip_jax.data.ingest import ingest
 from unclip_jax.evals.conditioning import denoising_errors
+from unclip_jax.evals.pca import spectrum_figures
 from unclip_jax.evals.runner import run_suite
 from unclip_jax.evals.settings import Settings
+from unclip_jax.models.pca import Pca
 
 SETTINGS = Settings("shapes:size=32,count=24", splits=("test",), prompts=8, batch=8, limit=12)
 
@@ -30,7 +32,8 @@ def model():
 def check(figures):
     for figure in figures.values():
         assert np.isfinite(figure.value)
-        assert figure.low - 1e-9 <= figure.value <= figure.high + 1e-9
+        if figure.low is not None:
+            assert figure.low - 1e-9 <= figure.value <= figure.high + 1e-9
         assert figure.n > 0
 
 
@@ -49,6 +52,45 @@ def test_priors(model):
     assert {name.removeprefix("test/over_") for name in figures if "over" in name} == baselines
     assert all(abs(f.value) <= 1.0 for name, f in figures.items() if "cosine" in name)
     assert figures["test/cosine"].n == 12
+    assert figures["seconds"].value > 0 and "training_petaflops" not in figures
+    assert "decoded/ar/clip_score" not in figures
+
+
+def test_priors_of_a_bundle_with_two(model, tmp_path):
+    settings = dataclasses.replace(SETTINGS, pictures=tmp_path, limit=6)
+    both = with_prior_ar(model)
+    figures = run_suite("priors", both, settings)
+    check(figures)
+    for name in ("cosine", "over_mean_embedding", "diversity", "frechet", "cosine_to_text"):
+        assert figures[f"test/{name}"].value != figures[f"test/ar/{name}"].value
+    for source in ("none", "text", "diffusion", "ar"):
+        assert figures[f"decoded/{source}/clip_score"].n == 6
+    with Image.open(tmp_path / "priors_pictures.png") as picture:
+        assert picture.height >= 5 * 16 and picture.width >= 6 * 16
+    switched = dataclasses.replace(both, sampling=dataclasses.replace(both.sampling, prior="ar"))
+    other = run_suite("priors", switched, dataclasses.replace(SETTINGS, limit=6))
+    assert other["test/cosine"].value == pytest.approx(figures["test/ar/cosine"].value)
+
+
+def test_pca(model, tmp_path):
+    judge = toy_bundle(seed=1)
+    settings = dataclasses.replace(SETTINGS, judge=judge, pictures=tmp_path, limit=None)
+    figures = run_suite("pca", model, settings)
+    check(figures)
+    for prefix in ("", "judge/"):
+        counts = [figures[f"{prefix}components_{share}"].value for share in (50, 90, 99)]
+        assert 1 <= counts[0] <= counts[1] <= counts[2] <= 16
+        assert 1.0 <= figures[f"{prefix}effective_rank"].value <= 16.0
+        assert figures[f"{prefix}test/residual_99"].value < 0.5
+    assert figures["components_99"].value != 0 and (tmp_path / "pca_variance.png").exists()
+
+
+def test_spectrum_of_known_eigenvalues():
+    """Four equal ones have rank 4 and half of the variance in two."""
+    fitted = Pca(np.zeros(5), np.eye(5), np.array([1.0, 1.0, 1.0, 1.0, 0.0]))
+    figures = spectrum_figures(fitted, 9)
+    assert figures["effective_rank"].value == pytest.approx(4.0)
+    assert figures["components_50"].value == 2 and figures["components_99"].value == 4
 
 
 def test_conditioning_sees_that_a_random_network_reads_its_inputs(model):

@@ -10,7 +10,16 @@ from unclip_jax.cli import common
 from unclip_jax.core import files
 from unclip_jax.core.errors import UserError
 
-SUITES = ("retrieval", "priors", "conditioning", "samples", "inversion", "edits", "gallery")
+SUITES = (
+    "retrieval",
+    "priors",
+    "conditioning",
+    "samples",
+    "pca",
+    "inversion",
+    "edits",
+    "gallery",
+)
 
 
 def held_out_splits(data: str) -> tuple[str, ...]:
@@ -32,7 +41,7 @@ def held_out_splits(data: str) -> tuple[str, ...]:
 )
 @click.option("--styles", default="", help="Styles that count, joined by commas; default: all.")
 @click.option("--split", "splits", multiple=True, help="Held-out splits; default: the set's own.")
-@click.option("--judge", help="Bundle with an independently trained CLIP (samples, edits).")
+@click.option("--judge", help="Bundle with another CLIP (samples, priors, pca, edits).")
 @click.option("--pca", help="PCA file for the gallery; default: that of the bundle.")
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder to write.")
 @click.option("--limit", type=click.IntRange(min=2), help="At most this many pictures a split.")
@@ -49,9 +58,11 @@ def evaluate(
 
     \b
     retrieval     text-to-image recall of the CLIP on held-out concepts and combinations
-    priors        cosine of the prior's image embeddings to the true ones, beside baselines
+    priors        cosine of each prior's image embeddings to the true ones, beside baselines;
+                  what the decoder makes of them, also as priors_pictures.png
     conditioning  rise of the held-out error when an input is exchanged; upsampler against bicubic
     samples       concepts of sampled pictures named by another CLIP; nearest training pictures
+    pca           components that hold the variance of the CLIP's image embeddings; of --judge too
     inversion     PSNR of held-out pictures rebuilt from their latents, by number of levels
     edits         cosine of edited pictures to the text they were moved to, asked of another CLIP
     gallery       pictures instead: the form of the paper's figures 3, 4, 5, 6, 7 and 9
@@ -71,7 +82,7 @@ def evaluate(
         # Imported late, so that `--help` and a taken --out do not wait for jax.
         from unclip_jax import api
 
-        settings = _settings(data, judge, options)
+        settings = _settings(data, judge, options, folder)
         start = time.perf_counter()
         stated = {"model": model, "data": data, "judge": judge}
         stated |= {"concepts": settings.concepts, "styles": settings.styles}
@@ -86,7 +97,7 @@ def evaluate(
     click.echo(f"wrote {out}", err=True)
 
 
-def _settings(data: str, judge: str | None, options: dict[str, Any]) -> Any:
+def _settings(data: str, judge: str | None, options: dict[str, Any], folder: Path) -> Any:
     from unclip_jax import api
     from unclip_jax.evals.settings import Settings
 
@@ -102,6 +113,7 @@ def _settings(data: str, judge: str | None, options: dict[str, Any]) -> Any:
         seed=options["seed"],
         sample_size=options["size"],
         pca=options["pca"],
+        pictures=folder,
     )
 
 

@@ -29,6 +29,7 @@ COMMANDS = {
     "classify": ("unclip_jax.cli.classify:classify", "CLIP zero-shot probabilities of labels."),
     "train": ("unclip_jax.cli.train:train", "Trains one stage; the same command resumes."),
     "data": ("unclip_jax.cli.data:data", "Prepares and shows data sets."),
+    "embed": ("unclip_jax.cli.embed:embed", "CLIP embeddings of a data set."),
     "export": ("unclip_jax.cli.export:export", "Finished training runs to a bundle."),
     "import": (
         "unclip_jax.cli.import_weights:import_weights",

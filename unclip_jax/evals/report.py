@@ -25,13 +25,19 @@ def to_markdown(suite: str, figures: Mapping[str, Figure], settings: Mapping[str
     return "\n".join(lines) + "\n"
 
 
+def unit_of(name: str) -> str:
+    """Returns the unit of a figure by its name, empty for a plain number."""
+    units = {"psnr": "dB", "seconds": "s", "petaflops": "PFLOP"}
+    return next((unit for part, unit in units.items() if part in name), "")
+
+
 def plot(path: Path, suite: str, figures: Mapping[str, Figure]) -> None:
     """Draws every figure with its interval and floor, one panel for each scale of numbers."""
     import matplotlib.figure  # slow to import, and only needed here
 
     panels: dict[str, dict[str, Figure]] = {}
     for name, figure in figures.items():
-        panels.setdefault("dB" if "psnr" in name else "", {})[name] = figure
+        panels.setdefault(unit_of(name), {})[name] = figure
     height = 0.9 * len(panels) + 0.27 * len(figures)
     canvas = matplotlib.figure.Figure(figsize=(8.0, height), layout="constrained")
     ratios = [len(panel) + 1 for panel in panels.values()]

@@ -8,6 +8,7 @@ from unclip_jax.evals.conditioning import conditioning
 from unclip_jax.evals.edits import edits
 from unclip_jax.evals.inversion import inversion, plot_curve
 from unclip_jax.evals.metrics import Figure
+from unclip_jax.evals.pca import pca
 from unclip_jax.evals.priors import priors
 from unclip_jax.evals.retrieval import retrieval
 from unclip_jax.evals.samples import samples
@@ -20,6 +21,7 @@ SUITES: dict[str, Suite] = {
     "priors": priors,
     "conditioning": conditioning,
     "samples": samples,
+    "pca": pca,
     "inversion": inversion,
     "edits": edits,
 }

@@ -1,6 +1,7 @@
 """What a measurement is taken with."""
 
 import dataclasses
+from pathlib import Path
 
 from unclip_jax.checkpoint.bundle import Bundle
 
@@ -19,7 +20,9 @@ class Settings:
         limit: at most this many pictures a split; None = all.
         prompts: how many prompts are sampled.
         batch: examples a call of a network.
-        sample_size: pixels of the samples; None = the bundle's default.
+        sample_size: pixels of the samples; None = the bundle's default, of decoded embeddings the
+            decoder's own.
+        pictures: folder for what a suite draws; None draws nothing.
         pca: file of a PCA for the gallery; None = the bundle's.
     """
 
@@ -34,3 +37,4 @@ class Settings:
     seed: int = 0
     sample_size: int | None = None
     pca: str | None = None
+    pictures: Path | None = None

@@ -1,0 +1,62 @@
+"""`unclip embed`: CLIP embeddings of a data set, and their principal components."""
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from unclip_jax.cli import common
+
+
+@click.command(short_help="CLIP embeddings of a data set.")
+@click.option("--bundle", "model", required=True, help="Bundle with the CLIP: folder or name.")
+@click.option("--data", default="emoji", show_default=True, help="Data set name or folder.")
+@click.option("--split", default="train", show_default=True)
+@click.option("--concepts", default="all", show_default=True, help="all, common, no_flags, names.")
+@click.option("--styles", default="", help="Styles that count, joined by commas; default: all.")
+@click.option("--crop", type=click.Choice(["center", "pad"]), default="center", show_default=True)
+@click.option("--out", required=True, type=click.Path(path_type=Path), help="Folder of the store.")
+@click.option("--shard-size", default=4096, show_default=True, type=click.IntRange(1))
+@click.option("--fit-pca", is_flag=True, help="Write pca.safetensors, once all shards are there.")
+@common.json_option
+def embed(model: str, data: str, out: Path, as_json: bool, **options: Any) -> None:
+    """Writes a store of (key, z_i, z_t, token ids); the same command goes on where it was stopped.
+
+    On several processes each writes its own shards.
+
+    Example: unclip embed --bundle runs/clip_bundle --data emoji --out runs/embeddings --fit-pca
+    """
+    common.use_compile_cache()
+    import jax
+
+    from unclip_jax.checkpoint import bundle
+    from unclip_jax.data.sources import fingerprint, load_source, select
+    from unclip_jax.models.pca import components_for
+    from unclip_jax.sampling import embed as store
+
+    styles = tuple(s.strip() for s in options["styles"].split(",") if s.strip())
+    source = select(
+        load_source(data, options["split"]), concepts=options["concepts"], styles=styles
+    )
+    about = {key: options[key] for key in ("split", "concepts", "crop")}
+    about |= {"name": data, "styles": list(styles), "fingerprint": fingerprint(data)}
+    loaded = bundle.load(model, stages=["clip"])
+    meta = store.store_meta(loaded, source, about, options["shard_size"])
+    bars = common.StageBars()
+    report = None
+    if bars.callback is not None:
+        report = lambda done, total: bars.report("embed", done, total)  # noqa: E731
+    process = jax.process_index(), jax.process_count()
+    made = store.fill_store(
+        loaded, source, out, meta, crop=options["crop"], process=process, report=report
+    )
+    result = {"store": str(out), "examples": meta.examples, "shards": meta.shards, "written": made}
+    line = f"{out}  {meta.examples} pictures, {made} of {meta.shards} shards written"
+    if options["fit_pca"] and process[0] == 0:
+        pca = store.fit_store_pca(out)
+        result["components_99"] = components_for(pca, 0.99)
+        line += f"; {result['components_99']} of {pca.width} components hold 99%"
+    if as_json:
+        common.echo_json(result)
+    else:
+        click.echo(line)

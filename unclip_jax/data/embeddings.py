@@ -1,0 +1,156 @@
+"""A store of CLIP embeddings: array_record shards of (key, z_i, z_t, token ids), and meta.json.
+
+A record is one captioned picture; a picture with several captions has one for each, "KEY#0",
+"KEY#1", …, with the same z_i. Little-endian: the key's length (uint32) and its UTF-8, z_i and z_t
+(float32 [width] each, raw as the towers give them), token ids (int32 [context]).
+
+Shards are whole or absent, and shard i holds the same pictures whoever writes it, so that a killed
+run goes on and processes share the work. meta.json says which CLIP (digest of its parameters) and
+which data (fingerprint): a store of another CLIP cannot be joined.
+"""
+
+import dataclasses
+import json
+import struct
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float, Int32
+
+from unclip_jax.core.errors import UserError
+from unclip_jax.core.files import read_mapping, whole_file
+
+META = "meta.json"
+FORMAT_VERSION = 1
+
+
+@dataclasses.dataclass(frozen=True)
+class StoreMeta:
+    """What a store holds.
+
+    Attributes:
+        clip: digest of the CLIP's parameters.
+        data: name, split, selection and fingerprint of the pictures, and how they were cropped.
+        examples: pictures in all; `shard_size` of them a shard.
+    """
+
+    clip: str
+    data: Mapping[str, Any]
+    width: int
+    context: int
+    examples: int
+    shard_size: int
+
+    @property
+    def shards(self) -> int:
+        """How many shards the whole store has."""
+        return -(-self.examples // self.shard_size)
+
+    def members(self, shard: int) -> range:
+        """Returns the indices of the pictures of a shard."""
+        first = shard * self.shard_size
+        return range(first, min(first + self.shard_size, self.examples))
+
+
+@dataclasses.dataclass(frozen=True)
+class Record:
+    """One captioned picture."""
+
+    key: str
+    image_emb: Float[np.ndarray, " d"]
+    text_emb: Float[np.ndarray, " d"]
+    tokens: Int32[np.ndarray, " ctx"]
+
+
+def begin_store(folder: Path, meta: StoreMeta) -> list[int]:
+    """Creates a store or finds the one that is to go on; returns the shards that are missing.
+
+    A store of another CLIP or of other data is refused, with what differs.
+    """
+    held = {"format_version": FORMAT_VERSION, **dataclasses.asdict(meta)}
+    held = json.loads(json.dumps(held))
+    path = folder / META
+    if path.exists():
+        differing = [key for key, value in held.items() if read_mapping(path).get(key) != value]
+        if differing:
+            raise UserError(
+                f"{folder} is a store with other {' and '.join(differing)}; choose another --out"
+            )
+    elif folder.is_dir() and any(folder.iterdir()):
+        raise UserError(f"{folder} is not empty and no store; choose another --out")
+    else:
+        folder.mkdir(parents=True, exist_ok=True)
+        with whole_file(path) as part:
+            part.write_text(json.dumps(held, indent=1) + "\n", encoding="utf-8")
+    return [i for i in range(meta.shards) if not shard_path(folder, i, meta.shards).exists()]
+
+
+def read_meta(folder: Path, clips: Iterable[str] | None = None) -> StoreMeta:
+    """Reads meta.json.
+
+    Args:
+        clips: digests of the CLIP that is to be joined; another one's store is refused.
+    """
+    held = read_mapping(folder / META)
+    if held.pop("format_version", None) != FORMAT_VERSION:
+        raise UserError(f"{folder / META} is not of format version {FORMAT_VERSION}")
+    names = {field.name for field in dataclasses.fields(StoreMeta)}
+    if set(held) != names:
+        raise UserError(f"{folder / META} must hold {', '.join(sorted(names))}")
+    meta = StoreMeta(**held)
+    if clips is not None and meta.clip not in set(clips):
+        raise UserError(f"{folder} holds the embeddings of another CLIP; run unclip embed with it")
+    return meta
+
+
+def shard_path(folder: Path, shard: int, shards: int) -> Path:
+    """Returns the file of a shard."""
+    return folder / f"embeddings-{shard:05d}-of-{shards:05d}.array_record"
+
+
+def write_shard(folder: Path, shard: int, meta: StoreMeta, records: Iterable[Record]) -> None:
+    """Writes a shard, whole or not at all."""
+    from array_record.python.array_record_module import ArrayRecordWriter
+
+    with whole_file(shard_path(folder, shard, meta.shards)) as part:
+        writer = ArrayRecordWriter(str(part), "group_size:1")
+        for record in records:
+            writer.write(pack(record))
+        writer.close()
+
+
+def read_shard(folder: Path, shard: int, meta: StoreMeta) -> Iterator[Record]:
+    """Yields the records of a shard in order."""
+    from array_record.python.array_record_module import ArrayRecordReader
+
+    path = shard_path(folder, shard, meta.shards)
+    if not path.exists():
+        raise UserError(f"{path} is missing: run unclip embed again to go on")
+    reader = ArrayRecordReader(str(path))
+    for data in reader.read_all():
+        yield unpack(data, meta.width, meta.context)
+    reader.close()
+
+
+def pack(record: Record) -> bytes:
+    """Returns a record's bytes."""
+    key = record.key.encode("utf-8")
+    arrays = (
+        np.asarray(record.image_emb, "<f4"),
+        np.asarray(record.text_emb, "<f4"),
+        np.asarray(record.tokens, "<i4"),
+    )
+    return struct.pack("<I", len(key)) + key + b"".join(array.tobytes() for array in arrays)
+
+
+def unpack(data: bytes, width: int, context: int) -> Record:
+    """Returns the record of bytes."""
+    (length,) = struct.unpack_from("<I", data)
+    start = 4 + length
+    if len(data) != start + 8 * width + 4 * context:
+        raise UserError(f"a record of {len(data)} bytes is not one of {width=}, {context=}")
+    floats = np.frombuffer(data, "<f4", 2 * width, start).astype(np.float32)
+    tokens = np.frombuffer(data, "<i4", context, start + 8 * width).astype(np.int32)
+    return Record(data[4:start].decode("utf-8"), floats[:width], floats[width:], tokens)

@@ -1,0 +1,38 @@
+"""How far apart two sets of embeddings lie as clouds, and how far the members of one from another.
+
+Fréchet distance of the Gaussians with the sets' moments (Dowson and Landau 1982), in float64:
+
+    |m1 - m2|^2 + tr(C1 + C2 - 2 (C1^(1/2) C2 C1^(1/2))^(1/2))
+
+Vectors are taken at unit length, so that it lies in 0 … 4. With fewer vectors than dimensions it is
+biased upwards: compare only distances over sets of the same size.
+"""
+
+import numpy as np
+from jaxtyping import Float
+
+from unclip_jax.evals.metrics import normalise
+from unclip_jax.models.pca import Moments
+
+
+def frechet_distance(a: Float[np.ndarray, "n d"], b: Float[np.ndarray, "m d"]) -> float:
+    """Returns the distance of two sets of embeddings, at unit length."""
+    one, two = Moments.of(normalise(a)), Moments.of(normalise(b))
+    root = _square_root(one.covariance)
+    cross = np.trace(_square_root(root @ two.covariance @ root))
+    spread = np.trace(one.covariance) + np.trace(two.covariance) - 2 * cross
+    return float(max(np.square(one.mean - two.mean).sum() + spread, 0.0))
+
+
+def _square_root(matrix: Float[np.ndarray, "d d"]) -> Float[np.ndarray, "d d"]:
+    values, vectors = np.linalg.eigh((matrix + matrix.T) / 2)
+    return (vectors * np.sqrt(np.maximum(values, 0.0))) @ vectors.T
+
+
+def diversity(draws: Float[np.ndarray, "k n d"]) -> Float[np.ndarray, " n"]:
+    """Returns the mean cosine distance between two of the k draws of each example."""
+    unit = normalise(draws)
+    count = len(unit)
+    cosines = np.einsum("ind,jnd->nij", unit, unit)
+    between = cosines.sum((1, 2)) - np.einsum("nii->n", cosines)
+    return 1.0 - between / (count * (count - 1))

@@ -1,0 +1,108 @@
+"""Fills a store of embeddings (data/embeddings.py) by a bundle's CLIP, and fits the PCA over it."""
+
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from unclip_jax.checkpoint.bundle import Bundle
+from unclip_jax.checkpoint.pca_file import PCA_FILE, save_pca
+from unclip_jax.checkpoint.runs import params_digest
+from unclip_jax.core.errors import UserError
+from unclip_jax.data import embeddings
+from unclip_jax.data.embeddings import Record, StoreMeta
+from unclip_jax.data.images import to_square
+from unclip_jax.data.sources import Source
+from unclip_jax.models.pca import Moments, Pca, fit_pca, unit_moments
+from unclip_jax.sampling.encode import encode_images, encode_text
+
+BATCH = 256  # pictures encoded a call
+
+
+def store_meta(
+    model: Bundle, source: Source, data: Mapping[str, Any], shard_size: int
+) -> StoreMeta:
+    """Returns what the store of a source by a bundle's CLIP will hold."""
+    spec = model.stage("clip").spec.model
+    if spec.vision is None or model.tokenizer is None:
+        raise UserError(f"bundle {model.name!r} lacks an image tower or a vocabulary")
+    return StoreMeta(
+        clip=params_digest(model.stage("clip").params),
+        data=dict(data),
+        width=spec.embed_dim,
+        context=spec.text.context,
+        examples=len(source),
+        shard_size=shard_size,
+    )
+
+
+def fill_store(
+    model: Bundle,
+    source: Source,
+    folder: Path,
+    meta: StoreMeta,
+    *,
+    crop: str = "center",
+    process: tuple[int, int] = (0, 1),
+    report: Callable[[int, int], None] | None = None,
+) -> int:
+    """Writes the shards that are missing and of this process; returns how many it wrote.
+
+    Args:
+        process: index and count; process p writes the shards p, p + count, …
+        report: called with (pictures done, pictures to do).
+    """
+    index, count = process
+    missing = embeddings.begin_store(folder, meta)
+    mine = [shard for shard in missing if shard % count == index]
+    total, done = sum(len(meta.members(shard)) for shard in mine), 0
+    for shard in mine:
+        records = _records(model, source, meta.members(shard), crop)
+        embeddings.write_shard(folder, shard, meta, records)
+        done += len(meta.members(shard))
+        if report is not None:
+            report(done, total)
+    return len(mine)
+
+
+def _records(model: Bundle, source: Source, members: range, crop: str) -> Iterator[Record]:
+    spec = model.stage("clip").spec.model
+    side = spec.vision.image_size
+    for start in range(members.start, members.stop, BATCH):
+        examples = [source[i] for i in range(start, min(start + BATCH, members.stop))]
+        images = np.stack([to_square(e["image"], side, crop=crop) for e in examples])
+        image_emb = encode_images(model, images)
+        captions = sorted({caption for e in examples for caption in e["captions"]})
+        if not captions:
+            continue
+        text = encode_text(model, captions)
+        row = {caption: i for i, caption in enumerate(captions)}
+        for example, z in zip(examples, image_emb, strict=True):
+            for number, caption in enumerate(example["captions"]):
+                at = row[caption]
+                yield Record(
+                    key=f"{example['key']}#{number}",
+                    image_emb=np.asarray(z, np.float32),
+                    text_emb=np.asarray(text.text_emb[at], np.float32),
+                    tokens=np.asarray(text.clip_tokens[at], np.int32),
+                )
+
+
+def fit_store_pca(folder: Path) -> Pca:
+    """Fits the PCA over all pictures of a whole store and writes it beside the shards.
+
+    Moments are summed shard by shard in float64; every picture counts once.
+    """
+    meta = embeddings.read_meta(folder)
+    moments = Moments.zero(meta.width)
+    for shard in range(meta.shards):
+        records = embeddings.read_shard(folder, shard, meta)
+        rows = [record.image_emb for record in records if record.key.endswith("#0")]
+        if rows:
+            moments = moments + unit_moments(np.stack(rows))
+    if moments.count < 2:
+        raise UserError(f"{folder} holds {moments.count} pictures, too few for a PCA")
+    pca = fit_pca(moments, meta.clip)
+    save_pca(folder / PCA_FILE, pca)
+    return pca
