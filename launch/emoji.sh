@@ -55,6 +55,11 @@ for stage in decoder prior_diffusion; do
   train --config "$CONFIGS/$stage.py" --workdir "$RUNS/$stage" \
     --config.clip="$RUNS/clip_bundle"
 done
+# The prior's second phase, on what the decoder can draw.
+export_new "$RUNS/prior_bundle" "$RUNS/clip" "$RUNS/prior_diffusion" --dtype float32
+train --config "$CONFIGS/prior_diffusion.py:tune" --workdir "$RUNS/prior_tuned" \
+  --config.clip="$RUNS/clip_bundle" --config.init_from="$RUNS/prior_bundle"
+train --config "$CONFIGS/prior_ar.py" --workdir "$RUNS/prior_ar" --config.clip="$RUNS/clip_bundle"
 train --config "$CONFIGS/upsampler_256.py" --workdir "$RUNS/upsampler_256"
 # The second CLIP, which judges the samples.
 train --config "$CONFIGS/clip.py:judge" --workdir "$RUNS/judge"
