@@ -50,11 +50,14 @@ $(STAMP)-lint: requirements.txt | $(STAMP)-venv
 	@touch $@
 
 # torch by itself and first: what depends on it must find it there and bring no other. CLIP's own
-# tokenizer comes without its dependencies (torchvision): the tests load that one file alone.
+# tokenizer comes without its dependencies (torchvision): the tests load that one file alone. libtpu
+# stands apart: JAX asks the cloud for a TPU wherever it can import it.
 $(STAMP)-parity: $(STAMP)-test
 	$(PIP) torch==2.13.0
 	$(PIP) -e '.[test,parity]'
 	$(PIP) --no-deps clip-anytorch==2.6.0
+	$(BIN)/python -m pip --disable-pip-version-check install -qq --no-deps \
+	  --target $(VENV)/libtpu libtpu
 	@touch $@
 
 install: $(STAMP)-base$(ACCEL)

@@ -6,6 +6,8 @@ A config file returns `base(...)` with its own model and numbers in it. The pape
 
 from ml_collections import ConfigDict, config_dict
 
+CODEC = r"(^|/)codec_(mean|components|std|dots)$"  # what of an AR prior is fitted, not trained
+
 
 def base(stage: str) -> ConfigDict:
     """Returns all sections; a stage fills in `model` and changes what differs."""
@@ -119,6 +121,18 @@ def at_scale(config: ConfigDict) -> None:
     config.eval.update({"every": 5000, "batches": 8, "batch_size": 512, "split": "test"})
 
 
+def transformer(**values: object) -> ConfigDict:
+    """A stack of pre-norm blocks; width, layers and heads are the caller's."""
+    fields = {
+        "mlp_ratio": 4.0,
+        "activation": "gelu",
+        "dropout": 0.0,
+        "scan_layers": False,
+        "remat": "none",
+    }
+    return ConfigDict({**fields, **values})
+
+
 def diffusion(**values: object) -> ConfigDict:
     """The paper's noise: cosine, 1000 steps."""
     fields = {
@@ -150,6 +164,18 @@ def sampling(**values: object) -> ConfigDict:
     made = ConfigDict(fields)
     made.update(values)
     return made
+
+
+def code_sampling(**values: object) -> ConfigDict:
+    """How an autoregressive prior is sampled."""
+    fields = {
+        "guidance": 1.0,
+        "temperature": 1.0,  # not stated
+        "top_p": 1.0,  # not stated
+        "dot_percentile": 50.0,  # paper: the upper half
+        "draws": 1,  # the paper keeps the better of two with the diffusion prior only
+    }
+    return ConfigDict({**fields, **values})
 
 
 def smoke(config: ConfigDict, *, image_size: int) -> ConfigDict:

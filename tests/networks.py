@@ -15,6 +15,8 @@ from unclip_jax.diffusion.config import DiffusionConfig
 from unclip_jax.models.clip import ClipConfig, TextConfig, VisionConfig
 from unclip_jax.models.decoder import DecoderConfig, TextEncoderConfig
 from unclip_jax.models.embedding_codec import EmbeddingNorm
+from unclip_jax.models.prior_ar import CodeSampling, PriorArConfig
+from unclip_jax.models.prior_codes import CodecConfig
 from unclip_jax.models.prior_diffusion import PriorDiffusionConfig
 from unclip_jax.models.stages import StageSpec, abstract_params, make_module
 from unclip_jax.models.unet import UNetConfig
@@ -33,6 +35,7 @@ UNET = UNetConfig(
     head_channels=8,
     norm_groups=4,
 )
+CODEC = CodecConfig(components=5, buckets=9, dot_buckets=7)
 L2 = EmbeddingNorm("l2", 2.0)
 HYBRID = DiffusionConfig(variance="learned_range", loss="hybrid")
 
@@ -60,6 +63,15 @@ def prior_spec(norm=L2, **changes):
     changes |= {"vocab_size": VOCAB} if changes.get("text") == "tokens" else {"text_dim": WIDTH}
     cfg = PriorDiffusionConfig(STACK, image_dim=DIM, context=CONTEXT, **changes)
     return StageSpec("prior_diffusion", cfg, DiffusionConfig(prediction="x0"), None, norm)
+
+
+def prior_ar_spec(scanned=False, **changes):
+    """An encoder of another width than the decoder, as the paper's."""
+    changes |= {"vocab_size": VOCAB} if changes.get("text") == "tokens" else {"text_dim": WIDTH}
+    base = {"text": "clip_states", "encoder": TransformerConfig(24, layers=1, heads=2)}
+    stack = TransformerConfig(WIDTH, layers=2, heads=2, scan_layers=scanned)
+    cfg = PriorArConfig(stack, CODEC, DIM, context=CONTEXT, positions=8, **(base | changes))
+    return StageSpec("prior_ar", cfg, sampling=CodeSampling())
 
 
 def decoder_spec(unet=UNET, norm=L2, **changes):
@@ -120,3 +132,11 @@ def decoder_inputs(n=2, seed=0):
 def prior_inputs(n=2, seed=0):
     """(x_t, t, cond) with captions."""
     return normal(n, DIM, seed=seed), jnp.arange(n) * 400 + 10, Cond(text=captions(n, seed))
+
+
+def prior_ar_inputs(n=2, seed=0):
+    """(codes, dot, cond) with captions."""
+    rng = np.random.default_rng(seed)
+    codes = rng.integers(0, CODEC.buckets, size=(n, CODEC.components))
+    dot = rng.integers(0, CODEC.dot_buckets, size=n)
+    return jnp.asarray(codes), jnp.asarray(dot), Cond(text=captions(n, seed))

@@ -1,4 +1,6 @@
-"""A bundle of all four stages at toy widths with random parameters, zero-initialised ones too."""
+"""A bundle at toy widths with random parameters, zero-initialised ones too; one prior or two."""
+
+import dataclasses
 
 import jax
 import numpy as np
@@ -9,6 +11,9 @@ from unclip_jax.diffusion.config import DiffusionConfig, SamplingConfig
 from unclip_jax.models.clip import ClipConfig, TextConfig, VisionConfig
 from unclip_jax.models.decoder import DecoderConfig
 from unclip_jax.models.embedding_codec import EmbeddingNorm
+from unclip_jax.models.pca import fit_pca, unit_moments
+from unclip_jax.models.prior_ar import CodeSampling, PriorArConfig
+from unclip_jax.models.prior_codes import CodecConfig, make_codec, with_codec
 from unclip_jax.models.prior_diffusion import PriorDiffusionConfig
 from unclip_jax.models.stages import StageSpec, abstract_params
 from unclip_jax.models.unet import UNetConfig
@@ -100,6 +105,26 @@ def toy_bundle(seed: int = 0) -> Bundle:
         cascade=(CascadeStep(SIZE, LARGE, (CascadeNet("upsampler_256"),)),),
         arrays={"prior_diffusion.variance_table": np.linspace(0.01, 0.9, 1000)},
     )
+
+
+def with_prior_ar(model: Bundle, seed: int = 0, **sampling) -> Bundle:
+    """Returns the toy bundle with an autoregressive prior and the PCA that its codec is of."""
+    cfg = PriorArConfig(
+        TransformerConfig(width=16, layers=2, heads=2),
+        CodecConfig(components=5, buckets=8, dot_buckets=8),
+        image_dim=DIM,
+        text="clip_states",
+        text_dim=16,
+        context=CONTEXT,
+        positions=7,
+    )
+    spec = StageSpec("prior_ar", cfg, sampling=CodeSampling(**{"guidance": 2.0} | sampling))
+    rng = np.random.default_rng(seed)
+    pca = fit_pca(unit_moments(rng.normal(size=(50, DIM))), "toy")
+    codec = make_codec(pca, cfg.codec, rng.uniform(-0.5, 0.9, 100))
+    params = with_codec(random_params(spec, seed), codec)
+    stages = {**model.stages, "prior_ar": Stage(spec, params)}
+    return dataclasses.replace(model, stages=stages, pca=pca)
 
 
 def root(seed: int = 0) -> jax.Array:

@@ -8,11 +8,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from tests.networks import CONTEXT, DIM, SIZE, VOCAB, WIDTH, captions, clip_spec
+from tests.networks import CODEC, CONTEXT, DIM, SIZE, VOCAB, WIDTH, captions, clip_spec
 from unclip_jax.diffusion.config import DiffusionConfig
 from unclip_jax.models.clip import Clip
 from unclip_jax.models.decoder import DecoderConfig, TextEncoderConfig
 from unclip_jax.models.embedding_codec import EmbeddingNorm
+from unclip_jax.models.prior_ar import CodeSampling, PriorArConfig
 from unclip_jax.models.prior_diffusion import PriorDiffusionConfig
 from unclip_jax.models.stages import (
     StageSpec,
@@ -24,14 +25,14 @@ from unclip_jax.models.stages import (
 from unclip_jax.models.unet import UNetConfig
 from unclip_jax.models.upsampler import UpsamplerConfig
 from unclip_jax.nn.transformer import TransformerConfig
+from unclip_jax.train.code_tasks import make_task
 from unclip_jax.train.config import OptimConfig, TrainConfig
-from unclip_jax.train.diffusion_tasks import make_diffusion_task
 from unclip_jax.train.frozen import FrozenClip
 from unclip_jax.train.optim import make_optimizer
+from unclip_jax.train.resolve import NEEDS_CLIP
 from unclip_jax.train.sharding import RULES
 from unclip_jax.train.state import jit_once, make_state
 from unclip_jax.train.step import make_train_step
-from unclip_jax.train.tasks import make_clip_task
 
 BATCH = 8
 NORM = EmbeddingNorm("l2", 2.0)
@@ -59,8 +60,12 @@ def spec_of(name):
     )
     prior = PriorDiffusionConfig(STACK, image_dim=DIM, text_dim=WIDTH, context=CONTEXT)
     upsampler = UpsamplerConfig(unet(2 * SIZE, in_channels=6, mid_attention=False), SIZE)
+    codes = PriorArConfig(
+        STACK, CODEC, DIM, text="clip_states", text_dim=WIDTH, context=CONTEXT, positions=7
+    )
     return {
         "clip": clip_spec(),
+        "prior_ar": StageSpec("prior_ar", codes, sampling=CodeSampling()),
         "prior_diffusion": StageSpec(
             "prior_diffusion", prior, DiffusionConfig(prediction="x0"), None, NORM
         ),
@@ -112,11 +117,8 @@ class Toy:
         self.train = TrainConfig(**({"steps": 1000, "batch_size": BATCH} | train))
         self.module = make_module(self.spec, dtype)
         self.frozen = {}
-        if stage == "clip":
-            self.task = make_clip_task(self.module)
-        else:
-            clip = self._clip(dtype) if stage in ("prior_diffusion", "decoder") else None
-            self.task = make_diffusion_task(self.spec, self.module, self.train, clip)
+        self.clip = self._clip(dtype) if stage in NEEDS_CLIP else None
+        self.task = make_task(self.spec, self.module, self.train, self.clip)
         self.tx = make_optimizer(OPTIM, abstract_params(self.spec), self.train.steps)
         self.count = len(self.task.metric_names) + 1
 

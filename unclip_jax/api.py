@@ -14,17 +14,16 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int, Key, UInt8
+from jaxtyping import Array, Float, Int, Key, Num, UInt8
 
 from unclip_jax.checkpoint.bundle import Bundle, load, require_pca, save
 from unclip_jax.core import prng
 from unclip_jax.core.errors import UserError
 from unclip_jax.core.types import Cond, Params, TextFeatures
-from unclip_jax.diffusion.config import SamplingConfig
 from unclip_jax.diffusion.denoiser import Denoiser
 from unclip_jax.diffusion.samplers import NoiseFn
 from unclip_jax.models.clip import normalize
-from unclip_jax.models.stages import StageSpec
+from unclip_jax.models.stages import Sampling, StageSpec
 from unclip_jax.sampling import inpaint as filling
 from unclip_jax.sampling import latents, manipulate, parallel, pipeline, runs, stages
 from unclip_jax.sampling.encode import (
@@ -77,7 +76,8 @@ def sample(
     Args:
         key: the root key; default: that of seed 0.
         settings: fields of SampleSettings: size, prior, guidance, prior_guidance, steps,
-            prior_steps, sampler, negative, dtype. What is left out is the bundle's.
+            prior_steps, prior_temperature, prior_top_p, sampler, negative, dtype. What is left out
+            is the bundle's.
     """
     return pipeline.sample(model, prompts, key=key, num=num, settings=SampleSettings(**settings))
 
@@ -257,7 +257,7 @@ def denoise_fn(
 def predict(
     model: Bundle,
     stage: str,
-    x_t: Float[np.ndarray | Array, " n *d"],
+    x_t: Num[np.ndarray | Array, " n *d"],
     t: Int[np.ndarray | Array, " n"],
     *,
     image_emb: Float[np.ndarray | Array, "n d"] | None = None,
@@ -266,9 +266,10 @@ def predict(
 ) -> Float[Array, " n *e"]:
     """Evaluates a stage's raw network once, in float32: no guidance, no clipping.
 
-    The prior gives z_i in the space it works in; the decoder noise and variance channels
-    [n, h, w, 6]; an upsampler noise. A network of images that predicts x_0 or v has its output
-    rewritten as the noise that it implies; `denoise_fn` leaves it as it is.
+    The diffusion prior gives z_i in the space it works in; the autoregressive one takes codes
+    [n, k] and, as t, dot tokens, and gives the codes' logits [n, k, buckets]; the decoder noise
+    and variance channels [n, h, w, 6]; an upsampler noise. A network of images that predicts x_0
+    or v has its output rewritten as the noise that it implies; `denoise_fn` leaves it as it is.
 
     Args:
         image_emb: raw CLIP embeddings; None is the null embedding.
@@ -287,7 +288,7 @@ def x0_denoiser(
     stage: str,
     cond: Cond,
     *,
-    sampling: SamplingConfig | None = None,
+    sampling: Sampling | None = None,
     negative: str = "",
     dtype: str = "float32",
 ) -> Denoiser:
@@ -300,6 +301,8 @@ def x0_denoiser(
     name = _stage_name(model, stage)
     run = runs.run_for(model, name, sampling, dtype)
     held = model.stage(name)
+    if held.spec.diffusion is None:
+        raise UserError(f"{name} is no diffusion stage: it has no denoiser")
     n = batch_size(held.spec, cond)
     bound = jax.tree.map(jnp.asarray, _filled(model, name, cond, n))
     empty = jax.tree.map(jnp.asarray, _negative(model, name, negative))
@@ -314,7 +317,7 @@ def run_stage(
     *,
     noise: NoiseFn | None = None,
     key: Key[Array, ""] | None = None,
-    sampling: SamplingConfig | None = None,
+    sampling: Sampling | None = None,
     dtype: str = "float32",
 ) -> Float[np.ndarray, " n *d"]:
     """Runs one stage: a raw z_i from a prior, images in [-1, 1] from the others.

@@ -1,6 +1,8 @@
 """`unclip plan`: text and JSON, and what it refuses."""
 
+import importlib.util
 import json
+import sys
 
 DESIGN = {  # the keys that design promises
     "params",
@@ -35,10 +37,34 @@ def test_text_with_and_without_chips(unclip):
     assert "8 x h100, mesh data 8 x fsdp 1 x tensor 1" in out and "chip-hours" in out
 
 
-def test_refusals(refused):
+def test_refusals(refused, unclip):
     assert "v5x:3" in refused("plan", "--config", CONFIG, "--topology", "v5x:3")
     assert "multiple of 3" in refused("plan", "--config", CONFIG, "--topology", "v5e:3")
     assert "--config.clip" in refused("plan", "--config", "configs/emoji/decoder.py")
+    assert "needs --topology" in refused("plan", "--config", CONFIG, "--compile")
+    gpu = ("plan", "--config", CONFIG, "--topology", "h100:8", "--compile")
+    code, out, err = unclip(*gpu)
+    assert (code, out) == (2, "") and "nothing compiles for h100:8" in err.splitlines()[-1]
     assert "no config file" in refused("plan", "--config", "none.py")
     fsdp = "--config.train.mesh.fsdp=3"
     assert "does not fit" in refused("plan", "--config", CONFIG, fsdp, "--topology", "v5p:2x2x1")
+
+
+def test_libtpu_that_is_not_there_is_one_line(unclip, monkeypatch):
+    monkeypatch.setitem(sys.modules, "libtpu", None)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    code, out, err = unclip("plan", "--config", CONFIG, "--topology", "v5p:2x2x1", "--compile")
+    assert (code, out) == (2, "")
+    assert "pip install 'unclip_jax[plan]'" in err.splitlines()[-1]
+
+
+def test_a_clip_that_is_yet_to_be_trained(unclip):
+    """Its config in place of a bundle: the step encodes pictures and captions itself."""
+    prior = ("plan", "--json", "--config", "configs/paper/prior_diffusion.py")
+    alone = json.loads(unclip(*prior)[1])
+    made = json.loads(unclip(*prior, "--config.clip=configs/paper/clip.py")[1])
+    assert made["params"] == alone["params"]
+    # ViT-H/16 on 257 positions and the text tower on 77, forward: 2 x parameters x positions.
+    towers = 2 * 257 * 632e6 + 2 * 77 * 302e6
+    more = made["flops_per_image"] - alone["flops_per_image"]
+    assert 0.9 * towers < more < 1.3 * towers

@@ -106,3 +106,23 @@ def test_a_compiled_gather():
     shape = jax.ShapeDtypeStruct((16, 6), jnp.float32, sharding=split)
     text = jax.jit(jnp.sin, out_shardings=whole).lower(shape).compile().as_text()
     assert cost_of(text).collectives == {"all-gather": Collective(1, 16 * 6 * 4)}
+
+
+def flops(left, right, result, rest, opcode="convolution"):
+    return cost_of(
+        "ENTRY %main (a: f32[1]) -> f32[1] {\n"
+        f"  %a = f32[{left}]{{0}} parameter(0)\n  %b = bf16[{right}]{{0}} parameter(1)\n"
+        f"  ROOT %c = f32[{result}]{{0}} {opcode}(%a, %b), {rest}\n}}\n"
+    ).flops
+
+
+def test_arithmetic_of_products_and_convolutions():
+    assert flops("4,6", "6,5", "4,5", "dim_labels=bf_io->bf") == 2 * 4 * 6 * 5
+    dot = "lhs_contracting_dims={1}, rhs_contracting_dims={0}"
+    assert flops("4,6", "6,5", "4,5", dot, "dot") == 2 * 4 * 6 * 5
+    # Of 3 x 8 window positions along a side of 8, the first and the last are padding.
+    same = "window={size=3x3 pad=1_1x1_1}, dim_labels=b01f_01io->b01f"
+    assert flops("2,8,8,5", "3,3,5,7", "2,8,8,7", same) == 2 * 2 * 5 * 7 * 22 * 22
+    # 2 x 3 products of [4, 6] and [6, 5], as libtpu writes them.
+    batched = "window={size=2x3 stride=1x2 lhs_dilate=2x3}, dim_labels=01bf_01io->01bf"
+    assert flops("2,3,4,6", "2,3,6,5", "2,3,4,5", batched) == 2 * 2 * 3 * 4 * 6 * 5

@@ -80,3 +80,33 @@ def test_the_two_pixel_scales_are_inverse():
 def test_to_uint8_clips():
     values = np.asarray([-9.0, -1.0, 0.0, 1.0, 9.0], np.float32).reshape(1, 1, 5, 1)
     assert images.to_uint8(images.jnp.asarray(values)).ravel().tolist() == [0, 0, 128, 255, 255]
+
+
+def test_sixteen_bits_are_scaled_not_cut():
+    deep = np.asarray([[0, 257, 65535, 32896]], np.uint16)
+    found = images.decode(encoded(Image.fromarray(deep)))
+    assert found[0, :, 0].tolist() == [0, 1, 255, 128]
+
+
+def test_pictures_are_turned_upright():
+    picture = Image.new("RGB", (4, 2))
+    picture.putpixel((0, 0), (255, 0, 0))
+    exif = Image.Exif()
+    exif[0x0112] = 6  # shown turned clockwise: the left upper corner goes to the right
+    found = images.decode(encoded(picture, exif=exif))
+    assert found.shape == (4, 2, 3)
+    assert found[0, 1].tolist() == [255, 0, 0]
+
+
+def test_masks_fill_what_is_white_or_transparent():
+    grey = Image.fromarray(np.asarray([[0, 127, 128, 255]], np.uint8))
+    assert images.decode_mask(encoded(grey)).tolist() == [[False, False, True, True]]
+    clear = Image.new("RGBA", (2, 1), (255, 255, 255, 255))
+    clear.putpixel((0, 0), (0, 0, 0, 0))
+    assert images.decode_mask(encoded(clear)).tolist() == [[True, False]]
+
+
+def test_too_many_pixels_are_one_line(monkeypatch):
+    monkeypatch.setattr(images, "PIXEL_LIMIT", 5)
+    with pytest.raises(UserError, match="3 x 2"):
+        images.decode(encoded(Image.new("RGB", (3, 2))))

@@ -2,9 +2,17 @@
 
 import numpy as np
 import pytest
-from PIL import Image, ImageFont
+from PIL import Image, ImageFont, ImageSequence
 
-from unclip_jax.sampling.figures import labelled_grid, save_png, slug, wrap
+from unclip_jax.sampling.figures import (
+    Strip,
+    labelled_grid,
+    labelled_strips,
+    save_gif,
+    save_png,
+    slug,
+    wrap,
+)
 
 
 def test_png_text_comes_back(tmp_path):
@@ -48,3 +56,22 @@ def test_captions_fit():
     assert len(lines) == 3
     assert all(font.getlength(line) <= 150 for line in lines)
     assert wrap("short", font, 150) == ["short"]
+
+
+def test_strips_hold_every_image_and_label():
+    red = np.full((64, 64, 3), (255, 0, 0), np.uint8)
+    strips = [Strip("a title", [red] * 5, [f"label {i}" for i in range(5)]), Strip("", [red], [""])]
+    figure = np.asarray(labelled_strips(strips, columns=3))
+    hue = (figure == np.array((255, 0, 0), np.uint8)).all(-1)
+    assert hue.sum() == 6 * 128 * 128  # enlarged twice
+    assert hue.any(0).sum() == 3 * 128
+    assert (figure < 100).all(-1).any()  # ink
+
+
+def test_a_gif_goes_there_and_back(tmp_path):
+    frames = [np.full((64, 64, 3), value, np.uint8) for value in (0, 128, 255)]
+    save_gif(tmp_path / "a.gif", frames)
+    with Image.open(tmp_path / "a.gif") as gif:
+        shown = [np.asarray(f.convert("RGB"))[0, 0, 0] for f in ImageSequence.Iterator(gif)]
+        assert gif.size == (192, 192)
+    assert [int(v) for v in shown] == [0, 128, 255, 128]

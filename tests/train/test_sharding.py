@@ -105,6 +105,7 @@ def test_each_device_holds_its_share_of_the_state(shape):
 STAGES = (
     "clip:scanned",
     "prior_diffusion:scanned",
+    "prior_ar",
     "decoder",
     "decoder:glide",
     "upsampler_256",

@@ -27,7 +27,9 @@ def mean_loss(toy, logged):
     return named_metrics(np.asarray(logged["sums"]), (*toy.task.metric_names, "grad_norm"))["loss"]
 
 
-@pytest.mark.parametrize("stage", ["clip", "prior_diffusion", "decoder", "upsampler_256"])
+@pytest.mark.parametrize(
+    "stage", ["clip", "prior_diffusion", "prior_ar", "decoder", "upsampler_256"]
+)
 def test_loss_falls_on_eight_fixed_examples(stage):
     toy = Toy(stage, log_every=20)
     step, state, batch = toy.step(), toy.state(), toy.batch()
@@ -100,7 +102,7 @@ def test_after_too_many_in_a_row_nothing_is_updated_any_more(prior):
     np.testing.assert_array_equal(before["query"], state.params["query"])
 
 
-@pytest.mark.parametrize("stage", ["clip", "prior_diffusion"])
+@pytest.mark.parametrize("stage", ["clip", "prior_diffusion", "prior_ar"])
 def test_four_micro_batches_give_the_gradient_and_metrics_of_one_batch(stage, monkeypatch):
     plain = Toy(stage, caption_drop=0.5)
     params, batch, frozen = map(as_double, (plain.params(), plain.batch(), plain.frozen))

@@ -323,7 +323,7 @@ def data_fingerprint(config: Mapping[str, Any]) -> str | None:
 def _with_changes(made: Any, changes: Sequence[str]) -> Any:
     """Applies --set to the sampling settings of stages."""
     from unclip_jax.core.config import build, to_dict
-    from unclip_jax.diffusion.config import SamplingConfig
+    from unclip_jax.models.stages import sampling_class
 
     stages = dict(made.stages)
     for change in changes:
@@ -336,8 +336,9 @@ def _with_changes(made: Any, changes: Sequence[str]) -> Any:
             value = json.loads(text)
         except ValueError:
             value = text
-        settings = to_dict(stages[stage].spec.sampling or SamplingConfig()) | {field: value}
-        sampling = build(SamplingConfig, settings, f"{stage}.sampling")
+        kind = sampling_class(stage)
+        settings = to_dict(stages[stage].spec.sampling or kind()) | {field: value}
+        sampling = build(kind, settings, f"{stage}.sampling")
         spec = dataclasses.replace(stages[stage].spec, sampling=sampling)
         stages[stage] = dataclasses.replace(held, spec=spec)
     return dataclasses.replace(made, stages=stages)

@@ -133,7 +133,7 @@ class Job:
         """
         from unclip_jax.sampling.figures import slug
 
-        out = self.out or common.fresh_folder(Path(self.command), slug(stem))
+        out = self.out or common.fresh_folder(Path("samples"), slug(f"{self.command} {stem}"))
         files.refuse_existing(out, [*names, "grid.png", "manifest.json"], overwrite=self.overwrite)
         with files.scratch_for(out, inside=True) as scratch:
             common.use_compile_cache()

@@ -33,6 +33,8 @@ MANIFEST = "manifest.json"
 @click.option("--prior-guidance", type=float, help="Guidance scale of the prior.")
 @click.option("--steps", type=int, help="Steps of the decoder.")
 @click.option("--prior-steps", type=int, help="Steps of the prior.")
+@click.option("--prior-temperature", type=float, help="Of the ar prior; 0 takes the likeliest.")
+@click.option("--prior-top-p", type=float, help="Of the ar prior: probability that is drawn from.")
 @click.option("--sampler", type=click.Choice(["ddpm", "ddim", "dpm++"]), help="Of the decoder.")
 @click.option("--negative", default="", help="Replaces the empty caption in guidance.")
 @click.option(

@@ -1,4 +1,4 @@
-"""Reads XLA's optimised programs (HLO text): collectives, and the cycles the compiler expects.
+"""Reads XLA's optimised programs (HLO text): collectives, arithmetic, cycles the compiler expects.
 
 A computation counts as often as it runs: what a loop calls is multiplied by the loop's rounds,
 which XLA's own cost analysis does not do. Rounds come from the loop's `known_trip_count` or, where
@@ -7,6 +7,7 @@ the compiler writes none (TPU), from the bound that its condition compares with.
 
 import dataclasses
 import functools
+import math
 import re
 from collections.abc import Iterable
 
@@ -52,15 +53,17 @@ class Cost:
 
     Attributes:
         collectives: by kind.
+        flops: of products and convolutions, loops counted as often as they run; padding is none.
         cycles: that the compiler expects, loops counted as often as they run; 0 if it says none.
         cycles_once: the same with every loop counted as one round.
         unknown_loops: loops whose rounds could not be read; they count as one round.
     """
 
-    collectives: dict[str, Collective]
-    cycles: int
-    cycles_once: int
-    unknown_loops: int
+    collectives: dict[str, Collective] = dataclasses.field(default_factory=dict)
+    flops: int = 0
+    cycles: int = 0
+    cycles_once: int = 0
+    unknown_loops: int = 0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -141,6 +144,8 @@ class _Counter:
             condition, body = _LOOP.search(one.rest).groups()
             rounds = self._rounds(one, condition)
             return _times(self.cost(body), 1 if rounds is None else rounds, rounds is None)
+        if one.opcode in ("convolution", "dot"):
+            return Cost(flops=_flops(one, shapes))
         found = _CYCLES.search(one.rest)
         cycles = int(found[1]) if found else 0
         called = _CALLED.search(one.rest)
@@ -160,7 +165,8 @@ class _Counter:
         kind = "reduce-scatter" if scatters else kind
         found = _CYCLES.search(one.rest)
         cycles = int(found[1]) if found else 0
-        return Cost({kind: Collective(1, max(operands, result))}, cycles, cycles, 0)
+        sent = {kind: Collective(1, max(operands, result))}
+        return Cost(sent, cycles=cycles, cycles_once=cycles)
 
     def _rounds(self, loop: _Instruction, condition: str) -> int | None:
         known = _TRIPS.search(loop.rest)
@@ -183,15 +189,16 @@ class _Counter:
 
 def _sum(costs: Iterable[Cost]) -> Cost:
     collectives: dict[str, Collective] = {}
-    cycles = once = unknown = 0
+    flops = cycles = once = unknown = 0
     for cost in costs:
         for kind, more in cost.collectives.items():
             have = collectives.get(kind, Collective())
             collectives[kind] = Collective(have.count + more.count, have.bytes + more.bytes)
+        flops += cost.flops
         cycles += cost.cycles
         once += cost.cycles_once
         unknown += cost.unknown_loops
-    return Cost(collectives, cycles, once, unknown)
+    return Cost(collectives, flops, cycles, once, unknown)
 
 
 def _times(cost: Cost, rounds: int, unknown: bool) -> Cost:
@@ -200,4 +207,46 @@ def _times(cost: Cost, rounds: int, unknown: bool) -> Cost:
         for kind, one in cost.collectives.items()
     }
     more = cost.unknown_loops + int(unknown)
-    return Cost(collectives, cost.cycles * rounds, cost.cycles_once, more)
+    flops, cycles = cost.flops * rounds, cost.cycles * rounds
+    return Cost(collectives, flops, cycles, cost.cycles_once, more)
+
+
+def _sides(shape: str) -> list[int]:
+    return [int(side) for side in filter(None, _ARRAY.search(shape)[2].split(","))]
+
+
+def _flops(one: _Instruction, shapes: dict[str, str]) -> int:
+    """2 x multiply-adds of a product or convolution, those with padding and holes left out.
+
+    A TPU's products of batches are convolutions too: dilated so far that most of a window falls
+    into holes.
+    """
+    left, right = (_sides(shapes[name]) for name in _NAME.findall(one.operands)[:2])
+    result = _sides(one.shape)
+    if one.opcode == "dot":
+        contracted = re.search(r"lhs_contracting_dims=\{([\d,]*)\}", one.rest)[1]
+        sides = [left[int(i)] for i in filter(None, contracted.split(","))]
+        return 2 * math.prod(result) * math.prod(sides)
+    labels = re.search(r"dim_labels=(\w+)_(\w+)->(\w+)", one.rest).groups()
+    window = re.search(r"window=\{([^}]*)\}", one.rest)
+    fields = dict(item.split("=") for item in window[1].split()) if window else {}
+    count = result[labels[2].index("b")] * result[labels[2].index("f")]
+    count *= right[labels[1].index("i")]
+    for d in range(len(labels[0]) - 2):
+        sizes = left[labels[0].index(str(d))], result[labels[2].index(str(d))]
+        count *= _hits(*sizes, {k: v.split("x")[d] for k, v in fields.items() if "x" in v or not d})
+    return 2 * count
+
+
+def _hits(size: int, results: int, window: dict[str, str]) -> int:
+    """Counts the (result, window position) pairs of one dimension that meet an input."""
+    stride, dilate, spread = (
+        int(window.get(name, 1)) for name in ("stride", "lhs_dilate", "rhs_dilate")
+    )
+    before = int(window.get("pad", "0_0").split("_")[0])
+    hits = 0
+    for result in range(results):
+        for position in range(int(window["size"])):
+            place = result * stride + position * spread - before
+            hits += place % dilate == 0 and 0 <= place // dilate < size
+    return hits

@@ -5,7 +5,8 @@ bundles and runs as JSON. Every module made here is called as
 
     module.apply({"params": params}, *inputs, train, rngs={"dropout": key})
 
-with `inputs` as `dummy_inputs` returns them: (images, tokens) for CLIP, (x_t, t, Cond) otherwise.
+with `inputs` as `dummy_inputs` returns them: (images, tokens) for CLIP, (codes, dot, Cond) for the
+autoregressive prior, (x_t, t, Cond) otherwise.
 """
 
 import dataclasses
@@ -26,14 +27,16 @@ from unclip_jax.diffusion.timesteps import sampling_steps
 from unclip_jax.models.clip import Clip, ClipConfig
 from unclip_jax.models.decoder import Decoder, DecoderConfig
 from unclip_jax.models.embedding_codec import EmbeddingNorm
+from unclip_jax.models.prior_ar import CodeSampling, PriorAr, PriorArConfig
 from unclip_jax.models.prior_diffusion import PriorDiffusion, PriorDiffusionConfig
 from unclip_jax.models.upsampler import Upsampler, UpsamplerConfig
 
-ModelConfig = ClipConfig | PriorDiffusionConfig | DecoderConfig | UpsamplerConfig
+ModelConfig = ClipConfig | PriorArConfig | PriorDiffusionConfig | DecoderConfig | UpsamplerConfig
 
 MODEL_CONFIGS: dict[str, type[ModelConfig]] = {
     "clip": ClipConfig,
     "prior_diffusion": PriorDiffusionConfig,
+    "prior_ar": PriorArConfig,
     "decoder": DecoderConfig,
     "upsampler_256": UpsamplerConfig,
     "upsampler_1024": UpsamplerConfig,
@@ -44,19 +47,24 @@ MODEL_CONFIGS: dict[str, type[ModelConfig]] = {
 
 STAGES = tuple(MODEL_CONFIGS)
 
+NOT_DIFFUSED = ("clip", "prior_ar")
+"""The stages that have no diffusion settings."""
+
+Sampling = SamplingConfig | CodeSampling
+
 
 @dataclasses.dataclass(frozen=True)
 class StageSpec:
     """One stage: its network, how it diffuses and is sampled, and its space of embeddings.
 
-    `diffusion` and `sampling` are None for CLIP; `embedding_norm` is None where no image embedding
-    is used.
+    `diffusion` is None for NOT_DIFFUSED, `sampling` for CLIP; `embedding_norm` is None where no
+    image embedding is used, or where it is written in codes.
     """
 
     stage: str
     model: ModelConfig
     diffusion: DiffusionConfig | None = None
-    sampling: SamplingConfig | None = None
+    sampling: Sampling | None = None
     embedding_norm: EmbeddingNorm | None = None
 
     def __post_init__(self):
@@ -65,8 +73,12 @@ class StageSpec:
             raise ValueError(f"stage={self.stage!r} is not one of {', '.join(STAGES)}")
         if not isinstance(self.model, MODEL_CONFIGS[self.stage]):
             raise ValueError(f"stage={self.stage!r} cannot be a {type(self.model).__name__}")
-        if self.stage != "clip" and self.diffusion is None:
+        if self.stage not in NOT_DIFFUSED and self.diffusion is None:
             raise ValueError(f"stage={self.stage!r} needs diffusion settings")
+        if self.stage == "prior_ar" and (self.diffusion or self.embedding_norm):
+            raise ValueError("prior_ar takes neither diffusion settings nor an embedding norm")
+        if self.sampling is not None and not isinstance(self.sampling, sampling_class(self.stage)):
+            raise ValueError(f"stage={self.stage!r} is not sampled by {self.sampling!r}")
         if self.sampling is not None and self.diffusion is not None:
             sampling_steps(self.sampling, self.diffusion.num_steps)  # fails if they do not fit
         if self.sampling is not None and self.sampling.draws > 1:
@@ -83,6 +95,11 @@ class StageSpec:
         return self.embedding_norm or EmbeddingNorm("none")
 
 
+def sampling_class(stage: str) -> type[Sampling]:
+    """Returns the class of a stage's sampling settings."""
+    return CodeSampling if stage == "prior_ar" else SamplingConfig
+
+
 def spec_to_dict(spec: StageSpec) -> dict[str, Any]:
     """Returns the spec as JSON-able values."""
     return to_dict(spec)
@@ -96,7 +113,10 @@ def spec_from_dict(values: Mapping[str, Any]) -> StageSpec:
     model = values.get("model")
     if not isinstance(model, MODEL_CONFIGS[stage]):
         model = build(MODEL_CONFIGS[stage], model, "model")
-    return build(StageSpec, {**values, "model": model})
+    sampling = values.get("sampling")
+    if isinstance(sampling, Mapping):
+        sampling = build(sampling_class(stage), sampling, "sampling")
+    return build(StageSpec, {**values, "model": model, "sampling": sampling})
 
 
 def make_module(spec: StageSpec, dtype: DTypeLike = jnp.float32) -> nn.Module:
@@ -106,6 +126,8 @@ def make_module(spec: StageSpec, dtype: DTypeLike = jnp.float32) -> nn.Module:
             return Clip(spec.model, dtype)
         case PriorDiffusionConfig():
             return PriorDiffusion(spec.model, spec.norm, dtype)
+        case PriorArConfig():
+            return PriorAr(spec.model, dtype)
         case DecoderConfig():
             return Decoder(spec.model, spec.norm, dtype)
         case UpsamplerConfig():
@@ -128,6 +150,11 @@ def dummy_inputs(spec: StageSpec, batch: int = 1) -> tuple[Any, ...]:
             x_t = jnp.zeros((batch, cfg.image_dim))
             ids = cfg.context if cfg.text == "tokens" else None
             cond = Cond(text=_text(batch, cfg.image_dim, cfg.context, cfg.text_dim, ids))
+        case PriorArConfig() as cfg:
+            ids = cfg.context if cfg.text == "tokens" else None
+            cond = Cond(text=_text(batch, cfg.image_dim, cfg.context, cfg.text_dim, ids))
+            codes = jnp.zeros((batch, cfg.codec.components), jnp.int32)
+            return codes, jnp.zeros((batch,), jnp.int32), cond
         case DecoderConfig() as cfg:
             x_t = _image(batch, cfg.unet.image_size)
             ids = cfg.text_encoder.context if cfg.text == "transformer" else None

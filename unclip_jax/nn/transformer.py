@@ -55,7 +55,7 @@ class Mlp(nn.Module):
         hidden, init = int(cfg.width * cfg.mlp_ratio), normal((2 * cfg.width) ** -0.5)
         x = dense(hidden, ("embed", "mlp"), name="fc", dtype=dtype, init=init)(x)
         x = ACTIVATIONS[cfg.activation](constrain(x, "batch", None, "mlp"))
-        return dense(cfg.width, ("mlp", "embed"), name="proj", dtype=dtype, init=_out_init(cfg))(x)
+        return dense(cfg.width, ("mlp", "embed"), name="proj", dtype=dtype, init=out_init(cfg))(x)
 
 
 class Block(nn.Module):
@@ -74,7 +74,7 @@ class Block(nn.Module):
         """Applies one block; `train` is positional so that remat can keep it static."""
         cfg, dtype = self.cfg, self.dtype
         drop = nn.Dropout(cfg.dropout, deterministic=not train)
-        attn = SelfAttention(cfg.heads, dtype, normal(cfg.width**-0.5), _out_init(cfg), name="attn")
+        attn = SelfAttention(cfg.heads, dtype, normal(cfg.width**-0.5), out_init(cfg), name="attn")
         x = constrain(x + drop(attn(LayerNorm(dtype, name="ln_1")(x), mask)), *STREAM)
         x = x + drop(Mlp(cfg, dtype, name="mlp")(LayerNorm(dtype, name="ln_2")(x)))
         return constrain(x, *STREAM)
@@ -137,5 +137,6 @@ def unstack_layers(params: Mapping[str, Any]) -> dict[str, Any]:
     return {**rest, **{f"blocks_{i}": layer for i, layer in enumerate(take)}}
 
 
-def _out_init(cfg: TransformerConfig) -> Any:
+def out_init(cfg: TransformerConfig) -> Any:
+    """Returns CLIP's initialiser of a matrix that ends a residual branch."""
     return normal(cfg.width**-0.5 * (2 * cfg.layers) ** -0.5)

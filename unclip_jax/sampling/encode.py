@@ -99,7 +99,7 @@ def encode_text(model: Bundle, prompts: Sequence[str], *, dtype: str = "float32"
 
 def own_context(spec: StageSpec) -> int | None:
     """Returns the context of the text transformer that a stage trains itself, None without one."""
-    if spec.stage == "prior_diffusion" and spec.model.text == "tokens":
+    if spec.stage.startswith("prior") and spec.model.text == "tokens":
         return spec.model.context
     if spec.stage == "decoder" and spec.model.text == "transformer":
         return spec.model.text_encoder.context

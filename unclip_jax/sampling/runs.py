@@ -7,11 +7,12 @@ import numpy as np
 
 from unclip_jax.checkpoint.bundle import Bundle, CascadeStep, Stage
 from unclip_jax.core.errors import UserError
-from unclip_jax.diffusion.config import SamplingConfig
 from unclip_jax.diffusion.samplers import SamplingPlan, make_plan
 from unclip_jax.diffusion.schedules import make_schedule
-from unclip_jax.models.stages import StageSpec
+from unclip_jax.models.stages import Sampling, StageSpec
 from unclip_jax.sampling.settings import stage_sampling
+
+INITIAL = -1  # the step index whose noise is x_T, or the autoregressive prior's dot token
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,7 +26,7 @@ class Static:
     """
 
     spec: StageSpec
-    sampling: SamplingConfig
+    sampling: Sampling
     guided: bool
     dtype: str
     shape: tuple[int, ...]
@@ -44,7 +45,7 @@ class Run:
 
     name: str
     nets: tuple[tuple[Stage, int], ...]
-    sampling: SamplingConfig
+    sampling: Sampling
     static: Static
 
     def static_of(self, stage: Stage) -> Static:
@@ -57,7 +58,7 @@ class Run:
         return tuple((self.static_of(stage), count) for stage, count in self.nets)
 
 
-def single_net(model: Bundle, stage: str, sampling: SamplingConfig, dtype: str) -> Run:
+def single_net(model: Bundle, stage: str, sampling: Sampling, dtype: str) -> Run:
     """Prepares a stage of one network."""
     held = model.stage(stage)
     static = _static(model, stage, sampling, dtype, example_shape(held.spec))
@@ -65,7 +66,7 @@ def single_net(model: Bundle, stage: str, sampling: SamplingConfig, dtype: str) 
 
 
 def cascade_run(
-    model: Bundle, step: CascadeStep, dtype: str, sampling: SamplingConfig | None = None
+    model: Bundle, step: CascadeStep, dtype: str, sampling: Sampling | None = None
 ) -> Run:
     """Prepares an upsampling step; its first network's settings hold for all of them."""
     first = step.nets[0].stage
@@ -85,7 +86,7 @@ def cascade_run(
     return Run(first, tuple(nets), sampling, static)
 
 
-def run_for(model: Bundle, stage: str, sampling: SamplingConfig | None, dtype: str) -> Run:
+def run_for(model: Bundle, stage: str, sampling: Sampling | None, dtype: str) -> Run:
     """Prepares a stage by name; a network of the cascade brings its partners with it."""
     for step in model.cascade:
         if stage in [net.stage for net in step.nets]:
@@ -102,10 +103,12 @@ def example_shape(spec: StageSpec) -> tuple[int, ...]:
 
 
 def _static(
-    model: Bundle, stage: str, sampling: SamplingConfig, dtype: str, shape: tuple[int, ...]
+    model: Bundle, stage: str, sampling: Sampling, dtype: str, shape: tuple[int, ...]
 ) -> Static:
     table, spec = model.arrays.get(f"{stage}.variance_table"), model.stage(stage).spec
-    if table is None and spec.diffusion.variance == "analytic" and sampling.sampler == "ddpm":
+    diffusion = spec.diffusion
+    is_analytic = diffusion is not None and diffusion.variance == "analytic"
+    if table is None and is_analytic and sampling.sampler == "ddpm":
         raise UserError(
             f"bundle {model.name!r} lacks {stage}.variance_table, which its analytic variance "
             "needs; export the finished run again"
@@ -131,4 +134,6 @@ def sampling_plan(static: Static) -> SamplingPlan:
 
 
 def _count(static: Static) -> int:
+    if static.spec.diffusion is None:
+        return static.spec.model.codec.components
     return sampling_plan(static).num_steps

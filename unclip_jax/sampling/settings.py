@@ -9,6 +9,8 @@ from typing import Any, Literal
 from unclip_jax.checkpoint.bundle import Bundle, CascadeStep
 from unclip_jax.core.errors import UserError
 from unclip_jax.diffusion.config import SamplingConfig
+from unclip_jax.models.prior_ar import CodeSampling
+from unclip_jax.models.stages import Sampling
 
 Prior = Literal["diffusion", "ar", "text", "none"]
 PRIORS = ("diffusion", "ar", "text", "none")
@@ -27,6 +29,7 @@ class SampleSettings:
             paper's ablation) or "none" (caption only, the GLIDE baseline).
         guidance, steps, sampler: of the decoder.
         prior_guidance, prior_steps: of the prior.
+        prior_temperature, prior_top_p: of the autoregressive prior's codes.
         negative: replaces the empty caption in the decoder's guidance.
         dtype: of the network's arithmetic; diffusion itself is always float32.
     """
@@ -37,6 +40,8 @@ class SampleSettings:
     prior_guidance: float | None = None
     steps: int | None = None
     prior_steps: int | None = None
+    prior_temperature: float | None = None
+    prior_top_p: float | None = None
     sampler: str | None = None
     negative: str = ""
     dtype: str = "float32"
@@ -49,7 +54,7 @@ class Plan:
     size: int
     prior: str
     prior_stage: str | None
-    prior_sampling: SamplingConfig | None
+    prior_sampling: Sampling | None
     decoder_sampling: SamplingConfig
     cascade: tuple[CascadeStep, ...]
     negative: str
@@ -58,6 +63,10 @@ class Plan:
     def to_json(self) -> dict[str, Any]:
         """Returns the plan's settings as the command line reports them."""
         prior = self.prior_sampling
+        is_codes = isinstance(prior, CodeSampling)
+        codes = {}
+        if is_codes:
+            codes = {"prior_temperature": prior.temperature, "prior_top_p": prior.top_p}
         return {
             "size": self.size,
             "prior": self.prior,
@@ -65,7 +74,8 @@ class Plan:
             "prior_guidance": None if prior is None else prior.guidance,
             "sampler": self.decoder_sampling.sampler,
             "steps": num_steps(self.decoder_sampling),
-            "prior_steps": None if prior is None else num_steps(prior),
+            "prior_steps": None if prior is None or is_codes else num_steps(prior),
+            **codes,
             "negative": self.negative,
             "dtype": self.dtype,
         }
@@ -92,14 +102,9 @@ def resolve(model: Bundle, settings: SampleSettings) -> Plan:
     prior_stage = f"prior_{prior}" if prior in ("diffusion", "ar") else None
     prior_sampling = None
     if prior_stage is not None:
-        spec = model.stage(prior_stage).spec
-        prior_sampling = override(
-            stage_sampling(model, prior_stage),
-            "prior_",
-            limit=spec.diffusion.num_steps if spec.diffusion else None,
-            guidance=settings.prior_guidance,
-            steps=settings.prior_steps,
-        )
+        prior_sampling = _prior_sampling(model, prior_stage, settings)
+    elif settings.prior_temperature is not None or settings.prior_top_p is not None:
+        raise UserError("prior_temperature and prior_top_p are the ar prior's: pass --prior ar")
     return Plan(
         size=size,
         prior=prior,
@@ -119,7 +124,29 @@ def resolve(model: Bundle, settings: SampleSettings) -> Plan:
     )
 
 
-def stage_sampling(model: Bundle, stage: str) -> SamplingConfig:
+def _prior_sampling(model: Bundle, stage: str, settings: SampleSettings) -> Sampling:
+    """Returns a prior's settings with the call's own; one that the prior has not is an error."""
+    base, diffusion = stage_sampling(model, stage), model.stage(stage).spec.diffusion
+    codes = {"temperature": settings.prior_temperature, "top_p": settings.prior_top_p}
+    codes = {name: value for name, value in codes.items() if value is not None}
+    if diffusion is None and settings.prior_steps is not None:
+        raise UserError("prior_steps is the diffusion prior's; the ar prior takes a step a code")
+    if diffusion is not None and codes:
+        raise UserError(f"prior_{next(iter(codes))} is the ar prior's: pass --prior ar")
+    base = override(
+        base,
+        "prior_",
+        limit=diffusion.num_steps if diffusion else None,
+        guidance=settings.prior_guidance,
+        steps=settings.prior_steps,
+    )
+    try:
+        return dataclasses.replace(base, **codes)
+    except ValueError as error:
+        raise UserError(f"prior_{error}") from error
+
+
+def stage_sampling(model: Bundle, stage: str) -> Sampling:
     """Returns the sampling settings of a stage as the bundle holds them."""
     sampling = model.stage(stage).spec.sampling
     if sampling is None:
@@ -128,14 +155,14 @@ def stage_sampling(model: Bundle, stage: str) -> SamplingConfig:
 
 
 def override(
-    base: SamplingConfig,
+    base: Sampling,
     prefix: str,
     *,
     limit: int | None = None,
     guidance: float | None = None,
     steps: int | None = None,
     sampler: str | None = None,
-) -> SamplingConfig:
+) -> Sampling:
     """Returns `base` with what is not None replaced; `prefix` names the setting in messages."""
     changes: dict[str, Any] = {}
     if guidance is not None:

@@ -33,12 +33,11 @@ from unclip_jax.diffusion.samplers import (
 from unclip_jax.diffusion.schedules import make_schedule
 from unclip_jax.models.embedding_codec import denormalise, stats_of
 from unclip_jax.models.stages import StageSpec, make_module
-from unclip_jax.sampling import parallel
+from unclip_jax.sampling import codes, parallel
 from unclip_jax.sampling.encode import PRECISION, batch_size, compute_dtype, placed_params
-from unclip_jax.sampling.runs import Run, Static, sampling_plan
+from unclip_jax.sampling.runs import INITIAL, Run, Static, sampling_plan
 
 CHUNKS = 10  # reports a stage makes to its progress bar, about
-INITIAL = -1  # the step index whose noise is x_T
 
 
 def apply_network(
@@ -64,7 +63,7 @@ def apply_as_noise(
 ) -> Callable[[Params, Array, Array, Cond], Float[Array, " b *e"]]:
     """Returns a stage's raw network with its prediction of an image rewritten as noise.
 
-    Variance channels pass through; a prior stays what it is, a prediction of z_i.
+    Variance channels pass through; a prior stays what it is, a prediction of z_i or of codes.
     """
     apply = apply_network(spec, dtype)
     if spec.stage.startswith("prior") or spec.diffusion.prediction == "eps":
@@ -182,8 +181,12 @@ def reverse_process(
         latent: x_T at the first step's level; None draws it from `noise`.
     """
     first, prepared = nets[0][0], prepare(nets[0][0], cond)
-    shape = (batch_size(first.spec, prepared), *first.shape)
-    x_init = noise(INITIAL, shape) if latent is None else latent
+    rows = batch_size(first.spec, prepared)
+    if first.spec.diffusion is None:
+        both = doubled(prepared, empty, rows) if first.guided else prepared
+        z = codes.sample_embeddings(first, params[0], both, scale, noise)
+        return _finish(first, params[0], cond, z)
+    x_init = noise(INITIAL, (rows, *first.shape)) if latent is None else latent
     state = init_state(jnp.asarray(x_init, jnp.float32))
     done = 0
     for (static, count), held in zip(nets, params, strict=True):
@@ -254,15 +257,20 @@ def run_over_devices(
 
     Args:
         cond, keys: with a leading device axis; `empty` is the one caption that guidance contrasts.
-        report: called with (steps done, steps); None runs everything in one program.
+        report: called with (steps done, steps); None runs everything in one program, as codes are
+            always drawn.
         latent: x_T at the first step's level, instead of one drawn from the keys.
     """
     scale = np.float32(run.sampling.guidance)
     params = tuple(placed_params(stage) for stage, _ in run.nets)
-    if report is None:
-        return _whole_program(run.statics)(params, empty, scale, cond, keys, latent)
-    state = _begin_program(run.static)(keys, latent)
     done, total = 0, sum(count for _, count in run.nets)
+    if report is None or run.static.spec.diffusion is None:
+        result = _whole_program(run.statics)(params, empty, scale, cond, keys, latent)
+        if report is not None:
+            jax.block_until_ready(result)
+            report(total, total)
+        return result
+    state = _begin_program(run.static)(keys, latent)
     for (static, count), held in zip(run.statics, params, strict=True):
         length = chunk_length(count)
         program = _chunk_program(static, run.name, length)

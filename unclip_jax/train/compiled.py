@@ -63,6 +63,8 @@ class Compiled:
             arguments: the most that is held at once.
         output_bytes: of a device; the donated state is among them, and `aliased_bytes` of it is
             the arguments' own memory.
+        compiled_flops: of a device's products and convolutions in the optimised program, without
+            those with padding, which the plan's FLOPs hold.
         collectives: kind -> {"count", "bytes"} of a device and step, loops counted as they run.
         collective_seconds: those bytes over the chip's links at full rate; partly hidden behind
             arithmetic in reality.
@@ -80,6 +82,7 @@ class Compiled:
     output_bytes: int
     aliased_bytes: int
     code_bytes: int
+    compiled_flops: int
     collectives: dict[str, dict[str, int]]
     collective_seconds: float
     reported_seconds: float | None
@@ -190,6 +193,7 @@ def _measure(lowered: Any, options: Mapping[str, float], topology: Topology) -> 
         "output_bytes": memory.output_size_in_bytes,
         "aliased_bytes": memory.alias_size_in_bytes,
         "code_bytes": memory.generated_code_size_in_bytes,
+        "compiled_flops": cost.flops,
         "collectives": {k: dataclasses.asdict(v) for k, v in cost.collectives.items()},
         "reported_seconds": said.get("optimal_seconds"),
         "loop_factor": cost.cycles / cost.cycles_once if cost.cycles_once else 1.0,

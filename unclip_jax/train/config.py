@@ -9,6 +9,9 @@ import math
 import re
 from typing import Any, Literal
 
+FITTED = r"(^|/)(clip_(mean|std)|codec_(mean|components|std|dots))$"
+"""Parameters that are fitted before the first step: statistics of z_i, the codec."""
+
 
 def check_ranges(cfg: Any, **ranges: tuple[float | int, float | int]) -> None:
     """Refuses fields outside [low, high], with the value; None is in every range."""
@@ -35,7 +38,7 @@ class OptimConfig:
     clip_norm: float | None = None
     ema_decay: float = 0.9999
     ema_warmup: bool = True  # decay min(d, (1 + n) / (10 + n)) after n updates
-    frozen: str = r"(^|/)clip_(mean|std)$"  # parameters that match are not trained
+    frozen: str = FITTED  # parameters that match are not trained
 
     def __post_init__(self):
         """Refuses numbers with which nothing can be trained."""

@@ -14,16 +14,15 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax.sharding import Mesh
 
+from unclip_jax.checkpoint.pca_file import PCA_FILE, save_pca
 from unclip_jax.checkpoint.runs import newest_step, params_digest
 from unclip_jax.checkpoint.store import CheckpointStore, abstract_like
 from unclip_jax.core.distributed import decided_by_first, first_does, is_first
 from unclip_jax.core.prng import root_key, stage_key
-from unclip_jax.data.pipeline import make_pipeline, open_source
-from unclip_jax.data.sources import all_captions, fingerprint
-from unclip_jax.models.embedding_codec import EmbeddingStats, with_stats
+from unclip_jax.data.pipeline import open_source
+from unclip_jax.data.sources import fingerprint
 from unclip_jax.models.stages import (
     StageSpec,
     abstract_boxed,
@@ -32,38 +31,27 @@ from unclip_jax.models.stages import (
     make_module,
     unboxed,
 )
-from unclip_jax.train import resolve
+from unclip_jax.train import fitting, resolve
 from unclip_jax.train.batches import (
     DeviceBatches,
     HeldOutLoss,
-    NoText,
-    Texts,
-    held_out_batches,
-    make_prepare,
-    plain,
-    plain_images,
 )
-from unclip_jax.train.diffusion_tasks import make_diffusion_task, make_inputs
+from unclip_jax.train.code_tasks import make_task
+from unclip_jax.train.diffusion_tasks import make_inputs
 from unclip_jax.train.environment import write_environment
+from unclip_jax.train.feed import Feed
 from unclip_jax.train.finish import (
     VARIANCE_TABLE,
     estimate_variance_table,
     write_variance_table,
 )
-from unclip_jax.train.frozen import (
-    RANDOM,
-    FeatureCache,
-    FrozenClip,
-    image_embedding,
-    load_frozen_clip,
-)
+from unclip_jax.train.frozen import RANDOM, FrozenClip, load_frozen_clip
 from unclip_jax.train.init_from import init_from
 from unclip_jax.train.loop import Hook, Loop, LoopParts, Progress, Stop
 from unclip_jax.train.metrics import NoWriter, RunWriter, Writer
 from unclip_jax.train.optim import make_optimizer
 from unclip_jax.train.resolve import Settings
 from unclip_jax.train.sharding import (
-    BatchPlace,
     by_itself,
     check_batch_size,
     make_mesh,
@@ -74,10 +62,9 @@ from unclip_jax.train.sharding import (
 )
 from unclip_jax.train.state import TrainState, fresh_copy, init_state, make_state, state_shardings
 from unclip_jax.train.step import Step, jit_step, make_eval_step, make_train_step
-from unclip_jax.train.tasks import Task, make_clip_task
+from unclip_jax.train.tasks import Task
 from unclip_jax.train.throughput import TracedSteps, peak_seconds
 
-STATISTICS = 4096  # examples whose embeddings give mean and deviation for "standardise"
 INIT = 2**31 - 2  # index of the key that parameters are drawn with: no step has it
 
 
@@ -150,7 +137,7 @@ class RunBuilder:
     ):
         """Loads data, vocabulary and CLIP, and settles what the config left open."""
         self.settings, self.workdir, self.mesh, self.say = settings, workdir, mesh, say
-        self._needs_statistics = False
+        self._needs_fitting = False
         self.source = open_source(settings.data)
         workdir.mkdir(parents=True, exist_ok=True)
         dtype = jnp.dtype(settings.train.dtype)
@@ -164,14 +151,14 @@ class RunBuilder:
             self.tokenizer = make(is_fresh=False)
         if settings.clip:
             with by_itself():
-                self.clip = load_frozen_clip(settings.clip, self.tokenizer, dtype)
+                self.clip = load_frozen_clip(settings.clip, self.tokenizer, dtype, settings.pca)
             self.tokenizer = self.clip.tokenizer
         vocab_size = self.tokenizer.vocab_size if self.tokenizer is not None else 0
         clip_cfg = None if self.clip is None else self.clip.cfg
         resolved = resolve.resolve_model(config, clip_cfg, vocab_size)
         self.spec = resolve.make_spec(resolved)
         self.module = make_module(self.spec, dtype)
-        self.task = self._make_task(self.spec, self.module)
+        self.task = make_task(self.spec, self.module, settings.train, self.clip)
         check_batch_size(settings.train.batch_size, mesh, "config.train.batch_size")
         if settings.eval.batches:
             check_batch_size(settings.eval.batch_size, mesh, "config.eval.batch_size")
@@ -206,13 +193,14 @@ class RunBuilder:
             stack.enter_context(contextlib.closing(store))
             state, shardings, data_state = self._state(store)
             first = int(state.step)
-            data = self._batches()
+            feed = self._feed()
+            data = feed.batches()
             if data_state is not None:
                 data.set_state(data_state)
             frozen = self._frozen()
-            if self._needs_statistics:
-                state = self._with_statistics(state, frozen, data)
-            held_out = self._held_out()
+            if self._needs_fitting:
+                state = self._fitted(state, frozen, data)
+            held_out = feed.held_out()
             writer = stack.enter_context(contextlib.closing(self._writer(first)))
             run = self._run(frozen, held_out, writer)
             step = self._step(frozen, shardings)
@@ -254,7 +242,9 @@ class RunBuilder:
     def _make_step(self, spec: StageSpec) -> Step:
         settings = self.settings
         tx = self._tx(abstract_params(spec))
-        task = self._make_task(spec, make_module(spec, jnp.dtype(settings.train.dtype)))
+        task = make_task(
+            spec, make_module(spec, jnp.dtype(settings.train.dtype)), settings.train, self.clip
+        )
         return make_train_step(task, tx, settings.train, settings.optim, settings.seed)
 
     def _step(self, frozen: Any, shardings: Any) -> Callable[..., Any]:
@@ -267,29 +257,20 @@ class RunBuilder:
             return NoWriter()
         return RunWriter(self.workdir, step, tensorboard=self.settings.train.tensorboard)
 
-    def _with_statistics(self, state: TrainState, frozen: Any, data: DeviceBatches) -> TrainState:
-        """Puts mean and deviation of z_i into fresh parameters, estimated on STATISTICS examples.
-
-        They are parameters that the optimiser leaves alone, and that ship with the stage.
-        """
-        start = data.get_state()
-        whole = replicated(self.mesh)
-        embed = jax.jit(functools.partial(image_embedding, self.clip), out_shardings=whole)
-        count = max(1, STATISTICS // self.settings.train.batch_size)
-        z = np.concatenate([jax.device_get(embed(frozen, next(data))) for _ in range(count)])
+    def _fitted(self, state: TrainState, frozen: Any, data: DeviceBatches) -> TrainState:
+        """Puts what is fitted to training examples into fresh parameters; see fitting.py."""
+        start, spec, clip = data.get_state(), self.spec, self.clip
+        count = max(1, fitting.EXAMPLES // self.settings.train.batch_size)
+        image_emb, text_emb = fitting.embeddings(clip, frozen, data, count, self.mesh)
         data.set_state(start)
-        stats = EmbeddingStats(
-            jnp.asarray(z.mean(0, dtype=np.float64), jnp.float32),
-            jnp.asarray(np.maximum(z.std(0, dtype=np.float64), 1e-6), jnp.float32),
-        )
-        put = lambda old, new: old if new is old else place(new, old.sharding)  # noqa: E731
-        params = jax.tree.map(put, state.params, with_stats(state.params, stats))
+        pca = None
+        if spec.stage == "prior_ar":
+            pca = clip.pca or fitting.pca_of(image_emb, params_digest(clip.params))
+            self.say(fitting.describe(pca, spec.model.codec.components))
+            if self.settings.clip != RANDOM and jax.process_index() == 0:
+                save_pca(self.workdir / PCA_FILE, pca)
+        params = fitting.with_fitted(state.params, spec, image_emb, text_emb, pca)
         return state.replace(params=params, ema_params=fresh_copy(params))
-
-    def _make_task(self, spec: StageSpec, module: nn.Module) -> Task:
-        if spec.stage == "clip":
-            return make_clip_task(module)
-        return make_diffusion_task(spec, module, self.settings.train, self.clip)
 
     def _tx(self, params: Any) -> Any:
         return make_optimizer(self.settings.optim, params, self.settings.train.steps)
@@ -308,48 +289,26 @@ class RunBuilder:
         key = jax.random.fold_in(stage_key(root_key(self.settings.seed), self.spec.stage), INIT)
         init = functools.partial(init_variables, self.spec, self.module, key)
         state = init_state(init, tx, count, shardings)
-        self._needs_statistics = self.spec.norm.kind == "standardise"
+        fitted = fitting.fitted_names(self.spec)
+        self._needs_fitting = bool(fitted)
         if self.settings.init_from:
             state, report = init_from(state, self.settings.init_from, self.spec.stage)
             self.say(str(report))
             # Weights taken over go with the space they were trained in.
-            self._needs_statistics &= not {"clip_mean", "clip_std"} <= set(report.matched)
+            self._needs_fitting &= not fitted <= set(report.matched)
         return state, shardings, None
 
-    def _pipeline(self, source: Any, data_cfg: Any, where: BatchPlace, seed: int) -> Any:
-        return make_pipeline(
-            source,
-            data_cfg,
-            tokenizer=self._texts(),
-            batch_size=where.batch_size,
-            seed=seed,
-            rows=where.rows,
+    def _feed(self) -> Feed:
+        return Feed(
+            self.settings,
+            self.spec,
+            self.task,
+            self.source,
+            self.clip,
+            self.tokenizer,
+            self.mesh,
+            self.say,
         )
-
-    def _texts(self) -> Any:
-        """Returns what tokenises for the pipeline, to the longest context that is needed."""
-        if self.tokenizer is None:
-            return NoText()
-        if self.clip is None:
-            return Texts(self.tokenizer, self.spec.model.text.context)
-        own = resolve.own_context(self.spec) or 0
-        return Texts(self.tokenizer, max(self.clip.cfg.text.context, own))
-
-    def _batches(self) -> DeviceBatches:
-        where = BatchPlace(self.mesh, self.settings.train.batch_size)
-        pipeline = self._pipeline(self.source, self.settings.data, where, self.settings.seed)
-        return DeviceBatches(pipeline, self._prepare(self.source), where)
-
-    def _held_out(self) -> list[Any]:
-        """Returns the held-out batches, nothing if the config wants no evaluation."""
-        cfg = self.settings.eval
-        if not cfg.batches:
-            return []
-        data_cfg = plain(dataclasses.replace(self.settings.data, split=cfg.split))
-        source = open_source(data_cfg)
-        where = BatchPlace(self.mesh, cfg.batch_size)
-        pipeline = self._pipeline(source, data_cfg, where, 0)
-        return held_out_batches(pipeline, self._prepare(source), where, cfg.batches)
 
     def _evaluate(self, held_out: list[Any], frozen: Any) -> HeldOutLoss | None:
         if not held_out:
@@ -358,18 +317,6 @@ class RunBuilder:
         step = make_eval_step(self.task, cfg.batch_size, self.settings.seed)
         step = jax.jit(step, out_shardings=replicated(self.mesh))
         return HeldOutLoss(step, held_out, frozen, self.task.metric_names)
-
-    def _prepare(self, source: Any) -> Any:
-        if self.clip is None:
-            return make_prepare(self.task)
-        cache = None
-        if self.settings.train.cache_clip:
-            self.say(f"encoding {len(source)} pictures and their captions by the frozen CLIP")
-            images = plain_images(source, self.settings.data)
-            with by_itself():
-                cache = FeatureCache(self.clip, images, all_captions(source))
-        context, own = self.clip.cfg.text.context, resolve.own_context(self.spec)
-        return make_prepare(self.task, self.tokenizer, context, own, cache)
 
     def _frozen(self) -> Any:
         """Returns the constants of the step, on the mesh: the empty caption, CLIP's parameters."""

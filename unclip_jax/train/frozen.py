@@ -17,6 +17,7 @@ from unclip_jax.checkpoint import bundle
 from unclip_jax.core.prng import root_key
 from unclip_jax.core.types import Params, TextFeatures
 from unclip_jax.models.clip import Clip, ClipConfig, TextConfig, VisionConfig, text_features
+from unclip_jax.models.pca import Pca
 from unclip_jax.models.stages import StageSpec, init_variables, make_module, unboxed
 from unclip_jax.text.tokenizer import Tokenizer
 from unclip_jax.train.state import jit_once
@@ -30,11 +31,15 @@ CACHE_BATCH = 64
 
 @dataclasses.dataclass(frozen=True)
 class FrozenClip:
-    """A CLIP that nobody trains: its module, parameters and vocabulary (None: none needed)."""
+    """A CLIP that nobody trains: its module, parameters and vocabulary (None: none needed).
+
+    `pca` is that of its image embeddings, None if there is none.
+    """
 
     module: Clip
     params: Params
     tokenizer: Tokenizer | None
+    pca: Pca | None = None
 
     @property
     def cfg(self) -> ClipConfig:
@@ -54,8 +59,14 @@ class FrozenClip:
         )(self.params)
 
 
-def load_frozen_clip(name: str, tokenizer: Tokenizer | None, dtype: Any) -> FrozenClip:
-    """Loads the CLIP of a bundle, or makes the untrained one (RANDOM) for `tokenizer`."""
+def load_frozen_clip(
+    name: str, tokenizer: Tokenizer | None, dtype: Any, pca_file: str = ""
+) -> FrozenClip:
+    """Loads the CLIP of a bundle, or makes the untrained one (RANDOM) for `tokenizer`.
+
+    Args:
+        pca_file: PCA to take instead of the bundle's own.
+    """
     if name == RANDOM:
         cfg = ClipConfig(
             embed_dim=16,
@@ -69,7 +80,8 @@ def load_frozen_clip(name: str, tokenizer: Tokenizer | None, dtype: Any) -> Froz
     loaded = bundle.load(name, stages=["clip"])
     stage = loaded.stage("clip")
     params = jax.tree.map(jnp.asarray, stage.params)
-    return FrozenClip(make_module(stage.spec, dtype), params, loaded.tokenizer)
+    pca = bundle.require_pca(loaded, pca_file) if pca_file else loaded.pca
+    return FrozenClip(make_module(stage.spec, dtype), params, loaded.tokenizer, pca)
 
 
 class FeatureCache:

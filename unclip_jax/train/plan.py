@@ -34,14 +34,14 @@ from unclip_jax.models.stages import (
 )
 from unclip_jax.train import resolve
 from unclip_jax.train.chips import Topology
+from unclip_jax.train.code_tasks import make_task
 from unclip_jax.train.config import TrainConfig
-from unclip_jax.train.diffusion_tasks import make_diffusion_task
 from unclip_jax.train.frozen import FrozenClip
 from unclip_jax.train.optim import make_optimizer
 from unclip_jax.train.sharding import AXES, mesh_sizes
 from unclip_jax.train.state import make_state, state_shardings
 from unclip_jax.train.step import Step, make_train_step
-from unclip_jax.train.tasks import Task, make_clip_task
+from unclip_jax.train.tasks import Task
 from unclip_jax.train.throughput import with_remat
 
 DAY = 86400.0
@@ -194,9 +194,7 @@ class PlannedRun:
     def task(self, spec: StageSpec) -> Task:
         """Returns the stage's task."""
         module = make_module(spec, jnp.dtype(self.settings.train.dtype))
-        if spec.stage == "clip":
-            return make_clip_task(module)
-        return make_diffusion_task(spec, module, self.settings.train, self._clip())
+        return make_task(spec, module, self.settings.train, self._clip())
 
     def _clip(self) -> FrozenClip | None:
         if self.clip_cfg is None:

@@ -26,6 +26,7 @@ SECTIONS = (
     "stage",
     "clip",
     "init_from",
+    "pca",
     "model",
     "embedding_norm",
     "diffusion",
@@ -38,7 +39,7 @@ SECTIONS = (
 
 REQUIRED = ("seed", "stage", "model", "data", "optim", "train", "eval")
 
-NEEDS_CLIP = ("prior_diffusion", "decoder")
+NEEDS_CLIP = ("prior_diffusion", "prior_ar", "decoder")
 
 SCALE = 17.2 / math.sqrt(1024)
 """Standard deviation of a coordinate of the diffused embedding: the paper's 17.2 at width 1024."""
@@ -52,6 +53,7 @@ class Settings:
     stage: str
     clip: str
     init_from: str
+    pca: str
     data: DataConfig
     vocab_size: int
     optim: OptimConfig
@@ -87,6 +89,7 @@ def read_settings(config: Mapping[str, Any], *, needs_clip: bool = True) -> Sett
         stage=stage,
         clip=clip,
         init_from=config.get("init_from", ""),
+        pca=config.get("pca", ""),
         data=build(DataConfig, data, "data"),
         vocab_size=vocab_size,
         optim=build(OptimConfig, config["optim"], "optim"),

@@ -1,0 +1,76 @@
+"""Autoregressive prior of the emoji family: from a caption's CLIP features to codes of z_i.
+
+    unclip train --config configs/emoji/prior_ar.py --config.clip=BUNDLE --workdir runs/prior_ar
+
+The codes are those of principal components: of --config.pca=FILE (unclip embed --fit-pca), else of
+the bundle's PCA, else of one fitted to the training pictures. A 0 among the model's numbers means:
+as the CLIP of the bundle has it.
+"""
+
+from ml_collections import ConfigDict
+
+from unclip_jax.configs import common
+
+
+def get_config(variant: str = "") -> ConfigDict:
+    """Returns the config; "smoke": procedural pictures, an untrained CLIP, caption tokens."""
+    common.check_variant(variant, "smoke")
+    config = common.base("prior_ar")
+    config.pca = ""
+    config.model = ConfigDict(
+        {
+            "decoder": common.transformer(
+                width=96,  # paper: 1664
+                layers=4,  # paper: 24
+                heads=2,  # paper: 26
+                dropout=0.2,  # ours: some hundred pictures
+            ),
+            "encoder": None,  # paper: 24 blocks; the CLIP's states have read the caption
+            "codec": {
+                "components": 28,  # paper: 319 of 1024; both hold 99% of the variance
+                "buckets": 32,  # paper: 1024
+                "limit": 4.0,  # not stated
+                "dot_buckets": 32,  # not stated
+            },
+            "image_dim": 0,
+            "text": "clip_states",  # paper: own tokens (our reading)
+            "text_dim": 0,
+            "vocab_size": 0,
+            "context": 0,  # paper: 256
+            "text_emb_input": "unit",
+            "positions": 30,  # paper: 384
+        }
+    )
+    config.sampling = common.code_sampling()
+    config.data = common.data(image_size=64, concepts="common", styles=("3d", "flat"))
+    config.optim.update(
+        {
+            "learning_rate": 5e-4,  # paper: 1.6e-4
+            "b2": 0.91,  # paper: 0.91
+            "eps": 1e-10,  # paper: 1e-10
+            "weight_decay": 4.0e-2,  # paper: 4.0e-2
+            "schedule": "cosine",  # ours
+            "warmup_steps": 100,  # ours
+            "clip_norm": 1.0,  # ours
+            "ema_decay": 0.999,  # paper: 0.999
+            "frozen": common.CODEC,
+        }
+    )
+    config.train.update(
+        {
+            "steps": 1_000,  # paper: 1M
+            "batch_size": 64,  # paper: 4096
+            "caption_drop": 0.1,  # paper: 10%, caption and z_t together
+            "cache_clip": True,  # pictures are not augmented
+        }
+    )
+    config.eval.update({"batches": 4, "batch_size": 64, "every": 250})
+    if variant == "smoke":
+        config.clip = "random"
+        config.model.text = "tokens"  # the paper's path, so that it too is exercised
+        config.model.decoder.update({"width": 16, "layers": 1, "heads": 2})
+        config.model.encoder = common.transformer(width=16, layers=1, heads=2)
+        config.model.codec.update({"components": 6, "buckets": 16, "dot_buckets": 16})
+        config.data.vocab_size = 600
+        common.smoke(config, image_size=16)
+    return config

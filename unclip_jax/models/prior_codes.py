@@ -1,0 +1,180 @@
+"""The codes that the autoregressive prior writes an image embedding in (unCLIP §2.2).
+
+An embedding at unit length is projected on the first k principal components, in order of decreasing
+eigenvalue, and each coordinate falls into one of B buckets. The paper leaves the edges open; ours
+are uniform over +-limit standard deviations of that component, so that one vocabulary serves all
+positions and the error is known:
+
+    x_j = c_j / (limit sigma_j)                   what lies outside [-1, 1] is clamped
+    code = floor((x + 1) B / 2),                  clamped to 0 .. B - 1
+    x'   = (2 code + 1) / B - 1                   the centre of the bucket: |x - x'| <= 1 / B
+
+The way back is mean + V_k^T c', brought to unit length. The cosine of z_i and z_t, which the
+sequence begins with, has uniform buckets over [-1, 1].
+
+Mean, components, deviations and the quantiles of that cosine are parameters of the stage that no
+optimiser may touch (CODEC): whoever has the network has its codec.
+"""
+
+import dataclasses
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import struct
+from jaxtyping import Array, Float, Int
+
+from unclip_jax.core.types import Params
+from unclip_jax.models import pca as pca_lib
+from unclip_jax.models.clip import normalize
+from unclip_jax.models.pca import Pca
+from unclip_jax.nn.layers import axes, ones, zeros
+
+CODEC = r"(^|/)codec_(mean|components|std|dots)$"
+"""Pattern of the parameter paths that are data rather than weights: no update, no decay."""
+
+QUANTILES = 101
+"""Quantiles 0%, 1%, … 100% of z_i . z_t over the training pairs, between which is interpolated."""
+
+
+@dataclasses.dataclass(frozen=True)
+class CodecConfig:
+    """How fine the codes are; the paper's: 319 components of 1,024 buckets.
+
+    Attributes:
+        limit: standard deviations that the buckets reach to, on either side. Ours.
+        dot_buckets: of the cosine of z_i and z_t. Ours.
+    """
+
+    components: int
+    buckets: int = 1024
+    limit: float = 4.0
+    dot_buckets: int = 1024
+
+    def __post_init__(self):
+        """Refuses a codec that holds nothing."""
+        if self.components < 1 or min(self.buckets, self.dot_buckets) < 2 or self.limit <= 0:
+            raise ValueError(
+                f"{self.components=} must be at least 1, {self.buckets=} and {self.dot_buckets=} "
+                f"at least 2, {self.limit=} positive"
+            )
+
+
+@struct.dataclass
+class Codec:
+    """What is fitted: mean [d], components [k, d], deviations std [k], quantiles dots [q]."""
+
+    mean: Any
+    components: Any
+    std: Any
+    dots: Any
+
+    def basis(self) -> Pca:
+        """Returns mean and components as a PCA."""
+        return Pca(self.mean, self.components, jnp.square(jnp.asarray(self.std)))
+
+
+def make_codec(pca: Pca, cfg: CodecConfig, dots: Float[np.ndarray, " n"]) -> Codec:
+    """Returns the codec of a PCA and of the cosines of the training pairs.
+
+    A component of no variance gets a tiny deviation: its codes are then those of the mean.
+    """
+    if len(pca.eigenvalues) < cfg.components:
+        raise ValueError(f"{cfg.components=}, but the PCA has {len(pca.eigenvalues)} components")
+    k = cfg.components
+    values = np.asarray(pca.eigenvalues, np.float64)[:k]
+    dots = np.quantile(np.asarray(dots, np.float64), np.linspace(0, 1, QUANTILES))
+    parts = (pca.mean, pca.components[:k], np.maximum(np.sqrt(values), 1e-4), dots)
+    return Codec(*(np.asarray(part, np.float32) for part in parts))
+
+
+def codec_params(module: nn.Module, cfg: CodecConfig, width: int) -> Codec:
+    """Declares the codec's parameters on `module`; fresh ones are a placeholder basis."""
+
+    def eye(_: Any, shape: Any, dtype: Any) -> Array:
+        return jnp.eye(*shape, dtype=dtype)
+
+    def line(_: Any, shape: Any, dtype: Any) -> Array:
+        return jnp.linspace(-1.0, 1.0, shape[0], dtype=dtype)
+
+    k = cfg.components
+    codec = Codec(
+        module.param("codec_mean", axes(zeros, "cond"), (width,), jnp.float32),
+        module.param("codec_components", axes(eye, "position", "cond"), (k, width), jnp.float32),
+        module.param("codec_std", axes(ones, "position"), (k,), jnp.float32),
+        module.param("codec_dots", axes(line, "position"), (QUANTILES,), jnp.float32),
+    )
+    return jax.lax.stop_gradient(jax.tree.map(jnp.asarray, codec))
+
+
+def codec_of(params: Params) -> Codec:
+    """Returns the codec in a stage's parameters."""
+    names = ("mean", "components", "std", "dots")
+    codec = Codec(*(jnp.asarray(params[f"codec_{name}"], jnp.float32) for name in names))
+    return jax.lax.stop_gradient(codec)
+
+
+def with_codec(params: Params, codec: Codec) -> Params:
+    """Returns a stage's parameters with this codec in place of the one they have."""
+    fields = {f.name: getattr(codec, f.name) for f in dataclasses.fields(codec)}
+    return {**params, **{f"codec_{name}": value for name, value in fields.items()}}
+
+
+def quantise(x: Float[Array, "*n"], buckets: int) -> Int[Array, "*n"]:
+    """Returns the buckets of numbers in [-1, 1]; those outside fall into the outermost."""
+    code = jnp.floor((x + 1.0) * (buckets / 2))
+    return jnp.clip(code, 0, buckets - 1).astype(jnp.int32)
+
+
+def dequantise(code: Int[Array, "*n"], buckets: int) -> Float[Array, "*n"]:
+    """Returns the centres of buckets."""
+    return (2.0 * code.astype(jnp.float32) + 1.0) / buckets - 1.0
+
+
+def encode(
+    codec: Codec, cfg: CodecConfig, z: Float[Array | np.ndarray, "n d"]
+) -> Int[Array, "n k"]:
+    """Returns the codes of raw image embeddings, coarse components first."""
+    scale = (cfg.limit * codec.std)[None]
+    return quantise(pca_lib.project(codec.basis(), z) / scale, cfg.buckets)
+
+
+def decode(codec: Codec, cfg: CodecConfig, codes: Int[Array, "n k"]) -> Float[Array, "n d"]:
+    """Returns unit image embeddings of codes."""
+    coordinates = dequantise(codes, cfg.buckets) * (cfg.limit * codec.std)[None]
+    return normalize(pca_lib.reconstruct(codec.basis(), coordinates))
+
+
+def dot_codes(
+    cfg: CodecConfig, image_emb: Float[Array, "n d"], text_emb: Float[Array, "n d"]
+) -> Int[Array, " n"]:
+    """Returns the buckets of the cosines of z_i and z_t."""
+    dots = (normalize(image_emb) * normalize(text_emb)).sum(-1)
+    return quantise(dots, cfg.dot_buckets)
+
+
+def draw_dots(
+    codec: Codec, cfg: CodecConfig, u: Float[Array, " n"], percentile: float
+) -> Int[Array, " n"]:
+    """Draws dot tokens from the part of the training pairs' distribution above a percentile.
+
+    Args:
+        u: uniform in [0, 1].
+        percentile: 50 is the upper half, which the paper found best of 50, 70, 85 and 95.
+    """
+    low = percentile / 100.0
+    place = (low + (1.0 - low) * u) * (QUANTILES - 1)
+    return quantise(jnp.interp(place, jnp.arange(QUANTILES), codec.dots), cfg.dot_buckets)
+
+
+def round_trip_error(codec: Codec, cfg: CodecConfig, z: Float[Array | np.ndarray, "n d"]) -> float:
+    """Returns E|z - z'|^2 of unit embeddings after encode and decode, as a share of E|z - mean|^2.
+
+    The paper keeps as many components as leave less than 1%.
+    """
+    unit = normalize(jnp.asarray(z))
+    lost = jnp.square(unit - decode(codec, cfg, encode(codec, cfg, z))).sum(-1).mean()
+    spread = jnp.square(unit - unit.mean(0, keepdims=True)).sum(-1).mean()
+    return float(lost / spread)

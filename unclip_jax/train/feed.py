@@ -1,0 +1,94 @@
+"""What a run is fed with: its training batches and its held-out ones, tokenised and placed."""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+from jax.sharding import Mesh
+
+from unclip_jax.data.pipeline import make_pipeline, open_source
+from unclip_jax.data.sources import Source, all_captions
+from unclip_jax.models.stages import StageSpec
+from unclip_jax.text.tokenizer import Tokenizer
+from unclip_jax.train import resolve
+from unclip_jax.train.batches import (
+    DeviceBatches,
+    NoText,
+    Prepare,
+    Texts,
+    held_out_batches,
+    make_prepare,
+    plain,
+    plain_images,
+)
+from unclip_jax.train.frozen import FeatureCache, FrozenClip
+from unclip_jax.train.resolve import Settings
+from unclip_jax.train.sharding import BatchPlace, by_itself
+from unclip_jax.train.tasks import Task
+
+
+@dataclasses.dataclass(frozen=True)
+class Feed:
+    """Makes the batches of one run.
+
+    Attributes:
+        clip, tokenizer: None for a stage that reads no captions; CLIP itself has a tokenizer alone.
+        say: is told what takes a while.
+    """
+
+    settings: Settings
+    spec: StageSpec
+    task: Task
+    source: Source
+    clip: FrozenClip | None
+    tokenizer: Tokenizer | None
+    mesh: Mesh
+    say: Callable[[str], None]
+
+    def batches(self) -> DeviceBatches:
+        """Returns the training batches, from the first one on."""
+        where = BatchPlace(self.mesh, self.settings.train.batch_size)
+        pipeline = self._pipeline(self.source, self.settings.data, where, self.settings.seed)
+        return DeviceBatches(pipeline, self._prepare(self.source), where)
+
+    def held_out(self) -> list[Any]:
+        """Returns the held-out batches, nothing if the config wants no evaluation."""
+        cfg = self.settings.eval
+        if not cfg.batches:
+            return []
+        data_cfg = plain(dataclasses.replace(self.settings.data, split=cfg.split))
+        source = open_source(data_cfg)
+        where = BatchPlace(self.mesh, cfg.batch_size)
+        pipeline = self._pipeline(source, data_cfg, where, 0)
+        return held_out_batches(pipeline, self._prepare(source), where, cfg.batches)
+
+    def _prepare(self, source: Source) -> Prepare:
+        if self.clip is None:
+            return make_prepare(self.task)
+        cache = None
+        if self.settings.train.cache_clip:
+            self.say(f"encoding {len(source)} pictures and their captions by the frozen CLIP")
+            images = plain_images(source, self.settings.data)
+            with by_itself():
+                cache = FeatureCache(self.clip, images, all_captions(source))
+        context, own = self.clip.cfg.text.context, resolve.own_context(self.spec)
+        return make_prepare(self.task, self.tokenizer, context, own, cache)
+
+    def _pipeline(self, source: Any, data_cfg: Any, where: BatchPlace, seed: int) -> Any:
+        return make_pipeline(
+            source,
+            data_cfg,
+            tokenizer=self._texts(),
+            batch_size=where.batch_size,
+            seed=seed,
+            rows=where.rows,
+        )
+
+    def _texts(self) -> Any:
+        """Returns what tokenises for the pipeline, to the longest context that is needed."""
+        if self.tokenizer is None:
+            return NoText()
+        if self.clip is None:
+            return Texts(self.tokenizer, self.spec.model.text.context)
+        own = resolve.own_context(self.spec) or 0
+        return Texts(self.tokenizer, max(self.clip.cfg.text.context, own))
