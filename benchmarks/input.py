@@ -63,8 +63,7 @@ def table(rows: list[dict[str, Any]], stated: dict[str, Any]) -> str:
     lines = [
         f"{stated}",
         "",
-        "| config | data | pixels | batch | first pass, examples/s | later | step, images/s "
-        "| ratio |",
+        "| config | data | pixels | batch | first pass, images/s | later | step | later / step |",
         "|---|---|---|---|---|---|---|---|",
     ]
     for row in rows:
