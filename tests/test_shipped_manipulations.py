@@ -64,7 +64,7 @@ def test_text_diffs_go_toward_the_text(model, images):
     cosine = emb @ z_t / np.linalg.norm(emb, axis=1) / np.linalg.norm(z_t)
     means = cosine.reshape(-1, 4).mean(0)
     assert (np.diff(means) > 0).all(), means
-    assert means[-1] > means[0] + 0.1
+    assert means[-1] > means[0] + 0.05
 
 
 def test_first_components_carry_more_than_later_ones(model, images, tmp_path):

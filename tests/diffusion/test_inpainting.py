@@ -88,6 +88,15 @@ def test_resampling_brings_the_filled_part_to_its_conditional_mean():
     assert resampled[:, 1].std() == pytest.approx((1 - RHO**2) ** 0.5, rel=0.25)
 
 
+def test_kept_data_is_noised_to_the_level_reached():
+    moves = repaint_moves(STEPS, 1000, jump=5, resamples=1)[:12]
+    known, kept = jnp.full((COUNT, 2), 1.5), jnp.zeros((COUNT, 2), bool)
+    x = repaint_along(correlated, jnp.zeros((COUNT, 2)), known, kept, moves, SCHEDULE, noise_of(2))
+    level = SCHEDULE.level(int(moves[-1, 1]), jnp.float32)
+    assert np.asarray(x).mean() == pytest.approx(1.5 * float(level.alpha), abs=0.03)
+    assert np.asarray(x).std() == pytest.approx(float(level.sigma), rel=0.03)
+
+
 def test_chunks_are_the_same_run():
     np.testing.assert_allclose(fill(2, chunks=3), fill(2), atol=1e-5)
 
