@@ -53,7 +53,9 @@ def pca(model: Bundle, settings: Settings) -> dict[str, Figure]:
 def spectrum_figures(fitted: Pca, examples: int) -> dict[str, Figure]:
     """Returns how many components hold which share, and the effective rank."""
     figures = {
-        f"components_{100 * share:g}": Figure(float(components_for(fitted, share)), None, None, examples)
+        f"components_{100 * share:g}": Figure(
+            float(components_for(fitted, share)), None, None, examples
+        )
         for share in SHARES
     }
     values = np.asarray(fitted.eigenvalues, np.float64)
