@@ -69,7 +69,7 @@ def test_groups_are_perturbed_by_themselves_and_share_the_loss(double):
         return clip_loss(out.image_emb, out.text_emb, out.logit_scale)
 
     gradient = jax.jit(jax.grad(loss))
-    groups = [{k: v[j::2] for k, v in batch.items()} for j in range(2)]
+    groups = [{k: jnp.asarray(v[j::2]) for k, v in batch.items()} for j in range(2)]
     moved = [ascended(gradient, params, rows) for rows in groups]
 
     def whole(shifted):
