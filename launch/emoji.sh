@@ -51,7 +51,7 @@ if [[ "${1:-}" == --dry-run ]]; then dry=1; fi
 
 train --config "$CONFIGS/clip.py" --workdir "$RUNS/clip"
 export_new "$RUNS/clip_bundle" "$RUNS/clip" --dtype float32
-for stage in decoder prior_diffusion; do
+for stage in decoder prior_diffusion prior_ar; do
   train --config "$CONFIGS/$stage.py" --workdir "$RUNS/$stage" \
     --config.clip="$RUNS/clip_bundle"
 done
@@ -65,7 +65,7 @@ train --config "$CONFIGS/upsampler_256.py" --workdir "$RUNS/upsampler_256"
 train --config "$CONFIGS/clip.py:judge" --workdir "$RUNS/judge"
 export_new "$RUNS/judge_bundle" "$RUNS/judge"
 
-stages=("$RUNS/clip" "$RUNS/prior_diffusion" "$RUNS/decoder" "$RUNS/upsampler_256")
+stages=("$RUNS/clip" "$RUNS/prior_diffusion" "$RUNS/prior_ar" "$RUNS/decoder" "$RUNS/upsampler_256")
 export_new "$RUNS/draft" "${stages[@]}"
 # Every stage is measured on the part of the set that it was trained on.
 measure() {

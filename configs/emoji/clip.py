@@ -14,10 +14,11 @@ from unclip_jax.configs import common
 def get_config(variant: str = "") -> ConfigDict:
     """Returns the config.
 
-    The variant "judge" is a second CLIP, of other data and another seed, that scores what the first
-    one's family makes; "smoke" is a tiny one on procedural pictures.
+    The variant "sam" trains with sharpness-aware minimisation, as the paper does. "judge" is a
+    second CLIP, of other data and another seed, that scores what the first one's family makes;
+    "smoke" is a tiny one on procedural pictures.
     """
-    common.check_variant(variant, "judge", "smoke")
+    common.check_variant(variant, "judge", "sam", "smoke")
     config = common.base("clip")
     config.model = ConfigDict(
         {
@@ -70,6 +71,8 @@ def get_config(variant: str = "") -> ConfigDict:
         config.seed = 0
         config.data.concepts = "common"
         config.train.steps = 800
+    if variant == "sam":
+        config.train.update({"sam_rho": 0.1, "sam_group": 64})  # paper: rho 0.1, 64 a replica
     if variant == "smoke":
         config.model.embed_dim = 16
         config.model.vision.update({"image_size": 16, "width": 16, "layers": 1, "heads": 2})

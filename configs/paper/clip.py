@@ -65,6 +65,8 @@ def get_config(variant: str = "") -> ConfigDict:
             "batch_size": 32768,  # CLIP
             "dtype": "bfloat16",  # ours
             "mesh": {"data": 1, "fsdp": -1, "tensor": 1},  # ours
+            "sam_rho": 0.1,  # paper: SAM, rho 0.1
+            "sam_group": 64,  # paper: perturbed by itself on every replica of 64 examples
         }
     )
     common.at_scale(config)
@@ -77,4 +79,5 @@ def get_config(variant: str = "") -> ConfigDict:
         config.model.text.context = 16
         config.data.vocab_size = 600
         common.smoke(config, image_size=16)
+        config.train.sam_group = 4
     return config

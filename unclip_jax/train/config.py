@@ -100,6 +100,8 @@ class TrainConfig:
     blur_prob: float = 0.0  # upsampler: share of inputs that are blurred
     blur_sigma: float = 0.6
     blur_kernel: int = 3
+    sam_rho: float | None = None  # CLIP: size of the sharpness-aware perturbation; None = none
+    sam_group: int = 64  # examples that are perturbed together
 
     def __post_init__(self):
         """Refuses numbers out of range, and a batch that cannot be cut into micro-batches."""
@@ -107,14 +109,21 @@ class TrainConfig:
         share = (0.0, 1.0)
         check_ranges(
             self,
-            **dict.fromkeys((*counts, "skip_limit", "crop_size", "blur_kernel"), (1, math.inf)),
+            **dict.fromkeys(
+                (*counts, "skip_limit", "crop_size", "blur_kernel", "sam_group"), (1, math.inf)
+            ),
             **dict.fromkeys(("steps", "sample_every", "keep_best"), (0, math.inf)),
             **dict.fromkeys(("caption_drop", "image_drop", "blur_prob"), share),
             save_seconds=(0.0, math.inf),
             blur_sigma=(5e-324, math.inf),
+            sam_rho=(5e-324, math.inf),
         )
         if self.batch_size % self.accumulation:
             raise ValueError(f"{self.accumulation=} must divide {self.batch_size=}")
+        if self.sam_rho is not None and self.accumulation > 1:
+            raise ValueError("sam_rho goes group by group already: accumulation must be 1")
+        if self.sam_rho is not None and self.batch_size % self.sam_group:
+            raise ValueError(f"{self.sam_group=} must divide {self.batch_size=}")
 
 
 @dataclasses.dataclass(frozen=True)

@@ -215,7 +215,9 @@ class PlannedRun:
         spec = self.spec
         if remat is not None:
             spec = with_remat(spec, remat)
-        train = dataclasses.replace(self.settings.train, batch_size=batch_size)
+        train = self.settings.train
+        group = math.gcd(batch_size, train.sam_group)
+        train = dataclasses.replace(train, batch_size=batch_size, sam_group=group)
         if batch_size % train.accumulation:
             train = dataclasses.replace(train, accumulation=1)
         step = self.step(spec, train)

@@ -99,6 +99,8 @@ def accumulate(
     Micro-batch j holds rows j, parts + j, 2 parts + j, ...: each device keeps its own rows. A task
     whose loss couples the examples has its own way of doing this.
     """
+    if parts == 1 and task.gradient is not None:
+        return task.gradient(params, frozen, batch, keys)
     if parts == 1:
         return loss_and_grad(task, params, frozen, batch, keys)
     cut = lambda x: jnp.swapaxes(x.reshape(-1, parts, *x.shape[1:]), 0, 1)  # noqa: E731

@@ -6,6 +6,7 @@ does not change: a frozen CLIP's parameters, the encoded empty caption. Metrics 
 """
 
 import dataclasses
+import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -15,6 +16,7 @@ from jaxtyping import Array, Float, UInt8
 
 from unclip_jax.core.types import Params
 from unclip_jax.models.clip import Clip, clamp_logit_scale, clip_loss, normalize
+from unclip_jax.train.sam import sam_gradient
 
 Sums = Float[Array, " 2"]
 
@@ -41,6 +43,8 @@ class Task:
         accumulate: (params, frozen, micro-batches, keys) -> (gradient, metrics) where the loss
             couples the examples of a batch; None = the mean over micro-batches.
         batch_keys: what of a batch the loss reads; the rest stays on the host.
+        gradient: (params, frozen, batch, keys) -> (gradient, metrics) where it is not that of
+            `loss` at the parameters; None = it is.
     """
 
     stage: str
@@ -49,6 +53,7 @@ class Task:
     batch_keys: tuple[str, ...]
     project: Callable[[Params], Params] = lambda params: params
     accumulate: Callable[[Params, Any, Any, Keys], tuple[Any, dict[str, Any]]] | None = None
+    gradient: Callable[[Params, Any, Any, Keys], tuple[Any, dict[str, Any]]] | None = None
 
 
 def to_float(images: UInt8[Array, "b h w c"]) -> Float[Array, "b h w c"]:
@@ -62,8 +67,12 @@ def weighted(value: Any, weight: Any = 1.0) -> Sums:
     return jnp.stack([jnp.asarray(value, jnp.float32) * weight, weight])
 
 
-def make_clip_task(module: Clip) -> Task:
-    """Returns CLIP's contrastive training; all negatives are those of the global batch."""
+def make_clip_task(module: Clip, sam_rho: float | None = None, sam_group: int = 64) -> Task:
+    """Returns CLIP's contrastive training; all negatives are those of the global batch.
+
+    Args:
+        sam_rho: size of the sharpness-aware perturbation of each group (sam.py); None = none.
+    """
 
     def embed(params: Params, batch: Any, dropout: Any, train: bool) -> tuple[Any, Any, Any]:
         out = module.apply(
@@ -106,8 +115,14 @@ def make_clip_task(module: Clip) -> Task:
         grads = {**grads, "logit_scale": grads["logit_scale"] + d_scale}
         return grads, _clip_metrics(value, *flat, scale)
 
+    def sam(params: Params, frozen: Any, batch: Any, keys: Keys) -> tuple[Any, dict[str, Any]]:
+        train_embed = functools.partial(embed, train=True)
+        grads, seen = sam_gradient(train_embed, params, batch, keys.dropout, sam_rho, sam_group)
+        return grads, _clip_metrics(*seen)
+
     names = ("loss", "top1", "logit_scale")
-    return Task("clip", names, loss, ("image", "tokens"), clamp_logit_scale, accumulate)
+    own = None if sam_rho is None else sam
+    return Task("clip", names, loss, ("image", "tokens"), clamp_logit_scale, accumulate, own)
 
 
 def _clip_metrics(value: Any, image_emb: Any, text_emb: Any, scale: Any) -> dict[str, Any]:
