@@ -31,12 +31,13 @@ def test_emoji_trains_every_stage_and_exports_what_it_trained():
     assert {Path(path).stem for path in configs} == {
         "clip",
         "decoder",
+        "prior_ar",
         "prior_diffusion",
         "upsampler_256",
     }
     final = [c for c in commands if c[1] == "export"][-1]
     runs = final[2 : min(final.index(word) for word in final if word.startswith("--"))]
-    assert len(runs) == 4
+    assert len(runs) == 5
     assert set(runs) <= set(trained)
     # The card holds what the suites wrote.
     value = lambda c, option: c[c.index(option) + 1]  # noqa: E731
