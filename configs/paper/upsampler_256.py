@@ -29,7 +29,7 @@ def get_config(variant: str = "") -> ConfigDict:
                 "norm_groups": 32,  # ADM
                 "time_width": 1280,  # ADM: 4 x channels
                 "patch": 1,
-                "remat": "block",  # ours
+                "remat": "none",  # ours: 4.0 GiB a chip of 64; "block": 2.6, 19% more work
             },
             "low_res_size": 64,  # table 3: 64
             "resize": "cubic",  # not stated
