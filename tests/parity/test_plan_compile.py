@@ -19,6 +19,7 @@ SMALL = (
     "--config.train.mesh.fsdp=4",
     "--config.model.unet.channel_mult=(1,)",
     "--config.train.blur_prob=0.0",
+    "--config.model.unet.remat=block",
 )
 
 
