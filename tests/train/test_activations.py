@@ -20,7 +20,7 @@ ROWS = 256  # so many that one whole activation outweighs all parameters
 SENT = 4
 
 
-@pytest.mark.parametrize("stage", ["prior_diffusion", "decoder"])
+@pytest.mark.parametrize("stage", ["prior_diffusion", "prior_ar", "decoder"])
 def test_what_is_sent_does_not_grow_with_the_batch(stage):
     toy, mesh = Toy(stage), make_mesh(MeshConfig(data=1, fsdp=8))
     shardings = param_shardings(abstract_boxed(toy.spec), mesh)

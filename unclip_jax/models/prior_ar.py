@@ -29,7 +29,7 @@ from unclip_jax.models.prior_codes import CodecConfig, codec_params
 from unclip_jax.nn.attention import key_mask, until_eot
 from unclip_jax.nn.causal import CausalStack, Reading, empty_caches
 from unclip_jax.nn.embeddings import PositionEmbedding, TokenEmbedding
-from unclip_jax.nn.layers import LayerNorm, axes, dense, normal
+from unclip_jax.nn.layers import LayerNorm, axes, constrain, dense, normal
 from unclip_jax.nn.transformer import Transformer, TransformerConfig
 
 PREFIX = 3
@@ -169,7 +169,8 @@ class PriorAr(nn.Module):
         return jnp.concatenate([first, second, bos], axis=1)
 
     def _logits(self, x: Float[Array, "n m w"]) -> Float[Array, "n m buckets"]:
-        return self.head(self.ln_final(x)).astype(jnp.float32)
+        logits = constrain(self.head(self.ln_final(x)), "batch", None, "vocab")
+        return logits.astype(jnp.float32)
 
 
 class CaptionEncoder(nn.Module):

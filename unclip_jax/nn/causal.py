@@ -15,8 +15,10 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
 from unclip_jax.nn.attention import attend, causal_mask, key_mask, split_heads
-from unclip_jax.nn.layers import LayerNorm, dense, normal
-from unclip_jax.nn.transformer import Mlp, TransformerConfig, out_init, remat_module
+from unclip_jax.nn.layers import LayerNorm, constrain, dense, normal
+from unclip_jax.nn.transformer import STREAM, Mlp, TransformerConfig, out_init, remat_module
+
+HEADS = ("batch", None, "heads")
 
 
 @struct.dataclass
@@ -62,7 +64,7 @@ class CausalAttention(nn.Module):
         cfg, dtype = self.cfg, self.dtype
         init = normal(cfg.width**-0.5)
         qkv = dense(3 * cfg.width, ("embed", "heads"), name="qkv", dtype=dtype, init=init)(x)
-        q, k, v = split_heads(qkv, cfg.heads, 3)
+        q, k, v = split_heads(constrain(qkv, *HEADS), cfg.heads, 3)
         mask = causal_mask(x.shape[1])
         if cache is not None:
             put = jax.lax.dynamic_update_slice_in_dim
@@ -88,13 +90,14 @@ class CrossAttention(nn.Module):
         cfg, dtype = self.cfg, self.dtype
         init = normal(cfg.width**-0.5)
         q = dense(cfg.width, ("embed", "heads"), name="q", dtype=dtype, init=init)(x)
-        q = split_heads(q, cfg.heads, 1)[0]
+        q = split_heads(constrain(q, *HEADS), cfg.heads, 1)[0]
         if reading.context is None:
             k, v = cache.context_k, cache.context_v
         else:
             init = normal(reading.context.shape[-1] ** -0.5)
             kv = dense(2 * cfg.width, ("cond", "heads"), name="kv", dtype=dtype, init=init)
-            k, v = split_heads(kv(reading.context.astype(dtype)), cfg.heads, 2)
+            both = constrain(kv(reading.context.astype(dtype)), *HEADS)
+            k, v = split_heads(both, cfg.heads, 2)
             if cache is not None:
                 cache = cache.replace(context_k=k, context_v=v)
         read = attend(q, k, v, key_mask(reading.visible)).reshape(x.shape)
@@ -117,11 +120,12 @@ class CausalBlock(nn.Module):
         drop = nn.Dropout(cfg.dropout, deterministic=not train)
         attn = CausalAttention(cfg, dtype, name="attn")
         out, cache = attn(LayerNorm(dtype, name="ln_1")(x), cache, reading.index)
-        x = x + drop(out)
+        x = constrain(x + drop(out), *STREAM)
         cross = CrossAttention(cfg, dtype, name="cross")
         out, cache = cross(LayerNorm(dtype, name="ln_2")(x), reading, cache)
-        x = x + drop(out)
-        return x + drop(Mlp(cfg, dtype, name="mlp")(LayerNorm(dtype, name="ln_3")(x))), cache
+        x = constrain(x + drop(out), *STREAM)
+        x = x + drop(Mlp(cfg, dtype, name="mlp")(LayerNorm(dtype, name="ln_3")(x)))
+        return constrain(x, *STREAM), cache
 
 
 class CausalStack(nn.Module):
@@ -144,7 +148,7 @@ class CausalStack(nn.Module):
             caches: of `empty_caches` or of the positions before; None reads x as a whole sequence.
         """
         cfg = self.cfg
-        x = x.astype(self.dtype)
+        x = constrain(x.astype(self.dtype), *STREAM)
         block = remat_module(CausalBlock, cfg.remat, prevent_cse=not cfg.scan_layers)
         if not cfg.scan_layers:
             kept = []
