@@ -30,7 +30,7 @@ def test_the_folder_is_whole_and_small():
 
 
 def test_it_says_where_it_comes_from(model):
-    assert set(model.stages) == {"clip", "prior_diffusion", "decoder", "upsampler_256"}
+    assert set(model.stages) == {"clip", "prior_diffusion", "prior_ar", "decoder", "upsampler_256"}
     for held in model.provenance["stages"].values():
         assert held["steps"] == held["of_steps"] > 0
         assert held["data"]["fingerprint"] and held["environment"]
@@ -45,6 +45,12 @@ def test_colours_are_those_of_the_prompts(images):
     assert middle[2].argmax() == 1 and middle[2, 1] > 1.5 * middle[2, 2]  # green
     ground = images[:, :3, :3].astype(float).mean((1, 2, 3))
     assert (ground > 240).all()  # white
+
+
+def test_the_other_prior_draws_it_too(model):
+    image = unclip_jax.sample(model, ["a red heart"], size=64, prior="ar")[0]
+    middle = image[24:44, 24:40].astype(float).mean((0, 1))
+    assert middle.argmax() == 0 and middle[0] > 1.8 * middle[1]
 
 
 def test_its_clip_names_what_it_draws(model, images):

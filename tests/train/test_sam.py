@@ -12,7 +12,7 @@ from unclip_jax.core.prng import root_key
 from unclip_jax.models.clip import clip_loss
 from unclip_jax.models.stages import abstract_boxed
 from unclip_jax.train.config import MeshConfig, TrainConfig
-from unclip_jax.train.sharding import batch_sharding, make_mesh, param_shardings, put_batch
+from unclip_jax.train.sharding import BatchPlace, make_mesh, param_shardings
 from unclip_jax.train.step import accumulate, batch_keys
 from unclip_jax.train.tasks import make_clip_task, to_float
 
@@ -91,7 +91,7 @@ def test_eight_devices_give_the_gradient_of_one(double):
         mesh = make_mesh(cfg, jax.devices()[:devices])
         with on_mesh(mesh):
             placed = jax.device_put(params, param_shardings(abstract_boxed(toy.spec), mesh))
-            rows = put_batch(batch, batch_sharding(mesh))
+            rows = BatchPlace(mesh, 8).put(batch)
             results.append(jax.device_get(found_gradient(toy, placed, rows, 4)))
     assert largest_difference(*results) < EXACT
 

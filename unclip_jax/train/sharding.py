@@ -14,7 +14,7 @@ import flax.linen as nn
 import jax
 import numpy as np
 from flax.core import meta
-from jax.sharding import AbstractMesh, AxisType, Mesh, NamedSharding, PartitionSpec
+from jax.sharding import AbstractMesh, AxisType, Mesh, NamedSharding, PartitionSpec, Sharding
 
 from unclip_jax.core.errors import UserError
 from unclip_jax.train.config import MeshConfig
@@ -130,11 +130,11 @@ class BatchPlace:
 def place(tree: Any, shardings: Any) -> Any:
     """Puts values that every process has whole onto the mesh; each device gets its own part."""
 
-    def put(value: Any, sharding: NamedSharding) -> jax.Array:
+    def put(value: Any, sharding: Sharding) -> jax.Array:
         value = np.asarray(value)
         return jax.make_array_from_callback(value.shape, sharding, lambda index: value[index])
 
-    if isinstance(shardings, NamedSharding):
+    if isinstance(shardings, Sharding):
         return jax.tree.map(lambda value: put(value, shardings), tree)
     return jax.tree.map(put, tree, shardings)
 
