@@ -61,6 +61,7 @@ def test_a_step_is_compiled_and_its_result_kept(environment):
 
 
 def test_a_topology_that_libtpu_does_not_know(environment):
-    code, out, err = plan(environment, "--topology", "v5p:5x1x1", "--config.train.batch_size=20")
+    five = ("--config.train.batch_size=20", "--config.train.mesh.fsdp=5")
+    code, out, err = plan(environment, "--topology", "v5p:5x1x1", *five)
     assert (code, out) == (2, "")
     assert "libtpu knows no topology v5p:5x1x1" in err.splitlines()[-1]
