@@ -97,6 +97,9 @@ def data(**values: object) -> ConfigDict:
         "crop": "pad",
         "concepts": "all",  # or "common", "no_flags", or labels joined by ", "
         "styles": (),
+        "focus_concepts": "all",  # these are shown focus_times as often as the rest
+        "focus_styles": (),
+        "focus_times": 1,
         "captions": "random",
         "zoom": 0.0,
         "shift": 0.0,

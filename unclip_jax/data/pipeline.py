@@ -17,7 +17,7 @@ from PIL import Image
 
 from unclip_jax.core.errors import UserError
 from unclip_jax.data import bsr, images
-from unclip_jax.data.sources import Source, load_source, select
+from unclip_jax.data.sources import Source, load_source, matching, select
 
 _ENDLESS = 2**40  # batches; more than any run
 _TABLE_LIMIT = 500_000  # examples up to which all captions are tokenised beforehand
@@ -37,6 +37,8 @@ class DataConfig:
         crop: how pictures that are not square become so; "random" differs from epoch to epoch.
         concepts: "all", "common", "no_flags", or labels joined by ", ".
         styles: styles to keep; empty keeps all.
+        focus_concepts, focus_styles: of what is kept, what is shown more often; written as above.
+        focus_times: how often an epoch shows those examples, the others once.
         captions: "random" draws one of an example's captions each time, "first" takes the first.
         zoom: largest relative zoom in or out, on white ground; 0 is off.
         shift: largest displacement as a share of the side, on white ground; 0 is off.
@@ -56,6 +58,9 @@ class DataConfig:
     crop: images.Crop = "pad"
     concepts: str = "all"
     styles: tuple[str, ...] = ()
+    focus_concepts: str = "all"
+    focus_styles: tuple[str, ...] = ()
+    focus_times: int = 1
     captions: str = "random"
     zoom: float = 0.0
     shift: float = 0.0
@@ -74,6 +79,8 @@ class DataConfig:
             raise ValueError(
                 f"{self.zoom=} and {self.shift=} lie in [0, 1), {self.image_size=} > 0"
             )
+        if self.focus_times < 1:
+            raise ValueError(f"{self.focus_times=} must be at least 1")
         if not 0 <= self.window <= self.image_size:
             raise ValueError(f"{self.window=} must lie in 0..{self.image_size=}")
         if self.degrade != "none" and (self.window or self.image_size) % (2 * bsr.FACTOR):
@@ -151,7 +158,7 @@ def make_batches(
     """
     if len(source) == 0:
         raise UserError(f"data set {cfg.name!r} split {cfg.split!r} is empty")
-    order = grain.MapDataset.range(len(source))
+    order = grain.MapDataset.source(_epoch(source, cfg))
     order = order.shuffle(seed=seed % 2**32) if cfg.shuffle else order
     return grain.MapDataset.source(
         _Batches(
@@ -164,6 +171,15 @@ def make_batches(
             rows=np.arange(batch_size) if rows is None else rows,
         )
     )
+
+
+def _epoch(source: Source, cfg: DataConfig) -> Int64[np.ndarray, " n"]:
+    """Returns the examples of an epoch before shuffling: all, then the focus once more and more."""
+    every = np.arange(len(source))
+    if cfg.focus_times == 1:
+        return every
+    focus = matching(source, concepts=cfg.focus_concepts, styles=cfg.focus_styles)
+    return np.concatenate([every, np.tile(focus, cfg.focus_times - 1)])
 
 
 @dataclasses.dataclass

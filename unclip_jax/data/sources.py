@@ -176,14 +176,19 @@ def split_sizes(name_or_dir: str | os.PathLike) -> dict[str, int]:
 
 
 def select(source: Source, *, concepts: str = "all", styles: Sequence[str] = ()) -> Source:
-    """Keeps the examples of some concepts and styles.
+    """Keeps the examples of some concepts and styles; see `matching`."""
+    if concepts == "all" and not styles:
+        return source
+    return Subset(source, matching(source, concepts=concepts, styles=styles))
+
+
+def matching(source: Source, *, concepts: str = "all", styles: Sequence[str] = ()) -> list[int]:
+    """Lists the examples of some concepts and styles, in order; none is an error.
 
     Args:
         concepts: "all", "common" (the packaged list), "no_flags", or labels joined by ", ".
         styles: styles to keep; empty keeps all.
     """
-    if concepts == "all" and not styles:
-        return source
     wanted = None
     if concepts == "common":
         wanted = frozenset(captions_lib.common_concepts())
@@ -201,7 +206,7 @@ def select(source: Source, *, concepts: str = "all", styles: Sequence[str] = ())
         kept.append(index)
     if not kept:
         raise UserError(f"no example has concepts={concepts!r} and styles={tuple(styles)!r}")
-    return Subset(source, kept)
+    return kept
 
 
 def all_captions(source: Source) -> list[str]:

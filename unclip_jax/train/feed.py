@@ -56,7 +56,8 @@ class Feed:
         cfg = self.settings.eval
         if not cfg.batches:
             return []
-        data_cfg = plain(dataclasses.replace(self.settings.data, split=cfg.split))
+        data_cfg = dataclasses.replace(self.settings.data, split=cfg.split, focus_times=1)
+        data_cfg = plain(data_cfg)
         source = open_source(data_cfg)
         where = BatchPlace(self.mesh, cfg.batch_size)
         pipeline = self._pipeline(source, data_cfg, where, 0)
