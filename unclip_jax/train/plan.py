@@ -161,7 +161,7 @@ class PlannedRun:
             clip: config of the CLIP, where there is no bundle of it yet.
         """
         self.settings = resolve.read_settings(config, needs_clip=False)
-        self.clip_cfg = self._clip_config() if clip is None else resolve.make_spec(clip).model
+        self.clip_cfg = self._clip_config() if clip is None else _config_of(clip)
         vocabulary = self.settings.vocab_size
         if self.clip_cfg is not None:
             vocabulary = self.clip_cfg.text.vocab_size
@@ -283,6 +283,12 @@ class PlannedRun:
             clip_tokens=_shape((rows, context), np.int32),
             tokens=own_tokens,
         )
+
+
+def _config_of(clip: Mapping[str, Any]) -> ClipConfig:
+    """Returns the CLIP of a config file, with the vocabulary that its run would train."""
+    vocabulary = clip["data"].get("vocab_size", 0)
+    return resolve.make_spec(resolve.resolve_model(clip, None, vocabulary)).model
 
 
 def _shape(shape: tuple[int, ...], dtype: Any) -> jax.ShapeDtypeStruct:
