@@ -55,6 +55,18 @@ def test_import_export_import_is_bit_equal(unclip, source, tmp_path):
             assert file.metadata() == {"format": "pt"}  # transformers asks for it
 
 
+def test_changed_settings_reach_the_exported_scheduler(unclip, source, tmp_path):
+    first, out = tmp_path / "first", tmp_path / "out"
+    assert unclip("import", source, "--out", first)[0] == 0
+    change = ("--set", "prior_diffusion.clip=2.5")
+    assert unclip("export", first, "--format", "diffusers", "--out", out, *change)[0] == 0
+    ranges = [
+        json.loads((folder / "prior_scheduler" / "scheduler_config.json").read_text())
+        for folder in (source, out)
+    ]
+    assert ranges[0]["clip_sample_range"] != ranges[1]["clip_sample_range"] == 2.5
+
+
 def test_options(unclip, source, tmp_path):
     options = ("--dtype", "float32", "--name", "mine", "--licence", "x", "--clamp", "10")
     assert unclip("import", source, "--out", tmp_path / "b", *options)[0] == 0

@@ -143,12 +143,13 @@ def _to_other_format(runs: Sequence[Path], out: Path, options: Mapping[str, Any]
     """Makes diffusers' folders or a program of one bundle, or of runs."""
     from unclip_jax.checkpoint import bundle
 
-    if options["target"] == "stablehlo":
-        made = read_bundle(runs, options["dtype"]) or read_runs(runs, out, options)[0]
-        return program.save(_with_changes(made, options["changes"]), out, options)
-    if len(runs) == 1 and not (runs[0] / "config.json").exists():
+    is_given = len(runs) == 1 and not (runs[0] / "config.json").exists()
+    if options["target"] == "diffusers" and is_given and not options["changes"]:
         return _to_diffusers(bundle.resolve(str(runs[0])), out, options)
-    made = _with_changes(read_runs(runs, out, options)[0], options["changes"])
+    made = read_bundle(runs, options["dtype"]) or read_runs(runs, out, options)[0]
+    made = _with_changes(made, options["changes"])
+    if options["target"] == "stablehlo":
+        return program.save(made, out, options)
     with scratch_for(out) as scratch:
         _to_diffusers(bundle.save(made, scratch / "bundle"), out, options)
 
