@@ -24,6 +24,7 @@ def base(stage: str) -> ConfigDict:
         {
             "every": 1000,
             "split": "test_combinations+test_concepts",
+            "embeddings": "",  # with data.embeddings: the store of this split
             "batches": 4,
             "batch_size": 64,
             "variance_passes": 16,
@@ -105,6 +106,7 @@ def data(**values: object) -> ConfigDict:
         "shift": 0.0,
         "window": 0,
         "degrade": "none",
+        "embeddings": "",  # priors: store to train on in place of the pictures (unclip embed)
         "vocab_size": 0,  # of a vocabulary trained on the captions
     }
     return ConfigDict({**fields, **values})

@@ -1,6 +1,7 @@
 """Every config builds, and every parameter of every model, up to full size, has a sharding rule."""
 
 import math
+import re
 from pathlib import Path
 
 import jax
@@ -8,9 +9,11 @@ import pytest
 
 from unclip_jax.cli.train import read_config
 from unclip_jax.core.errors import UserError
+from unclip_jax.core.trees import flatten_paths
 from unclip_jax.models.presets import karlo_specs, paper_specs
 from unclip_jax.models.stages import StageSpec, abstract_boxed, unboxed
 from unclip_jax.train.config import MeshConfig
+from unclip_jax.train.plan import PlannedRun
 from unclip_jax.train.resolve import NEEDS_CLIP, make_spec, read_settings, resolve_model
 from unclip_jax.train.sharding import make_mesh, param_shardings
 
@@ -18,27 +21,35 @@ ROOT = Path(__file__).resolve().parents[1]
 VOCABULARY = 600
 
 
-def has_get_config(path: Path) -> bool:
-    return "def get_config(" in path.read_text(encoding="utf-8")
+def variants_of(path: Path) -> list[str]:
+    """Lists what a config file's own check lets through: all it has, the full one first."""
+    text = path.read_text(encoding="utf-8")
+    checks = (
+        re.findall(r"check_variant\(variant, (.*)\)", text) if "def get_config(" in text else []
+    )
+    return ["", *re.findall(r'"(\w+)"', checks[0])] if checks else []
 
 
 CONFIGS = [
-    f"{path.relative_to(ROOT)}{variant}"
+    f"{path.relative_to(ROOT)}" + (f":{variant}" if variant else "")
     for path in sorted((ROOT / "configs").rglob("*.py"))
-    if has_get_config(path)
-    for variant in ("", ":smoke")
+    for variant in variants_of(path)
 ]
+
+
+def clip_beside(name: str) -> str:
+    """Names the CLIP's config of the same family and size."""
+    path, _, variant = name.partition(":")
+    return str(Path(path).with_name("clip.py")) + (":smoke" if variant.startswith("smoke") else "")
 
 
 def spec_of(name: str) -> StageSpec:
     """Builds the spec of a config as `unclip train` does, beside the CLIP of the same family."""
-    path, _, variant = name.partition(":")
-    config = read_config(str(ROOT / path) + (f":{variant}" if variant else ""), [])
+    config = read_config(str(ROOT / name), [])
     clip = None
     if config["stage"] in NEEDS_CLIP:
         config["clip"] = "some_bundle"
-        beside = str(Path(path).with_name("clip.py")) + (f":{variant}" if variant else "")
-        clip = spec_of(beside).model
+        clip = spec_of(clip_beside(name)).model
     read_settings(config)
     return make_spec(resolve_model(config, clip, VOCABULARY))
 
@@ -60,7 +71,13 @@ def check_rules(spec, mesh):
 
 def test_there_are_configs_of_the_emoji_family():
     stages = {Path(name).stem for name in CONFIGS if name.startswith("configs/emoji/")}
-    assert {"clip", "prior_diffusion", "decoder", "upsampler_256"} <= stages
+    assert {"clip", "prior_diffusion", "prior_ar", "decoder", "upsampler_256"} <= stages
+
+
+def test_variants_are_found():
+    found = {"clip.py:sam", "clip.py:judge", "decoder.py:smoke_glide", "prior_diffusion.py:tune"}
+    assert {f"configs/emoji/{name}" for name in found} <= set(CONFIGS)
+    assert len([name for name in CONFIGS if name.endswith(":smoke")]) >= 11
 
 
 @pytest.mark.parametrize("name", CONFIGS)
@@ -68,6 +85,30 @@ def test_config_builds_and_every_parameter_has_a_rule(name, mesh):
     spec = spec_of(name)
     assert spec.stage == Path(name.partition(":")[0]).stem
     check_rules(spec, mesh)
+
+
+def planned(name: str) -> PlannedRun:
+    config = read_config(str(ROOT / name), [])
+    config["clip"] = ""
+    needs = config["stage"] in NEEDS_CLIP
+    return PlannedRun(config, read_config(str(ROOT / clip_beside(name)), []) if needs else None)
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_a_step_of_every_config_can_be_traced(name):
+    """Nearly every parameter takes part in a product, forwards and twice backwards."""
+    run = planned(name)
+    rows = min(run.settings.train.batch_size, 64) if run.spec.stage == "clip" else 1
+    tables = re.compile(r"embed|codec_|clip_(mean|std)|null|bos|query")
+    flat = flatten_paths(run.params)
+    products = sum(math.prod(x.shape) for k, x in flat.items() if not tables.search(k))
+    assert run.work(rows, "none").flops > 6 * rows * 0.98 * products
+
+
+def test_sharpness_aware_clip_does_the_work_of_its_passes():
+    """A forward pass is 1, a gradient 3. SAM: gradient, forward; gradient again, then its own."""
+    plain, sam = (planned(f"configs/emoji/clip.py{name}").work(64, None) for name in ("", ":sam"))
+    assert sam.flops / plain.flops == pytest.approx((3 + 1 + 3 + 3) / 3, rel=5e-3)
 
 
 @pytest.mark.parametrize("name", CONFIGS)

@@ -51,6 +51,7 @@ def get_config(variant: str = "") -> ConfigDict:
         guidance=1.0,  # the paper's value is not stated
         dot_percentile=50.0,  # paper: the upper half, best of 50, 70, 85 and 95
     )
+    # At this size not of pictures but of their embeddings: data.embeddings, eval.embeddings.
     config.data = common.captioned(image_size=256)
     config.optim.update(
         {

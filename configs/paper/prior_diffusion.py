@@ -44,6 +44,7 @@ def get_config(variant: str = "") -> ConfigDict:
         draws=2,  # paper: 2, the one nearer to z_t is kept
         guidance=1.0,  # the paper's value is not stated
     )
+    # At this size not of pictures but of their embeddings: data.embeddings, eval.embeddings.
     config.data = common.captioned(image_size=256)
     config.optim.update(
         {

@@ -6,7 +6,7 @@ import numpy as np
 
 import unclip_jax
 from tests.cli.test_export import make_run
-from tests.toy import toy_bundle
+from tests.toy import toy_bundle, with_prior_ar
 from unclip_jax.checkpoint import bundle
 
 
@@ -31,6 +31,33 @@ def test_a_bundle_becomes_a_program(toy_folder, tmp_path, unclip):
     assert np.abs(images.astype(int) - expected).max() <= 2
 
 
+def test_a_program_of_the_other_prior(tmp_path, unclip):
+    from jax import export
+
+    model = with_prior_ar(toy_bundle())
+    folder, out = bundle.save(model, tmp_path / "both", dtype="float32"), tmp_path / "program"
+    command = ("export", folder, "--out", out, "--format", "stablehlo", "--size", 16, "--num", 1)
+    code, _, err = unclip(*command, "--platforms", "cpu", "--prior", "ar")
+    assert (code, err) == (0, "")
+    settings = json.loads((out / "program.json").read_text())["settings"]
+    assert (settings["prior"], settings["prior_steps"]) == ("ar", None)
+    params = dict(np.load(out / "params.npz"))
+    assert {path.partition("/")[0] for path in params} == {"clip", "prior_ar", "decoder"}
+    program = export.deserialize(bytearray((out / "program.stablehlo").read_bytes()))
+    zero, tokens = np.zeros(1, np.uint32), model.tokenizer.encode(["the sun"]).tokens
+    images = np.asarray(program.call(params, tokens, zero, zero, np.uint32(0)))
+    expected = unclip_jax.sample(model, "the sun", size=16, prior="ar")
+    assert np.abs(images.astype(int) - expected).max() <= 2
+    other = unclip_jax.sample(model, "the sun", size=16, prior="diffusion")
+    assert np.abs(images.astype(int) - other).max() > 2
+
+
+def test_a_prior_that_is_not_there_is_one_line(toy_folder, tmp_path, refused):
+    command = ("export", toy_folder, "--out", tmp_path / "out", "--format", "stablehlo")
+    assert "no stage 'prior_ar'" in refused(*command, "--prior", "ar")
+    assert not (tmp_path / "out").exists()
+
+
 def test_what_is_refused_leaves_nothing(toy_folder, tmp_path, refused):
     out = tmp_path / "out"
     command = ("export", toy_folder, "--out", out, "--format", "stablehlo")
@@ -45,7 +72,8 @@ def test_what_is_refused_leaves_nothing(toy_folder, tmp_path, refused):
 
 
 def test_options_of_the_program_alone(toy_folder, tmp_path, refused):
-    for option in (("--size", 16), ("--num", 2), ("--platforms", "cpu"), ("--compute", "float32")):
+    given = (("--size", 16), ("--num", 2), ("--platforms", "cpu"), ("--compute", "float32"))
+    for option in (*given, ("--prior", "text")):
         err = refused("export", toy_folder, "--out", tmp_path / "out", *option)
         assert f"{option[0]} is for --format stablehlo" in err
 

@@ -9,17 +9,26 @@ from click.testing import CliRunner
 from PIL import Image
 
 from tests.toy import toy_bundle, with_prior_ar
-from unclip_jax.checkpoint.bundle import save
+from unclip_jax import api
+from unclip_jax.checkpoint.bundle import Stage, save
 from unclip_jax.cli.evaluate import evaluate, held_out_splits
 from unclip_jax.core.errors import UserError
 from unclip_jax.core.types import Cond
 from unclip_jax.data import sources
+from unclip_jax.data.images import to_square
 from unclip_jax.data.ingest import ingest
 from unclip_jax.evals.conditioning import denoising_errors
 from unclip_jax.evals.pca import spectrum_figures
 from unclip_jax.evals.runner import run_suite
 from unclip_jax.evals.settings import Settings
-from unclip_jax.models.pca import Pca
+from unclip_jax.models.pca import Pca, fit_pca, unit_moments
+from unclip_jax.models.prior_codes import (
+    CodecConfig,
+    codec_of,
+    make_codec,
+    round_trip_error,
+    with_codec,
+)
 
 SETTINGS = Settings("shapes:size=32,count=24", splits=("test",), prompts=8, batch=8, limit=12)
 
@@ -83,6 +92,33 @@ def test_pca(model, tmp_path):
         assert 1.0 <= figures[f"{prefix}effective_rank"].value <= 16.0
         assert figures[f"{prefix}test/residual_99"].value < 0.5
     assert figures["components_99"].value != 0 and (tmp_path / "pca_variance.png").exists()
+
+
+def test_pca_says_what_the_codes_of_a_prior_lose(model):
+    """Of codes that keep every component in fine buckets next to nothing, else by its parts."""
+    both = with_prior_ar(model)
+    settings = dataclasses.replace(SETTINGS, judge=model, limit=None)
+    figures = run_suite("pca", both, settings)
+    check(figures)
+    names = {"error", "error_dropped", "error_buckets", "cosine", "outside"}
+    for split in ("train", "test"):
+        found = {n.rpartition("/")[2] for n in figures if n.startswith(f"codec/{split}/")}
+        assert found == names
+    assert not [name for name in figures if name.startswith("judge/codec")]
+    stage, source = both.stage("prior_ar"), sources.load_source(SETTINGS.data, "test")
+    images = np.stack([source[i]["image"] for i in range(len(source))])
+    z = api.embed_image(both, np.stack([to_square(image, 16) for image in images]))
+    cfg, codec = stage.spec.model.codec, codec_of(stage.params)
+    error = round_trip_error(codec, cfg, z)
+    assert figures["codec/test/error"].value == pytest.approx(error, rel=1e-4)
+    fitted = fit_pca(unit_moments(z))
+    fine = CodecConfig(components=16, buckets=4096, limit=8.0)
+    params = with_codec(stage.params, make_codec(fitted, fine, np.zeros(2)))
+    spec = dataclasses.replace(stage.spec.model, codec=fine, positions=18)
+    stages = {**both.stages, "prior_ar": Stage(dataclasses.replace(stage.spec, model=spec), params)}
+    whole = run_suite("pca", dataclasses.replace(both, stages=stages), SETTINGS)
+    assert whole["codec/test/error"].value < 1e-3 < figures["codec/test/error"].value
+    assert whole["codec/test/cosine"].value > 0.9999
 
 
 def test_spectrum_of_known_eigenvalues():

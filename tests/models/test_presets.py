@@ -44,6 +44,8 @@ PAPER = [
     ("clip", "vision", 632, "ViT-H/16"),
     ("clip", "text", 354, "24 blocks of width 1024"),
     ("prior_diffusion", "transformer", 1208.6, "1B"),
+    ("prior_ar", "caption/transformer", 1208.6, "1B with the decoder"),
+    ("prior_ar", "", 2412.8, "1B; 12 L w^2 of both stacks is 2.01B"),
     ("decoder", "unet", 2238, "3.5B with its text encoder"),
     ("decoder", "text_encoder/transformer", 1208.6, ""),
     ("upsampler_256", "", 730, "700M"),

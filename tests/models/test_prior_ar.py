@@ -165,4 +165,10 @@ def test_the_papers_size():
     decoder = count("decoder", without=("cross", "ln_2"))
     assert encoder == pytest.approx(12 * 24 * 2048**2, rel=5e-3)
     assert decoder == pytest.approx(12 * 24 * 1664**2, rel=5e-3)
-    assert count("") == pytest.approx(2.41e9, rel=5e-3)
+    w, e, layers = 1664, 2048, 24
+    caption = layers * (12 * e**2 + 13 * e) + (49408 + 256 + 2) * e
+    codes = layers * (12 * w**2 + 13 * w + 2 * w**2 + 2 * w * e + 6 * w)  # with cross-attention
+    # Code and dot tables, head, positions, z_t's projection, first token, last norm.
+    ends = (3 * 1024 + 384 + 1024 + 1 + 1 + 2) * w + 1024
+    codec = 319 * 1024 + 1024 + 319 + 101
+    assert count("") == caption + codes + ends + codec == 2_412_790_692

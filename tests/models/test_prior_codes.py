@@ -96,6 +96,35 @@ def test_round_trip_error_is_that_of_the_decoded_vectors(z, pca, components):
     assert components < D or found < 1e-4
 
 
+@pytest.mark.parametrize("limit", [2.0, 3.0])
+def test_what_a_round_trip_loses_is_dropped_or_bucketed(z, pca, limit):
+    """In float64 from the definition; a coordinate inside the edges is within half a bucket."""
+    cfg = CodecConfig(components=5, buckets=16, limit=limit)
+    codec = prior_codes.make_codec(pca, cfg, np.zeros(3))
+    trip = prior_codes.round_trip(codec, cfg, z)
+    unit = z / np.linalg.norm(z.astype(np.float64), axis=1, keepdims=True)
+    rows, scale = pca.components[:5].astype(np.float64), limit * np.sqrt(pca.eigenvalues[:5])
+    given = (unit - pca.mean) @ rows.T
+    place = np.clip(np.floor((given / scale + 1) * 8), 0, 15)
+    back = ((2 * place + 1) / 16 - 1) * scale
+    raw = pca.mean + back @ rows
+    made = raw / np.linalg.norm(raw, axis=1, keepdims=True)
+    expected = {
+        "lost": np.square(unit - made).sum(1),
+        "dropped": np.square(unit - pca.mean - given @ rows).sum(1),
+        "bucketed": np.square(given - back).sum(1),
+        "outside": (np.abs(given) > scale).mean(1),
+        "cosine": (unit * made).sum(1),
+    }
+    for name, value in expected.items():
+        np.testing.assert_allclose(getattr(trip, name), value, atol=1e-5, err_msg=name)
+    before = np.square(unit - raw).sum(1)  # the two parts are at right angles
+    np.testing.assert_allclose(trip.dropped + trip.bucketed, before, atol=1e-5)
+    inside = np.asarray(trip.outside) == 0
+    assert np.asarray(trip.bucketed)[inside].max() <= np.square(scale / 16).sum() * (1 + 1e-4)
+    assert inside.all() == (limit == 3.0)
+
+
 def test_dot_codes_are_buckets_of_the_cosine():
     image, text = jnp.array([[2.0, 0.0], [0.0, 3.0]]), jnp.array([[5.0, 0.0], [0.0, -1.0]])
     codes = prior_codes.dot_codes(CFG, image, text)

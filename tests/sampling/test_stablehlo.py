@@ -9,16 +9,21 @@ import sys
 from pathlib import Path
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax import export
 
 import unclip_jax
-from tests.toy import CONTEXT, DIM, random_params, root
+from tests.toy import CONTEXT, DIM, random_params, root, with_prior_ar
 from unclip_jax.checkpoint.bundle import CascadeNet, CascadeStep, Stage
 from unclip_jax.core.errors import UserError
+from unclip_jax.core.trees import flatten_paths, unflatten_paths
+from unclip_jax.core.types import Cond, TextFeatures
 from unclip_jax.models.decoder import TextEncoderConfig
+from unclip_jax.models.prior_codes import codec_of, decode, with_codec
 from unclip_jax.nn.transformer import TransformerConfig
+from unclip_jax.sampling import codes, runs, stages
 from unclip_jax.sampling.settings import SampleSettings, resolve
 from unclip_jax.sampling.stablehlo import export_program, save_program, stored_params
 
@@ -44,6 +49,17 @@ class OnlyJax:
             return self.finder.find_spec(name, path, target)
 
 sys.meta_path[:] = [OnlyJax(finder) for finder in sys.meta_path]
+"""
+
+EXPORTED_PRIOR = """
+import numpy as np
+from jax import export
+program = export.deserialize(bytearray(open("program", "rb").read()))
+inputs = np.load("inputs.npz")
+codes, z = program.call(dict(np.load("params.npz")), *(inputs[name] for name in inputs))
+np.save("codes.npy", codes)
+np.save("z.npy", z)
+assert not {"flax", "unclip_jax"} & set(sys.modules)
 """
 
 
@@ -164,6 +180,62 @@ def test_own_token_contexts_two_nets_and_a_negative_caption(toy, context, monkey
     model = own_text_model(toy, context)
     images, expected = exported_images(model, NUM, negative="a green apple")
     assert_same_images(images, expected)
+
+
+def test_an_ar_prior_that_reads_its_own_tokens(toy):
+    model = with_prior_ar(toy)
+    spec, stack = model.stage("prior_ar").spec, TransformerConfig(width=16, layers=1, heads=2)
+    own = {"text": "tokens", "encoder": stack, "context": 20, "text_dim": 0}
+    own["vocab_size"] = toy.tokenizer.vocab_size
+    spec = dataclasses.replace(spec, model=dataclasses.replace(spec.model, **own))
+    params = with_codec(random_params(spec, 3), codec_of(model.stage("prior_ar").params))
+    stages = {**model.stages, "prior_ar": Stage(spec, params)}
+    model = dataclasses.replace(model, stages=stages)
+    images, expected = exported_images(model, NUM, prior="ar", size=16)
+    assert_same_images(images, expected)
+
+
+def test_exported_codes_are_those_drawn_here(toy, tmp_path):
+    """The AR prior's part alone, in a process that has jax alone: its codes and what they mean."""
+    model = with_prior_ar(toy)
+    stage, text = model.stage("prior_ar"), unclip_jax.embed_text(toy, [*PROMPTS, ""])
+    run = runs.run_for(model, "prior_ar", stage.spec.sampling, "float32")
+    keys = np.asarray(
+        jax.random.key_data(jax.vmap(lambda i: jax.random.fold_in(root(), i))(jnp.arange(2)))
+    )
+
+    def program(params, text_emb, text_states, text_mask, keys):
+        both = TextFeatures(text_emb, text_states, text_mask)
+        rows = np.array([0, 1, 2, 2])  # the captions, then the empty one that each is guided from
+        cond = Cond(text=jax.tree.map(lambda leaf: leaf[rows], both))
+        noise = stages.stage_noise(run.static, jax.random.wrap_key_data(keys, impl="threefry2x32"))
+        drawn = codes.sample_codes(run.static, unflatten_paths(params), cond, 2.0, noise)
+        codec = codec_of(unflatten_paths(params))
+        return drawn, decode(codec, stage.spec.model.codec, drawn)
+
+    inputs = (text.text_emb, text.text_states, text.text_mask, keys)
+    arguments = (flatten_paths(stage.params), *map(np.asarray, inputs))
+    live = [np.asarray(value) for value in jax.jit(program)(*arguments)]
+    exported = export.export(jax.jit(program), platforms=["cpu"])(*arguments)
+    (tmp_path / "program").write_bytes(exported.serialize())
+    np.savez(tmp_path / "params.npz", **arguments[0])
+    np.savez(tmp_path / "inputs.npz", *arguments[1:])
+    script = ONLY_JAX + EXPORTED_PRIOR
+    called = subprocess.run(
+        [sys.executable, "-I", "-c", script],
+        cwd=tmp_path,
+        env={**os.environ, "JAX_PLATFORMS": "cpu"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert called.returncode == 0, called.stderr
+    np.testing.assert_array_equal(np.load(tmp_path / "codes.npy"), live[0])
+    z = np.load(tmp_path / "z.npy")
+    np.testing.assert_allclose(z, live[1], atol=1e-5)
+    text = jax.tree.map(lambda leaf: np.asarray(leaf)[:2], text)
+    drawn = unclip_jax.run_stage(model, "prior_ar", Cond(text=text), key=root())
+    np.testing.assert_allclose(z, drawn, atol=2e-5)
 
 
 def test_caption_only_in_bfloat16(toy):

@@ -22,6 +22,7 @@ from unclip_jax.cli.train import read_config
 from unclip_jax.core.errors import UserError
 from unclip_jax.train import experiment
 from unclip_jax.train.loop import Hook
+from unclip_jax.train.resolve import changed_keys
 
 ROOT = Path(__file__).resolve().parents[2]
 PRIOR = "configs/emoji/prior_diffusion.py:smoke"
@@ -90,6 +91,13 @@ def test_a_changed_config_is_an_error_that_lists_the_keys(unbroken):
     changed = config("--config.optim.learning_rate=0.5", "--config.train.steps=30")
     with pytest.raises(UserError, match="config.optim.learning_rate, config.train.steps"):
         experiment.train(changed, unbroken)
+
+
+def test_a_text_that_an_older_config_lacked_is_no_change_while_it_is_empty():
+    before = {"data": {"name": "a"}}
+    assert changed_keys(before, {"data": {"name": "a", "embeddings": ""}}) == []
+    changed = changed_keys(before, {"data": {"name": "a", "embeddings": "b", "count": 0}})
+    assert changed == ["config.data.embeddings", "config.data.count"]
 
 
 def test_updates_that_are_not_finite_stop_the_run_with_the_range(tmp_path):

@@ -18,7 +18,7 @@ from unclip_jax.train.sharding import make_mesh
 from unclip_jax.train.state import init_state, state_shardings
 
 ROOT = Path(__file__).resolve().parents[2]
-PAPER = ("clip", "prior_diffusion", "decoder", "upsampler_256", "upsampler_1024")
+PAPER = ("clip", "prior_diffusion", "prior_ar", "decoder", "upsampler_256", "upsampler_1024")
 # What stays whole on every chip: norms, biases, positions.
 SHARE = 1.1
 

@@ -22,7 +22,8 @@ from unclip_jax.cli import common
 def embed(model: str, data: str, out: Path, as_json: bool, **options: Any) -> None:
     """Writes a store of (key, z_i, z_t, token ids); the same command goes on where it was stopped.
 
-    On several processes each writes its own shards.
+    On several processes each writes its own shards. A prior trains on it in place of pictures:
+    unclip train … --config.data.embeddings=OUT --config.eval.embeddings=OUT_OF_THE_HELD_OUT_SPLIT
 
     Example: unclip embed --bundle runs/clip_bundle --data emoji --out runs/embeddings --fit-pca
     """

@@ -62,7 +62,8 @@ def evaluate(
                   what the decoder makes of them, also as priors_pictures.png
     conditioning  rise of the held-out error when an input is exchanged; upsampler against bicubic
     samples       concepts of sampled pictures named by another CLIP; nearest training pictures
-    pca           components that hold the variance of the CLIP's image embeddings; of --judge too
+    pca           components that hold the variance of the CLIP's image embeddings; what the codes
+                  of the bundle's prior_ar lose of them; both of --judge too
     inversion     PSNR of held-out pictures rebuilt from their latents, by number of levels
     edits         cosine of edited pictures to the text they were moved to, asked of another CLIP
     gallery       pictures instead: the form of the paper's figures 3, 4, 5, 6, 7 and 9

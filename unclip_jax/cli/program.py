@@ -10,12 +10,18 @@ from unclip_jax.cli import common
 from unclip_jax.core.errors import UserError
 
 OPTIONS = {"size": "--size", "num": "--num", "platforms": "--platforms", "compute": "--compute"}
+OPTIONS |= {"prior": "--prior"}
 
 
 def options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Adds what only --format stablehlo takes."""
     added = [
         click.option("--size", type=int, help="stablehlo: pixels, one of the bundle's sizes."),
+        click.option(
+            "--prior",
+            type=click.Choice(["diffusion", "ar", "text", "none"]),
+            help="stablehlo: source of the image embedding; default: the bundle's.",
+        ),
         click.option(
             "--num", type=click.IntRange(1), help="stablehlo: images of a call; default: open."
         ),
@@ -46,7 +52,9 @@ def save(model: Any, out: Path, given: Mapping[str, Any]) -> None:
     from unclip_jax.sampling.stablehlo import PLATFORMS, save_program
 
     platforms = PLATFORMS if given["platforms"] is None else given["platforms"].split(",")
-    settings = SampleSettings(size=given["size"], dtype=given["compute"] or "float32")
+    settings = SampleSettings(
+        size=given["size"], prior=given["prior"], dtype=given["compute"] or "float32"
+    )
     save_program(
         model,
         out,

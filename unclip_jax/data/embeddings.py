@@ -110,6 +110,14 @@ def shard_path(folder: Path, shard: int, shards: int) -> Path:
     return folder / f"embeddings-{shard:05d}-of-{shards:05d}.array_record"
 
 
+def existing_shard(folder: Path, shard: int, meta: StoreMeta) -> Path:
+    """Returns the file of a shard, or says how to get it."""
+    path = shard_path(folder, shard, meta.shards)
+    if not path.exists():
+        raise UserError(f"{path} is missing: run unclip embed again to go on")
+    return path
+
+
 def write_shard(folder: Path, shard: int, meta: StoreMeta, records: Iterable[Record]) -> None:
     """Writes a shard, whole or not at all."""
     from array_record.python.array_record_module import ArrayRecordWriter
@@ -125,10 +133,7 @@ def read_shard(folder: Path, shard: int, meta: StoreMeta) -> Iterator[Record]:
     """Yields the records of a shard in order."""
     from array_record.python.array_record_module import ArrayRecordReader
 
-    path = shard_path(folder, shard, meta.shards)
-    if not path.exists():
-        raise UserError(f"{path} is missing: run unclip embed again to go on")
-    reader = ArrayRecordReader(str(path))
+    reader = ArrayRecordReader(str(existing_shard(folder, shard, meta)))
     for data in reader.read_all():
         yield unpack(data, meta.width, meta.context)
     reader.close()

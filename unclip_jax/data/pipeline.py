@@ -19,7 +19,7 @@ from unclip_jax.core.errors import UserError
 from unclip_jax.data import bsr, images
 from unclip_jax.data.sources import Source, load_source, matching, select
 
-_ENDLESS = 2**40  # batches; more than any run
+ENDLESS = 2**40  # batches; more than any run
 _TABLE_LIMIT = 500_000  # examples up to which all captions are tokenised beforehand
 _KEY_MASK = 2**64 - 1
 _WINDOW = 0x57494E444F57  # sets the windows' keys apart from the batches'
@@ -49,6 +49,8 @@ class DataConfig:
         cache_bytes: pictures are kept resized in memory if all of them fit into this.
         threads: threads that build batches.
         prefetch: batches built ahead.
+        embeddings: store of embeddings (`unclip embed`) to train a prior on in place of the
+            pictures (store_pipeline.py); empty reads the pictures.
     """
 
     name: str = "emoji"
@@ -70,6 +72,7 @@ class DataConfig:
     cache_bytes: int = 2 * 2**30
     threads: int = 2
     prefetch: int = 4
+    embeddings: str = ""
 
     def __post_init__(self):
         """Checks what can be checked without the data."""
@@ -136,8 +139,19 @@ def make_pipeline(
         seed=seed,
         rows=rows,
     )
+    return start_iterator(batches, cfg)
+
+
+def start_iterator(batches: grain.MapDataset, cfg: DataConfig) -> grain.DatasetIterator:
+    """Returns the iterator over batches, built ahead by threads; its state is its place."""
     options = grain.ReadOptions(num_threads=cfg.threads, prefetch_buffer_size=cfg.prefetch)
     return iter(batches.to_iter_dataset(options))
+
+
+def endless_order(epoch: grain.MapDataset, cfg: DataConfig, seed: int) -> grain.MapDataset:
+    """Repeats an epoch's examples without end, each epoch in an order of its own if so wished."""
+    epoch = epoch.shuffle(seed=seed % 2**32) if cfg.shuffle else epoch
+    return epoch.repeat()
 
 
 def make_batches(
@@ -158,11 +172,9 @@ def make_batches(
     """
     if len(source) == 0:
         raise UserError(f"data set {cfg.name!r} split {cfg.split!r} is empty")
-    order = grain.MapDataset.source(_epoch(source, cfg))
-    order = order.shuffle(seed=seed % 2**32) if cfg.shuffle else order
     return grain.MapDataset.source(
         _Batches(
-            order=order.repeat(),
+            order=endless_order(grain.MapDataset.source(_epoch(source, cfg)), cfg, seed),
             pictures=_Pictures(source, cfg),
             texts=_Texts(source, tokenizer),
             cfg=cfg,
@@ -195,7 +207,7 @@ class _Batches:
     rows: np.ndarray
 
     def __len__(self) -> int:
-        return _ENDLESS
+        return ENDLESS
 
     def __getitem__(self, batch: int) -> dict[str, np.ndarray]:
         index = np.arange(batch * self.batch_size, (batch + 1) * self.batch_size, dtype=np.int64)

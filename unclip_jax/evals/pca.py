@@ -1,7 +1,10 @@
-"""How many principal components the embedding space of a CLIP really has.
+"""How many principal components the embedding space of a CLIP really has, and what codes lose.
 
 The paper's CLIP, trained with SAM, needs 319 of 1,024 for 99% of the variance. A second bundle
 (`--judge`) is measured beside the first: with and without SAM, for instance.
+
+An autoregressive prior writes embeddings in codes of its own principal components; what its codec
+loses, on training and held-out pictures, is part of the suite where a bundle has that prior.
 """
 
 from collections.abc import Mapping
@@ -11,12 +14,13 @@ import numpy as np
 from jaxtyping import Float
 
 from unclip_jax.checkpoint.bundle import Bundle
-from unclip_jax.evals.examples import load_examples
+from unclip_jax.evals.examples import Examples, load_examples
 from unclip_jax.evals.metrics import Figure, mean_figure, normalise
 from unclip_jax.evals.retrieval import clip_size, embed_images
 from unclip_jax.evals.settings import Settings
 from unclip_jax.models.pca import Pca, components_for, explained_variance, fit_pca, keep
 from unclip_jax.models.pca import unit_moments as moments
+from unclip_jax.models.prior_codes import codec_of, round_trip
 
 SHARES = (0.5, 0.9, 0.95, 0.99, 0.999)
 PICTURE = "pca_variance.png"
@@ -27,7 +31,8 @@ def pca(model: Bundle, settings: Settings) -> dict[str, Figure]:
 
     Returns `components_99` and others (of the width, their floor is none), the effective rank
     (exponential of the eigenvalues' entropy), and for held-out pictures the squared distance to
-    their reconstruction from the components that hold 99%, as a share of their variance.
+    their reconstruction from the components that hold 99%, as a share of their variance. Of a
+    bundle with prior_ar also `codec/SPLIT/…`, see `codec_figures`.
     """
     figures, curves = {}, {}
     for prefix, held in (("", model), ("judge/", settings.judge)):
@@ -35,14 +40,18 @@ def pca(model: Bundle, settings: Settings) -> dict[str, Figure]:
             continue
         size = clip_size(held)
         train = load_examples(settings, "train", size=size, limit=settings.limit)
-        fitted = fit_pca(moments(embed_images(held, train.images)))
+        train_emb = embed_images(held, train.images)
+        fitted = fit_pca(moments(train_emb))
         found = spectrum_figures(fitted, len(train))
+        found |= codec_figures(held, "train", train, train_emb)
         count = components_for(fitted, 0.99)
         for split in settings.splits:
             examples = load_examples(settings, split, size=size, limit=settings.limit)
-            lost = residual(fitted, embed_images(held, examples.images), count)
+            image_emb = embed_images(held, examples.images)
+            lost = residual(fitted, image_emb, count)
             groups = np.asarray(examples.concepts)
             found[f"{split}/residual_99"] = mean_figure(lost, groups=groups, floor=0.01)
+            found |= codec_figures(held, split, examples, image_emb)
         figures |= {f"{prefix}{name}": figure for name, figure in found.items()}
         curves[f"{held.name} ({fitted.width} wide)"] = explained_variance(fitted)
     if settings.pictures is not None:
@@ -71,6 +80,33 @@ def residual(
     unit = normalise(image_emb)
     lost = np.square(unit - np.asarray(keep(fitted, image_emb, dims), np.float64)).sum(1)
     return lost / np.square(unit - unit.mean(axis=0)).sum(axis=1).mean()
+
+
+def codec_figures(
+    model: Bundle, split: str, examples: Examples, image_emb: Float[np.ndarray, "n d"]
+) -> dict[str, Figure]:
+    """Returns what the codec of the bundle's prior_ar loses of a split; nothing without that prior.
+
+    `codec/SPLIT/error` is |u - z'|^2 of unit embeddings u encoded and decoded, as a share of their
+    variance in the split (floor: the paper's 1%); `error_dropped` and `error_buckets` are its parts
+    by the components that are not kept and by the buckets, but for the last step to unit length.
+    `cosine` is that of u and z', `outside` the share of coordinates beyond the outermost edges.
+    """
+    if "prior_ar" not in model.stages:
+        return {}
+    stage = model.stage("prior_ar")
+    trip = round_trip(codec_of(stage.params), stage.spec.model.codec, image_emb)
+    unit, groups = normalise(image_emb), np.asarray(examples.concepts)
+    spread = np.square(unit - unit.mean(axis=0)).sum(axis=1).mean()
+    shares = {"error": trip.lost, "error_dropped": trip.dropped, "error_buckets": trip.bucketed}
+    shares = {name: np.asarray(lost, np.float64) / spread for name, lost in shares.items()}
+    shares |= {"cosine": np.asarray(trip.cosine), "outside": np.asarray(trip.outside)}
+    return {
+        f"codec/{split}/{name}": mean_figure(
+            values, groups=groups, floor=0.01 if name == "error" else None
+        )
+        for name, values in shares.items()
+    }
 
 
 def plot_variance(path: Path, curves: Mapping[str, Float[np.ndarray, " k"]]) -> None:

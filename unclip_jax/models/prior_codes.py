@@ -169,12 +169,47 @@ def draw_dots(
     return quantise(jnp.interp(place, jnp.arange(QUANTILES), codec.dots), cfg.dot_buckets)
 
 
+@struct.dataclass
+class RoundTrip:
+    """What unit embeddings u lose by encode and decode, one number an embedding.
+
+    dropped + bucketed = |u - z'|^2 before z' is brought to unit length, `lost` is that after it.
+
+    Attributes:
+        lost: [n], |u - z'|^2.
+        dropped: [n], of the components that are not kept: |u - mean - V_k^T c|^2.
+        bucketed: [n], of the buckets: |c - c'|^2, inside them at most (limit sigma_j / B)^2 each.
+        outside: [n], the share of coordinates beyond the outermost edges, whose error is larger.
+        cosine: [n], of u and z'.
+    """
+
+    lost: Any
+    dropped: Any
+    bucketed: Any
+    outside: Any
+    cosine: Any
+
+
+def round_trip(codec: Codec, cfg: CodecConfig, z: Float[Array | np.ndarray, "n d"]) -> RoundTrip:
+    """Encodes and decodes raw embeddings and says what that costs."""
+    unit, basis, scale = normalize(jnp.asarray(z)), codec.basis(), (cfg.limit * codec.std)[None]
+    given = pca_lib.project(basis, z)
+    codes = encode(codec, cfg, z)
+    back = decode(codec, cfg, codes)
+    return RoundTrip(
+        lost=jnp.square(unit - back).sum(-1),
+        dropped=jnp.square(unit - pca_lib.reconstruct(basis, given)).sum(-1),
+        bucketed=jnp.square(given - dequantise(codes, cfg.buckets) * scale).sum(-1),
+        outside=(jnp.abs(given) > scale).mean(-1),
+        cosine=(unit * back).sum(-1),
+    )
+
+
 def round_trip_error(codec: Codec, cfg: CodecConfig, z: Float[Array | np.ndarray, "n d"]) -> float:
     """Returns E|z - z'|^2 of unit embeddings after encode and decode, as a share of E|z - mean|^2.
 
     The paper keeps as many components as leave less than 1%.
     """
     unit = normalize(jnp.asarray(z))
-    lost = jnp.square(unit - decode(codec, cfg, encode(codec, cfg, z))).sum(-1).mean()
     spread = jnp.square(unit - unit.mean(0, keepdims=True)).sum(-1).mean()
-    return float(lost / spread)
+    return float(round_trip(codec, cfg, z).lost.mean() / spread)

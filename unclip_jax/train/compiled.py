@@ -147,7 +147,7 @@ def _lower(run: PlannedRun, mesh: Mesh) -> Any:
     frozen = run.frozen()
     frozen_shardings = jax.tree.map(lambda _: whole, frozen)
     if "clip" in frozen:
-        boxed = abstract_boxed(StageSpec("clip", run.clip_cfg))
+        boxed = run.clip_params(abstract_boxed(StageSpec("clip", run.clip_cfg)))
         frozen_shardings["clip"] = param_shardings(boxed, mesh)
     batch = run.batch(run.settings.train.batch_size)
     step = jit_step(run.step(run.spec, run.settings.train), shardings, mesh)

@@ -134,6 +134,7 @@ class EvalConfig:
     split: str = "test_combinations"
     batches: int = 4
     batch_size: int = 64
+    embeddings: str = ""  # store of `split`, where data.embeddings is one of data.split
     variance_passes: int = 16  # over the held-out batches, for the analytic variance's table
 
     def __post_init__(self):

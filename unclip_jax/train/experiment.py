@@ -31,7 +31,7 @@ from unclip_jax.models.stages import (
     make_module,
     unboxed,
 )
-from unclip_jax.train import fitting, resolve
+from unclip_jax.train import fitting, resolve, stored
 from unclip_jax.train.batches import (
     DeviceBatches,
     HeldOutLoss,
@@ -45,7 +45,7 @@ from unclip_jax.train.finish import (
     estimate_variance_table,
     write_variance_table,
 )
-from unclip_jax.train.frozen import RANDOM, FrozenClip, load_frozen_clip
+from unclip_jax.train.frozen import RANDOM, FrozenClip, load_frozen_clip, params_of
 from unclip_jax.train.init_from import init_from
 from unclip_jax.train.loop import Hook, Loop, LoopParts, Progress, Stop
 from unclip_jax.train.metrics import NoWriter, RunWriter, Writer
@@ -114,6 +114,7 @@ def train(
     first one alone says things and shows progress.
     """
     settings = resolve.read_settings(config)
+    stored.check_settings(settings)
     if not is_first():
         make_progress, say = None, lambda text: None
     mesh = make_mesh(settings.train.mesh)
@@ -138,7 +139,8 @@ class RunBuilder:
         """Loads data, vocabulary and CLIP, and settles what the config left open."""
         self.settings, self.workdir, self.mesh, self.say = settings, workdir, mesh, say
         self._needs_fitting = False
-        self.source = open_source(settings.data)
+        self.stores = stored.open_stores(settings)
+        self.source = open_source(settings.data) if self.stores is None else None
         workdir.mkdir(parents=True, exist_ok=True)
         dtype = jnp.dtype(settings.train.dtype)
         self.clip, self.tokenizer = None, None
@@ -153,6 +155,11 @@ class RunBuilder:
             with by_itself():
                 self.clip = load_frozen_clip(settings.clip, self.tokenizer, dtype, settings.pca)
             self.tokenizer = self.clip.tokenizer
+        self._clip_digest = params_digest(self.clip.params) if self.clip is not None else ""
+        if self.stores is not None:
+            self.stores.check_clip(self._clip_digest)
+            text_alone = params_of(self.clip.params, ("text",))
+            self.clip = dataclasses.replace(self.clip, params=text_alone)
         vocab_size = self.tokenizer.vocab_size if self.tokenizer is not None else 0
         clip_cfg = None if self.clip is None else self.clip.cfg
         resolved = resolve.resolve_model(config, clip_cfg, vocab_size)
@@ -170,12 +177,15 @@ class RunBuilder:
         resolve.write_or_check_config(path, resolved, is_fresh=is_fresh)
         write_environment(self.workdir / "environment.json")
 
-    def _identity(self) -> dict[str, str | None]:
+    def _identity(self) -> dict[str, Any]:
         """Returns what paths do not tell: which parameters the CLIP had, and which data it was."""
-        digest = None
-        if self.settings.clip and self.settings.clip != RANDOM:
-            digest = params_digest(self.clip.params)
-        return {"clip": digest, "data": fingerprint(self.settings.data.name)}
+        digest = self._clip_digest
+        if self.settings.clip in ("", RANDOM):
+            digest = None
+        if self.stores is None:
+            return {"clip": digest, "data": fingerprint(self.settings.data.name)}
+        data = self.stores.train.meta.data.get("fingerprint")
+        return {"clip": digest, "data": data, "embeddings": self.stores.identity()}
 
     def train(
         self,
@@ -265,7 +275,7 @@ class RunBuilder:
         data.set_state(start)
         pca = None
         if spec.stage == "prior_ar":
-            pca = clip.pca or fitting.pca_of(image_emb, params_digest(clip.params))
+            pca = clip.pca or fitting.pca_of(image_emb, self._clip_digest)
             self.say(fitting.describe(pca, spec.model.codec.components))
             if self.settings.clip != RANDOM and jax.process_index() == 0:
                 save_pca(self.workdir / PCA_FILE, pca)
@@ -304,6 +314,7 @@ class RunBuilder:
             self.spec,
             self.task,
             self.source,
+            self.stores,
             self.clip,
             self.tokenizer,
             self.mesh,
@@ -327,9 +338,12 @@ class RunBuilder:
         own = resolve.own_context(self.spec)
         if own is not None:
             empty = empty.replace(tokens=jnp.asarray(self.tokenizer.encode([""], own).tokens))
+        encoders = resolve.encoders(self.settings, self.spec)
+        if self.stores is not None and not encoders:
+            empty = empty.replace(text_states=None)  # a store has none, and nobody reads them
         frozen = {"empty": place(empty, replicated(self.mesh))}
-        if not self.settings.train.cache_clip:
-            boxed = abstract_boxed(StageSpec(stage="clip", model=self.clip.cfg))
+        if encoders:
+            boxed = params_of(abstract_boxed(StageSpec("clip", self.clip.cfg)), encoders)
             frozen["clip"] = place(self.clip.params, param_shardings(boxed, self.mesh))
         return frozen
 

@@ -8,6 +8,7 @@ from jax.sharding import Mesh
 
 from unclip_jax.data.pipeline import make_pipeline, open_source
 from unclip_jax.data.sources import Source, all_captions
+from unclip_jax.data.store_pipeline import StoredExamples, make_store_pipeline
 from unclip_jax.models.stages import StageSpec
 from unclip_jax.text.tokenizer import Tokenizer
 from unclip_jax.train import resolve
@@ -24,6 +25,7 @@ from unclip_jax.train.batches import (
 from unclip_jax.train.frozen import FeatureCache, FrozenClip
 from unclip_jax.train.resolve import Settings
 from unclip_jax.train.sharding import BatchPlace, by_itself
+from unclip_jax.train.stored import Stores
 from unclip_jax.train.tasks import Task
 
 
@@ -32,6 +34,7 @@ class Feed:
     """Makes the batches of one run.
 
     Attributes:
+        source: the training pictures, None where there are stores in their place.
         clip, tokenizer: None for a stage that reads no captions; CLIP itself has a tokenizer alone.
         say: is told what takes a while.
     """
@@ -39,7 +42,8 @@ class Feed:
     settings: Settings
     spec: StageSpec
     task: Task
-    source: Source
+    source: Source | None
+    stores: Stores | None
     clip: FrozenClip | None
     tokenizer: Tokenizer | None
     mesh: Mesh
@@ -48,8 +52,9 @@ class Feed:
     def batches(self) -> DeviceBatches:
         """Returns the training batches, from the first one on."""
         where = BatchPlace(self.mesh, self.settings.train.batch_size)
-        pipeline = self._pipeline(self.source, self.settings.data, where, self.settings.seed)
-        return DeviceBatches(pipeline, self._prepare(self.source), where)
+        source = self.source if self.stores is None else self.stores.train
+        pipeline = self._pipeline(source, self.settings.data, where, self.settings.seed)
+        return DeviceBatches(pipeline, self._prepare(source), where)
 
     def held_out(self) -> list[Any]:
         """Returns the held-out batches, nothing if the config wants no evaluation."""
@@ -58,16 +63,16 @@ class Feed:
             return []
         data_cfg = dataclasses.replace(self.settings.data, split=cfg.split, focus_times=1)
         data_cfg = plain(data_cfg)
-        source = open_source(data_cfg)
+        source = open_source(data_cfg) if self.stores is None else self.stores.held_out
         where = BatchPlace(self.mesh, cfg.batch_size)
         pipeline = self._pipeline(source, data_cfg, where, 0)
         return held_out_batches(pipeline, self._prepare(source), where, cfg.batches)
 
-    def _prepare(self, source: Source) -> Prepare:
+    def _prepare(self, source: Source | StoredExamples) -> Prepare:
         if self.clip is None:
             return make_prepare(self.task)
         cache = None
-        if self.settings.train.cache_clip:
+        if self.settings.train.cache_clip and self.stores is None:
             self.say(f"encoding {len(source)} pictures and their captions by the frozen CLIP")
             images = plain_images(source, self.settings.data)
             with by_itself():
@@ -76,6 +81,15 @@ class Feed:
         return make_prepare(self.task, self.tokenizer, context, own, cache)
 
     def _pipeline(self, source: Any, data_cfg: Any, where: BatchPlace, seed: int) -> Any:
+        if self.stores is not None:
+            return make_store_pipeline(
+                source,
+                data_cfg,
+                batch_size=where.batch_size,
+                seed=seed,
+                rows=where.rows,
+                text_emb="text" not in resolve.encoders(self.settings, self.spec),
+            )
         return make_pipeline(
             source,
             data_cfg,

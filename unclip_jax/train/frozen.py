@@ -2,7 +2,8 @@
 
 z_i is that of the very picture a stage sees, text states are the frozen tower's; neither is stored
 with the data. For a small set whose pictures are not augmented both may be computed once, at the
-start, and looked up by example and by caption (`FeatureCache`).
+start, and looked up by example and by caption (`FeatureCache`). A prior may also be trained on a
+store of embeddings (stored.py): batches then bring z_i, and z_t where no text states are needed.
 """
 
 import dataclasses
@@ -82,6 +83,11 @@ def load_frozen_clip(
     params = jax.tree.map(jnp.asarray, stage.params)
     pca = bundle.require_pca(loaded, pca_file) if pca_file else loaded.pca
     return FrozenClip(make_module(stage.spec, dtype), params, loaded.tokenizer, pca)
+
+
+def params_of(params: Params, encoders: Sequence[str]) -> Params:
+    """Returns a CLIP's parameters, also abstract or boxed, without an image tower nobody runs."""
+    return params if "image" in encoders else {k: v for k, v in params.items() if k != "vision"}
 
 
 class FeatureCache:

@@ -36,7 +36,7 @@ from unclip_jax.train import resolve
 from unclip_jax.train.chips import Topology
 from unclip_jax.train.code_tasks import make_task
 from unclip_jax.train.config import TrainConfig
-from unclip_jax.train.frozen import FrozenClip
+from unclip_jax.train.frozen import FrozenClip, params_of
 from unclip_jax.train.optim import make_optimizer
 from unclip_jax.train.sharding import AXES, mesh_sizes
 from unclip_jax.train.state import make_state, state_shardings
@@ -161,7 +161,7 @@ class PlannedRun:
             clip: config of the CLIP, where there is no bundle of it yet.
         """
         self.settings = resolve.read_settings(config, needs_clip=False)
-        self.clip_cfg = self._clip_config() if clip is None else resolve.make_spec(clip).model
+        self.clip_cfg = self._clip_config() if clip is None else _config_of(clip)
         vocabulary = self.settings.vocab_size
         if self.clip_cfg is not None:
             vocabulary = self.clip_cfg.text.vocab_size
@@ -203,9 +203,13 @@ class PlannedRun:
         return FrozenClip(module, {}, None)
 
     @property
-    def encodes(self) -> bool:
-        """Whether the step itself runs the frozen CLIP; else the batch brings its features."""
-        return self.clip_cfg is not None and not self.settings.train.cache_clip
+    def encoders(self) -> tuple[str, ...]:
+        """Which encoders of the frozen CLIP the step runs; else the batch brings its features."""
+        return () if self.clip_cfg is None else resolve.encoders(self.settings, self.spec)
+
+    def clip_params(self, tree: Any) -> Any:
+        """Returns the part of a tree like CLIP's parameters that the step is given."""
+        return params_of(tree, self.encoders)
 
     def _state(self) -> Any:
         return jax.eval_shape(lambda p: make_state(p, self.tx, self.metrics), self.params)
@@ -233,15 +237,17 @@ class PlannedRun:
         if self.spec.stage not in resolve.NEEDS_CLIP:
             return {}
         frozen: dict[str, Any] = {"empty": self._features(1)}
-        if self.encodes:
-            frozen["clip"] = abstract_params(StageSpec("clip", self.clip_cfg))
+        if self.encoders:
+            frozen["clip"] = self.clip_params(abstract_params(StageSpec("clip", self.clip_cfg)))
         return frozen
 
     def batch(self, rows: int) -> dict[str, Any]:
         """Returns a batch as shapes: what of it the task reads."""
         data = self.settings.data
         side = data.window or data.image_size
-        values: dict[str, Any] = {"image": _shape((rows, side, side, 3), np.uint8)}
+        values: dict[str, Any] = {}
+        if not resolve.reads_store(self.settings):
+            values["image"] = _shape((rows, side, side, 3), np.uint8)
         if data.degrade != "none":
             values["low_res"] = _shape((rows, side // FACTOR, side // FACTOR, 3), np.uint8)
         if self.spec.stage == "clip":
@@ -250,8 +256,9 @@ class PlannedRun:
             text = self._features(rows)
             values |= {"tokens": text.clip_tokens, "mask": text.text_mask}
             values |= {"own_tokens": text.tokens}
-            if not self.encodes:
+            if "image" not in self.encoders:
                 values["image_emb"] = _shape((rows, self.spec.model.image_dim), np.float32)
+            if "text" not in self.encoders:
                 values |= {"text_emb": text.text_emb, "text_states": text.text_states}
         names = self.task(self.spec).batch_keys
         return {k: v for k, v in values.items() if k in names and v is not None}
@@ -260,10 +267,10 @@ class PlannedRun:
         """Returns captions as a stage gets them, as shapes."""
         own = resolve.own_context(self.spec)
         own_tokens = None if own is None else _shape((rows, own), np.int32)
-        if self.encodes:
+        if "text" in self.encoders:
             context = self.clip_cfg.text.context
             tokens = _shape((rows, context), np.int32), _shape((rows, context), bool)
-            params = abstract_params(StageSpec("clip", self.clip_cfg))
+            params = self.clip_params(abstract_params(StageSpec("clip", self.clip_cfg)))
             encode = functools.partial(text_features, self._clip().module)
             return jax.eval_shape(encode, params, *tokens).replace(tokens=own_tokens)
         model = self.spec.model
@@ -276,6 +283,12 @@ class PlannedRun:
             clip_tokens=_shape((rows, context), np.int32),
             tokens=own_tokens,
         )
+
+
+def _config_of(clip: Mapping[str, Any]) -> ClipConfig:
+    """Returns the CLIP of a config file, with the vocabulary that its run would train."""
+    vocabulary = clip["data"].get("vocab_size", 0)
+    return resolve.make_spec(resolve.resolve_model(clip, None, vocabulary)).model
 
 
 def _shape(shape: tuple[int, ...], dtype: Any) -> jax.ShapeDtypeStruct:

@@ -41,6 +41,8 @@ REQUIRED = ("seed", "stage", "model", "data", "optim", "train", "eval")
 
 NEEDS_CLIP = ("prior_diffusion", "prior_ar", "decoder")
 
+PRIORS = ("prior_diffusion", "prior_ar")
+
 SCALE = 17.2 / math.sqrt(1024)
 """Standard deviation of a coordinate of the diffused embedding: the paper's 17.2 at width 1024."""
 
@@ -152,13 +154,29 @@ def own_context(spec: StageSpec) -> int | None:
     return encoder.context if encoder is not None else None
 
 
+def reads_store(settings: Settings) -> bool:
+    """Whether batches come from a store of embeddings rather than from pictures."""
+    return bool(settings.data.embeddings) and settings.stage in PRIORS
+
+
+def encoders(settings: Settings, spec: StageSpec) -> tuple[str, ...]:
+    """Returns which of the frozen CLIP's encoders a step runs: "image", "text", both or none.
+
+    The rest of the features comes with the batch. A store holds z_i and z_t, but not the states of
+    the text tower.
+    """
+    if reads_store(settings):
+        return ("text",) if spec.model.text == "clip_states" else ()
+    return () if settings.train.cache_clip else ("image", "text")
+
+
 def changed_keys(before: Any, after: Any, path: str = "config") -> list[str]:
-    """Lists the paths at which two configs differ."""
+    """Lists the paths at which two configs differ; a missing text is an empty one."""
     if isinstance(before, Mapping) and isinstance(after, Mapping):
         keys = list(dict.fromkeys([*before, *after]))
         lists = (changed_keys(before.get(k), after.get(k), f"{path}.{k}") for k in keys)
         return [key for keys in lists for key in keys]
-    return [] if before == after else [path]
+    return [] if before == after or (before is None and after == "") else [path]
 
 
 def write_or_check_config(path: Path, config: Mapping[str, Any], *, is_fresh: bool) -> None:

@@ -1,0 +1,128 @@
+"""From a store of embeddings to batches, as pipeline.py makes them of pictures; none is read here.
+
+Every record (one picture with one of its captions) is an example: a picture with four captions is
+shown four times an epoch. Records are read where they lie, by index; nothing is kept in memory.
+"""
+
+import dataclasses
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+
+import grain
+import numpy as np
+from jaxtyping import Bool, Int32, Integer
+
+from unclip_jax.core.errors import UserError
+from unclip_jax.data.embeddings import META, Record, StoreMeta, existing_shard, unpack
+from unclip_jax.data.pipeline import ENDLESS, DataConfig, endless_order, start_iterator
+
+LOOKED_AT = 256  # records that a fingerprint is taken of
+
+
+class StoredExamples:
+    """The records of a whole store by index, shard after shard."""
+
+    def __init__(self, folder: Path, meta: StoreMeta):
+        """Opens all shards; one that is missing is an error."""
+        self.folder, self.meta = folder, meta
+        paths = [str(existing_shard(folder, shard, meta)) for shard in range(meta.shards)]
+        if not paths:
+            raise UserError(f"the store {folder} is empty")
+        self._records = grain.sources.ArrayRecordDataSource(paths)
+
+    def __len__(self) -> int:
+        """Number of records."""
+        return len(self._records)
+
+    def read(self, indices: Sequence[int]) -> list[Record]:
+        """Returns the records at `indices`, in that order."""
+        held = self._records.__getitems__(list(indices))
+        return [unpack(data, self.meta.width, self.meta.context) for data in held]
+
+    def fingerprint(self) -> str:
+        """Returns a hash of meta.json, of the number of records, and of what some of them are of.
+
+        Embeddings are not in it: the CLIP and the examples settle them, but for their rounding.
+        """
+        digest = hashlib.sha256((self.folder / META).read_bytes() + b"%d" % len(self))
+        places = np.linspace(0, len(self) - 1, min(len(self), LOOKED_AT)).astype(np.int64)
+        for record in self.read(places.tolist()):
+            digest.update(record.key.encode() + record.tokens.tobytes())
+        return digest.hexdigest()
+
+
+def make_store_pipeline(
+    source: StoredExamples,
+    cfg: DataConfig,
+    *,
+    batch_size: int,
+    seed: int,
+    rows: Integer[np.ndarray, " b"] | None = None,
+    text_emb: bool = True,
+) -> grain.DatasetIterator:
+    """Makes the endless iterator of this process's share of the batches of a store.
+
+    It yields {"image_emb": float32 [b, d], "text_emb": float32 [b, d], "tokens": int32 [b, ctx],
+    "mask": bool [b, ctx], "index": int64 [b], "example": int64 [b]}; see `make_pipeline`.
+
+    Args:
+        cfg: `shuffle`, `threads` and `prefetch` of it count; the pictures have been shown to CLIP.
+        text_emb: whether batches bring z_t, for a stage that does not compute it.
+    """
+    batches = make_store_batches(
+        source, cfg, batch_size=batch_size, seed=seed, rows=rows, text_emb=text_emb
+    )
+    return start_iterator(batches, cfg)
+
+
+def make_store_batches(
+    source: StoredExamples,
+    cfg: DataConfig,
+    *,
+    batch_size: int,
+    seed: int,
+    rows: Integer[np.ndarray, " b"] | None = None,
+    text_emb: bool = True,
+) -> grain.MapDataset:
+    """Makes the random-access data set whose item k is this process's share of batch k."""
+    if len(source) == 0:
+        raise UserError(f"the store {source.folder} is empty")
+    order = endless_order(grain.MapDataset.range(len(source)), cfg, seed)
+    rows = np.arange(batch_size) if rows is None else rows
+    return grain.MapDataset.source(_StoreBatches(order, source, batch_size, rows, text_emb))
+
+
+@dataclasses.dataclass
+class _StoreBatches:
+    """Random access to batches: the order is all there is to draw."""
+
+    order: grain.MapDataset
+    source: StoredExamples
+    batch_size: int
+    rows: np.ndarray
+    text_emb: bool
+
+    def __len__(self) -> int:
+        return ENDLESS
+
+    def __getitem__(self, batch: int) -> dict[str, np.ndarray]:
+        index = batch * self.batch_size + np.asarray(self.rows, np.int64)
+        example = np.asarray([int(self.order[int(i)]) for i in index], np.int64)
+        records = self.source.read(example.tolist())
+        tokens = np.stack([record.tokens for record in records])
+        made = {
+            "image_emb": np.stack([record.image_emb for record in records]),
+            "tokens": tokens,
+            "mask": caption_mask(tokens),
+            "index": index,
+            "example": example,
+        }
+        if self.text_emb:
+            made["text_emb"] = np.stack([record.text_emb for record in records])
+        return made
+
+
+def caption_mask(tokens: Int32[np.ndarray, "n ctx"]) -> Bool[np.ndarray, "n ctx"]:
+    """Returns the tokenizer's mask of its ids: True through EOT, which is the largest of a row."""
+    return np.arange(tokens.shape[1])[None] <= tokens.argmax(axis=1)[:, None]
