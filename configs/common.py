@@ -80,6 +80,8 @@ def train() -> ConfigDict:
             "cache_clip": False,
             "caption_drop": 0.0,
             "image_drop": 0.0,
+            "prior_samples": "",  # decoder: a prior's samples (unclip embed --prior-draws)
+            "prior_share": 0.5,  # share of examples that get one of them as z_i
             "crop_size": config_dict.placeholder(int),
             "blur_prob": 0.0,
             "blur_sigma": 0.6,

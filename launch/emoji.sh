@@ -60,16 +60,16 @@ run "$UNCLIP" embed --bundle "$RUNS/clip_bundle" --concepts no_flags --out "$RUN
   --fit-pca
 train --config "$CONFIGS/prior_ar.py" --workdir "$RUNS/prior_ar" --config.clip="$RUNS/clip_bundle" \
   --config.pca="$RUNS/embeddings/pca.safetensors"
-# The prior's second phase, on what the decoder can draw.
-export_new "$RUNS/prior_bundle" "$RUNS/clip" "$RUNS/prior_diffusion" --dtype float32
-train --config "$CONFIGS/prior_diffusion.py:tune" --workdir "$RUNS/prior_tuned" \
-  --config.clip="$RUNS/clip_bundle" --config.init_from="$RUNS/prior_bundle"
+# The decoder's second phase: all concepts and styles, from what it can draw already.
+export_new "$RUNS/decoder_bundle" "$RUNS/clip" "$RUNS/decoder" --dtype float32
+train --config "$CONFIGS/decoder.py:all" --workdir "$RUNS/decoder_all" \
+  --config.clip="$RUNS/clip_bundle" --config.init_from="$RUNS/decoder_bundle"
 train --config "$CONFIGS/upsampler_256.py" --workdir "$RUNS/upsampler_256"
 # The second CLIP, which judges the samples.
 train --config "$CONFIGS/clip.py:judge" --workdir "$RUNS/judge"
 export_new "$RUNS/judge_bundle" "$RUNS/judge"
 
-stages=("$RUNS/clip" "$RUNS/prior_tuned" "$RUNS/prior_ar" "$RUNS/decoder" "$RUNS/upsampler_256")
+stages=("$RUNS/clip" "$RUNS/prior_diffusion" "$RUNS/prior_ar" "$RUNS/decoder_all" "$RUNS/upsampler_256")
 export_new "$RUNS/draft" "${stages[@]}"
 # Every stage is measured on the part of the set that it was trained on.
 measure() {
@@ -79,12 +79,9 @@ measure() {
     --overwrite "$@"
 }
 measure retrieval --concepts no_flags
-measure priors --concepts common --styles 3d,flat --judge "$RUNS/judge_bundle"
-measure conditioning --concepts common --styles 3d,flat
+measure priors --concepts no_flags --judge "$RUNS/judge_bundle"
+measure conditioning --concepts no_flags
 measure samples --concepts common --styles 3d,flat --judge "$RUNS/judge_bundle"
-# The prior before it was tuned, on all that it was trained on.
-run "$UNCLIP" eval --model "$RUNS/prior_bundle" --suite priors --concepts no_flags \
-  --out "$RUNS/figures/first_phase" --overwrite
 metrics=()
 for suite in retrieval priors conditioning samples; do
   metrics+=(--metrics "$RUNS/figures/$suite/$suite.json")

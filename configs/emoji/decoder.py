@@ -2,6 +2,17 @@
 
     unclip train --config configs/emoji/decoder.py --config.clip=BUNDLE --workdir runs/decoder
 
+learns from the embeddings of the pictures themselves, as the paper does. What ships is then tuned
+on what the prior makes of the captions beside them, since that is what it gets at sampling:
+
+    unclip export runs/clip runs/prior_diffusion --out runs/prior_bundle
+    unclip embed --bundle runs/prior_bundle --concepts common --styles 3d,flat --crop pad \
+        --prior-draws 4 --out runs/prior_samples
+    unclip export runs/clip runs/decoder --out runs/decoder_bundle
+    unclip train --config configs/emoji/decoder.py:tune --config.clip=BUNDLE \
+        --config.init_from=runs/decoder_bundle --workdir runs/decoder_tuned \
+        --config.train.prior_samples=runs/prior_samples/prior_samples.safetensors
+
 A 0 among the model's numbers means: as the CLIP of the bundle has it.
 """
 
@@ -13,10 +24,11 @@ from unclip_jax.configs import common
 def get_config(variant: str = "") -> ConfigDict:
     """Returns the config.
 
-    The variant "smoke" has procedural pictures and an untrained CLIP; "smoke_glide" beside that the
-    paper's way of reading captions, a text encoder of the decoder's own.
+    The variant "tune" is the second phase, on a prior's samples. "smoke" has procedural pictures
+    and an untrained CLIP; "smoke_glide" beside that the paper's way of reading captions, a text
+    encoder of the decoder's own.
     """
-    common.check_variant(variant, "smoke", "smoke_glide")
+    common.check_variant(variant, "tune", "smoke", "smoke_glide")
     config = common.base("decoder")
     config.model = ConfigDict(
         {
@@ -89,7 +101,10 @@ def get_config(variant: str = "") -> ConfigDict:
             "sample_every": 1000,
         }
     )
-    if variant:
+    if variant == "tune":
+        config.train.update({"steps": 7_500, "prior_share": 0.6})
+        config.optim.learning_rate = 7e-4
+    if variant in ("smoke", "smoke_glide"):
         config.clip = "random"
         config.model.context_dim = 16
         config.model.unet.update(

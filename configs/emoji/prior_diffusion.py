@@ -2,13 +2,7 @@
 
     unclip train --config configs/emoji/prior_diffusion.py --config.clip=BUNDLE --workdir runs/prior
 
-learns from all concepts but flags in all styles, which is what makes it better than a look-up on
-captions it never saw. What ships is then tuned on the decoder's part of the set, so that it answers
-with embeddings which that decoder knows:
-
-    unclip export runs/clip runs/prior --out runs/prior_bundle
-    unclip train --config configs/emoji/prior_diffusion.py:tune --config.clip=BUNDLE \
-        --config.init_from=runs/prior_bundle --workdir runs/prior_tuned
+learns from all concepts but flags in all styles.
 
 A 0 among the model's numbers means: as the CLIP of the bundle has it.
 """
@@ -21,10 +15,9 @@ from unclip_jax.configs import common
 def get_config(variant: str = "") -> ConfigDict:
     """Returns the config.
 
-    The variant "tune" is the second phase, on the decoder's concepts and styles; "smoke" has
-    procedural pictures, an untrained CLIP and caption tokens.
+    The variant "smoke" has procedural pictures, an untrained CLIP and caption tokens.
     """
-    common.check_variant(variant, "tune", "smoke")
+    common.check_variant(variant, "smoke")
     config = common.base("prior_diffusion")
     config.model = ConfigDict(
         {
@@ -81,10 +74,6 @@ def get_config(variant: str = "") -> ConfigDict:
         }
     )
     config.eval.update({"batches": 4, "batch_size": 64})
-    if variant == "tune":
-        config.data.update({"concepts": "common", "styles": ("3d", "flat")})
-        config.train.update({"steps": 400, "save_every": 100})
-        config.optim.update({"learning_rate": 3e-4, "warmup_steps": 20, "ema_decay": 0.98})
     if variant == "smoke":
         config.clip = "random"
         config.model.text = "tokens"  # the paper's path, so that it too is exercised

@@ -18,6 +18,13 @@ from unclip_jax.cli import common
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="Folder of the store.")
 @click.option("--shard-size", default=4096, show_default=True, type=click.IntRange(1))
 @click.option("--fit-pca", is_flag=True, help="Write pca.safetensors, once all shards are there.")
+@click.option(
+    "--prior-draws",
+    type=click.IntRange(1),
+    help="Write prior_samples.safetensors: so many samples of the bundle's prior a caption.",
+)
+@click.option("--prior", type=click.Choice(["diffusion", "ar"]), default="diffusion")
+@common.seed_option
 @common.json_option
 def embed(model: str, data: str, out: Path, as_json: bool, **options: Any) -> None:
     """Writes a store of (key, z_i, z_t, token ids); the same command goes on where it was stopped.
@@ -25,13 +32,17 @@ def embed(model: str, data: str, out: Path, as_json: bool, **options: Any) -> No
     On several processes each writes its own shards. A prior trains on it in place of pictures:
     unclip train … --config.data.embeddings=OUT --config.eval.embeddings=OUT_OF_THE_HELD_OUT_SPLIT
 
+    --prior-draws is for a decoder that is to be trained on what the bundle's prior makes of the
+    captions: unclip train … --config.train.prior_samples=OUT/prior_samples.safetensors
+
     Example: unclip embed --bundle runs/clip_bundle --data emoji --out runs/embeddings --fit-pca
     """
     common.use_compile_cache()
     import jax
 
     from unclip_jax.checkpoint import bundle
-    from unclip_jax.data.sources import fingerprint, load_source, select
+    from unclip_jax.checkpoint.prior_samples import PRIOR_SAMPLES_FILE, save_prior_samples
+    from unclip_jax.data.sources import all_captions, fingerprint, load_source, select
     from unclip_jax.models.pca import components_for
     from unclip_jax.sampling import embed as store
 
@@ -41,7 +52,8 @@ def embed(model: str, data: str, out: Path, as_json: bool, **options: Any) -> No
     )
     about = {key: options[key] for key in ("split", "concepts", "crop")}
     about |= {"name": data, "styles": list(styles), "fingerprint": fingerprint(data)}
-    loaded = bundle.load(model, stages=["clip"])
+    stages = ["clip", f"prior_{options['prior']}"] if options["prior_draws"] else ["clip"]
+    loaded = bundle.load(model, stages=stages)
     meta = store.store_meta(loaded, source, about, options["shard_size"])
     bars = common.StageBars()
     report = None
@@ -57,6 +69,18 @@ def embed(model: str, data: str, out: Path, as_json: bool, **options: Any) -> No
         pca = store.fit_store_pca(out)
         result["components_99"] = components_for(pca, 0.99)
         line += f"; {result['components_99']} of {pca.width} components hold 99%"
+    if options["prior_draws"] and process[0] == 0:
+        samples = store.sample_captions(
+            loaded,
+            all_captions(source),
+            options["prior_draws"],
+            prior=options["prior"],
+            seed=options["seed"],
+            progress=bars.callback,
+        )
+        save_prior_samples(out / PRIOR_SAMPLES_FILE, samples)
+        result["captions"] = len(samples.tokens)
+        line += f"; {options['prior_draws']} samples of {len(samples.tokens)} captions"
     if as_json:
         common.echo_json(result)
     else:

@@ -1,21 +1,28 @@
 """Fills a store of embeddings (data/embeddings.py) by a bundle's CLIP, and fits the PCA over it."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 
 from unclip_jax.checkpoint.bundle import Bundle
 from unclip_jax.checkpoint.pca_file import PCA_FILE, save_pca
+from unclip_jax.checkpoint.prior_samples import PriorSamples
 from unclip_jax.checkpoint.runs import params_digest
+from unclip_jax.core import prng
 from unclip_jax.core.errors import UserError
+from unclip_jax.core.types import Cond
 from unclip_jax.data import embeddings
 from unclip_jax.data.embeddings import Record, StoreMeta
 from unclip_jax.data.images import to_square
 from unclip_jax.data.sources import Source
 from unclip_jax.models.pca import Moments, Pca, fit_pca, unit_moments
-from unclip_jax.sampling.encode import encode_images, encode_text
+from unclip_jax.sampling import parallel, runs
+from unclip_jax.sampling.encode import encode_images, encode_text, with_own_tokens
+from unclip_jax.sampling.runner import Progress, StageRunner, image_keys
+from unclip_jax.sampling.settings import stage_sampling
 
 BATCH = 256  # pictures encoded a call
 
@@ -87,6 +94,43 @@ def _records(model: Bundle, source: Source, members: range, crop: str) -> Iterat
                     text_emb=np.asarray(text.text_emb[at], np.float32),
                     tokens=np.asarray(text.clip_tokens[at], np.int32),
                 )
+
+
+def sample_captions(
+    model: Bundle,
+    captions: Sequence[str],
+    draws: int,
+    *,
+    prior: str,
+    seed: int = 0,
+    progress: Progress | None = None,
+) -> PriorSamples:
+    """Draws `draws` image embeddings of each caption from a bundle's prior, by its own settings.
+
+    Args:
+        prior: "diffusion" or "ar".
+    """
+    name = f"prior_{prior}"
+    run = runs.single_net(model, name, stage_sampling(model, name), "float32")
+    root, runner = prng.root_key(seed), StageRunner(progress)
+    empty = with_own_tokens(model, encode_text(model, [""]), [""], name)
+    share = max(1, BATCH * parallel.device_count() // draws)  # captions a call
+    per_device = -(-min(share, len(captions)) * draws // parallel.device_count())
+    tokens, made = [], []
+    for start in range(0, len(captions), share):
+        part = captions[start : start + share]
+        text = with_own_tokens(model, encode_text(model, part), part, name)
+        tokens.append(np.asarray(text.clip_tokens, np.int32))
+        rows, draw = np.divmod(np.arange(len(part) * draws), draws)
+        cond = Cond(text=jax.tree.map(lambda leaf, rows=rows: leaf[rows], text))
+        keys = image_keys(root, start + rows, draw)
+        made.append(runner.stage(run, cond, empty, keys, per_device=per_device))
+    image_emb = np.concatenate(made).astype(np.float32)
+    return PriorSamples(
+        clip=params_digest(model.stage("clip").params),
+        tokens=np.concatenate(tokens),
+        image_emb=image_emb.reshape(len(captions), draws, -1),
+    )
 
 
 def fit_store_pca(folder: Path) -> Pca:

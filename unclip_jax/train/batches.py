@@ -13,6 +13,7 @@ from unclip_jax.data.sources import Source
 from unclip_jax.text.tokenizer import Tokenizer, Tokens
 from unclip_jax.train.frozen import FeatureCache
 from unclip_jax.train.loop import named_metrics
+from unclip_jax.train.sampled import SampledEmbeddings
 from unclip_jax.train.sharding import BatchPlace
 from unclip_jax.train.tasks import Task
 
@@ -49,6 +50,7 @@ def make_prepare(
     clip_context: int = 0,
     own_context: int | None = None,
     cache: FeatureCache | None = None,
+    sampled: SampledEmbeddings | None = None,
 ) -> Prepare:
     """Returns the host's part of making a batch: contexts cut to size, features looked up.
 
@@ -56,6 +58,7 @@ def make_prepare(
         tokenizer: None where the contexts are right as they come.
         own_context: of a text transformer that the stage trains itself.
         cache: CLIP features by example and caption; None = the step computes them.
+        sampled: exchanges the cache's z_i for a prior's here and there.
     """
 
     def prepare(batch: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -69,6 +72,8 @@ def make_prepare(
             )
         if cache is not None:
             batch |= cache.features(batch)
+        if sampled is not None:
+            batch["image_emb"] = sampled.mixed(batch)
         return {name: batch[name] for name in task.batch_keys if name in batch}
 
     return prepare

@@ -96,6 +96,8 @@ class TrainConfig:
     cache_clip: bool = False  # encode the un-augmented images and captions once, at the start
     caption_drop: float = 0.0  # share of examples that get the empty caption
     image_drop: float = 0.0  # share of examples that get the null image embedding
+    prior_samples: str = ""  # decoder: file of a prior's samples (unclip embed --prior-draws)
+    prior_share: float = 0.5  # share of examples whose z_i is one of them
     crop_size: int | None = None  # upsampler: side of the random crop of the target
     blur_prob: float = 0.0  # upsampler: share of inputs that are blurred
     blur_sigma: float = 0.6
@@ -113,7 +115,7 @@ class TrainConfig:
                 (*counts, "skip_limit", "crop_size", "blur_kernel", "sam_group"), (1, math.inf)
             ),
             **dict.fromkeys(("steps", "sample_every", "keep_best"), (0, math.inf)),
-            **dict.fromkeys(("caption_drop", "image_drop", "blur_prob"), share),
+            **dict.fromkeys(("caption_drop", "image_drop", "prior_share", "blur_prob"), share),
             save_seconds=(0.0, math.inf),
             blur_sigma=(5e-324, math.inf),
             sam_rho=(5e-324, math.inf),

@@ -17,8 +17,10 @@ import jax.numpy as jnp
 from jax.sharding import Mesh
 
 from unclip_jax.checkpoint.pca_file import PCA_FILE, save_pca
+from unclip_jax.checkpoint.prior_samples import load_prior_samples
 from unclip_jax.checkpoint.runs import newest_step, params_digest
 from unclip_jax.checkpoint.store import CheckpointStore, abstract_like
+from unclip_jax.checkpoint.tensors import sha256
 from unclip_jax.core.distributed import decided_by_first, first_does, is_first
 from unclip_jax.core.prng import root_key, stage_key
 from unclip_jax.data.pipeline import open_source
@@ -183,7 +185,12 @@ class RunBuilder:
         if self.settings.clip in ("", RANDOM):
             digest = None
         if self.stores is None:
-            return {"clip": digest, "data": fingerprint(self.settings.data.name)}
+            identity = {"clip": digest, "data": fingerprint(self.settings.data.name)}
+            samples = self.settings.train.prior_samples
+            if not samples:
+                return identity
+            load_prior_samples(samples, self._clip_digest)  # says what is wrong with it
+            return identity | {"prior_samples": sha256(Path(samples))}
         data = self.stores.train.meta.data.get("fingerprint")
         return {"clip": digest, "data": data, "embeddings": self.stores.identity()}
 

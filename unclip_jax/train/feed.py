@@ -6,6 +6,8 @@ from typing import Any
 
 from jax.sharding import Mesh
 
+from unclip_jax.checkpoint.prior_samples import load_prior_samples
+from unclip_jax.checkpoint.runs import params_digest
 from unclip_jax.data.pipeline import make_pipeline, open_source
 from unclip_jax.data.sources import Source, all_captions
 from unclip_jax.data.store_pipeline import StoredExamples, make_store_pipeline
@@ -24,6 +26,7 @@ from unclip_jax.train.batches import (
 )
 from unclip_jax.train.frozen import FeatureCache, FrozenClip
 from unclip_jax.train.resolve import Settings
+from unclip_jax.train.sampled import SampledEmbeddings
 from unclip_jax.train.sharding import BatchPlace, by_itself
 from unclip_jax.train.stored import Stores
 from unclip_jax.train.tasks import Task
@@ -54,7 +57,7 @@ class Feed:
         where = BatchPlace(self.mesh, self.settings.train.batch_size)
         source = self.source if self.stores is None else self.stores.train
         pipeline = self._pipeline(source, self.settings.data, where, self.settings.seed)
-        return DeviceBatches(pipeline, self._prepare(source), where)
+        return DeviceBatches(pipeline, self._prepare(source, self._sampled()), where)
 
     def held_out(self) -> list[Any]:
         """Returns the held-out batches, nothing if the config wants no evaluation."""
@@ -68,7 +71,17 @@ class Feed:
         pipeline = self._pipeline(source, data_cfg, where, 0)
         return held_out_batches(pipeline, self._prepare(source), where, cfg.batches)
 
-    def _prepare(self, source: Source | StoredExamples) -> Prepare:
+    def _sampled(self) -> SampledEmbeddings | None:
+        """Returns what a prior made of the captions, where the config names it."""
+        cfg = self.settings.train
+        if not cfg.prior_samples:
+            return None
+        samples = load_prior_samples(cfg.prior_samples, params_digest(self.clip.params))
+        return SampledEmbeddings(samples, cfg.prior_share, self.settings.seed)
+
+    def _prepare(
+        self, source: Source | StoredExamples, sampled: SampledEmbeddings | None = None
+    ) -> Prepare:
         if self.clip is None:
             return make_prepare(self.task)
         cache = None
@@ -78,7 +91,7 @@ class Feed:
             with by_itself():
                 cache = FeatureCache(self.clip, images, all_captions(source))
         context, own = self.clip.cfg.text.context, resolve.own_context(self.spec)
-        return make_prepare(self.task, self.tokenizer, context, own, cache)
+        return make_prepare(self.task, self.tokenizer, context, own, cache, sampled)
 
     def _pipeline(self, source: Any, data_cfg: Any, where: BatchPlace, seed: int) -> Any:
         if self.stores is not None:

@@ -86,6 +86,11 @@ def read_settings(config: Mapping[str, Any], *, needs_clip: bool = True) -> Sett
         raise UserError(
             f"stage {stage} needs a trained CLIP: pass --config.clip=BUNDLE (unclip export RUN)"
         )
+    train = build(TrainConfig, config["train"], "train")
+    if train.prior_samples and not (stage == "decoder" and train.cache_clip):
+        raise UserError(
+            "config.train.prior_samples is for the decoder, with config.train.cache_clip=True"
+        )
     return Settings(
         seed=config["seed"],
         stage=stage,
@@ -95,7 +100,7 @@ def read_settings(config: Mapping[str, Any], *, needs_clip: bool = True) -> Sett
         data=build(DataConfig, data, "data"),
         vocab_size=vocab_size,
         optim=build(OptimConfig, config["optim"], "optim"),
-        train=build(TrainConfig, config["train"], "train"),
+        train=train,
         eval=build(EvalConfig, config["eval"], "eval"),
     )
 
