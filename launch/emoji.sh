@@ -60,16 +60,24 @@ run "$UNCLIP" embed --bundle "$RUNS/clip_bundle" --concepts no_flags --out "$RUN
   --fit-pca
 train --config "$CONFIGS/prior_ar.py" --workdir "$RUNS/prior_ar" --config.clip="$RUNS/clip_bundle" \
   --config.pca="$RUNS/embeddings/pca.safetensors"
-# The decoder's second phase: all concepts and styles, from what it can draw already.
+# The decoder's second phase, on what the prior makes of the captions.
+export_new "$RUNS/prior_bundle" "$RUNS/clip" "$RUNS/prior_diffusion" --dtype float32
+samples=$RUNS/prior_samples/prior_samples.safetensors
+if [[ ! -e "$samples" ]]; then # a rerun goes on with the same
+  run "$UNCLIP" embed --bundle "$RUNS/prior_bundle" --concepts common --styles 3d,flat \
+    --crop pad --prior-draws 4 --out "$RUNS/prior_samples"
+fi
 export_new "$RUNS/decoder_bundle" "$RUNS/clip" "$RUNS/decoder" --dtype float32
-train --config "$CONFIGS/decoder.py:all" --workdir "$RUNS/decoder_all" \
-  --config.clip="$RUNS/clip_bundle" --config.init_from="$RUNS/decoder_bundle"
+train --config "$CONFIGS/decoder.py:tune" --workdir "$RUNS/decoder_tuned" \
+  --config.clip="$RUNS/clip_bundle" --config.init_from="$RUNS/decoder_bundle" \
+  --config.train.prior_samples="$samples"
 train --config "$CONFIGS/upsampler_256.py" --workdir "$RUNS/upsampler_256"
 # The second CLIP, which judges the samples.
 train --config "$CONFIGS/clip.py:judge" --workdir "$RUNS/judge"
 export_new "$RUNS/judge_bundle" "$RUNS/judge"
 
-stages=("$RUNS/clip" "$RUNS/prior_diffusion" "$RUNS/prior_ar" "$RUNS/decoder_all" "$RUNS/upsampler_256")
+stages=("$RUNS/clip" "$RUNS/prior_diffusion" "$RUNS/prior_ar" "$RUNS/decoder_tuned"
+  "$RUNS/upsampler_256")
 export_new "$RUNS/draft" "${stages[@]}"
 # Every stage is measured on the part of the set that it was trained on.
 measure() {
@@ -80,7 +88,7 @@ measure() {
 }
 measure retrieval --concepts no_flags
 measure priors --concepts no_flags --judge "$RUNS/judge_bundle"
-measure conditioning --concepts no_flags
+measure conditioning --concepts common --styles 3d,flat
 measure samples --concepts common --styles 3d,flat --judge "$RUNS/judge_bundle"
 metrics=()
 for suite in retrieval priors conditioning samples; do

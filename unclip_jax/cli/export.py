@@ -291,13 +291,16 @@ def provenance(results: Sequence[Any]) -> dict[str, Any]:
 
     stages = {}
     for result in results:
+        # Which file it was says its digest, in "identity": its path is the trainer's own affair.
+        train = {k: v for k, v in result.config["train"].items() if k != "prior_samples"}
         stages[result.spec.stage] = {
             "steps": result.step,
             "of_steps": result.config["train"]["steps"],
             "seed": result.config["seed"],
             "data": {**result.config["data"], "fingerprint": data_fingerprint(result.config)},
             "optim": result.config["optim"],
-            "train": result.config["train"],
+            "train": train,
+            "identity": result.config.get("identity"),
             "environment": list(result.environment),
             "params_sha256": params_digest(result.ema_params),
         }

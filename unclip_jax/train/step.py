@@ -75,22 +75,9 @@ def make_train_step(
     return step
 
 
-TPU_OPTIONS = {"xla_jf_spmd_threshold_for_windowed_einsum_mib": 1_000_000}
-"""XLA's options of the step on TPUs: large products keep to one gather of their parameters.
-
-Else XLA cuts those above a size into rounds of partial products and permutes (docs/scale.md).
-"""
-
-
 def jit_step(step: Step, shardings: TrainState, mesh: Mesh) -> Any:
     """Returns the step jitted as a run has it: the state donated, and sharded as it came."""
-    on_tpu = mesh.devices.flat[0].platform == "tpu"
-    return jax.jit(
-        step,
-        donate_argnums=0,
-        out_shardings=(shardings, replicated(mesh)),
-        compiler_options=TPU_OPTIONS if on_tpu else None,
-    )
+    return jax.jit(step, donate_argnums=0, out_shardings=(shardings, replicated(mesh)))
 
 
 def stack_sums(metrics: dict[str, Any], names: tuple[str, ...]) -> Float[Array, "m 2"]:
