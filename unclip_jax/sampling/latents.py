@@ -39,7 +39,7 @@ from unclip_jax.sampling.settings import (
 
 INVERT_STEPS = 100
 """Levels of an inversion. 250, as in Dhariwal & Nichol 2021, rebuilds the shipped model's held-out
-pictures 0.2 dB closer, 40 levels 0.7 dB less close (docs/evals/inversion.md)."""
+pictures 0.4 dB closer, 40 levels 0.8 dB less close (docs/evals/inversion.md)."""
 
 
 @dataclasses.dataclass(frozen=True)
