@@ -162,6 +162,9 @@ class RunBuilder:
             self.stores.check_clip(self._clip_digest)
             text_alone = params_of(self.clip.params, ("text",))
             self.clip = dataclasses.replace(self.clip, params=text_alone)
+        self.samples, samples = None, settings.train.prior_samples
+        if samples:
+            self.samples = load_prior_samples(samples, self._clip_digest)
         vocab_size = self.tokenizer.vocab_size if self.tokenizer is not None else 0
         clip_cfg = None if self.clip is None else self.clip.cfg
         resolved = resolve.resolve_model(config, clip_cfg, vocab_size)
@@ -187,10 +190,7 @@ class RunBuilder:
         if self.stores is None:
             identity = {"clip": digest, "data": fingerprint(self.settings.data.name)}
             samples = self.settings.train.prior_samples
-            if not samples:
-                return identity
-            load_prior_samples(samples, self._clip_digest)  # says what is wrong with it
-            return identity | {"prior_samples": sha256(Path(samples))}
+            return identity | ({"prior_samples": sha256(Path(samples))} if samples else {})
         data = self.stores.train.meta.data.get("fingerprint")
         return {"clip": digest, "data": data, "embeddings": self.stores.identity()}
 
@@ -322,6 +322,7 @@ class RunBuilder:
             self.task,
             self.source,
             self.stores,
+            self.samples,
             self.clip,
             self.tokenizer,
             self.mesh,

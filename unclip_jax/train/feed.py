@@ -6,8 +6,7 @@ from typing import Any
 
 from jax.sharding import Mesh
 
-from unclip_jax.checkpoint.prior_samples import load_prior_samples
-from unclip_jax.checkpoint.runs import params_digest
+from unclip_jax.checkpoint.prior_samples import PriorSamples
 from unclip_jax.data.pipeline import make_pipeline, open_source
 from unclip_jax.data.sources import Source, all_captions
 from unclip_jax.data.store_pipeline import StoredExamples, make_store_pipeline
@@ -38,6 +37,7 @@ class Feed:
 
     Attributes:
         source: the training pictures, None where there are stores in their place.
+        samples: a prior's, that a decoder gets beside the true embeddings; None without them.
         clip, tokenizer: None for a stage that reads no captions; CLIP itself has a tokenizer alone.
         say: is told what takes a while.
     """
@@ -47,6 +47,7 @@ class Feed:
     task: Task
     source: Source | None
     stores: Stores | None
+    samples: PriorSamples | None
     clip: FrozenClip | None
     tokenizer: Tokenizer | None
     mesh: Mesh
@@ -73,11 +74,10 @@ class Feed:
 
     def _sampled(self) -> SampledEmbeddings | None:
         """Returns what a prior made of the captions, where the config names it."""
-        cfg = self.settings.train
-        if not cfg.prior_samples:
+        if self.samples is None:
             return None
-        samples = load_prior_samples(cfg.prior_samples, params_digest(self.clip.params))
-        return SampledEmbeddings(samples, cfg.prior_share, self.settings.seed)
+        share = self.settings.train.prior_share
+        return SampledEmbeddings(self.samples, share, self.settings.seed)
 
     def _prepare(
         self, source: Source | StoredExamples, sampled: SampledEmbeddings | None = None

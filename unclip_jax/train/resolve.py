@@ -39,9 +39,9 @@ SECTIONS = (
 
 REQUIRED = ("seed", "stage", "model", "data", "optim", "train", "eval")
 
-NEEDS_CLIP = ("prior_diffusion", "prior_ar", "decoder")
-
 PRIORS = ("prior_diffusion", "prior_ar")
+
+NEEDS_CLIP = (*PRIORS, "decoder")
 
 SCALE = 17.2 / math.sqrt(1024)
 """Standard deviation of a coordinate of the diffused embedding: the paper's 17.2 at width 1024."""
