@@ -36,7 +36,7 @@ from unclip_jax.train.sharding import (
     run_context,
 )
 from unclip_jax.train.state import state_shardings
-from unclip_jax.train.step import jit_step
+from unclip_jax.train.step import STEP_OPTIONS, jit_step
 
 FORMAT = 1  # of the kept results; another number forgets them all
 
@@ -107,7 +107,7 @@ def compile_plan(
     """
     devices = topology_devices(topology)
     mesh = make_mesh(run.settings.train.mesh, devices)
-    options = dict.fromkeys(EFFORT, float(effort))
+    options = {**STEP_OPTIONS["tpu"], **dict.fromkeys(EFFORT, float(effort))}
     lowered = _lower(run, mesh)
     path = _kept(lowered.as_text(), topology, options)
     if not path.exists():

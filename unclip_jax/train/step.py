@@ -29,6 +29,23 @@ Step = Callable[[TrainState, Any, Any], tuple[TrainState, dict[str, Array]]]
 HELD_OUT = 2**31 - 1  # index of the key of held-out noise: no training step has it
 DROPOUT_ROW = 2**31 - 1  # index of the key of a batch's dropout: no example has it
 
+STEP_OPTIONS = {
+    "tpu": {"xla_jf_spmd_threshold_for_windowed_einsum_mib": 1_000_000},
+    "cpu": {
+        "xla_cpu_experimental_ynn_fusion_type": (
+            "LIBRARY_FUSION_TYPE_INDIVIDUAL_DOT,LIBRARY_FUSION_TYPE_REDUCE"
+        )
+    },
+}
+"""XLA's options of a training step, by platform.
+
+TPU: a sharded parameter is gathered and then multiplied with. In rounds of permuted shards, which
+XLA else takes for large arrays, the paper's decoder has 1.84 times the arithmetic and twice the
+memory on 8 chips (docs/scale.md).
+CPU: XLA's defaults without its library for single convolutions, whose gradients of 3 x 3 kernels
+take 1.2 to 1.9 times as long as Eigen's (benchmarks/README.md).
+"""
+
 
 def make_train_step(
     task: Task, tx: optax.GradientTransformation, train: TrainConfig, optim: OptimConfig, seed: int
@@ -77,7 +94,9 @@ def make_train_step(
 
 def jit_step(step: Step, shardings: TrainState, mesh: Mesh) -> Any:
     """Returns the step jitted as a run has it: the state donated, and sharded as it came."""
-    return jax.jit(step, donate_argnums=0, out_shardings=(shardings, replicated(mesh)))
+    options = STEP_OPTIONS.get(mesh.devices.flat[0].platform)
+    out = (shardings, replicated(mesh))
+    return jax.jit(step, donate_argnums=0, out_shardings=out, compiler_options=options)
 
 
 def stack_sums(metrics: dict[str, Any], names: tuple[str, ...]) -> Float[Array, "m 2"]:
