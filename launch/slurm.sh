@@ -23,7 +23,7 @@ if [[ "${1:-}" == --dry-run ]]; then
 fi
 
 # SLURM tells the processes of each other; srun ends all of them when one fails.
-printf -v train '%q ' srun --kill-on-bad-exit=1 "$UNCLIP" train --workdir "$WORKDIR" "$@"
+printf -v train '%q ' srun --kill-on-bad-exit=1 --cpus-per-task="$CPUS" "$UNCLIP" train --workdir "$WORKDIR" "$@"
 script="#!/usr/bin/env bash
 set -euo pipefail
 said=\$($train)

@@ -51,7 +51,6 @@ RESERVED = {
     "tensorflow_datasets": {"data"},
     "click": {"cli"},
     "absl": {"cli"},
-    "gradio": {"demo"},
     "torch": {"checkpoint"},
     "tensorflow": set(),
 }

@@ -215,7 +215,11 @@ def inpaint(
 
 
 def _root(key: Key[Array, ""] | None) -> Key[Array, ""]:
-    return prng.root_key(0) if key is None else key
+    if key is None:
+        return prng.root_key(0)
+    if not isinstance(key, jax.Array) or not jnp.issubdtype(key.dtype, jax.dtypes.prng_key):
+        raise UserError("key must be a typed JAX key: jax.random.key(0)")
+    return key
 
 
 def embed_text(
@@ -231,9 +235,10 @@ def embed_image(model: Bundle, images: Images, *, dtype: str = "float32") -> Flo
 
 
 def classify(
-    model: Bundle, images: Images, labels: Sequence[str], *, dtype: str = "float32"
+    model: Bundle, images: Images, labels: Sequence[str] | str, *, dtype: str = "float32"
 ) -> Float[np.ndarray, "n labels"]:
     """Returns CLIP's zero-shot probabilities: softmax over labels of exp(s) cos(z_i, z_t)."""
+    labels = [labels] if isinstance(labels, str) else labels
     if not labels:
         raise UserError("no label given")
     image_emb = normalize(jnp.asarray(encode_images(model, images, dtype=dtype)))

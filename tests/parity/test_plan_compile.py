@@ -14,13 +14,35 @@ LIBTPU = Path(sys.prefix) / "libtpu"  # a folder of its own: JAX looks for TPUs 
 PLAN = ("plan", "--compile", "--topology", "v5p:2x2x1", "--json")
 SMALL = (
     "--config=configs/paper/upsampler_256.py:smoke",
-    "--config.train.batch_size=16",
+    "--config.train.batch_size=256",
     "--config.train.mesh.data=1",
     "--config.train.mesh.fsdp=4",
     "--config.model.unet.channel_mult=(1,)",
     "--config.train.blur_prob=0.0",
     "--config.model.unet.remat=block",
 )
+
+# The gradient of one product with a sharded parameter, compiled as jit_step has it and as XLA would
+# of itself; prints how many permutations of shards are in each program.
+ROUNDS = """
+import jax, jax.numpy as jnp
+from jax.sharding import NamedSharding, PartitionSpec as P
+from unclip_jax.train.chips import parse_topology
+from unclip_jax.train.compiled import topology_devices
+from unclip_jax.train.config import MeshConfig
+from unclip_jax.train.sharding import batch_sharding, make_mesh, replicated
+from unclip_jax.train.step import jit_step
+mesh = make_mesh(MeshConfig(data=1, fsdp=-1), topology_devices(parse_topology("v5p:2x2x2")))
+rows, whole = NamedSharding(mesh, P("fsdp", None)), replicated(mesh)
+w = jax.ShapeDtypeStruct((2048, 8192), jnp.float32, sharding=rows)
+x = jax.ShapeDtypeStruct((4096, 2048), jnp.float32, sharding=batch_sharding(mesh))
+def step(w, x):
+    loss, gradient = jax.value_and_grad(lambda w: ((x @ w) ** 2).sum())(w)
+    return w - gradient, loss
+for jitted in (jit_step(step, rows, mesh), jax.jit(step, out_shardings=(rows, whole))):
+    text = jitted.lower(w, x).compile().as_text()
+    print(text.count("collective-permute-start("))
+"""
 
 
 @pytest.fixture(scope="module")
@@ -65,3 +87,11 @@ def test_a_topology_that_libtpu_does_not_know(environment):
     code, out, err = plan(environment, "--topology", "v5p:5x1x1", *five)
     assert (code, out) == (2, "")
     assert "libtpu knows no topology v5p:5x1x1" in err.splitlines()[-1]
+
+
+def test_a_step_gathers_a_sharded_parameter_and_then_multiplies(environment):
+    command = [sys.executable, "-c", ROUNDS]
+    done = subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    ours, default = map(int, done.stdout.split())
+    assert ours == 0 < default

@@ -88,6 +88,35 @@ def test_the_papers_configs_are_the_papers_models(stage):
     assert sizes(run.params) == sizes(abstract_params(preset))
 
 
+# Table 3 of the paper, and CLIP's own (2103.00020, table 18; unCLIP's learning rate): batch size,
+# steps, learning rate, beta 2, epsilon, weight decay, average's decay; sampling steps, crop share.
+TABLE_3 = {
+    "clip": (32768, 634_765, 3e-4, 0.98, 1e-6, 0.2, None, None, None),  # 32 epochs of 650M
+    "prior_ar": (4096, 1_000_000, 1.6e-4, 0.91, 1e-10, 4e-2, 0.999, None, None),
+    "prior_diffusion": (4096, 600_000, 1.1e-4, 0.96, 1e-6, 6e-2, 0.9999, 64, None),
+    "decoder": (2048, 800_000, 1.2e-4, 0.999, 1e-8, 0.0, 0.9999, 250, None),
+    "upsampler_256": (1024, 1_000_000, 1.2e-4, 0.999, 1e-8, 0.0, 0.9999, 27, 0.25),
+    "upsampler_1024": (512, 1_000_000, 1e-4, 0.999, 1e-8, 0.0, 0.9999, 15, 0.25),
+}
+
+
+@pytest.mark.parametrize("stage", PAPER)
+def test_the_papers_configs_train_as_table_3_says(stage):
+    batch, steps, rate, b2, eps, weight_decay, average, sampled, crop = TABLE_3[stage]
+    sections = config(f"paper/{stage}.py")
+    train, optim, data = sections["train"], sections["optim"], sections["data"]
+    assert (train["batch_size"], train["steps"]) == (batch, steps)
+    assert (optim["learning_rate"], optim["b1"], optim["b2"]) == (rate, 0.9, b2)
+    assert (optim["eps"], optim["weight_decay"]) == (eps, weight_decay)
+    if average is not None:
+        assert optim["ema_decay"] == average
+    if sampled is not None:
+        assert sections["sampling"]["steps"] == sampled
+    if crop is not None:
+        side = train["crop_size"] or data["window"]
+        assert side / data["image_size"] == crop
+
+
 @pytest.mark.parametrize("stage", PAPER)
 def test_the_papers_state_is_split_over_a_pod(stage):
     """Parameters, moments and average together, whatever the mixture."""
@@ -123,3 +152,27 @@ def test_chips_are_known_by_the_names_jax_gives_them():
     names |= {"TPU v5": "v5p", "NVIDIA H100 80GB HBM3": "h100", "NVIDIA H200": "h200"}
     assert {kind: chip_of(kind).name for kind in names} == names
     assert chip_of("cpu") is None
+
+
+@pytest.mark.parametrize(
+    ("flags", "complaint"),
+    [
+        (["--config.model.unet.channels=33"], "channels=33 must be a multiple of groups=32"),
+        (["--config.train.crop_size=12"], "crop_size=12 must be a multiple of 8, at most 256"),
+        (["--config.train.crop_size=264"], "crop_size=264 must be a multiple of 8, at most 256"),
+    ],
+)
+def test_sizes_that_do_not_fit_together_are_one_line(flags, complaint):
+    with pytest.raises(UserError, match=complaint):
+        make_plan(config("paper/upsampler_256.py", *flags))
+
+
+def test_a_clip_of_another_stage_is_refused():
+    decoder = config("paper/decoder.py")
+    with pytest.raises(UserError, match="stage 'decoder', not of a CLIP"):
+        PlannedRun(decoder, decoder)
+
+
+def test_groups_of_sam_may_outgrow_what_a_chip_holds():
+    sections = config("paper/clip.py", "--config.train.sam_group=4096")
+    assert make_plan(sections, parse_topology("v5p:4x4x4")).chips == 64

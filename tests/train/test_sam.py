@@ -101,7 +101,7 @@ def test_what_excludes_it_is_said():
     for changes, words in (
         ({"accumulation": 2}, "accumulation must be 1"),
         ({"sam_group": 3}, "sam_group=3 must divide"),
-        ({"sam_rho": 0.0}, "sam_rho=0.0 must be at least"),
+        ({"sam_rho": -0.1}, "sam_rho=-0.1 must be at least"),
     ):
         with pytest.raises(ValueError, match=words):
             dataclasses.replace(plain, **changes)

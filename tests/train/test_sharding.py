@@ -73,6 +73,31 @@ def test_meshes_that_do_not_fit_the_devices_are_errors():
             make_mesh(cfg)
 
 
+class Sliced:
+    """A device of one of several slices, as far as the layout of a mesh asks."""
+
+    platform, device_kind, process_index = "other", "other", 0
+
+    def __init__(self, number, slices):
+        self.id, self.slice_index = number, number * slices // 8
+
+
+@pytest.mark.parametrize(("slices", "shape"), [(2, (2, 4, 1)), (2, (4, 1, 2)), (4, (4, 2, 1))])
+def test_slices_share_nothing_but_the_data_axis(slices, shape):
+    devices = [Sliced(number, slices) for number in range(8)]
+    mesh = make_mesh(MeshConfig(*shape), devices[::-1])
+    assert mesh.devices.shape == shape
+    rows = mesh.devices.reshape(slices, -1)
+    assert [len({device.slice_index for device in row}) for row in rows] == [1] * slices
+    assert {device.id for device in mesh.devices.flat} == set(range(8))
+
+
+def test_slices_that_the_data_axis_does_not_divide_are_an_error():
+    devices = [Sliced(number, 2) for number in range(8)]
+    with pytest.raises(UserError, match=r"data=1 must be a multiple of the 2 slices.*data=2"):
+        make_mesh(MeshConfig(1, 8, 1), devices)
+
+
 def test_a_batch_that_the_devices_do_not_divide_is_an_error():
     with pytest.raises(UserError, match="batch_size=12 must be a multiple of the 8"):
         check_batch_size(12, make_mesh(MeshConfig()))

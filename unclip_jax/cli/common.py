@@ -11,6 +11,9 @@ import click
 
 from unclip_jax.core.files import cache_folder
 
+CONCEPTS = 'all, common, no_flags, or labels: "red heart, taco".'
+"""Help of --concepts, wherever examples are chosen."""
+
 
 def model_option(command: Callable[..., Any]) -> Callable[..., Any]:
     """Adds --model."""

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from unclip_jax.cli.common import echo_json, json_option, seed_option
+from unclip_jax.cli.common import CONCEPTS, echo_json, json_option, seed_option
 from unclip_jax.core.errors import UserError
 from unclip_jax.core.files import cache_folder, scratch_for
 
@@ -115,7 +115,7 @@ def ingest(
 @click.option("--split", help="Split to show [the first].")
 @click.option("--num", default=64, show_default=True, type=click.IntRange(1, 4096))
 @click.option("--out", type=click.Path(path_type=Path), help="PNG to write [NAME-SPLIT.png here].")
-@click.option("--concepts", default="all", show_default=True, help="all, common, no_flags, labels.")
+@click.option("--concepts", default="all", show_default=True, help=CONCEPTS)
 @click.option("--styles", default="", help="Styles to show, joined by commas [all].")
 @seed_option
 @click.option("--overwrite", is_flag=True, help="Replace the PNG.")

@@ -12,7 +12,7 @@ from unclip_jax.cli import common
 @click.option("--bundle", "model", required=True, help="Bundle with the CLIP: folder or name.")
 @click.option("--data", default="emoji", show_default=True, help="Data set name or folder.")
 @click.option("--split", default="train", show_default=True)
-@click.option("--concepts", default="all", show_default=True, help="all, common, no_flags, names.")
+@click.option("--concepts", default="all", show_default=True, help=common.CONCEPTS)
 @click.option("--styles", default="", help="Styles that count, joined by commas; default: all.")
 @click.option("--crop", type=click.Choice(["center", "pad"]), default="center", show_default=True)
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="Folder of the store.")

@@ -36,9 +36,7 @@ def held_out_splits(data: str) -> tuple[str, ...]:
 @common.model_option
 @click.option("--data", default="emoji", show_default=True, help="Data set name or folder.")
 @click.option("--suite", type=click.Choice(SUITES), default="retrieval", show_default=True)
-@click.option(
-    "--concepts", default="all", show_default=True, help="all, common, no_flags or names."
-)
+@click.option("--concepts", default="all", show_default=True, help=common.CONCEPTS)
 @click.option("--styles", default="", help="Styles that count, joined by commas; default: all.")
 @click.option("--split", "splits", multiple=True, help="Held-out splits; default: the set's own.")
 @click.option("--judge", help="Bundle with another CLIP (samples, priors, pca, edits).")

@@ -82,7 +82,7 @@ def read_config(config_file: str, flags: Sequence[str]) -> dict[str, Any]:
     make_configs_importable()
     for flag in flags:
         if flag.startswith("-") and not flag.startswith("--config."):
-            raise UserError(f"unknown option {flag}; see unclip train --help")
+            raise UserError(f"unknown option {flag}; see --help")
     argument = f"--config={path}" + (f":{variant}" if variant else "")
     argv = ["unclip train", argument, *flags]
     values = absl_flags.FlagValues()

@@ -71,7 +71,8 @@ def joined(
 
 def in_slurm_step(environment: Mapping[str, str]) -> bool:
     """Whether this process is one of several that a single srun has started."""
-    return int(environment.get("SLURM_STEP_NUM_TASKS") or 1) > 1
+    tasks = environment.get("SLURM_STEP_NUM_TASKS") or "1"
+    return tasks.isdigit() and int(tasks) > 1
 
 
 def is_first() -> bool:

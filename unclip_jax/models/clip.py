@@ -195,9 +195,10 @@ def clip_loss(
     """
     image_emb, text_emb = normalize(image_emb), normalize(text_emb)
     logits = jnp.exp(jnp.minimum(logit_scale, MAX_LOGIT_SCALE)) * (image_emb @ text_emb.T)
-    rows = jnp.diagonal(jax.nn.log_softmax(logits, axis=1)).mean()
-    columns = jnp.diagonal(jax.nn.log_softmax(logits, axis=0)).mean()
-    return -(rows + columns) / 2
+    # The trace is a masked sum, which stays where the rows lie; a diagonal is gathered.
+    rows = jnp.trace(jax.nn.log_softmax(logits, axis=1))
+    columns = jnp.trace(jax.nn.log_softmax(logits, axis=0))
+    return -(rows + columns) / (2 * logits.shape[0])
 
 
 def clamp_logit_scale(params: Params) -> Params:

@@ -183,9 +183,17 @@ def abstract_params(spec: StageSpec) -> Params:
 
 
 def abstract_boxed(spec: StageSpec) -> Params:
-    """Returns `init_variables`' tree as shapes, boxed with logical axes."""
+    """Returns `init_variables`' tree as shapes, boxed with logical axes.
+
+    Raises:
+        UserError: the spec's sizes do not fit together.
+    """
     module = make_module(spec)
-    return jax.eval_shape(lambda key: init_variables(spec, module, key), jax.random.key(0))
+    try:
+        return jax.eval_shape(lambda key: init_variables(spec, module, key), jax.random.key(0))
+    except (TypeError, ValueError) as error:
+        reason = str(error).partition("\n")[0]
+        raise UserError(f"{spec.stage}: no such network can be built: {reason}") from error
 
 
 def unboxed(params: Params) -> Params:

@@ -19,6 +19,7 @@ from unclip_jax.sampling import parallel
 
 TEXT_LIMIT = 16  # captions a device encodes a call
 IMAGE_LIMIT = 32
+FLOAT_LIMIT = 2.0  # a float beyond it is no picture in [-1, 1], even one that resizing overshot
 PRECISION = {"float32": "highest", "bfloat16": "default"}
 
 _placed: "weakref.WeakKeyDictionary[Stage, Any]" = weakref.WeakKeyDictionary()
@@ -137,11 +138,21 @@ def encode_images(
     *,
     dtype: str = "float32",
 ) -> Float[np.ndarray, "n d"]:
-    """Returns raw CLIP image embeddings of uint8 images or of floats in [-1, 1]."""
+    """Returns raw CLIP image embeddings of uint8 images or of floats in [-1, 1].
+
+    Raises:
+        UserError: the images are not [n, h, w, 3], or floats far outside [-1, 1].
+    """
     stage = model.stage("clip")
     if stage.spec.model.vision is None:
         raise UserError(f"the CLIP of bundle {model.name!r} has no image tower")
     pixels = np.asarray(images)
+    if pixels.ndim != 4 or pixels.shape[-1] != 3 or pixels.dtype.kind not in "uf":
+        raise UserError(
+            f"images must be numbers [n, h, w, 3], not {pixels.dtype} {list(pixels.shape)}"
+        )
+    if pixels.dtype.kind == "f" and np.abs(pixels).max(initial=0.0) > FLOAT_LIMIT:
+        raise UserError("images as floats must lie in [-1, 1]; pass 0..255 as uint8")
     if pixels.dtype == np.uint8:
         pixels = pixels.astype(np.float32) / np.float32(127.5) - 1
     share = -(-len(pixels) // parallel.device_count())

@@ -62,7 +62,7 @@ class Topology:
 
     @property
     def chips(self) -> int:
-        """Number of chips (a v4 chip is two JAX devices, every other chip one)."""
+        """Number of chips."""
         return math.prod(self.shape)
 
     @property

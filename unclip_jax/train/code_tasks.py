@@ -24,7 +24,7 @@ def make_task(
 ) -> Task:
     """Returns the task of any stage; `clip` is the frozen one of a stage that is told of it."""
     if spec.stage == "clip":
-        return make_clip_task(module, train_cfg.sam_rho, train_cfg.sam_group)
+        return make_clip_task(module, train_cfg.sam_rho or None, train_cfg.sam_group)
     if spec.stage == "prior_ar":
         return make_code_task(spec, module, train_cfg, clip)
     return make_diffusion_task(spec, module, train_cfg, clip)

@@ -58,7 +58,7 @@ class Compiled:
     """What the compiler says of one step.
 
     Attributes:
-        devices: JAX's, over all chips (a v4 chip is two).
+        devices: JAX's, over all chips.
         hbm_bytes_per_chip: arguments + outputs + temporaries, less what outputs share with
             arguments: the most that is held at once.
         output_bytes: of a device; the donated state is among them, and `aliased_bytes` of it is
@@ -133,7 +133,9 @@ def topology_devices(topology: Topology) -> list[Any]:
     from jax.experimental import topologies
 
     try:
-        found = topologies.get_topology_desc(platform="tpu", topology_name=topology.name)
+        # Without it a v4 chip's two cores are devices of their own, which no run has them as.
+        form = {"chip_config_name": "megacore"} if topology.chip.name == "v4" else {}
+        found = topologies.get_topology_desc(topology.name, "tpu", **form)
     except jax.errors.JaxRuntimeError as error:
         reason = str(error).splitlines()[0]
         raise UserError(f"libtpu knows no topology {topology.name}: {reason}") from error
@@ -246,8 +248,9 @@ def _read(kept: Mapping[str, Any], plan: Plan, topology: Topology, devices: int)
     held = kept["argument_bytes"] + kept["temporary_bytes"]
     held += kept["output_bytes"] - kept["aliased_bytes"]
     sent = sum(WIRE.get(k, 1.0) * one["bytes"] for k, one in kept["collectives"].items())
-    seconds = kept["reported_seconds"]
-    seconds = None if seconds is None else seconds * kept["loop_factor"]
+    seconds = kept["reported_seconds"] or -1.0
+    # Of some programs the compiler makes no estimate, and says a number below 0.
+    seconds = None if seconds < 0 else seconds * kept["loop_factor"]
     rate = None if seconds is None else seconds * topology.chips * chip.flops
     return Compiled(
         devices=devices,

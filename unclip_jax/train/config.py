@@ -102,7 +102,7 @@ class TrainConfig:
     blur_prob: float = 0.0  # upsampler: share of inputs that are blurred
     blur_sigma: float = 0.6
     blur_kernel: int = 3
-    sam_rho: float | None = None  # CLIP: size of the sharpness-aware perturbation; None = none
+    sam_rho: float | None = None  # CLIP: size of the sharpness-aware perturbation; None, 0 = none
     sam_group: int = 64  # examples that are perturbed together
 
     def __post_init__(self):
@@ -118,14 +118,16 @@ class TrainConfig:
             **dict.fromkeys(("caption_drop", "image_drop", "prior_share", "blur_prob"), share),
             save_seconds=(0.0, math.inf),
             blur_sigma=(5e-324, math.inf),
-            sam_rho=(5e-324, math.inf),
+            sam_rho=(0.0, math.inf),
         )
         if self.batch_size % self.accumulation:
-            raise ValueError(f"{self.accumulation=} must divide {self.batch_size=}")
-        if self.sam_rho is not None and self.accumulation > 1:
+            raise ValueError(
+                f"accumulation={self.accumulation} must divide batch_size={self.batch_size}"
+            )
+        if self.sam_rho and self.accumulation > 1:
             raise ValueError("sam_rho goes group by group already: accumulation must be 1")
-        if self.sam_rho is not None and self.batch_size % self.sam_group:
-            raise ValueError(f"{self.sam_group=} must divide {self.batch_size=}")
+        if self.sam_rho and self.batch_size % self.sam_group:
+            raise ValueError(f"sam_group={self.sam_group} must divide batch_size={self.batch_size}")
 
 
 @dataclasses.dataclass(frozen=True)

@@ -4,6 +4,7 @@ All of them draw t and noise, call the network at x_t and take the core's loss; 
 x_0 is and in what the network is told. What is random about an example comes from its own key.
 """
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -12,6 +13,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Key
 
+from unclip_jax.core.errors import UserError
 from unclip_jax.core.types import Cond, Params, where_text
 from unclip_jax.data.degradations import random_blur
 from unclip_jax.diffusion.denoiser import Denoiser, make_denoiser
@@ -82,7 +84,10 @@ def make_inputs(
 ) -> tuple[Inputs, tuple[str, ...]]:
     """Returns what a stage makes of a batch, and the entries of the batch that it reads."""
     if spec.stage.startswith("upsampler"):
-        return upsampler_inputs(train_cfg, spec.model.low_res_size), ("image", "low_res")
+        unet = spec.model.unet
+        shrinks = unet.patch * 2 ** (len(unet.channel_mult) - 1)
+        inputs = upsampler_inputs(train_cfg, spec.model.low_res_size, shrinks)
+        return inputs, ("image", "low_res")
     text = ("tokens", "mask", "own_tokens")
     if spec.stage == "prior_diffusion":
         names = (*text, "image_emb", "text_emb", "text_states")
@@ -132,10 +137,13 @@ def decoder_inputs(train_cfg: TrainConfig, clip: FrozenClip | None) -> Inputs:
     return inputs
 
 
-def upsampler_inputs(train_cfg: TrainConfig, low_res_size: int) -> Inputs:
+def upsampler_inputs(train_cfg: TrainConfig, low_res_size: int, shrinks: int = 1) -> Inputs:
     """x_0 = a random crop; the network is told its area average, blurred for some of the rows.
 
     A batch that brings degraded low-res pictures has been cropped with them, and is taken as it is.
+
+    Args:
+        shrinks: pixels of a side that the network's innermost level holds as one.
     """
 
     def inputs(
@@ -145,8 +153,13 @@ def upsampler_inputs(train_cfg: TrainConfig, low_res_size: int) -> Inputs:
         if "low_res" in batch:
             return images, Cond(low_res=to_float(batch["low_res"]))
         side = images.shape[1]
-        factor = side // low_res_size
-        x0 = random_crop(use(keys, CROP), images, train_cfg.crop_size or side)
+        factor, crop = side // low_res_size, train_cfg.crop_size or side
+        step = math.lcm(factor, shrinks)
+        if crop > side or crop % step:
+            raise UserError(
+                f"config.train.crop_size={crop} must be a multiple of {step}, at most {side}"
+            )
+        x0 = random_crop(use(keys, CROP), images, crop)
         low_res = area_average(x0, factor)
         if train_cfg.blur_prob:
             low_res = random_blur(

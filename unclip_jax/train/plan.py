@@ -186,15 +186,17 @@ class PlannedRun:
         try:
             return resolve.make_spec(resolved)
         except UserError as error:
-            if self.clip_cfg is None and self.settings.stage in resolve.NEEDS_CLIP:
+            open_sizes = any(v == 0 for k, v in resolved["model"].items() if k.endswith("_dim"))
+            if open_sizes and self.clip_cfg is None and self.settings.stage in resolve.NEEDS_CLIP:
                 hint = "; sizes of 0 are the CLIP's: pass --config.clip=BUNDLE"
                 raise UserError(f"{error}{hint}") from error
             raise
 
-    def task(self, spec: StageSpec) -> Task:
-        """Returns the stage's task."""
-        module = make_module(spec, jnp.dtype(self.settings.train.dtype))
-        return make_task(spec, module, self.settings.train, self._clip())
+    def task(self, spec: StageSpec, train: TrainConfig | None = None) -> Task:
+        """Returns the stage's task, with other settings where a count wants them."""
+        train = train or self.settings.train
+        module = make_module(spec, jnp.dtype(train.dtype))
+        return make_task(spec, module, train, self._clip())
 
     def _clip(self) -> FrozenClip | None:
         if self.clip_cfg is None:
@@ -230,7 +232,7 @@ class PlannedRun:
     def step(self, spec: StageSpec, train: TrainConfig) -> Step:
         """Returns the training step, with another spec or other settings where a count wants it."""
         optim, seed = self.settings.optim, self.settings.seed
-        return make_train_step(self.task(spec), self.tx, train, optim, seed)
+        return make_train_step(self.task(spec, train), self.tx, train, optim, seed)
 
     def frozen(self) -> dict[str, Any]:
         """Returns the step's constants as shapes."""
@@ -287,6 +289,8 @@ class PlannedRun:
 
 def _config_of(clip: Mapping[str, Any]) -> ClipConfig:
     """Returns the CLIP of a config file, with the vocabulary that its run would train."""
+    if clip["stage"] != "clip":
+        raise UserError(f"--config.clip is a config of stage {clip['stage']!r}, not of a CLIP")
     vocabulary = clip["data"].get("vocab_size", 0)
     return resolve.make_spec(resolve.resolve_model(clip, None, vocabulary)).model
 

@@ -7,13 +7,14 @@ width of a layer. Models name logical axes only; a name that is not in the table
 import contextlib
 import functools
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import flax.linen as nn
 import jax
 import numpy as np
 from flax.core import meta
+from jax.experimental import mesh_utils
 from jax.sharding import AbstractMesh, AxisType, Mesh, NamedSharding, PartitionSpec, Sharding
 
 from unclip_jax.core.errors import UserError
@@ -41,14 +42,27 @@ RULES: tuple[tuple[str, str | tuple[str, ...] | None], ...] = (
 once, to the first dimension whose size it divides."""
 
 
-def make_mesh(cfg: MeshConfig, devices: list[jax.Device] | None = None) -> Mesh:
+def make_mesh(cfg: MeshConfig, devices: Sequence[Any] | None = None) -> Mesh:
     """Returns the mesh over all devices, one axis of which may be -1 (the devices left over).
 
-    The axes are of type Auto: linen's parameters are not made for Explicit ones.
+    Several TPU slices lie along "data": only gradients go over the network between them. The axes
+    are of type Auto: linen's parameters are not made for Explicit ones.
     """
     devices = devices or jax.devices()
     sizes = mesh_sizes(cfg, len(devices))
-    return jax.make_mesh(sizes, AXES, axis_types=(AxisType.Auto,) * len(AXES), devices=devices)
+    types = (AxisType.Auto,) * len(AXES)
+    slices = len({getattr(device, "slice_index", None) or 0 for device in devices})
+    if slices == 1:
+        return jax.make_mesh(sizes, AXES, axis_types=types, devices=devices)
+    data, *within = sizes
+    if data % slices:
+        raise UserError(
+            f"config.train.mesh.data={data} must be a multiple of the {slices} slices: each holds "
+            f"whole parameters; pass --config.train.mesh.data={slices}"
+        )
+    across = (slices, 1, 1)
+    placed = mesh_utils.create_hybrid_device_mesh((data // slices, *within), across, devices)
+    return Mesh(placed, AXES, axis_types=types)
 
 
 @contextlib.contextmanager
