@@ -79,7 +79,9 @@ def sample(
             prior_steps, prior_temperature, prior_top_p, sampler, negative, dtype. What is left out
             is the bundle's.
     """
-    return pipeline.sample(model, prompts, key=key, num=num, settings=SampleSettings(**settings))
+    return pipeline.sample(
+        model, prompts, key=_root(key), num=num, settings=SampleSettings(**settings)
+    )
 
 
 def vary(

@@ -68,3 +68,11 @@ def test_a_clip_that_is_yet_to_be_trained(unclip):
     towers = 2 * 257 * 632e6 + 2 * 77 * 302e6
     more = made["flops_per_image"] - alone["flops_per_image"]
     assert 0.9 * towers < more < 1.3 * towers
+
+
+def test_a_mesh_that_splits_too_little_is_said(unclip):
+    large = ("plan", "--config", "configs/paper/upsampler_256.py", "--json")
+    large += ("--config.train.batch_size=8192", "--topology", "v5p:8x8x8")
+    assert "times its share of the state" in unclip(*large)[2]
+    code, out, err = unclip(*large, "--config.train.mesh.data=-1", "--config.train.mesh.fsdp=64")
+    assert (code, err) == (0, "") and json.loads(out)["mesh"] == [8, 64, 1]

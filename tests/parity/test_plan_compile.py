@@ -35,7 +35,7 @@ from unclip_jax.train.step import jit_step
 mesh = make_mesh(MeshConfig(data=1, fsdp=-1), topology_devices(parse_topology("v5p:2x2x2")))
 rows, whole = NamedSharding(mesh, P("fsdp", None)), replicated(mesh)
 w = jax.ShapeDtypeStruct((2048, 8192), jnp.float32, sharding=rows)
-x = jax.ShapeDtypeStruct((4096, 2048), jnp.float32, sharding=batch_sharding(mesh))
+x = jax.ShapeDtypeStruct((32768, 2048), jnp.float32, sharding=batch_sharding(mesh))
 def step(w, x):
     loss, gradient = jax.value_and_grad(lambda w: ((x @ w) ** 2).sum())(w)
     return w - gradient, loss

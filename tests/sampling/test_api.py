@@ -12,6 +12,7 @@ from tests.toy import DIM, SIZE
 from unclip_jax.core.errors import UserError
 from unclip_jax.core.types import Cond
 from unclip_jax.sampling import runs, stages
+from unclip_jax.sampling.encode import check_images
 
 # float32 programs of another shape or fusion.
 CLOSE = {"rtol": 1e-4, "atol": 2e-5}
@@ -168,3 +169,22 @@ def test_classify_is_a_softmax_of_cosines(toy):
     np.testing.assert_allclose(found, expected, rtol=1e-3)
     with pytest.raises(UserError, match="no label"):
         unclip_jax.classify(toy, pixels, [])
+    # One label is a label, not its letters.
+    assert unclip_jax.classify(toy, pixels, "a red heart").tolist() == [[1.0], [1.0]]
+
+
+@pytest.mark.parametrize(
+    ("images", "complaint"),
+    [
+        (np.zeros((16, 16, 3), np.uint8), "not uint8 .16, 16, 3."),
+        (np.zeros((1, 16, 16, 1), np.uint8), "uint8 or floats"),
+        (np.zeros((1, 16, 16, 3), np.int64), "not int64"),
+        (np.full((1, 16, 16, 3), 200.0), "must lie in .-1, 1."),
+    ],
+)
+def test_what_is_no_picture_is_refused(toy, images, complaint):
+    with pytest.raises(UserError, match=complaint):
+        check_images(images)
+    if images.ndim == 4:
+        with pytest.raises(UserError, match=complaint):
+            unclip_jax.vary(toy, images)

@@ -176,3 +176,9 @@ def test_a_clip_of_another_stage_is_refused():
 def test_groups_of_sam_may_outgrow_what_a_chip_holds():
     sections = config("paper/clip.py", "--config.train.sam_group=4096")
     assert make_plan(sections, parse_topology("v5p:4x4x4")).chips == 64
+
+
+def test_a_plan_of_micro_batches():
+    sections = config("paper/prior_diffusion.py", "--config.train.accumulation=4")
+    whole = make_plan(config("paper/prior_diffusion.py"))
+    assert make_plan(sections).flops_per_step == whole.flops_per_step

@@ -14,6 +14,7 @@ from unclip_jax.cli import common
 from unclip_jax.cli.train import PASS_THROUGH, read_config
 from unclip_jax.core.errors import UserError
 
+UNEVEN = 1.25  # times its share of the state that a chip may hold before it is said
 MFU = 0.4  # of the line that says how long it takes at a usual rate
 
 
@@ -67,6 +68,9 @@ def plan(
 
         with _elapsed(f"compiling {made.stage} for {chips.name}"):
             compiled = compile_plan(run, made, chips, effort=effort)
+    note = _uneven(made)
+    if note:
+        click.echo(f"unclip plan: {note}", err=True)
     if as_json:
         # Known only to a compiler:
         known = {"hbm_bytes_per_chip": None, "collectives": None}
@@ -75,6 +79,21 @@ def plan(
         return
     for line in (*_lines(made), *(_compiled_lines(made, compiled) if compiled else ())):
         click.echo(line)
+
+
+def _uneven(made: Any) -> str | None:
+    """Says that the mesh leaves much of the state whole on every chip, and what to try."""
+    if made.mesh is None:
+        return None
+    _, fsdp, tensor = made.mesh
+    shares = made.state_bytes_per_chip * fsdp * tensor / made.state_bytes
+    if shares <= UNEVEN or fsdp == 1:
+        return None
+    less = min(64, fsdp // 2)
+    return (
+        f"a chip holds {shares:.1f} times its share of the state, as few sizes divide by "
+        f"fsdp={fsdp}; try --config.train.mesh.data=-1 --config.train.mesh.fsdp={less}"
+    )
 
 
 def _clip_config(config: dict[str, Any]) -> dict[str, Any] | None:

@@ -92,6 +92,8 @@ def read_config(config_file: str, flags: Sequence[str]) -> dict[str, Any]:
         config = values.config.to_dict()
     except (absl_flags.Error, AttributeError, KeyError, TypeError, ValueError) as error:
         raise UserError(f"{config_file}: {_complaint(error, flags)}") from error
+    except (ArithmeticError, ImportError, NameError, SyntaxError) as error:
+        raise UserError(f"{config_file} is no config: {type(error).__name__}: {error}") from error
     if len(rest) > 1:
         raise UserError(f"unexpected argument {rest[1]!r}; write --config.KEY=VALUE")
     return config

@@ -57,7 +57,9 @@ def _read(data: bytes, read: Callable[[Image.Image], np.ndarray]) -> np.ndarray:
                     f"{PIXEL_LIMIT:,} pixels"
                 )
             return read(ImageOps.exif_transpose(image))
-    except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:
+    except UnidentifiedImageError as error:
+        raise UserError("not a readable picture: in no format that is known here") from error
+    except (OSError, SyntaxError, ValueError) as error:
         raise UserError(f"not a readable picture: {error}") from error
     except Image.DecompressionBombError as error:
         raise UserError(f"picture too large: {error}") from error

@@ -132,6 +132,18 @@ def with_own_tokens(
     return text.replace(tokens=tokens)
 
 
+def check_images(pixels: np.ndarray) -> None:
+    """Refuses what is no batch of RGB pictures: uint8, or floats in [-1, 1]."""
+    whole, real = pixels.dtype == np.uint8, jnp.issubdtype(pixels.dtype, jnp.floating)
+    if pixels.ndim != 4 or pixels.shape[-1] != 3 or not (whole or real):
+        raise UserError(
+            "images must be arrays [n, h, w, 3], uint8 or floats in [-1, 1], not "
+            f"{pixels.dtype} {list(pixels.shape)}"
+        )
+    if not whole and np.abs(pixels).max(initial=0.0) > FLOAT_LIMIT:
+        raise UserError("images as floats must lie in [-1, 1]; pass 0..255 as uint8")
+
+
 def encode_images(
     model: Bundle,
     images: UInt8[np.ndarray | Array, "n h w 3"] | Float[np.ndarray | Array, "n h w 3"],
@@ -147,12 +159,7 @@ def encode_images(
     if stage.spec.model.vision is None:
         raise UserError(f"the CLIP of bundle {model.name!r} has no image tower")
     pixels = np.asarray(images)
-    if pixels.ndim != 4 or pixels.shape[-1] != 3 or pixels.dtype.kind not in "uf":
-        raise UserError(
-            f"images must be numbers [n, h, w, 3], not {pixels.dtype} {list(pixels.shape)}"
-        )
-    if pixels.dtype.kind == "f" and np.abs(pixels).max(initial=0.0) > FLOAT_LIMIT:
-        raise UserError("images as floats must lie in [-1, 1]; pass 0..255 as uint8")
+    check_images(pixels)
     if pixels.dtype == np.uint8:
         pixels = pixels.astype(np.float32) / np.float32(127.5) - 1
     share = -(-len(pixels) // parallel.device_count())

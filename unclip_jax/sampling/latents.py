@@ -26,7 +26,13 @@ from unclip_jax.diffusion.samplers import inversion_moves, invert_along
 from unclip_jax.diffusion.schedules import make_schedule
 from unclip_jax.diffusion.timesteps import sampling_steps
 from unclip_jax.sampling import parallel, runs, stages
-from unclip_jax.sampling.encode import encode_images, encode_text, placed_params, with_own_tokens
+from unclip_jax.sampling.encode import (
+    check_images,
+    encode_images,
+    encode_text,
+    placed_params,
+    with_own_tokens,
+)
 from unclip_jax.sampling.runner import BATCH_LIMIT, StageRunner, finite
 from unclip_jax.sampling.settings import (
     DTYPES,
@@ -136,6 +142,7 @@ def squares(
     made = []
     for image in images:
         pixels = np.asarray(image)
+        check_images(pixels[None])
         if pixels.dtype != np.uint8:
             pixels = stages.to_uint8(pixels[None])[0]
         made.append(to_square(pixels, size))

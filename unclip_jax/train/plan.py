@@ -223,9 +223,10 @@ class PlannedRun:
             spec = with_remat(spec, remat)
         train = self.settings.train
         group = math.gcd(batch_size, train.sam_group)
-        train = dataclasses.replace(train, batch_size=batch_size, sam_group=group)
-        if batch_size % train.accumulation:
-            train = dataclasses.replace(train, accumulation=1)
+        parts = 1 if batch_size % train.accumulation else train.accumulation
+        train = dataclasses.replace(
+            train, batch_size=batch_size, sam_group=group, accumulation=parts
+        )
         step = self.step(spec, train)
         return work_of(step, self.state, self.frozen(), self.batch(batch_size))
 
