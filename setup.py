@@ -48,6 +48,7 @@ setup(
     extras_require={
         "tpu": ["jax[tpu]"],
         "cuda": ["jax[cuda12]"],
+        "demo": ["gradio>=5,<7"],
         "test": [
             "beartype>=0.19,<0.24",
             "hypothesis>=6.100,<7",

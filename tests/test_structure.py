@@ -51,6 +51,7 @@ RESERVED = {
     "tensorflow_datasets": {"data"},
     "click": {"cli"},
     "absl": {"cli"},
+    "gradio": {"demo"},
     "torch": {"checkpoint"},
     "tensorflow": set(),
 }
