@@ -63,6 +63,16 @@ def filled(shapes: Any, seed: int = 0) -> Any:
     return jax.device_put(jax.tree.map(one, shapes))
 
 
+def jit_alone(step: Callable[..., Any]) -> Any:
+    """Compiles a training step for the first device, as a run of that one device has it."""
+    import jax
+
+    from unclip_jax.train.step import STEP_OPTIONS
+
+    options = STEP_OPTIONS.get(jax.default_backend())
+    return jax.jit(step, donate_argnums=0, compiler_options=options)
+
+
 def config_step(path: str, batch: int | None, clip: str | None) -> tuple[Callable[[], Any], Any]:
     """Returns the step of a config, and the run it was made of."""
     import jax
@@ -72,7 +82,7 @@ def config_step(path: str, batch: int | None, clip: str | None) -> tuple[Callabl
     from unclip_jax.models.stages import init_variables, make_module, unboxed
     from unclip_jax.train.plan import PlannedRun
     from unclip_jax.train.state import jit_once, make_state
-    from unclip_jax.train.step import STEP_OPTIONS, make_train_step
+    from unclip_jax.train.step import make_train_step
 
     flags = [f"--config.train.batch_size={batch}"] if batch else []
     flags += [f"--config.clip={clip}"] if clip and not path.endswith("clip.py") else []
@@ -84,8 +94,7 @@ def config_step(path: str, batch: int | None, clip: str | None) -> tuple[Callabl
     step = make_train_step(run.task(run.spec), run.tx, train, run.settings.optim, 0)
     precision = "highest" if train.dtype == "float32" else "default"
     with jax.default_matmul_precision(precision):
-        options = STEP_OPTIONS.get(jax.default_backend())
-        program = jax.jit(step, donate_argnums=0, compiler_options=options)
+        program = jit_alone(step)
         frozen, rows = filled(run.frozen()), filled(run.batch(train.batch_size))
         held = {"state": program.lower(state, frozen, rows).compile()}
     compiled = held["state"]
@@ -151,7 +160,7 @@ def our_peer(peer: Peer) -> Callable[[], None]:
     from unclip_jax.train.diffusion_tasks import make_diffusion_task
     from unclip_jax.train.optim import make_optimizer
     from unclip_jax.train.state import jit_once, make_state
-    from unclip_jax.train.step import STEP_OPTIONS, make_train_step
+    from unclip_jax.train.step import make_train_step
 
     unet = UNetConfig(
         peer.size,
@@ -171,9 +180,7 @@ def our_peer(peer: Peer) -> Callable[[], None]:
     count = len(task.metric_names) + 1
     init = lambda: unboxed(init_variables(spec, module, root_key(0)))  # noqa: E731
     held = {"state": jit_once(lambda: make_state(init(), tx, count))()}
-    step = make_train_step(task, tx, train, optim, 0)
-    options = STEP_OPTIONS.get(jax.default_backend())
-    program = jax.jit(step, donate_argnums=0, compiler_options=options)
+    program = jit_alone(make_train_step(task, tx, train, optim, 0))
     shape = (peer.batch, peer.size, peer.size, 3)
     rows = {"image": jnp.asarray(np.random.default_rng(0).integers(0, 256, shape, np.uint8))}
 

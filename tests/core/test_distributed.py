@@ -72,3 +72,11 @@ def test_alone_process_0_does_it_and_its_failure_is_told_as_it_is():
 
     with pytest.raises(UserError, match="full"):
         distributed.first_does(fail)
+
+
+@pytest.mark.parametrize(
+    ("told", "several"), [(None, False), ("1", False), ("4", True), ("", False), ("abc", False)]
+)
+def test_an_srun_of_several_tasks_is_known(told, several):
+    environment = {"SLURM_STEP_NUM_TASKS": told} if told is not None else {}
+    assert distributed.in_slurm_step(environment) is several

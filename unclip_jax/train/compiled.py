@@ -248,9 +248,9 @@ def _read(kept: Mapping[str, Any], plan: Plan, topology: Topology, devices: int)
     held = kept["argument_bytes"] + kept["temporary_bytes"]
     held += kept["output_bytes"] - kept["aliased_bytes"]
     sent = sum(WIRE.get(k, 1.0) * one["bytes"] for k, one in kept["collectives"].items())
-    seconds = kept["reported_seconds"] or -1.0
-    # Of some programs the compiler makes no estimate, and says a number below 0.
-    seconds = None if seconds < 0 else seconds * kept["loop_factor"]
+    reported, seconds = kept["reported_seconds"], None
+    if reported is not None and reported > 0:  # a number below 0 is no estimate
+        seconds = reported * kept["loop_factor"]
     rate = None if seconds is None else seconds * topology.chips * chip.flops
     return Compiled(
         devices=devices,

@@ -154,7 +154,7 @@ def upsampler_inputs(train_cfg: TrainConfig, low_res_size: int, shrinks: int = 1
             return images, Cond(low_res=to_float(batch["low_res"]))
         side = images.shape[1]
         factor, crop = side // low_res_size, train_cfg.crop_size or side
-        step = math.lcm(factor, shrinks)
+        step = math.lcm(max(factor, 1), shrinks)
         if crop > side or crop % step:
             raise UserError(
                 f"config.train.crop_size={crop} must be a multiple of {step}, at most {side}"
