@@ -8,6 +8,7 @@ import pytest
 
 from tests.toy import random_params, toy_bundle
 from unclip_jax.checkpoint import bundle
+from unclip_jax.checkpoint.runs import params_digest
 from unclip_jax.checkpoint.store import CheckpointStore
 from unclip_jax.core.trees import flatten_paths
 from unclip_jax.models.stages import spec_to_dict
@@ -118,6 +119,23 @@ def test_another_clip_is_refused(toy, clip_run, tmp_path, refused, unclip):
     err = refused("export", clip_run, decoder, "--out", tmp_path / "out")
     assert "was trained against the CLIP" in err
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("dtype", [None, "bfloat16"])
+def test_a_stage_trained_against_an_exported_clip_is_exported_with_it(
+    toy, clip_run, tmp_path, unclip, dtype
+):
+    """README's path: the CLIP's bundle holds rounded parameters, and its run exact ones."""
+    clip = tmp_path / "clip"
+    flags = ["--dtype", dtype] if dtype else []
+    assert unclip("export", clip_run, "--out", clip, *flags)[0] == 0
+    held = bundle.load(clip).stage("clip").params
+    decoder = make_run(tmp_path / "d", toy.stage("decoder").spec, clip=str(clip))
+    config = json.loads((decoder / "config.json").read_text())
+    config["identity"] = {"clip": params_digest(held), "data": "f" * 64}  # as training records it
+    (decoder / "config.json").write_text(json.dumps(config))
+    code, _, err = unclip("export", clip_run, decoder, "--out", tmp_path / "all")
+    assert (code, err) == (0, "")
 
 
 def test_what_cannot_be_exported(clip_run, tmp_path, refused, unclip):

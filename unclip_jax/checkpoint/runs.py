@@ -5,13 +5,14 @@ Only the EMA parameters are read from the checkpoint, not the optimizer's state.
 
 import dataclasses
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
 
+from unclip_jax.checkpoint.tensors import numpy_dtype
 from unclip_jax.core.errors import UserError
 from unclip_jax.core.files import read_json, read_mapping
 from unclip_jax.core.trees import flatten_paths
@@ -93,3 +94,17 @@ def params_digest(params: Mapping[str, Any]) -> str:
         digest.update(path.encode())
         digest.update(np.asarray(leaf, np.float32).tobytes())
     return digest.hexdigest()
+
+
+def stored_digests(params: Mapping[str, Any]) -> set[str]:
+    """Returns the digests that parameters are known by: as trained, and as a bundle stores them.
+
+    A bundle rounds them to its dtype, and what is trained against the bundle records the digest of
+    the rounded ones.
+    """
+    names = ("float32", "float16", "bfloat16")
+    return {params_digest(jax.tree.map(_rounded(name), params)) for name in names}
+
+
+def _rounded(name: str) -> Callable[[Any], np.ndarray]:
+    return lambda leaf: np.asarray(leaf).astype(numpy_dtype(name))
