@@ -13,7 +13,7 @@ from typing import Any
 
 import click
 
-from unclip_jax.core import files
+from unclip_jax.core import interrupts
 from unclip_jax.core.errors import UserError
 
 COMMANDS = {
@@ -96,7 +96,7 @@ def _end(owner: int, number: int, frame: Any) -> None:
     if os.getpid() == owner:  # a forked process inherits the handler; the files are not its own
         for other in (signal.SIGTERM, signal.SIGINT):  # a second one must not stop the cleaning up
             signal.signal(other, signal.SIG_IGN)
-        files.discard_unfinished()
+        interrupts.clear_all()
         with contextlib.suppress(OSError):
             os.write(2, b"\nunclip: interrupted\n")
     os._exit(128 + number)

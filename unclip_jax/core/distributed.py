@@ -13,6 +13,7 @@ import contextlib
 import os
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -20,6 +21,7 @@ import numpy as np
 from jax.experimental import multihost_utils
 
 from unclip_jax.core.errors import UserError
+from unclip_jax.core.locks import locked
 
 AUTO = "auto"
 """A coordinator of this name: ask TPU metadata, SLURM or Open MPI."""
@@ -98,6 +100,14 @@ def first_does(work: Callable[[], Any]) -> None:
         done = decided_by_first(done)
     if not done:
         raise UserError("process 0 failed, and has said why")
+
+
+@contextlib.contextmanager
+def locked_by_first(folder: Path, what: str) -> Iterator[None]:
+    """As `locks.locked`, held by process 0 for the whole job; refused there, all fail."""
+    with contextlib.ExitStack() as stack:
+        first_does(lambda: stack.enter_context(locked(folder, what)))
+        yield
 
 
 def share(items: Sequence[Any], number: Callable[[Any], int]) -> list[Any]:

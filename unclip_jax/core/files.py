@@ -10,13 +10,12 @@ import json
 import os
 import secrets
 import shutil
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 from unclip_jax.core.errors import UserError
-
-_unfinished: list[Callable[[], None]] = []  # what removes each hidden folder in use
+from unclip_jax.core.interrupts import cleared
 
 
 def cache_folder() -> Path:
@@ -69,22 +68,13 @@ def scratch_for(out: Path, *, inside: bool = False) -> Iterator[Path]:
             with contextlib.suppress(OSError):
                 folder.rmdir()
 
-    _unfinished.append(discard)
-    try:
-        parent.mkdir(parents=True, exist_ok=True)
-        scratch.mkdir()
-        yield scratch
-    except OSError as error:
-        raise UserError(f"cannot write {out}: {error.strerror or error}") from error
-    finally:
-        discard()
-        _unfinished.remove(discard)
-
-
-def discard_unfinished() -> None:
-    """Removes the hidden folders in use, for a process that ends without leaving their blocks."""
-    for discard in reversed(_unfinished):
-        discard()
+    with cleared(discard):
+        try:
+            parent.mkdir(parents=True, exist_ok=True)
+            scratch.mkdir()
+            yield scratch
+        except OSError as error:
+            raise UserError(f"cannot write {out}: {error.strerror or error}") from error
 
 
 @contextlib.contextmanager

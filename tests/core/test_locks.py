@@ -1,0 +1,91 @@
+"""The lock of a folder: one holder, let go of however the holder ends."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from unclip_jax.core import interrupts
+from unclip_jax.core.errors import UserError
+from unclip_jax.core.locks import is_stale, locked, locked_beside
+
+HOLD = """
+import os, subprocess, sys, time
+from unclip_jax.core.locks import locked
+with locked(sys.argv[1], "unclip train"):
+    if os.fork() == 0:                       # a worker that outlives its parent
+        time.sleep(60)
+    subprocess.Popen(["sleep", "60"])        # and another program
+    print("held", flush=True)
+    time.sleep(60)
+"""
+
+
+def test_a_second_holder_is_refused_in_one_line_and_the_first_is_unharmed(tmp_path):
+    folder = tmp_path / "a" / "run"
+    with locked(folder, "unclip train"):
+        with pytest.raises(UserError) as refused, locked(folder, "unclip train"):
+            raise AssertionError("held twice")
+        says = f"is in use by unclip train, process {os.getpid()} on "
+        assert str(refused.value).startswith(f"{folder} {says}")
+        assert (folder / ".lock").exists()
+        (folder / "result").write_text("x")
+    assert [path.name for path in folder.iterdir()] == ["result"]
+    with locked(folder, "unclip train"):
+        pass
+
+
+def test_a_folder_made_for_the_lock_goes_with_it(tmp_path):
+    with locked(tmp_path / "a" / "b", "x"):
+        pass
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_interrupted_process_takes_its_lock_along(tmp_path):
+    lock = locked(tmp_path / "run", "x")
+    lock.__enter__()
+    interrupts.clear_all()
+    assert list(tmp_path.iterdir()) == []
+    lock.__exit__(None, None, None)
+
+
+def test_the_lock_of_a_killed_process_is_free_though_its_children_live(tmp_path):
+    command = [sys.executable, "-c", HOLD, str(tmp_path)]
+    holder = subprocess.Popen(command, stdout=subprocess.PIPE, start_new_session=True)
+    try:
+        assert holder.stdout.readline() == b"held\n"
+        with pytest.raises(UserError, match=f"process {holder.pid} on"), locked(tmp_path, "x"):
+            raise AssertionError("held twice")
+        assert not is_stale(tmp_path / ".lock")
+        holder.kill()
+        holder.wait()
+        assert is_stale(tmp_path / ".lock")
+        start = time.monotonic()
+        with locked(tmp_path, "x"):
+            assert time.monotonic() - start < 1
+    finally:
+        os.killpg(holder.pid, signal.SIGKILL)
+        holder.stdout.close()
+        holder.wait()
+
+
+def test_a_place_that_cannot_be_written_is_one_line(tmp_path):
+    (tmp_path / "file").write_text("x")
+    for taken in (locked, locked_beside):
+        out = tmp_path / "file" / "run"
+        with (
+            pytest.raises(UserError, match=f"cannot write {out}: Not a directory"),
+            taken(out, "x"),
+        ):
+            raise AssertionError("held")
+
+
+def test_beside_a_folder_that_does_not_exist_yet(tmp_path):
+    with locked_beside(tmp_path / "out", "unclip export"):
+        assert [path.name for path in tmp_path.iterdir()] == [".out.lock"]
+        with pytest.raises(UserError, match="out is in use by unclip export"):
+            locked_beside(tmp_path / "out", "unclip export").__enter__()
+    assert list(tmp_path.iterdir()) == []
