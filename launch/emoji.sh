@@ -7,17 +7,13 @@
 #   launch/emoji.sh --dry-run   print the commands
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
+# shellcheck source=launch/common.sh
+source launch/common.sh
 
 UNCLIP=${UNCLIP:-.venv/bin/unclip}
 RUNS=${RUNS:-runs}
 OUT=${OUT:-$RUNS/emoji}
 CONFIGS=configs/emoji
-
-run() {
-  printf '%q ' "$@"
-  printf '\n'
-  if [[ -z "$dry" ]]; then "$@"; fi
-}
 
 # Trains a stage to its end; one that was told to stop ends the script, and a rerun goes on with it.
 train() {

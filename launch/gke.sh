@@ -8,14 +8,16 @@
 #   launch/gke.sh --dry-run ...         print the commands
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
+# shellcheck source=launch/common.sh
+source launch/common.sh
 
-PROJECT=${PROJECT:-my-project}
+PROJECT=${PROJECT:-}              # the cloud project; must be set
 ZONE=${ZONE:-us-east5-a}
 CLUSTER=${CLUSTER:-unclip}
 TYPE=${TYPE:-v5p-128}             # TPU type of a slice
 SLICES=${SLICES:-1}
 TIER=${TIER:---spot}              # or --on-demand, or --reservation=NAME
-BUCKET=${BUCKET:-my-bucket}       # holds the workdirs, seen by all hosts under /mnt/BUCKET
+BUCKET=${BUCKET:-}                # holds the workdirs, seen by all hosts under /mnt/BUCKET; must be set
 IMAGE=${IMAGE:-python:3.12}       # what this checkout is laid over
 RUN=${RUN:-unclip}                # name of the workload and of its workdir
 RESTARTS=${RESTARTS:-50}
@@ -26,24 +28,21 @@ if [[ "${1:-}" == --dry-run ]]; then
   shift
 fi
 
-run() {
-  printf '%q ' "$@"
-  printf '\n'
-  if [[ -z "$dry" ]]; then "$@"; fi
-}
-
 where=(--cluster="$CLUSTER" --project="$PROJECT" --zone="$ZONE")
 
 train() {
   local command
+  read_train_args "$@"
   printf -v command '%q ' .venv/bin/unclip train --coordinator auto \
-    --workdir "/mnt/$BUCKET/runs/$RUN" "$@"
+    --workdir "${workdir:-/mnt/$BUCKET/runs/$RUN}" "${train_args[@]}"
   # exec: the pod's SIGTERM must reach the process that saves.
   run xpk workload create "${where[@]}" --workload="$RUN" --tpu-type="$TYPE" \
     --num-slices="$SLICES" --base-docker-image="$IMAGE" --script-dir=. --storage="$BUCKET" \
     --max-restarts="$RESTARTS" \
     --command="make install ACCEL=tpu && export UNCLIP_DATA=/mnt/$BUCKET/data && exec $command"
 }
+
+if [[ "${1:-}" =~ ^(create|train|stop|delete)$ ]]; then require PROJECT BUCKET; fi
 
 case "${1:-}" in
   create)

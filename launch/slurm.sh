@@ -2,9 +2,11 @@
 # Trains one stage on a SLURM cluster of GPU nodes, one process a GPU.
 # Before the time limit, or when preempted, the job saves and queues itself again until it is done.
 #
-#   WORKDIR=/shared/runs/decoder launch/slurm.sh --config configs/paper/decoder.py
+#   launch/slurm.sh train --config configs/paper/decoder.py --workdir /shared/runs/decoder
 #   launch/slurm.sh --dry-run ...       print the commands
 set -euo pipefail
+# shellcheck source=launch/common.sh
+source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 
 NODES=${NODES:-4}
 GPUS=${GPUS:-8}                      # a node
@@ -12,7 +14,7 @@ CPUS=${CPUS:-8}                      # a process
 TIME=${TIME:-24:00:00}
 PARTITION=${PARTITION:-gpu}
 NAME=${NAME:-unclip}
-WORKDIR=${WORKDIR:-$PWD/runs/$NAME}  # on a file system that all nodes see
+WORKDIR=${WORKDIR:-$PWD/runs/$NAME}  # unless --workdir is given; on a file system that all nodes see
 UNCLIP=${UNCLIP:-$PWD/.venv/bin/unclip}
 NOTICE=${NOTICE:-300}                # seconds before the limit at which to save
 
@@ -22,8 +24,12 @@ if [[ "${1:-}" == --dry-run ]]; then
   shift
 fi
 
+read_train_args "$@"
+WORKDIR=${workdir:-$WORKDIR}
+
 # SLURM tells the processes of each other; srun ends all of them when one fails.
-printf -v train '%q ' srun --kill-on-bad-exit=1 --cpus-per-task="$CPUS" "$UNCLIP" train --workdir "$WORKDIR" "$@"
+printf -v train '%q ' srun --kill-on-bad-exit=1 --cpus-per-task="$CPUS" "$UNCLIP" train --workdir "$WORKDIR" \
+  "${train_args[@]}"
 script="#!/usr/bin/env bash
 set -euo pipefail
 said=\$($train)

@@ -9,14 +9,16 @@
 #   launch/tpu_pod.sh --dry-run ...     print the commands
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
+# shellcheck source=launch/common.sh
+source launch/common.sh
 
-PROJECT=${PROJECT:-my-project}
+PROJECT=${PROJECT:-}                 # the cloud project; must be set
 ZONE=${ZONE:-us-east5-a}
 NAME=${NAME:-unclip}
 TYPE=${TYPE:-v5p-128}                # accelerator type; v4 and v5p count two cores a chip
 VERSION=${VERSION:-v2-alpha-tpuv5}   # runtime that goes with the type
 TIER=${TIER:---spot}                 # or --reserved, or empty for on demand
-BUCKET=${BUCKET:-my-bucket}          # holds the workdirs, seen by all hosts under /mnt/BUCKET
+BUCKET=${BUCKET:-}                   # holds the workdirs, seen by all hosts under /mnt/BUCKET; must be set
 RUN=${RUN:-$NAME}
 
 dry=
@@ -24,12 +26,6 @@ if [[ "${1:-}" == --dry-run ]]; then
   dry=1
   shift
 fi
-
-run() {
-  printf '%q ' "$@"
-  printf '\n'
-  if [[ -z "$dry" ]]; then "$@"; fi
-}
 
 where=(--project="$PROJECT" --zone="$ZONE")
 
@@ -66,10 +62,13 @@ ACCEL=tpu && sudo mkdir -p -m 777 /mnt/$BUCKET && { mountpoint -q /mnt/$BUCKET |
 
 train() {
   local command
+  read_train_args "$@"
   printf -v command '%q ' .venv/bin/unclip train --coordinator auto \
-    --workdir "/mnt/$BUCKET/runs/$RUN" "$@"
+    --workdir "${workdir:-/mnt/$BUCKET/runs/$RUN}" "${train_args[@]}"
   on_hosts "cd unclip_jax && UNCLIP_DATA=/mnt/$BUCKET/data $command"
 }
+
+if [[ "${1:-}" =~ ^(create|install|train|stop|delete)$ ]]; then require PROJECT BUCKET; fi
 
 case "${1:-}" in
   create | install) "$1" ;;

@@ -139,6 +139,37 @@ def test_gke_trains_through_xpk():
         assert words[0][:3] == ["xpk", verb, "delete"]
 
 
+CLOUD = {"PROJECT": "p", "ZONE": "z", "NAME": "n", "BUCKET": "b"}
+
+
+@pytest.mark.parametrize("word", [(), ("train",)])
+@pytest.mark.parametrize("flag", [("--workdir", "/shared/mine"), ("--workdir=/shared/mine",)])
+@pytest.mark.parametrize("script", ["slurm.sh", "tpu_pod.sh", "gke.sh"])
+def test_a_workdir_that_is_given_is_the_one_and_train_may_be_said(script, flag, word):
+    first = word if script == "slurm.sh" else ("train", *word)
+    _, text = printed(script, *first, *TRAIN, *flag, **CLOUD, UNCLIP="unclip")
+    words = shlex.split(text.replace("\\", ""))
+    assert [words[i + 1] for i, word in enumerate(words) if word == "--workdir"] == ["/shared/mine"]
+    after = words[words.index("--workdir") + 2 :]
+    assert "train" not in after and f"--config {TRAIN[1]}" in " ".join(after)
+    assert "/mnt/b/runs" not in text and "runs/unclip" not in text
+
+
+@pytest.mark.parametrize("script", ["tpu_pod.sh", "gke.sh"])
+@pytest.mark.parametrize("missing", ["PROJECT", "BUCKET"])
+def test_no_cloud_project_and_no_bucket_is_made_up(script, missing):
+    variables = {key: value for key, value in CLOUD.items() if key != missing}
+    result = subprocess.run(
+        [ROOT / "launch" / script, "--dry-run", "create"],
+        env={"PATH": "/usr/bin:/bin", **variables},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (result.returncode, result.stdout) == (2, "")
+    assert f"set {missing}" in result.stderr and result.stderr.count("\n") == 1
+
+
 @pytest.mark.parametrize(
     "call", [("local.sh",), ("local.sh", "two", "train"), ("tpu_pod.sh", "x"), ("gke.sh",)]
 )
