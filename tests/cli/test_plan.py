@@ -40,7 +40,6 @@ def test_text_with_and_without_chips(unclip):
 def test_refusals(refused, unclip):
     assert "v5x:3" in refused("plan", "--config", CONFIG, "--topology", "v5x:3")
     assert "multiple of 3" in refused("plan", "--config", CONFIG, "--topology", "v5e:3")
-    assert "--config.clip" in refused("plan", "--config", "configs/emoji/decoder.py")
     assert "needs --topology" in refused("plan", "--config", CONFIG, "--compile")
     gpu = ("plan", "--config", CONFIG, "--topology", "h100:8", "--compile")
     code, out, err = unclip(*gpu)
@@ -76,3 +75,12 @@ def test_a_mesh_that_splits_too_little_is_said(unclip):
     assert "times its share of the state" in unclip(*large)[2]
     code, out, err = unclip(*large, "--config.train.mesh.data=-1", "--config.train.mesh.fsdp=64")
     assert (code, err) == (0, "") and json.loads(out)["mesh"] == [8, 64, 1]
+
+
+def test_sizes_of_the_clip_are_the_shipped_ones_unless_it_is_named(unclip):
+    command = ("plan", "--config", "configs/emoji/decoder.py:smoke", "--json")
+    code, assumed, err = unclip(*command)
+    assert code == 0 and "shipped bundle 'emoji'" in err and "--config.clip=BUNDLE" in err
+    code, named, err = unclip(*command, "--config.clip=emoji")
+    assert (code, err) == (0, "")
+    assert json.loads(assumed)["params"] == json.loads(named)["params"]

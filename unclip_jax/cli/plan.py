@@ -43,7 +43,8 @@ def plan(
 ) -> None:
     """Prints parameters, bytes, arithmetic and time bounds of a config's training.
 
-    Needs no accelerator, no data and, where the config states all sizes, no CLIP. Chips: v4, v5e,
+    Needs no accelerator, no data and no CLIP: sizes that the config leaves to the CLIP are the
+    shipped bundle's unless --config.clip names one. Chips: v4, v5e,
     v5p, v6e, a100, h100, h200. Values of the config are changed by --config.SECTION.KEY=VALUE.
 
     --compile adds what only a compiler knows: memory of a chip, collectives, the time it expects.
@@ -62,6 +63,12 @@ def plan(
 
     chips = parse_topology(topology) if topology else None
     run = PlannedRun(config, clip_config)
+    if run.assumed_clip:
+        click.echo(
+            f"unclip plan: sizes of the CLIP are those of the shipped bundle {run.assumed_clip!r}; "
+            "for another one pass --config.clip=BUNDLE",
+            err=True,
+        )
     made, compiled = plan_run(run, chips), None
     if compiles:
         from unclip_jax.train.compiled import compile_plan

@@ -44,6 +44,9 @@ from unclip_jax.train.step import Step, make_train_step
 from unclip_jax.train.tasks import Task
 from unclip_jax.train.throughput import with_remat
 
+SHIPPED_CLIP = "emoji"
+"""Bundle whose CLIP gives the sizes that a config leaves open and no --config.clip settles."""
+
 DAY = 86400.0
 
 
@@ -88,7 +91,8 @@ class Plan:
 def make_plan(config: Mapping[str, Any], topology: Topology | None = None) -> Plan:
     """Plans the training of a config file's sections; no data set and no CLIP need be there.
 
-    A config whose sizes are those "of the CLIP" (0) needs `config.clip`.
+    A config whose sizes are those "of the CLIP" (0) takes them from `config.clip` or, where that
+    names none, from the shipped bundle's CLIP.
     """
     return plan_run(PlannedRun(config), topology)
 
@@ -157,40 +161,36 @@ class PlannedRun:
     def __init__(self, config: Mapping[str, Any], clip: Mapping[str, Any] | None = None):
         """Settles sizes from the config, and from `config.clip` where it names a bundle.
 
+        `assumed_clip` names the shipped bundle whose CLIP's sizes were taken, None if none was.
+
         Args:
             clip: config of the CLIP, where there is no bundle of it yet.
         """
         self.settings = resolve.read_settings(config, needs_clip=False)
-        self.clip_cfg = self._clip_config() if clip is None else _config_of(clip)
-        vocabulary = self.settings.vocab_size
-        if self.clip_cfg is not None:
-            vocabulary = self.clip_cfg.text.vocab_size
-        resolved = resolve.resolve_model(config, self.clip_cfg, vocabulary)
-        self.spec = self._make_spec(resolved)
+        self.clip_cfg = _clip_config(self.settings.clip) if clip is None else _config_of(clip)
+        self.assumed_clip = None
+        self.spec = self._make_spec(config)
         self.boxed = abstract_boxed(self.spec)
         self.params = unboxed(self.boxed)
         self.tx = make_optimizer(self.settings.optim, self.params, self.settings.train.steps)
         self.metrics = len(self.task(self.spec).metric_names) + 1
         self.state = self._state()
 
-    def _clip_config(self) -> ClipConfig | None:
-        name = self.settings.clip
-        if not name or name == "random":
-            return None
-        stages = bundle.read_manifest(bundle.resolve(name))["stages"]
-        if "clip" not in stages:
-            raise UserError(f"{name} has no stage 'clip'")
-        return spec_from_dict(stages["clip"]["spec"]).model
-
-    def _make_spec(self, resolved: Mapping[str, Any]) -> StageSpec:
+    def _make_spec(self, config: Mapping[str, Any]) -> StageSpec:
+        vocabulary = self.settings.vocab_size
+        if self.clip_cfg is not None:
+            vocabulary = self.clip_cfg.text.vocab_size
+        resolved = resolve.resolve_model(config, self.clip_cfg, vocabulary)
         try:
             return resolve.make_spec(resolved)
-        except UserError as error:
+        except UserError:
             open_sizes = any(v == 0 for k, v in resolved["model"].items() if k.endswith("_dim"))
-            if open_sizes and self.clip_cfg is None and self.settings.stage in resolve.NEEDS_CLIP:
-                hint = "; sizes of 0 are the CLIP's: pass --config.clip=BUNDLE"
-                raise UserError(f"{error}{hint}") from error
-            raise
+            conditioned = self.settings.stage in resolve.NEEDS_CLIP
+            if not open_sizes or self.clip_cfg is not None or not conditioned:
+                raise
+        self.assumed_clip = SHIPPED_CLIP
+        self.clip_cfg = _clip_config(SHIPPED_CLIP)
+        return self._make_spec(config)
 
     def task(self, spec: StageSpec, train: TrainConfig | None = None) -> Task:
         """Returns the stage's task, with other settings where a count wants them."""
@@ -311,3 +311,13 @@ def sharded_bytes(tree: Any, shardings: Any) -> int:
         math.prod(sharding.shard_shape(leaf.shape)) * leaf.dtype.itemsize
     )
     return sum(jax.tree.leaves(jax.tree.map(share, tree, shardings)))
+
+
+def _clip_config(name: str) -> ClipConfig | None:
+    """Reads the config of a bundle's CLIP; None where no bundle is named."""
+    if not name or name == "random":
+        return None
+    stages = bundle.read_manifest(bundle.resolve(name))["stages"]
+    if "clip" not in stages:
+        raise UserError(f"{name} has no stage 'clip'")
+    return spec_from_dict(stages["clip"]["spec"]).model
