@@ -148,7 +148,7 @@ def test_inputs_of_every_kind(unclip, toy_folder, inputs, tmp_path):
     ("args", "words"),
     [
         (["vary", "/no/such.png"], "/no/such.png"),
-        (["vary", "{text}"], "not a readable picture"),
+        (["vary", "{text}"], "not a readable image"),
         (["vary", "{tiny}"], "too few"),
         (["vary", "{a}", "--eta", 2], "eta"),
         (["vary", "{a}", "--num", 0], "num"),

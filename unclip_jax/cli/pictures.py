@@ -36,10 +36,12 @@ def read_mask(path: Path) -> Any:
 
 
 def _read(path: Path, read: Callable[[bytes], Any]) -> Any:
+    from unclip_jax.data.images import read_bytes, without_size_warning
+
+    data = read_bytes(path)
     try:
-        return read(path.read_bytes())
-    except OSError as error:
-        raise UserError(f"cannot read {path}: {error.strerror or error}") from error
+        with without_size_warning():
+            return read(data)
     except UserError as error:
         raise UserError(f"{path}: {error}") from error
 

@@ -1,24 +1,51 @@
-"""Pictures as bytes and arrays: decoding, fitting to a square, resizing, and the two pixel scales.
+"""Images as bytes and arrays: decoding, fitting to a square, resizing, and the two pixel scales.
 
 Inside the program an image is float32 in [-1, 1], NHWC; only this module, and what is written or
-shown, speaks uint8. Transparent pictures are laid on white.
+shown, speaks uint8. Transparent images are laid on white. The bytes may be anybody's: only the
+formats of FORMATS are opened, and the LIMITs bound what a file can make us hold.
 """
 
+import contextlib
+import importlib.util
 import io
-from collections.abc import Callable
+import struct
+import warnings
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Literal
 
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, UInt8
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError
 
 from unclip_jax.core.errors import UserError
 
 Crop = Literal["pad", "center", "random", "squash"]
 Resize = Literal["area", "lanczos", "bicubic"]
 WHITE = (255, 255, 255)
-PIXEL_LIMIT = 50_000_000  # of a picture that is read; below PIL's own warning
+FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP")  # PIL knows 43, some of which run other programs
+if importlib.util.find_spec("PIL.AvifImagePlugin"):  # Pillow 11.3 and later
+    FORMATS += ("AVIF",)
+PIXEL_LIMIT = 50_000_000  # of a decoded image; below PIL's own warning
+FILE_LIMIT = 64 * 2**20  # bytes of an encoded image
+_BAND = 2**20  # pixels converted at a time
+_TALL_LIMIT = 2**14  # rows
+# What PIL's decoders raise at damaged files, beside its own errors.
+_DAMAGE = (
+    *(ArithmeticError, AssertionError, AttributeError, BufferError, EOFError, LookupError),
+    *(MemoryError, NotImplementedError, OSError, RuntimeError, struct.error, SyntaxError),
+    *(TypeError, ValueError),
+)
+_UPRIGHT: dict[int, Callable[[np.ndarray], np.ndarray]] = {  # by EXIF's orientation
+    2: lambda x: x[:, ::-1],
+    3: lambda x: x[::-1, ::-1],
+    4: lambda x: x[::-1],
+    5: lambda x: x.swapaxes(0, 1),
+    6: lambda x: x[::-1].swapaxes(0, 1),
+    7: lambda x: x[::-1, ::-1].swapaxes(0, 1),
+    8: lambda x: x.swapaxes(0, 1)[::-1],
+}
 FILTERS = {
     "area": Image.Resampling.BOX,
     "lanczos": Image.Resampling.LANCZOS,
@@ -27,12 +54,14 @@ FILTERS = {
 
 
 def decode(data: bytes) -> UInt8[np.ndarray, "h w 3"]:
-    """Decodes PNG, JPEG, WebP or GIF bytes to RGB, upright, transparency laid on white.
+    """Decodes an image of one of FORMATS to RGB, upright, transparency laid on white.
+
+    Of an animation this is the first frame.
 
     Raises:
-        UserError: the bytes are no picture, a cut-off one, or one of too many pixels.
+        UserError: the bytes are not an image, a cut-off one, or one of too many pixels.
     """
-    return _read(data, lambda image: np.asarray(flatten(image)))
+    return _read(data, lambda image: _by_bands(image, lambda part: np.asarray(flatten(part))))
 
 
 def decode_mask(data: bytes) -> Bool[np.ndarray, "h w"]:
@@ -40,29 +69,82 @@ def decode_mask(data: bytes) -> Bool[np.ndarray, "h w"]:
 
     def fill(image: Image.Image) -> np.ndarray:
         if _has_alpha(image):
-            alpha = np.asarray(image.convert("RGBA"))[..., 3]
+            alpha = _by_bands(image, lambda part: np.asarray(part.convert("RGBA"))[..., 3])
             if alpha.min() < 255:
                 return alpha < 128
-        return np.asarray(flatten(image).convert("L")) >= 128
+        return _by_bands(image, lambda part: np.asarray(flatten(part).convert("L"))) >= 128
 
     return _read(data, fill)
 
 
-def _read(data: bytes, read: Callable[[Image.Image], np.ndarray]) -> np.ndarray:
+def read_bytes(path: Path) -> bytes:
+    """Reads an image's file without decoding it, at most FILE_LIMIT bytes.
+
+    Raises:
+        UserError: it cannot be read, is not a file, or is too large.
+    """
     try:
-        with Image.open(io.BytesIO(data)) as image:
-            if image.width * image.height > PIXEL_LIMIT:
+        if path.exists() and not path.is_file():  # a pipe or a device might never end
+            raise UserError(f"{path} is not a file")
+        with path.open("rb") as file:
+            data = file.read(FILE_LIMIT + 1)
+    except (OSError, ValueError) as error:  # ValueError: a name with a NUL
+        raise UserError(f"cannot read {path}: {getattr(error, 'strerror', error)}") from error
+    if len(data) > FILE_LIMIT:
+        raise UserError(f"{path} is too large for an image: more than {FILE_LIMIT / 2**20:.0f} MiB")
+    return data
+
+
+@contextlib.contextmanager
+def without_size_warning() -> Iterator[None]:
+    """Silences PIL's own warning of large images, which PIXEL_LIMIT refuses; for one thread only.
+
+    Warning filters belong to the whole process, so `decode`, which threads call, leaves them alone.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+        yield
+
+
+def _read(data: bytes, read: Callable[[Image.Image], np.ndarray]) -> np.ndarray:
+    known = ", ".join(FORMATS)
+    try:
+        with Image.open(io.BytesIO(data), formats=FORMATS) as image:
+            if not 0 < image.width * image.height <= PIXEL_LIMIT:
                 raise UserError(
-                    f"picture too large: {image.width} x {image.height}, more than "
-                    f"{PIXEL_LIMIT:,} pixels"
+                    f"image of {image.width} x {image.height} pixels; it must have 1 to "
+                    f"{PIXEL_LIMIT:,} of them"
                 )
-            return read(ImageOps.exif_transpose(image))
+            pixels = read(image)
+            return np.ascontiguousarray(_UPRIGHT.get(_orientation(image), np.asarray)(pixels))
     except UnidentifiedImageError as error:
-        raise UserError("not a readable picture: in no format that is known here") from error
-    except (OSError, SyntaxError, ValueError) as error:
-        raise UserError(f"not a readable picture: {error}") from error
-    except Image.DecompressionBombError as error:
-        raise UserError(f"picture too large: {error}") from error
+        raise UserError(f"not a readable image of a format that is read here: {known}") from error
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise UserError(f"image too large, more than {PIXEL_LIMIT:,} pixels") from error
+    except _DAMAGE as error:
+        raise UserError(f"not a readable image: {error or type(error).__name__}") from error
+
+
+def _by_bands(image: Image.Image, convert: Callable[[Image.Image], np.ndarray]) -> np.ndarray:
+    """Converts a few rows at a time, so that the copies on the way stay small."""
+    rows = max(1, _BAND // image.width)
+    out = None
+    for top in range(0, image.height, rows):
+        below = min(top + rows, image.height)
+        band = convert(image.crop((0, top, image.width, below)))
+        if out is None:
+            out = np.empty((image.height, *band.shape[1:]), band.dtype)
+        out[top:below] = band
+    return out
+
+
+def _orientation(image: Image.Image) -> int:
+    """Returns EXIF's orientation; 1, upright, where the EXIF data cannot be read."""
+    try:
+        value = image.getexif().get(0x0112, 1)
+        return value if isinstance(value, int) else 1
+    except _DAMAGE:
+        return 1
 
 
 def flatten(image: Image.Image) -> Image.Image:
@@ -99,7 +181,7 @@ def to_square(
     resize: Resize = "area",
     offset: float = 0.5,
 ) -> UInt8[np.ndarray, "size size 3"]:
-    """Makes a `size` x `size` picture, filtered so that shrinking does not alias.
+    """Makes a `size` x `size` image, filtered so that shrinking does not alias.
 
     "pad" keeps everything and fills up with white, "center" and "random" keep the largest square
     (at `offset` in [0, 1] along the longer side; the middle for "center"), "squash" stretches.
@@ -107,20 +189,44 @@ def to_square(
     """
     height, width = image.shape[:2]
     side = max(height, width) if crop == "pad" else min(height, width)
+    method = FILTERS["bicubic" if side < size and resize == "area" else resize]
     picture = Image.fromarray(image)
     if crop == "pad" and height != width:
-        ground = Image.new("RGB", (side, side), WHITE)
-        ground.paste(picture, ((side - width) // 2, (side - height) // 2))
-        picture = ground
-    elif crop in ("center", "random") and height != width:
+        return _padded(picture, size, method)
+    if crop in ("center", "random") and height != width:
         offset = 0.5 if crop == "center" else offset
         left, top = round((width - side) * offset), round((height - side) * offset)
         picture = picture.crop((left, top, left + side, top + side))
     if picture.size == (size, size):
         return np.asarray(picture)
-    enlarging = min(picture.size) < size
-    method = FILTERS["bicubic" if enlarging and resize == "area" else resize]
     return np.asarray(picture.resize((size, size), method))
+
+
+def _padded(
+    image: Image.Image, size: int, method: Image.Resampling
+) -> UInt8[np.ndarray, "size size 3"]:
+    """Resizes the square of an image and the white beside it, without making that square.
+
+    The filters are separable, and PIL takes the rows first. A wide image's rows need no white; a
+    tall one's get it a few at a time. Of a very tall one the columns come first: another order of
+    rounding, but the work stays small, where each of its rows would be as wide as it is tall.
+    """
+    width, height = image.size
+    side = max(width, height)
+    left, top = (side - width) // 2, (side - height) // 2
+    if width < height <= _TALL_LIMIT:
+        columns = Image.new("RGB", (size, height))
+        for first in range(0, height, max(1, _BAND // side)):
+            below = min(first + max(1, _BAND // side), height)
+            band = Image.new("RGB", (side, below - first), WHITE)
+            band.paste(image.crop((0, first, width, below)), (left, 0))
+            columns.paste(band.resize((size, below - first), method), (0, first))
+        return np.asarray(columns.resize((size, size), method))
+    wide = width > height
+    image = image.resize((size, height) if wide else (width, size), method)
+    ground = Image.new("RGB", (size, side) if wide else (side, size), WHITE)
+    ground.paste(image, (0, top) if wide else (left, 0))
+    return np.asarray(ground.resize((size, size), method))
 
 
 def to_float(
