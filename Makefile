@@ -10,6 +10,7 @@ BIN := $(VENV)/bin
 PROMPT ?= a red heart
 ARGS ?=
 TESTS ?= tests
+CASES ?= 10000
 # Which jax to install beside the base: cuda or tpu (`make sample ACCEL=cuda`); empty for the CPU.
 ACCEL ?=
 ACCEL_EXTRA := $(if $(ACCEL),[$(ACCEL)],)
@@ -23,11 +24,12 @@ STAMP := $(VENV)/.installed
 export PROMPT
 export PYTHONUNBUFFERED = 1
 
-.PHONY: help install sample test test-parity lint format bench clean
+.PHONY: help install sample test test-parity fuzz lint format bench clean
 help:
 	@echo 'make sample PROMPT="a red heart"   install if needed, sample, print the paths of the PNGs'
 	@echo 'make test                          the test suite (no torch)'
 	@echo 'make test-parity                   live comparisons with torch references'
+	@echo 'make fuzz CASES=100000             hostile input for every parser; a table in docs/reliability.md'
 	@echo 'make lint | format | bench | clean'
 
 $(STAMP)-venv:
@@ -70,6 +72,9 @@ test: $(STAMP)-test
 
 test-parity: $(STAMP)-parity
 	$(BIN)/python -m pytest tests/parity $(ARGS)
+
+fuzz: $(STAMP)-test
+	$(BIN)/python -m tests.fuzz.run --cases $(CASES) --docs docs/reliability.md $(ARGS)
 
 lint: $(STAMP)-lint
 	$(BIN)/ruff check .

@@ -307,8 +307,8 @@ def _write(folder, **files):
     ("files", "message"),
     [
         ({}, "no CLIP vocabulary"),
-        ({"tokenizer_json": "{"}, "no valid JSON"),
-        ({"tokenizer_json": "[]"}, "no CLIP tokenizer"),
+        ({"tokenizer_json": "{"}, "not readable as JSON"),
+        ({"tokenizer_json": "[]"}, "not a JSON object"),
         ({"tokenizer_json": '{"model": {"type": "Unigram"}}'}, "no CLIP tokenizer"),
         ({"vocab_json": "{}", "merges_txt": "#version: 0.2\na b\nabc\n"}, "no pair"),
         ({"vocab_json": '{"a": "b"}', "merges_txt": ""}, "no mapping"),

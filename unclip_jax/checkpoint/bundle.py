@@ -24,7 +24,7 @@ from unclip_jax.checkpoint.pca_file import PCA_FILE, load_pca, save_pca
 from unclip_jax.checkpoint.runs import params_digest
 from unclip_jax.core.config import build, to_dict
 from unclip_jax.core.errors import UserError
-from unclip_jax.core.files import new_folder
+from unclip_jax.core.files import new_folder, read_json
 from unclip_jax.core.trees import count_params, flatten_paths
 from unclip_jax.models.pca import Pca
 from unclip_jax.models.stages import (
@@ -151,10 +151,7 @@ def resolve(name_or_path: str | Path) -> Path:
 def read_manifest(folder: Path) -> dict[str, Any]:
     """Reads bundle.json, checking its format version and that it is whole."""
     path = folder / "bundle.json"
-    try:
-        manifest = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path}: not readable as JSON ({error})") from error
+    manifest = read_json(path)
     version = manifest.get("format_version") if isinstance(manifest, dict) else None
     if version != FORMAT_VERSION:
         raise UserError(

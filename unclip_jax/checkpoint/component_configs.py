@@ -11,6 +11,7 @@ from typing import Any, Literal
 from unclip_jax.checkpoint.torch_import import mlp_ratio
 from unclip_jax.core.config import build
 from unclip_jax.core.errors import UserError
+from unclip_jax.core.files import read_mapping
 from unclip_jax.diffusion.config import DiffusionConfig, SamplingConfig
 from unclip_jax.models.clip import ClipConfig, TextConfig, VisionConfig
 from unclip_jax.models.decoder import DecoderConfig
@@ -18,7 +19,6 @@ from unclip_jax.models.prior_diffusion import PriorDiffusionConfig
 from unclip_jax.models.unet import UNetConfig
 from unclip_jax.models.upsampler import UpsamplerConfig
 from unclip_jax.nn.transformer import TransformerConfig
-from unclip_jax.text.files import read_json
 
 Config = Mapping[str, Any]
 
@@ -68,10 +68,7 @@ def read_config(folder: Path, name: str = "config.json") -> Config:
     """Reads a component's configuration."""
     if not (folder / name).is_file():
         raise UserError(f"{folder} holds no {name}")
-    config = read_json(folder / name)
-    if not isinstance(config, dict):
-        raise UserError(f"{folder / name} is no mapping; fetch it again")
-    return config
+    return read_mapping(folder / name, remedy="fetch it again")
 
 
 def _demand(what: str, config: Config, wanted: Config) -> None:

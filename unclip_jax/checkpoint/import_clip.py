@@ -16,9 +16,9 @@ from unclip_jax.checkpoint.torch_files import TensorFile, find_weights, joined, 
 from unclip_jax.checkpoint.torch_import import import_tree, mlp_ratio
 from unclip_jax.core.config import build
 from unclip_jax.core.errors import UserError
+from unclip_jax.core.files import read_mapping
 from unclip_jax.models.clip import ClipConfig
 from unclip_jax.models.stages import StageSpec
-from unclip_jax.text.files import read_json
 
 TRANSFORMERS_STEMS = ("model", "pytorch_model")
 OPEN_CLIP_FILES = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")
@@ -137,10 +137,7 @@ def import_openai_clip(path: Path, resize: str = "center_crop") -> Imported:
 
 def _open_clip_config(folder: Path) -> Mapping[str, Any]:
     path = folder / "open_clip_config.json"
-    if not path.is_file():
-        return {}
-    config = read_json(path)
-    return config if isinstance(config, dict) else {}
+    return read_mapping(path, remedy="fetch it again") if path.is_file() else {}
 
 
 def _openai_config(tensors: TensorFile, config: Mapping[str, Any], resize: str) -> ClipConfig:

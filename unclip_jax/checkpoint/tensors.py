@@ -18,7 +18,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from unclip_jax.core.errors import UserError
-from unclip_jax.core.files import cache_folder
+from unclip_jax.core.files import cache_folder, read_mapping
 from unclip_jax.core.trees import flatten_paths, unflatten_paths
 
 DTYPES = {"float32": np.float32, "float16": np.float16, "bfloat16": ml_dtypes.bfloat16}
@@ -139,7 +139,7 @@ def check_file(path: Path, stated: Mapping[str, Any], *, force: bool = False) ->
         )
     large = info.st_size >= REHASH_LIMIT
     record = cache_folder() / "hashes.json"
-    known = _read_json(record) if large else {}
+    known = _known_hashes(record) if large else {}
     stamp = [info.st_size, info.st_mtime_ns]
     entry = known.get(str(path.resolve()))
     found = entry["sha256"] if entry and entry["stamp"] == stamp and not force else sha256(path)
@@ -156,11 +156,13 @@ def check_file(path: Path, stated: Mapping[str, Any], *, force: bool = False) ->
         os.replace(part, record)
 
 
-def _read_json(path: Path) -> dict[str, Any]:
+def _known_hashes(path: Path) -> dict[str, Any]:
+    """Reads the record of hashes; a damaged one is as good as none."""
     try:
-        return json.loads(path.read_text())
-    except (OSError, ValueError):
+        known = read_mapping(path)
+    except UserError:
         return {}
+    return {k: v for k, v in known.items() if isinstance(v, dict) and {"stamp", "sha256"} <= set(v)}
 
 
 def write_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:

@@ -18,10 +18,11 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 
 from unclip_jax.core.errors import UserError
-from unclip_jax.text.files import read_json
+from unclip_jax.core.files import read_mapping
 
 PICKLED = (".bin", ".ckpt", ".th", ".pt", ".pth")
 FLOATS = {"F32": "float32", "F16": "float16", "BF16": "bfloat16"}
+REFETCH = "fetch it again"
 NO_TORCH = "this file can only be read with PyTorch: pip install 'unclip_jax[torch]'"
 
 
@@ -122,10 +123,9 @@ def find_weights(folder: Path, *stems: str) -> Path:
 
 
 def _open_shards(path: Path) -> TensorFile:
-    index = read_json(path)
-    place = index.get("weight_map") if isinstance(index, dict) else None
-    if not isinstance(place, dict):
-        raise UserError(f"{path}: it has no weight_map; fetch it again")
+    place = read_mapping(path, remedy=REFETCH).get("weight_map")
+    if not isinstance(place, dict) or not all(map(_is_plain_name, place.values())):
+        raise UserError(f"{path}: it has no weight_map of keys to files beside it; {REFETCH}")
     shards = {name: open_tensors(path.with_name(name)) for name in sorted(set(place.values()))}
     absent = [key for key, name in place.items() if key not in shards[name].shapes]
     if absent:
@@ -136,6 +136,12 @@ def _open_shards(path: Path) -> TensorFile:
         {key: shards[name].dtypes[key] for key, name in place.items()},
         lambda key: shards[place[key]][key],
     )
+
+
+def _is_plain_name(name: Any) -> bool:
+    """Whether this names a weights file of the same folder, and no other index."""
+    is_name = isinstance(name, str) and Path(name).name == name and name.isprintable()
+    return is_name and Path(name).suffix in (".safetensors", *PICKLED)
 
 
 def _open_safetensors(path: Path) -> TensorFile:

@@ -2,7 +2,6 @@
 
 import dataclasses
 import datetime
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,7 @@ import click
 
 from unclip_jax.cli import common, program
 from unclip_jax.core.errors import UserError
-from unclip_jax.core.files import scratch_for
+from unclip_jax.core.files import parse_json, read_mapping, scratch_for
 
 
 @click.command(short_help="Finished training runs to a bundle.")
@@ -342,8 +341,8 @@ def _with_changes(made: Any, changes: Sequence[str]) -> Any:
             raise UserError(f"--set takes STAGE.FIELD=VALUE, not {change!r}")
         held = made.stage(stage)
         try:
-            value = json.loads(text)
-        except ValueError:
+            value = parse_json(text, change)
+        except UserError:  # a word, such as ddim
             value = text
         kind = sampling_class(stage)
         settings = to_dict(stages[stage].spec.sampling or kind()) | {field: value}
@@ -357,12 +356,7 @@ def _read_metrics(paths: Sequence[Path]) -> dict[str, Any]:
     """Joins files of figures; a report of `unclip eval` goes under its suite's name."""
     metrics: dict[str, Any] = {}
     for path in paths:
-        try:
-            found = json.loads(_read_text(path, "--metrics"))
-        except ValueError as error:
-            raise UserError(f"cannot read --metrics {path}: {error}") from error
-        if not isinstance(found, dict):
-            raise UserError(f"--metrics {path} holds a {type(found).__name__}, not an object")
+        found = read_mapping(path, remedy="--metrics takes what unclip eval wrote")
         is_report = {"suite", "metrics"} <= set(found)
         metrics |= {found["suite"]: found["metrics"]} if is_report else found
     return metrics

@@ -296,10 +296,4 @@ def _digest(captions: Sequence[str]) -> str:
 
 
 def _read_manifest(path: Path) -> dict[str, Any]:
-    try:
-        held = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise UserError(f"cannot read {path}: {error}; delete it or pass --overwrite") from error
-    if not isinstance(held, dict):
-        raise UserError(f"{path} is no manifest; delete it or pass --overwrite")
-    return held
+    return files.read_mapping(path, remedy="delete it or pass --overwrite")

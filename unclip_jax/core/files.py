@@ -7,15 +7,22 @@ system, which is why the hidden folder sits beside the destination and not in /t
 
 import contextlib
 import json
+import math
 import os
 import secrets
 import shutil
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from unclip_jax.core.errors import UserError
+from unclip_jax.core.errors import UserError, shorten
 from unclip_jax.core.interrupts import cleared
+
+JSON_BYTES = 64 << 20  # of a JSON file; CLIP's tokenizer.json has 2 MiB
+JSON_DEPTH = 64  # of objects and lists in each other
+JSON_DIGITS = 64  # of an integer: transformers writes 10**30 for "no limit"
+RESTORE = "restore it or make it again"
 
 
 def cache_folder() -> Path:
@@ -32,22 +39,97 @@ def whole_file(path: Path) -> Iterator[Path]:
     os.replace(part, path)
 
 
-def read_json(path: Path) -> Any:
-    """Reads a JSON file; one that cannot be read is an error that names it."""
+def read_json(
+    path: Path, *, remedy: str = RESTORE, nan: bool = False, limit: int = JSON_BYTES
+) -> Any:
+    """Reads a JSON file; one that cannot be read or trusted is an error that names it.
+
+    Args:
+        remedy: what to do about a bad file, after "; " ("fetch it again").
+        nan: accept NaN and infinities, which Python writes though JSON has none.
+        limit: bytes that the file may have.
+    """
+    path = Path(path)
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UserError(f"cannot read {path}: {error.strerror or error}") from error
-    except ValueError as error:
-        raise UserError(f"{path}: not readable as JSON ({error})") from error
+        with open(path, "rb") as file:
+            data = file.read(limit + 1)
+    except (OSError, ValueError) as error:  # ValueError: a NUL in the name
+        raise UserError(f"cannot read {path}: {getattr(error, 'strerror', error)}") from error
+    if len(data) > limit:
+        raise UserError(f"{path} is larger than the {limit >> 20} MiB that are read as JSON")
+    return parse_json(data, str(path), remedy=remedy, nan=nan)
 
 
-def read_mapping(path: Path) -> dict[str, Any]:
-    """Reads a JSON file that holds an object."""
-    found = read_json(path)
+def read_mapping(path: Path, **options: Any) -> dict[str, Any]:
+    """Reads a JSON file of an object; takes the options of `read_json`."""
+    found = read_json(path, **options)
     if not isinstance(found, dict):
-        raise UserError(f"{path} holds a {type(found).__name__}, not an object")
+        remedy = options.get("remedy", RESTORE)
+        raise UserError(f"{path} is not a JSON object but a {type(found).__name__}; {remedy}")
     return found
+
+
+def parse_json(data: bytes | str, what: str, *, remedy: str = RESTORE, nan: bool = False) -> Any:
+    """Parses JSON strictly: every reader of JSON from outside goes through here.
+
+    Refused, in one line that begins with `what`: other encodings than UTF-8, duplicate keys, more
+    than JSON_DEPTH levels, integers of more than JSON_DIGITS digits, lone surrogates, and NaN and
+    infinities unless `nan`.
+    """
+    try:
+        text = data if isinstance(data, str) else data.decode("utf-8-sig")
+        found = json.loads(
+            text,
+            object_pairs_hook=_without_duplicates,
+            parse_int=_bounded_int,
+            parse_float=float if nan else _finite_float,
+            parse_constant=float if nan else _finite_float,
+        )
+        _check_depth(found)
+        if "\\ud" in text or "\\uD" in text or not isinstance(data, bytes):
+            json.dumps(found, ensure_ascii=False).encode()
+    except UnicodeEncodeError as error:
+        reason = "it holds a lone surrogate, which is not Unicode"
+        raise UserError(f"{what}: not readable as JSON ({reason}); {remedy}") from error
+    except RecursionError as error:
+        reason = f"more than {JSON_DEPTH} levels deep"
+        raise UserError(f"{what}: not readable as JSON ({reason}); {remedy}") from error
+    except ValueError as error:
+        raise UserError(f"{what}: not readable as JSON ({error}); {remedy}") from error
+    return found
+
+
+def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        counts = Counter(key for key, _ in pairs)
+        raise ValueError(f"the key {shorten(counts.most_common(1)[0][0], 60)!r} occurs twice")
+    return found
+
+
+def _bounded_int(digits: str) -> int:
+    if len(digits) > JSON_DIGITS:
+        raise ValueError(f"an integer of {len(digits)} digits")
+    return int(digits)
+
+
+def _finite_float(text: str) -> float:
+    value = float(text)
+    if not math.isfinite(value):
+        raise ValueError(f"{shorten(text, 60)} is not a finite number")
+    return value
+
+
+def _check_depth(value: Any) -> None:
+    """Raises RecursionError below JSON_DEPTH levels of objects and lists, without recursion."""
+    level, depth = [value], 0
+    while level := [part for part in level if isinstance(part, dict | list)]:
+        depth += 1
+        if depth > JSON_DEPTH:
+            raise RecursionError
+        level = [
+            item for part in level for item in (part.values() if isinstance(part, dict) else part)
+        ]
 
 
 @contextlib.contextmanager

@@ -4,7 +4,6 @@ Everything in it is read from the runs' own records and from figures that were m
 record lacks is said to be not recorded.
 """
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ from typing import Any
 from unclip_jax.checkpoint.bundle import Bundle
 from unclip_jax.checkpoint.runs import RunResult
 from unclip_jax.core.errors import UserError
+from unclip_jax.core.files import parse_json, read_json
 from unclip_jax.core.trees import count_params
 from unclip_jax.data.sources import locate
 
@@ -71,7 +71,8 @@ def read_jsonl(path: Path) -> list[dict[str, Any]]:
     """Returns the records of a file, none where there is no such file."""
     if not path.exists():
         return []
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    lines = enumerate(path.read_bytes().splitlines(), start=1)
+    return [parse_json(line, f"{path}, line {number}") for number, line in lines]
 
 
 def plot_curves(path: Path, runs: Sequence[RunResult]) -> bool:
@@ -193,6 +194,6 @@ def _credits(runs: Sequence[RunResult]) -> str:
             path = locate(name) / "LICENSES.json"
         except UserError:
             continue
-        for held in json.loads(path.read_text(encoding="utf-8")) if path.exists() else ():
+        for held in read_json(path) if path.exists() else ():
             entries[f"- {held['part']}: {held['credit']} ({held['licence']}). {held['url']}"] = None
     return "\n".join(entries)

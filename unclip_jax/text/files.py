@@ -1,16 +1,17 @@
 """The file formats a CLIP vocabulary comes in. Reads them; knows nothing of encoding."""
 
 import gzip
-import json
 import zlib
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from unclip_jax.core.errors import UserError
+from unclip_jax.core.files import read_mapping
 
 Merge = tuple[str, str]
 
 OPENAI_NAMES = ("bpe_simple_vocab_16e6.txt.gz", "bpe_simple_vocab_16e6.txt")
+REFETCH = "fetch it again"
 OPENAI_MERGES = 49152 - 256 - 2  # OpenAI's file lists more merges than CLIP uses
 
 
@@ -29,7 +30,9 @@ def read_clip_folder(folder: Path) -> VocabularyFiles:
     for place in (folder, folder / "tokenizer"):
         vocab, merges = place / "vocab.json", place / "merges.txt"
         if vocab.is_file() and merges.is_file():
-            return VocabularyFiles(_check_ids(read_json(vocab), vocab), read_merges(merges))
+            return VocabularyFiles(
+                _check_ids(read_mapping(vocab, remedy=REFETCH), vocab), read_merges(merges)
+            )
         if (place / "tokenizer.json").is_file():
             return read_tokenizer_json(place / "tokenizer.json")
         for name in OPENAI_NAMES:
@@ -43,8 +46,8 @@ def read_clip_folder(folder: Path) -> VocabularyFiles:
 
 def read_tokenizer_json(path: Path) -> VocabularyFiles:
     """Reads a tokenizer.json of the `tokenizers` library that holds a CLIP-style BPE model."""
-    content = read_json(path)
-    model = content.get("model") if isinstance(content, dict) else None
+    content = read_mapping(path, remedy=REFETCH)
+    model = content.get("model")
     if not isinstance(model, dict) or model.get("end_of_word_suffix") != "</w>":
         raise UserError(f"{path} is no CLIP tokenizer: its model is not byte-pair with </w>")
     merges = [
@@ -74,14 +77,6 @@ def read_merges(path: Path, limit: int | None = None) -> list[Merge]:
     for merge in merges:
         _check_merge(merge, path)
     return merges
-
-
-def read_json(path: Path) -> Any:
-    """Reads a JSON file; a damaged one is a UserError."""
-    try:
-        return json.loads(_read_text(path))
-    except json.JSONDecodeError as error:
-        raise UserError(f"{path} is no valid JSON ({error}); fetch it again") from error
 
 
 def _read_text(path: Path) -> str:
