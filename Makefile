@@ -24,12 +24,13 @@ STAMP := $(VENV)/.installed
 export PROMPT
 export PYTHONUNBUFFERED = 1
 
-.PHONY: help install sample test test-parity fuzz lint format bench clean
+.PHONY: help install sample test test-parity fuzz faults lint format bench clean
 help:
 	@echo 'make sample PROMPT="a red heart"   install if needed, sample, print the paths of the PNGs'
 	@echo 'make test                          the test suite (no torch)'
 	@echo 'make test-parity                   live comparisons with torch references'
 	@echo 'make fuzz CASES=100000             hostile input for every parser; a table in docs/reliability.md'
+	@echo 'make faults                        planted faults: the tests must catch every one'
 	@echo 'make lint | format | bench | clean'
 
 $(STAMP)-venv:
@@ -75,6 +76,10 @@ test-parity: $(STAMP)-parity
 
 fuzz: $(STAMP)-test
 	$(BIN)/python -m tests.fuzz.run --cases $(CASES) --docs docs/reliability.md $(ARGS)
+
+# Plants each fault of tests/faults/faults.py alone in a copy and sees that its tests notice.
+faults: $(STAMP)-test
+	$(BIN)/python -m tests.faults.run $(ARGS)
 
 lint: $(STAMP)-lint
 	$(BIN)/ruff check .

@@ -5,7 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from tests.diffusion.gaussian import exact_denoiser
+from tests.diffusion.gaussian import MU, S2, exact_denoiser
+from tests.oracles import ddim_chain
 from unclip_jax.diffusion.config import DiffusionConfig, SamplingConfig
 from unclip_jax.diffusion.denoiser import Denoised
 from unclip_jax.diffusion.inpainting import renoise, repaint_along, repaint_moves
@@ -141,3 +142,22 @@ def test_refined_inversion_is_exact():
         )
         errors.append(float(jnp.abs(back - x).max()))
     assert errors[2] < 0.05 * errors[1] < 0.05 * errors[0], errors
+
+
+def test_where_nothing_is_kept_it_is_ancestral_sampling():
+    """As an affine form of x_T and of each move's first noise, against DDIM at eta 1."""
+    steps = np.array([999, 700, 401, 133, 7])
+    moves = repaint_moves(steps, 1000, jump=1, resamples=1)
+    rows = len(steps) + 2  # nothing; x_T = 1; each step's noise = 1
+
+    def noise(index, shape):
+        return (jnp.arange(shape[0], dtype=jnp.int32) == index // 2 + 2).astype(float)[:, None]
+
+    x = jnp.eye(rows)[1][:, None]
+    denoise = exact_denoiser(SCHEDULE, DiffusionConfig(prediction="x0"))
+    where = jnp.ones((rows, 1), bool)
+    out = repaint_along(denoise, x, jnp.zeros((rows, 1)), where, moves, SCHEDULE, noise)
+    out = np.asarray(out)[:, 0]
+    form = np.concatenate([out[:1], out[1:] - out[0]])
+    expected = ddim_chain(SCHEDULE.alpha_bar[steps], MU, S2, eta=1.0)
+    np.testing.assert_allclose(form, expected, atol=1e-6)

@@ -10,6 +10,7 @@ import pytest
 from scipy.special import logsumexp
 
 from tests import networks
+from unclip_jax.core.trees import flatten_paths, unflatten_paths
 from unclip_jax.models.clip import (
     clamp_logit_scale,
     clip_loss,
@@ -123,3 +124,35 @@ def test_wrong_lengths_and_sizes_are_refused():
         module.apply({"params": params}, jnp.zeros((1, 5), jnp.int32), method="encode_text")
     with pytest.raises(ValueError, match="image_size=8 must be a multiple of self.patch_size=3"):
         dataclasses.replace(SPEC.model.vision, patch_size=3)
+
+
+def test_image_embedding_is_of_the_class_token():
+    """With blocks that add nothing: proj(ln_post(ln_pre(class + position 0))), in float64."""
+    module, params, _ = networks.make(SPEC)
+    flat = flatten_paths(params["vision"])
+    silent = {k: v * 0 if "/out/" in k or "/proj/" in k else v for k, v in flat.items()}
+    params = {**params, "vision": unflatten_paths(silent)}
+    images = networks.normal(2, 8, 8, 3)
+    found = module.apply({"params": params}, images, method="encode_image")
+
+    def layer_norm(x, name):
+        x = (x - x.mean()) / np.sqrt(x.var() + 1e-5)
+        return x * np.float64(flat[f"{name}/scale"]) + np.float64(flat[f"{name}/bias"])
+
+    token = np.float64(flat["class_embed"]) + np.float64(flat["pos_embed/embedding"][0])
+    state = layer_norm(layer_norm(token, "ln_pre"), "ln_post")
+    expected = state @ np.float64(flat["proj/kernel"])
+    np.testing.assert_allclose(found, np.tile(expected, (2, 1)), atol=1e-5)
+
+
+def test_images_are_shrunk_with_antialias():
+    """Stripes one pixel wide, by a third: Keys' kernel three times as wide leaves 1/81 of them."""
+    stripes = jnp.broadcast_to((-1.0) ** jnp.arange(24)[None, None, :, None], (1, 24, 24, 3))
+    cfg = dataclasses.replace(SPEC.model, image_mean=(0.5,) * 3, image_std=(0.5,) * 3)
+    shrunk = np.abs(preprocess(stripes, cfg))
+    np.testing.assert_allclose(shrunk[:, :, 2:6], np.full((1, 8, 4, 3), 1 / 81), atol=1e-5)
+
+
+def test_temperature_never_rises_above_one():
+    cold = clamp_logit_scale({"logit_scale": jnp.float32(-0.5)})
+    assert float(cold["logit_scale"]) == 0.0

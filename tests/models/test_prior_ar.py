@@ -172,3 +172,16 @@ def test_the_papers_size():
     ends = (3 * 1024 + 384 + 1024 + 1 + 1 + 2) * w + 1024
     codec = 319 * 1024 + 1024 + 319 + 101
     assert count("") == caption + codes + ends + codec == 2_412_790_692
+
+
+def test_the_sequence_begins_with_dot_text_embedding_and_first_token():
+    """z_t comes at unit variance: its length does not matter."""
+    module, params, _ = made("states")
+    _, dot, cond = networks.prior_ar_inputs()
+    found = np.asarray(module.apply({"params": params}, dot, cond, method="_prefix"))
+    np.testing.assert_array_equal(found[:, 0], params["dot_embed"]["embedding"][dot])
+    z = np.float64(cond.text.text_emb)
+    unit = z / np.sqrt(np.square(z).mean(1, keepdims=True))
+    proj = {name: np.float64(value) for name, value in params["text_emb_proj"].items()}
+    np.testing.assert_allclose(found[:, 1], unit @ proj["kernel"] + proj["bias"], atol=1e-5)
+    np.testing.assert_array_equal(found[:, 2], np.tile(params["bos"], (2, 1)))

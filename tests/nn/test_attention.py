@@ -44,3 +44,12 @@ def test_split_heads_reads_q_k_v_head_by_head():
 def test_until_eot_ends_at_the_largest_id():
     tokens = jnp.array([[8, 3, 9, 0, 0], [8, 9, 0, 0, 0], [8, 0, 0, 1, 9]])
     assert until_eot(tokens).sum(-1).tolist() == [3, 2, 5]
+
+
+def test_half_precision_logits_are_compared_in_float32():
+    """Logits 257 and 256, which one bfloat16 number stands for: weights sigmoid(1) and the rest."""
+    q = jnp.full((1, 1, 1, 4), 2.0, jnp.bfloat16)  # by 4^-1/2: ones
+    k = jnp.asarray([[255.0, 1, 1, 0], [256, 0, 0, 0]], jnp.bfloat16)[None, :, None]
+    v = jnp.asarray([[1.0, 1, 1, 1], [0, 0, 0, 0]], jnp.bfloat16)[None, :, None]
+    out = attend(q, k, v).astype(jnp.float32)
+    np.testing.assert_allclose(out, np.full((1, 1, 1, 4), 1 / (1 + np.exp(-1))), rtol=2**-8)

@@ -10,7 +10,9 @@ from flax.core import meta
 
 from unclip_jax.nn.embeddings import (
     PatchEmbedding,
+    PositionEmbedding,
     TimeEmbedding,
+    TokenEmbedding,
     depth_to_space,
     sinusoid,
     space_to_depth,
@@ -58,3 +60,26 @@ def test_patch_embedding_equals_a_strided_convolution():
     dims = ("NHWC", "HWIO", "NHWC")
     expected = jax.lax.conv_general_dilated(x, kernel, (4, 4), "VALID", dimension_numbers=dims)
     np.testing.assert_allclose(layer.apply(variables, x), expected.reshape(2, 6, 5), atol=1e-5)
+
+
+def test_time_embedding_equals_its_formula():
+    """fc_2(silu(fc_1(sinusoid(t)))) in float64."""
+    layer, t = TimeEmbedding(4, 6), jnp.array([3, 700])
+    params = meta.unbox(layer.init(jax.random.key(0), t))["params"]
+    one, two = ({k: np.float64(v) for k, v in params[name].items()} for name in ("fc_1", "fc_2"))
+    freqs = np.array([1.0, 1e4**-0.5])
+    waves = np.stack([np.concatenate([np.cos(s * freqs), np.sin(s * freqs)]) for s in (3, 700)])
+    hidden = waves @ one["kernel"] + one["bias"]
+    hidden = hidden / (1 + np.exp(-hidden))
+    expected = hidden @ two["kernel"] + two["bias"]
+    np.testing.assert_allclose(layer.apply({"params": params}, t), expected, atol=1e-4)
+
+
+def test_tokens_are_rows_of_their_table_and_positions_are_added():
+    table = jnp.arange(12.0).reshape(4, 3)
+    tokens = jnp.array([[2, 0], [3, 3]])
+    rows = TokenEmbedding(4, 3).apply({"params": {"embedding": table}}, tokens)
+    np.testing.assert_array_equal(rows, np.asarray(table)[np.asarray(tokens)])
+    places = jnp.array([[10.0, 20.0, 30.0], [40.0, 50.0, 60.0]])
+    moved = PositionEmbedding().apply({"params": {"embedding": places}}, rows)
+    np.testing.assert_array_equal(moved, np.asarray(rows) + np.asarray(places))

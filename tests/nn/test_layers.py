@@ -64,3 +64,14 @@ def test_dense_starts_like_torch():
     bound = 400**-0.5  # torch.nn.Linear: uniform in +-1 / sqrt(fan_in)
     assert 0.99 * bound < jnp.abs(kernel.value).max() <= bound
     np.testing.assert_allclose(kernel.value.std(), bound / 3**0.5, rtol=0.01)
+
+
+@pytest.mark.parametrize("kind", [LayerNorm, lambda dtype: GroupNorm(2, dtype)])
+def test_norms_are_computed_in_float32_whatever_they_return(kind):
+    """Around 1000, where neighbouring bfloat16 numbers are 4 apart."""
+    x = jnp.asarray(1000 + np.random.default_rng(0).normal(size=(2, 3, 3, 8)), jnp.float32)
+    exact, half = kind(jnp.float32), kind(jnp.bfloat16)
+    variables = meta.unbox(exact.init(jax.random.key(0), x))
+    found = half.apply(variables, x)
+    assert found.dtype == jnp.bfloat16
+    np.testing.assert_allclose(found.astype(jnp.float32), exact.apply(variables, x), rtol=2**-7)

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import math
 
 import jax
 import jax.numpy as jnp
@@ -9,8 +10,10 @@ import numpy as np
 import pytest
 
 from tests import networks
+from unclip_jax.core.trees import flatten_paths, unflatten_paths
 from unclip_jax.models.stages import unboxed
 from unclip_jax.nn.attention import causal_mask, key_mask
+from unclip_jax.nn.causal import CausalStack, Reading
 from unclip_jax.nn.transformer import Transformer, TransformerConfig, stack_layers, unstack_layers
 
 CFG = TransformerConfig(width=8, layers=3, heads=2)
@@ -107,3 +110,38 @@ def test_dropout_acts_in_training_only():
 def test_heads_must_divide_the_width():
     with pytest.raises(ValueError, match="width=8 must be a multiple of heads=3"):
         TransformerConfig(width=8, layers=1, heads=3)
+
+
+def adds_what_dropout_leaves(shapes):
+    """Parameters with which each layer adds dropout(1), and nothing else, to the stream."""
+    flat = {path: jnp.zeros(leaf.shape) for path, leaf in flatten_paths(shapes).items()}
+    return unflatten_paths({k: v + k.endswith("mlp/proj/bias") for k, v in flat.items()})
+
+
+@pytest.mark.parametrize("scanned", [False, True])
+@pytest.mark.parametrize("kind", [Transformer, CausalStack])
+def test_every_layer_drops_in_training_by_a_draw_of_its_own(kind, scanned):
+    cfg = dataclasses.replace(CFG, dropout=0.5, scan_layers=scanned)
+    module, x, rest = kind(cfg), jnp.zeros((4, N, 8)), {}
+    if kind is CausalStack:
+        rest = {"reading": Reading(jnp.zeros((4, 2, 8)), jnp.ones((4, 2), bool))}
+    shapes = jax.eval_shape(lambda key: module.init(key, x, **rest), jax.random.key(0))
+    params = adds_what_dropout_leaves(unboxed(shapes["params"]))
+
+    def added(train, seed=0):
+        rngs = {"dropout": jax.random.key(seed)}
+        out = module.apply({"params": params}, x, **rest, train=train, rngs=rngs)
+        return np.asarray(out[0] if kind is CausalStack else out)
+
+    np.testing.assert_array_equal(added(False), CFG.layers)  # 1 a layer
+    found = added(True)  # 0 or 1 / 0.5 a layer: 2 Binomial(layers, 1/2)
+    expected = np.array([math.comb(CFG.layers, k) for k in range(4)]) / 2**CFG.layers
+    shares = np.array([(found == 2 * k).mean() for k in range(4)])
+    assert shares.sum() == 1
+    np.testing.assert_allclose(shares, expected, atol=5 * (0.25 / found.size) ** 0.5)
+    assert (found != added(True, 1)).any()
+
+
+def test_layers_are_stacked_by_their_number():
+    params = {f"blocks_{i}": {"w": jnp.float32(i)} for i in range(12)}
+    np.testing.assert_array_equal(stack_layers(params)["blocks"]["w"], np.arange(12))

@@ -57,3 +57,12 @@ def test_attention_sees_the_visible_context_and_every_pixel():
     np.testing.assert_array_equal(jnp.abs(grad).max(-1) > 0, mask)
     grad = jax.grad(lambda x: jnp.square(block.apply(params, x, context, mask)[0, 0, 0]).sum())(X)
     assert (jnp.abs(grad[0]).max(-1) > 0).all() and jnp.abs(grad[1]).max() == 0
+
+
+def test_a_res_block_drops_in_training_only():
+    block, emb = ResBlock(8, groups=4, dropout=0.5), networks.normal(2, 5)
+    params = params_of(block, X, emb)
+    plain = ResBlock(8, groups=4).apply(params, X, emb)
+    np.testing.assert_array_equal(block.apply(params, X, emb), plain)
+    dropped = block.apply(params, X, emb, True, rngs={"dropout": jax.random.key(0)})
+    assert jnp.abs(dropped - plain).max() > 0.1
