@@ -10,6 +10,9 @@ os.environ.setdefault("JAX_PLATFORMS", "cpu")
 if not os.environ.get("JAX_COMPILATION_CACHE_DIR"):
     cache = Path(__file__).resolve().parents[1] / ".cache" / "jax"
     os.environ["JAX_COMPILATION_CACHE_DIR"] = str(cache)
+# Whether a command lasts long enough to report progress depends on the machine's load; the tests of
+# progress ask for it.
+os.environ["TQDM_DISABLE"] = "1"
 
 import hypothesis
 import jax

@@ -5,6 +5,7 @@ from pathlib import Path
 import click
 
 from unclip_jax.cli import common, pictures
+from unclip_jax.cli.progress import Progress
 from unclip_jax.core.errors import UserError
 
 
@@ -20,13 +21,16 @@ def classify(image: Path, labels: tuple[str, ...], model: str, as_json: bool) ->
     """
     if not labels:
         raise UserError("no label given")
-    common.use_compile_cache()
     pixels = pictures.read_image(image)
-    from unclip_jax import api
-    from unclip_jax.checkpoint import bundle
+    with Progress() as progress:
+        progress.phase(f"loading {model}")
+        common.use_compile_cache()
+        from unclip_jax import api
+        from unclip_jax.checkpoint import bundle
 
-    held = bundle.load(model, stages=["clip"])
-    probabilities = api.classify(held, pixels[None], list(labels))[0]
+        held = bundle.load(model, stages=["clip"])
+        progress.phase("classifying")
+        probabilities = api.classify(held, pixels[None], list(labels))[0]
     if as_json:
         pairs = zip(labels, probabilities, strict=True)
         result = [{"label": label, "probability": float(value)} for label, value in pairs]

@@ -2,7 +2,6 @@
 
 import json
 import os
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -100,27 +99,3 @@ def fresh_folder(parent: Path, name: str) -> Path:
     while (parent / f"{name}-{number}").exists():
         number += 1
     return parent / f"{name}-{number}"
-
-
-class StageBars:
-    """Progress bars of the stages on stderr, one after the other; silent if it is no terminal."""
-
-    def __init__(self) -> None:
-        """Draws nothing yet."""
-        self.bar: Any = None
-
-    @property
-    def callback(self) -> Callable[[str, int, int], None] | None:
-        """The pipeline's progress callback; None where nobody watches."""
-        return self.report if sys.stderr.isatty() else None
-
-    def report(self, stage: str, done: int, total: int) -> None:
-        """Moves the bar of `stage` to `done` of `total` steps."""
-        from tqdm import tqdm
-
-        if self.bar is None:
-            self.bar = tqdm(total=total, desc=stage, unit="step", file=sys.stderr, leave=False)
-        self.bar.update(done - self.bar.n)
-        if done >= total:
-            self.bar.close()
-            self.bar = None

@@ -1,14 +1,14 @@
 """`unclip data`: prepare, ingest and show captioned sets."""
 
+import functools
 import json
-import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import click
 
 from unclip_jax.cli.common import CONCEPTS, echo_json, json_option, seed_option
+from unclip_jax.cli.progress import Progress
 from unclip_jax.core.errors import UserError
 from unclip_jax.core.files import cache_folder, scratch_for
 
@@ -53,14 +53,15 @@ def prepare(
         raise UserError("shapes needs no preparing; use it as it is, e.g. data.name=shapes")
     if name != "emoji":
         raise UserError(f"no recipe for {name!r}; there is emoji (own data: unclip data ingest)")
-    with _Bar("drawing") as bar:
+    with Progress("picture") as progress:
+        progress.phase("fetching and reading the packages")
         made = prepare_emoji(
             out or data_root() / name,
             packages=packages or cache_folder() / "npm",
             size=size,
             styles=tuple(s.strip() for s in styles.split(",")),
             overwrite=overwrite,
-            report=bar.move,
+            report=functools.partial(progress.report, "drawing"),
         )
     if as_json:
         echo_json(made)
@@ -92,14 +93,15 @@ def ingest(
     """
     from unclip_jax.data.ingest import ingest as run
 
-    with _Bar("reading") as bar:
+    with Progress("item") as progress:
+        progress.phase(f"reading {source}")
         made = run(
             source,
             out,
             test_share=test_share,
             licence=licence,
             overwrite=overwrite,
-            report=bar.move,
+            report=lambda done: progress.report("reading", done, None),
         )
     if as_json:
         echo_json(made)
@@ -136,51 +138,28 @@ def show(
     from unclip_jax.data import images, sheet
     from unclip_jax.data.sources import load_source, select, split_sizes
 
-    splits = split_sizes(name)
-    split = split or next(iter(splits))
-    out = out or Path(f"{Path(name.partition(':')[0]).name}-{split}.png")
-    if out.exists() and not overwrite:
-        raise UserError(f"{out} exists; choose another --out or pass --overwrite")
-    styles = tuple(filter(None, (s.strip() for s in choices["styles"].split(","))))
-    source = select(load_source(name, split), concepts=choices["concepts"], styles=styles)
-    if len(source) == 0:
-        raise UserError(f"{name} split {split} is empty")
-    examples = [source[i] for i in sheet.pick(len(source), num, choices["seed"])]
-    labels = [" ".join((e["captions"] or ("",))[0].split()) for e in examples]
-    picture = sheet.contact_sheet([e["image"] for e in examples], labels)
-    with scratch_for(out) as scratch:
-        (scratch / "sheet.png").write_bytes(images.encode_png(picture))
-        (scratch / "sheet.png").replace(out)
-    found = {"splits": splits, "split": split, **sheet.statistics(source), "sheet": str(out)}
+    with Progress() as progress:
+        progress.phase(f"reading {name}")
+        splits = split_sizes(name)
+        split = split or next(iter(splits))
+        out = out or Path(f"{Path(name.partition(':')[0]).name}-{split}.png")
+        if out.exists() and not overwrite:
+            raise UserError(f"{out} exists; choose another --out or pass --overwrite")
+        styles = tuple(filter(None, (s.strip() for s in choices["styles"].split(","))))
+        source = select(load_source(name, split), concepts=choices["concepts"], styles=styles)
+        if len(source) == 0:
+            raise UserError(f"{name} split {split} is empty")
+        examples = [source[i] for i in sheet.pick(len(source), num, choices["seed"])]
+        labels = [" ".join((e["captions"] or ("",))[0].split()) for e in examples]
+        picture = sheet.contact_sheet([e["image"] for e in examples], labels)
+        with scratch_for(out) as scratch:
+            (scratch / "sheet.png").write_bytes(images.encode_png(picture))
+            (scratch / "sheet.png").replace(out)
+        progress.phase("counting")
+        found = {"splits": splits, "split": split, **sheet.statistics(source), "sheet": str(out)}
     if as_json:
         echo_json(found)
         return
     for key, value in found.items():
         text = json.dumps(value) if isinstance(value, dict) else value
         click.echo(f"{key.replace('_', ' ')}: {text}")
-
-
-class _Bar:
-    """A progress bar with rate and time left on stderr; silent if it is no terminal."""
-
-    def __init__(self, what: str) -> None:
-        self._what, self._bar = what, None
-
-    def __enter__(self) -> "_Bar":
-        return self
-
-    def __exit__(self, *_) -> None:
-        if self._bar is not None:
-            self._bar.close()
-
-    @property
-    def move(self) -> Callable[..., None] | None:
-        """The callback to hand on; None where nobody watches."""
-        return self._move if sys.stderr.isatty() else None
-
-    def _move(self, done: int, total: int | None = None) -> None:
-        if self._bar is None:
-            from tqdm import tqdm
-
-            self._bar = tqdm(total=total, desc=self._what, unit="img", file=sys.stderr)
-        self._bar.update(done - self._bar.n)

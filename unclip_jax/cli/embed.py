@@ -1,11 +1,13 @@
 """`unclip embed`: CLIP embeddings of a data set, and their principal components."""
 
+import functools
 from pathlib import Path
 from typing import Any
 
 import click
 
 from unclip_jax.cli import common
+from unclip_jax.cli.progress import Progress
 
 
 @click.command(short_help="CLIP embeddings of a data set.")
@@ -37,6 +39,19 @@ def embed(model: str, data: str, out: Path, as_json: bool, **options: Any) -> No
 
     Example: unclip embed --bundle runs/clip_bundle --data emoji --out runs/embeddings --fit-pca
     """
+    with Progress() as progress:
+        result, line = _embed(model, data, out, options, progress)
+    if as_json:
+        common.echo_json(result)
+    else:
+        click.echo(line)
+
+
+def _embed(
+    model: str, data: str, out: Path, options: dict[str, Any], progress: Progress
+) -> tuple[dict[str, Any], str]:
+    """Fills the store and returns the JSON object and the line for people."""
+    progress.phase(f"loading {model} and {data}")
     common.use_compile_cache()
     import jax
 
@@ -55,17 +70,21 @@ def embed(model: str, data: str, out: Path, as_json: bool, **options: Any) -> No
     stages = ["clip", f"prior_{options['prior']}"] if options["prior_draws"] else ["clip"]
     loaded = bundle.load(model, stages=stages)
     meta = store.store_meta(loaded, source, about, options["shard_size"])
-    bars = common.StageBars()
-    report = None
-    if bars.callback is not None:
-        report = lambda done, total: bars.report("embed", done, total)  # noqa: E731
+    progress.phase("embedding")
     process = jax.process_index(), jax.process_count()
     made = store.fill_store(
-        loaded, source, out, meta, crop=options["crop"], process=process, report=report
+        loaded,
+        source,
+        out,
+        meta,
+        crop=options["crop"],
+        process=process,
+        report=functools.partial(progress.report, "embedding pictures"),
     )
     result = {"store": str(out), "examples": meta.examples, "shards": meta.shards, "written": made}
     line = f"{out}  {meta.examples} pictures, {made} of {meta.shards} shards written"
     if options["fit_pca"] and process[0] == 0:
+        progress.phase("fitting the PCA")
         pca = store.fit_store_pca(out)
         result["components_99"] = components_for(pca, 0.99)
         line += f"; {result['components_99']} of {pca.width} components hold 99%"
@@ -76,12 +95,9 @@ def embed(model: str, data: str, out: Path, as_json: bool, **options: Any) -> No
             options["prior_draws"],
             prior=options["prior"],
             seed=options["seed"],
-            progress=bars.callback,
+            progress=progress.report,
         )
         save_prior_samples(out / PRIOR_SAMPLES_FILE, samples)
         result["captions"] = len(samples.tokens)
         line += f"; {options['prior_draws']} samples of {len(samples.tokens)} captions"
-    if as_json:
-        common.echo_json(result)
-    else:
-        click.echo(line)
+    return result, line

@@ -7,6 +7,7 @@ from typing import Any
 import click
 
 from unclip_jax.cli import common
+from unclip_jax.cli.progress import Progress
 from unclip_jax.core import files
 from unclip_jax.core.errors import UserError
 
@@ -74,7 +75,8 @@ def evaluate(
     if suite == "gallery":
         names = ["gallery.json", "README.md"]
     files.refuse_existing(out, names, overwrite=options["overwrite"])
-    with files.scratch_for(out, inside=True) as scratch:
+    with files.scratch_for(out, inside=True) as scratch, Progress() as progress:
+        progress.phase(f"loading {model}")
         folder = scratch / "ready"
         folder.mkdir()
         common.use_compile_cache()
@@ -87,7 +89,9 @@ def evaluate(
         stated |= {"concepts": settings.concepts, "styles": settings.styles}
         stated |= {"splits": settings.splits}
         stated |= {key: options[key] for key in ("limit", "prompts", "size", "batch", "seed")}
-        result, table = _run(suite, api.load(model), settings, stated, folder, start)
+        loaded = api.load(model)
+        progress.phase(f"suite {suite}")
+        result, table = _run(suite, loaded, settings, stated, folder, start)
         files.publish(folder, out, overwrite=options["overwrite"])
     if options["as_json"]:
         common.echo_json(result)

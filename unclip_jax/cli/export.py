@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from unclip_jax.cli import common, program
+from unclip_jax.cli.progress import Progress, say
 from unclip_jax.core.errors import UserError
 from unclip_jax.core.files import parse_json, read_mapping, scratch_for
 
@@ -67,14 +68,30 @@ def export(runs: tuple[Path, ...], out: Path, **options: Any) -> None:
 
     Example: unclip export runs/clip runs/prior runs/decoder runs/upsampler --out mine
     """
-    from unclip_jax.checkpoint import bundle
-    from unclip_jax.evals.card import write_card
-
     program.check_options(options)
     if not runs:
         raise UserError("no run given: pass the workdirs of `unclip train`")
-    if options["target"] != "bundle":
-        return _to_other_format(runs, out, options)
+    with Progress() as progress:
+        progress.phase(f"reading {', '.join(map(str, runs))}")
+        if options["target"] != "bundle":
+            result, line = _to_other_format(runs, out, options, progress)
+        else:
+            stages = _to_bundle(runs, out, options, progress)
+    if options["target"] == "bundle":
+        common.echo_bundle(out, stages, options["as_json"])
+    elif options["as_json"]:
+        common.echo_json(result)
+    else:
+        click.echo(line)
+
+
+def _to_bundle(
+    runs: Sequence[Path], out: Path, options: Mapping[str, Any], progress: Progress
+) -> list[str]:
+    """Writes the bundle of runs and returns the stages in it."""
+    from unclip_jax.checkpoint import bundle
+    from unclip_jax.evals.card import write_card
+
     made, results = read_runs(runs, out, options)
     made = dataclasses.replace(
         _with_changes(made, options["changes"]),
@@ -82,13 +99,14 @@ def export(runs: tuple[Path, ...], out: Path, **options: Any) -> None:
         pca=_pca(results, options["pca"]),
     )
     notes = _read_text(options["notes"], "--notes") if options["notes"] else ""
+    progress.phase(f"writing {out}")
     bundle.save(
         made,
         out,
         overwrite=options["overwrite"],
         write_beside=lambda folder: write_card(folder, made, results, notes),
     )
-    common.echo_bundle(out, list(made.stages), options["as_json"])
+    return list(made.stages)
 
 
 def _usable(result: Any, allow_unfinished: bool) -> Any:
@@ -97,14 +115,13 @@ def _usable(result: Any, allow_unfinished: bool) -> Any:
         where = f"{result.folder} is at step {result.step} of {result.config['train']['steps']}"
         if not allow_unfinished:
             raise UserError(f"{where}: train on, or pass --unfinished")
-        click.echo(f"unclip: {where}", err=True)
+        say(where)
     diffusion = result.spec.diffusion
     if diffusion is None or diffusion.variance != "analytic" or result.arrays:
         return result
-    click.echo(
-        f"unclip: {result.folder} has no table of the analytic variance; the bundle samples "
-        f"{result.spec.stage} with variance fixed_small",
-        err=True,
+    say(
+        f"{result.folder} has no table of the analytic variance; the bundle samples "
+        f"{result.spec.stage} with variance fixed_small"
     )
     diffusion = dataclasses.replace(diffusion, variance="fixed_small")
     return dataclasses.replace(result, spec=dataclasses.replace(result.spec, diffusion=diffusion))
@@ -138,22 +155,27 @@ def read_runs(
     return dataclasses.replace(made, licence=options["licence"]), results
 
 
-def _to_other_format(runs: Sequence[Path], out: Path, options: Mapping[str, Any]) -> None:
-    """Makes diffusers' folders or a program of one bundle, or of runs."""
+def _to_other_format(
+    runs: Sequence[Path], out: Path, options: Mapping[str, Any], progress: Progress
+) -> tuple[dict[str, Any], str]:
+    """Makes diffusers' folders or a program of one bundle, or of runs; returns what to print."""
     from unclip_jax.checkpoint import bundle
 
     is_given = len(runs) == 1 and not (runs[0] / "config.json").exists()
     if options["target"] == "diffusers" and is_given and not options["changes"]:
-        return _to_diffusers(bundle.resolve(str(runs[0])), out, options)
+        return _to_diffusers(bundle.resolve(str(runs[0])), out, options, progress)
     made = read_bundle(runs, options["dtype"]) or read_runs(runs, out, options)[0]
     made = _with_changes(made, options["changes"])
     if options["target"] == "stablehlo":
+        progress.phase(f"tracing and writing {out}")
         return program.save(made, out, options)
     with scratch_for(out) as scratch:
-        _to_diffusers(bundle.save(made, scratch / "bundle"), out, options)
+        return _to_diffusers(bundle.save(made, scratch / "bundle"), out, options, progress)
 
 
-def _to_diffusers(source: Path, out: Path, options: Mapping[str, Any]) -> None:
+def _to_diffusers(
+    source: Path, out: Path, options: Mapping[str, Any], progress: Progress
+) -> tuple[dict[str, Any], str]:
     from unclip_jax.checkpoint.export_diffusers import export_diffusers
 
     made = export_diffusers(
@@ -161,12 +183,9 @@ def _to_diffusers(source: Path, out: Path, options: Mapping[str, Any]) -> None:
         out,
         dtype=options["dtype"],
         overwrite=options["overwrite"],
-        say=lambda line: click.echo(f"unclip: {line}", err=True),
+        say=progress.announce,
     )
-    if options["as_json"]:
-        common.echo_json({"folder": str(out), "parts": made})
-    else:
-        click.echo(f"{out}  {', '.join(made)}")
+    return {"folder": str(out), "parts": made}, f"{out}  {', '.join(made)}"
 
 
 def make_bundle(results: Sequence[Any], name: str, dtype: str) -> Any:
@@ -255,7 +274,7 @@ def _check_clip(results: Sequence[Any]) -> None:
         try:
             held = bundle.read_manifest(bundle.resolve(name))["provenance"]
         except UserError as error:
-            click.echo(f"unclip: {result.folder}: its CLIP was not checked: {error}", err=True)
+            say(f"{result.folder}: its CLIP was not checked: {error}")
             continue
         found = held.get("stages", {}).get("clip", {}).get("params_sha256")
         if found not in known:

@@ -6,6 +6,7 @@ from typing import Any
 import click
 
 from unclip_jax.cli import common
+from unclip_jax.cli.progress import Progress
 from unclip_jax.core.files import refuse_taken
 
 
@@ -40,16 +41,14 @@ def import_weights(src: Path, out: Path, **options: Any) -> None:
 
     refuse_taken(out, "bundle.json", overwrite=options["overwrite"])  # before minutes of hashing
 
-    def say(line: str) -> None:
-        click.echo(f"unclip: {line}", err=True)
-
-    made = import_weights(
-        src,
-        name=options["name"] or out.resolve().name,
-        licence=options["licence"],
-        clamp=options["clamp"],
-        say=say,
-    )
-    say(f"writing {', '.join(made.stages)}")
-    bundle.save(made, out, dtype=options["dtype"], overwrite=options["overwrite"])
+    with Progress() as progress:
+        made = import_weights(
+            src,
+            name=options["name"] or out.resolve().name,
+            licence=options["licence"],
+            clamp=options["clamp"],
+            say=progress.announce,
+        )
+        progress.announce(f"writing {', '.join(made.stages)}")
+        bundle.save(made, out, dtype=options["dtype"], overwrite=options["overwrite"])
     common.echo_bundle(out, list(made.stages), options["as_json"])

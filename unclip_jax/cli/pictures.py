@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from unclip_jax.cli import common
+from unclip_jax.cli.progress import Progress
 from unclip_jax.core import files
 from unclip_jax.core.errors import UserError
 
@@ -137,14 +138,15 @@ class Job:
 
         out = self.out or common.fresh_folder(Path("samples"), slug(f"{self.command} {stem}"))
         files.refuse_existing(out, [*names, "grid.png", "manifest.json"], overwrite=self.overwrite)
-        with files.scratch_for(out, inside=True) as scratch:
+        with files.scratch_for(out, inside=True) as scratch, Progress() as progress:
+            progress.phase(f"loading {self.model}")
             common.use_compile_cache()
             from unclip_jax.checkpoint import bundle
             from unclip_jax.core.prng import root_key
             from unclip_jax.sampling.runner import StageRunner
 
             model = bundle.load(self.model)
-            runner = StageRunner(common.StageBars().callback)
+            runner = StageRunner(progress.report)
             made = make(model, root_key(self.seed), runner)
             ready = scratch / "ready"
             ready.mkdir()

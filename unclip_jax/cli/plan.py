@@ -1,16 +1,14 @@
 """`unclip plan`: what a training takes, before it is paid for."""
 
-import contextlib
 import dataclasses
 import os
-import threading
-import time
 from collections.abc import Iterator
 from typing import Any
 
 import click
 
 from unclip_jax.cli import common
+from unclip_jax.cli.progress import Progress
 from unclip_jax.cli.train import PASS_THROUGH, read_config
 from unclip_jax.core.errors import UserError
 
@@ -58,23 +56,9 @@ def plan(
         raise UserError("--compile needs --topology, e.g. v5p:4x4x4")
     clip_config = _clip_config(config)
     os.environ.setdefault("JAX_PLATFORMS", "cpu")  # nothing is computed: no card need be opened
-    from unclip_jax.train.chips import parse_topology  # jax only for a config that stands
-    from unclip_jax.train.plan import PlannedRun, plan_run
-
-    chips = parse_topology(topology) if topology else None
-    run = PlannedRun(config, clip_config)
-    if run.assumed_clip:
-        click.echo(
-            f"unclip plan: sizes of the CLIP are those of the shipped bundle {run.assumed_clip!r}; "
-            "for another one pass --config.clip=BUNDLE",
-            err=True,
-        )
-    made, compiled = plan_run(run, chips), None
-    if compiles:
-        from unclip_jax.train.compiled import compile_plan
-
-        with _elapsed(f"compiling {made.stage} for {chips.name}"):
-            compiled = compile_plan(run, made, chips, effort=effort)
+    chosen = {"topology": topology, "compiles": compiles, "effort": effort}
+    with Progress() as progress:
+        made, compiled = _plan(config, clip_config, progress, **chosen)
     note = _uneven(made)
     if note:
         click.echo(f"unclip plan: {note}", err=True)
@@ -86,6 +70,37 @@ def plan(
         return
     for line in (*_lines(made), *(_compiled_lines(made, compiled) if compiled else ())):
         click.echo(line)
+
+
+def _plan(
+    config: dict[str, Any],
+    clip_config: dict[str, Any] | None,
+    progress: Progress,
+    *,
+    topology: str | None,
+    compiles: bool,
+    effort: float,
+) -> tuple[Any, Any]:
+    """Returns the plan and, if it was asked for, what the compiler says."""
+    progress.phase("loading")
+    from unclip_jax.train.chips import parse_topology  # jax only for a config that stands
+    from unclip_jax.train.plan import PlannedRun, plan_run
+
+    chips = parse_topology(topology) if topology else None
+    progress.phase("tracing the training step")
+    run = PlannedRun(config, clip_config)
+    if run.assumed_clip:
+        progress.say(
+            f"sizes of the CLIP are those of the shipped bundle {run.assumed_clip!r}; "
+            "for another one pass --config.clip=BUNDLE"
+        )
+    made = plan_run(run, chips)
+    if not compiles:
+        return made, None
+    from unclip_jax.train.compiled import compile_plan
+
+    progress.announce(f"compiling {made.stage} for {chips.name}")
+    return made, compile_plan(run, made, chips, effort=effort)
 
 
 def _uneven(made: Any) -> str | None:
@@ -110,26 +125,6 @@ def _clip_config(config: dict[str, Any]) -> dict[str, Any] | None:
         return None
     config["clip"] = ""
     return read_config(name, ())
-
-
-@contextlib.contextmanager
-def _elapsed(what: str) -> Iterator[None]:
-    """Says on stderr what is going on, and every minute for how long."""
-    start, done = time.monotonic(), threading.Event()
-
-    def report() -> None:
-        while not done.wait(60):
-            minutes = (time.monotonic() - start) / 60
-            click.echo(f"unclip plan: {what}: {minutes:.0f} min", err=True)
-
-    click.echo(f"unclip plan: {what}", err=True)
-    thread = threading.Thread(target=report, daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        done.set()
-        thread.join()
 
 
 def _compiled_lines(made: Any, compiled: Any) -> Iterator[str]:

@@ -6,7 +6,6 @@ from typing import Any
 
 import click
 
-from unclip_jax.cli import common
 from unclip_jax.core.errors import UserError
 
 OPTIONS = {"size": "--size", "num": "--num", "platforms": "--platforms", "compute": "--compute"}
@@ -46,8 +45,8 @@ def check_options(given: Mapping[str, Any]) -> None:
             raise UserError(f"{spelt} is for --format stablehlo")
 
 
-def save(model: Any, out: Path, given: Mapping[str, Any]) -> None:
-    """Writes the program's folder and says what it holds."""
+def save(model: Any, out: Path, given: Mapping[str, Any]) -> tuple[dict[str, Any], str]:
+    """Writes the program's folder; returns what it holds as a JSON object and as a line."""
     from unclip_jax.sampling.settings import SampleSettings
     from unclip_jax.sampling.stablehlo import PLATFORMS, save_program
 
@@ -64,7 +63,5 @@ def save(model: Any, out: Path, given: Mapping[str, Any]) -> None:
         overwrite=given["overwrite"],
     )
     size = sum(path.stat().st_size for path in out.iterdir())
-    if given["as_json"]:
-        common.echo_json({"program": str(out), "platforms": list(platforms), "bytes": size})
-    else:
-        click.echo(f"{out}  {', '.join(platforms)}  {size / 2**20:.2f} MiB")
+    result = {"program": str(out), "platforms": list(platforms), "bytes": size}
+    return result, f"{out}  {', '.join(platforms)}  {size / 2**20:.2f} MiB"

@@ -11,6 +11,7 @@ from typing import Any
 import click
 
 from unclip_jax.cli import common
+from unclip_jax.cli.progress import Progress, say
 from unclip_jax.core import files
 from unclip_jax.core.errors import UserError
 
@@ -77,11 +78,13 @@ def sample(
     job = Job(captions, model, seed, num, overwrite, bulk)
     if out is None:
         out = common.fresh_folder(Path("samples"), _slug(captions[0]))
-    common.use_compile_cache()
-    from unclip_jax.core import distributed
+    with Progress() as progress:
+        progress.phase(f"loading {model}")
+        common.use_compile_cache()
+        from unclip_jax.core import distributed
 
-    with distributed.joined(**hosts) if bulk else contextlib.nullcontext():
-        result = job.run(out, choices)
+        with distributed.joined(**hosts) if bulk else contextlib.nullcontext():
+            result = job.run(out, choices, progress)
     if result is None:
         return
     if as_json:
@@ -120,7 +123,7 @@ class Job:
     overwrite: bool
     bulk: bool
 
-    def run(self, out: Path, choices: dict[str, Any]) -> dict[str, Any] | None:
+    def run(self, out: Path, choices: dict[str, Any], progress: Progress) -> dict[str, Any] | None:
         """Makes what is missing and returns the result that `--json` prints.
 
         On several hosts each makes its own share, and the first one alone returns something.
@@ -132,10 +135,15 @@ class Job:
             names = [*(_file_name(r) for r in requests), "grid.png", MANIFEST]
             files.refuse_existing(out, names, overwrite=self.overwrite)
         with files.scratch_for(out, inside=True) as scratch:
-            return self._make(requests, out, scratch, choices)
+            return self._make(requests, out, scratch, choices, progress)
 
     def _make(
-        self, requests: Sequence[Any], out: Path, scratch: Path, choices: dict[str, Any]
+        self,
+        requests: Sequence[Any],
+        out: Path,
+        scratch: Path,
+        choices: dict[str, Any],
+        progress: Progress,
     ) -> dict[str, Any] | None:
         from unclip_jax.checkpoint import bundle
         from unclip_jax.core import distributed
@@ -153,14 +161,14 @@ class Job:
         ready.mkdir(exist_ok=True)
         seconds: dict[str, float] = {}
         done = 0
-        bars = common.StageBars()
-        batches = generate(
-            model, missing, root_key(self.seed), plan, progress=bars.callback, seconds=seconds
-        )
+        key = root_key(self.seed)
+        batches = generate(model, missing, key, plan, progress=progress.report, seconds=seconds)
+        progress.count(0, len(missing), "images")
         for images in batches:
             for image, request in zip(images, missing[done:], strict=False):
                 self._save(ready / _file_name(request), image, request, settings)
             done += len(images)
+            progress.count(done, len(missing), "images")
             if self.bulk:
                 files.publish(ready, out, overwrite=True)
                 ready.mkdir(exist_ok=True)
@@ -197,10 +205,7 @@ class Job:
         flags = model.tokenizer.encode(distinct, context=context).truncated
         cut = [caption for caption, is_cut in zip(distinct, flags, strict=True) if is_cut]
         for caption in cut:
-            click.echo(
-                f"unclip: only the first {context - 2} pieces of this prompt are read: {caption!r}",
-                err=True,
-            )
+            say(f"only the first {context - 2} pieces of this prompt are read: {caption!r}")
         return cut
 
     def _begin_bulk(
