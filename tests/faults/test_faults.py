@@ -9,7 +9,7 @@ import pytest
 from tests.faults.faults import FAULTS
 from tests.faults.run import ROOT, chosen, digest_of, read_args
 
-FOLDERS = "diffusion nn models text".split()
+FOLDERS = "diffusion nn models train sampling data text checkpoint evals".split()
 LEAST, LEAST_IN_A_FOLDER = 90, 6
 
 

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from scipy.special import ndtri
+from scipy.special import logsumexp, ndtri
 
 from tests.training import BATCH, OPTIM, Toy
 from unclip_jax.core.errors import UserError
@@ -153,3 +153,24 @@ def test_a_pca_with_too_few_components_is_one_line():
     short = pca.replace(components=pca.components[:2], eigenvalues=pca.eigenvalues[:2])
     with pytest.raises(UserError, match="config.model.codec.*the PCA has 2"):
         fitting.with_fitted(params, toy.spec, z, text_emb, short)
+
+
+@pytest.mark.parametrize("drop", [0.0, 1.0])
+def test_the_loss_is_the_cross_entropy_of_the_codes(drop):
+    """In float64 of the network's own logits; the dot token is the pair's, whatever is dropped."""
+    toy = Toy("prior_ar", caption_drop=drop)
+    _, params, batch = fitted()
+    keys = batch_keys(root_key(0), BATCH)
+    found, _ = jax.jit(lambda p: toy.task.loss(p, toy.frozen, batch, keys, True))(params)
+    cfg, codec = toy.spec.model.codec, prior_codes.codec_of(params)
+    codes = prior_codes.encode(codec, cfg, batch["image_emb"])
+    dot = prior_codes.dot_codes(cfg, batch["image_emb"], batch["text_emb"])
+    given, empty = caption_features(toy.clip, toy.frozen, batch), toy.frozen["empty"]
+    told = jax.tree.map(
+        lambda x, null: jnp.broadcast_to(null, x.shape) if drop else x, given, empty
+    )
+    logits = jax.jit(toy.module.apply)({"params": params}, codes, dot, Cond(text=told))
+    logits = np.float64(logits)
+    own = np.take_along_axis(logits, np.asarray(codes)[..., None], -1)[..., 0]
+    expected = (logsumexp(logits, axis=-1) - own).mean()
+    assert float(found) == pytest.approx(expected, rel=1e-5)

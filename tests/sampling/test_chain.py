@@ -1,0 +1,93 @@
+"""What the stages hand to each other: conditions, contrasts, keys, spaces, limits and masks."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from tests.toy import DIM, root
+from unclip_jax import api
+from unclip_jax.core.types import Cond, TextFeatures
+from unclip_jax.models.embedding_codec import EmbeddingNorm
+from unclip_jax.sampling import stages
+from unclip_jax.sampling.encode import encode_text
+from unclip_jax.sampling.inpaint import any_in_block
+from unclip_jax.sampling.pipeline import chain
+from unclip_jax.sampling.runner import image_keys
+from unclip_jax.sampling.settings import SampleSettings, resolve
+
+
+def marked(*values):
+    """Caption features that show which they are."""
+    return TextFeatures(text_emb=jnp.asarray(values, jnp.float32)[:, None] * jnp.ones((1, DIM)))
+
+
+def test_the_unconditional_half_has_no_embedding_and_the_empty_caption():
+    low_res = jnp.arange(2.0)[:, None, None, None] * jnp.ones((1, 2, 2, 3))
+    cond = Cond(
+        image_emb=jnp.eye(2),
+        image_keep=jnp.array([True, False]),
+        text=marked(1, 2),
+        low_res=low_res,
+    )
+    both = stages.doubled(cond, marked(9), 2)
+    np.testing.assert_array_equal(both.image_emb, np.tile(np.eye(2), (2, 1)))
+    assert both.image_keep.tolist() == [True, False, False, False]
+    assert both.text.text_emb[:, 0].tolist() == [1, 2, 9, 9]
+    assert both.low_res[:, 0, 0, 0].tolist() == [0, 1, 0, 1]
+
+
+def test_each_stage_gets_the_last_one_s_result_and_its_own_contrast(toy):
+    """--negative stands for the empty caption in the decoder's guidance alone."""
+    plan = resolve(toy, SampleSettings(negative="dull"))
+    seen = []
+
+    def captions(stage, contrast):
+        return marked(1), marked({"": 0, "dull": 5}[contrast])
+
+    def stage(run, cond, contrast):
+        seen.append((run.name, cond, contrast))
+        return np.full((1, 3), float(len(seen)), np.float32)
+
+    made = chain(toy, plan, captions, stage)
+    assert [name for name, _, _ in seen] == ["prior_diffusion", "decoder", "upsampler_256"]
+    prior, decoder, upsampler = (cond for _, cond, _ in seen)
+    contrasts = [c if c is None else float(c.text_emb[0, 0]) for _, _, c in seen]
+    assert contrasts == [0.0, 5.0, None]
+    assert prior.image_emb is None and decoder.image_emb[0, 0] == 1.0
+    assert upsampler.low_res[0, 0] == 2.0 and upsampler.text is None
+    assert made[0, 0] == 3.0
+
+
+def test_an_image_s_key_is_folded_with_its_prompt_and_then_its_draw():
+    keys = image_keys(root(), [3, 0], [1, 2])
+    fold = jax.random.fold_in
+    for key, (prompt, draw) in zip(keys, [(3, 1), (0, 2)], strict=True):
+        expected = fold(fold(root(), prompt), draw)
+        np.testing.assert_array_equal(jax.random.key_data(key), jax.random.key_data(expected))
+
+
+def test_a_prior_s_result_leaves_the_space_that_is_diffused_within_its_limits(toy):
+    """The same run, read as 4 z / |z| and as z itself: the former's result is a quarter of it."""
+    held = toy.stage("prior_diffusion")
+    cond = Cond(text=encode_text(toy, ["a red heart", "the sun"]))
+    results = {}
+    for norm in (EmbeddingNorm("l2", 4.0), EmbeddingNorm("none")):
+        spec = dataclasses.replace(held.spec, embedding_norm=norm)
+        stage = dataclasses.replace(held, spec=spec)
+        model = dataclasses.replace(toy, stages={**toy.stages, "prior_diffusion": stage})
+        sampling = dataclasses.replace(spec.sampling, steps=2, draws=1, clip=0.05)
+        results[norm.kind] = api.run_stage(model, "prior", cond, key=root(), sampling=sampling)
+    np.testing.assert_allclose(4.0 * results["l2"], results["none"], rtol=1e-5, atol=1e-7)
+    largest = np.abs(results["none"]).max()
+    assert 0.04 < largest <= 0.05 * (1 + 1e-6)  # the last step returns the clipped estimate
+
+
+def test_a_small_pixel_is_filled_if_any_that_it_stands_for_is():
+    mask = np.zeros((1, 6, 6), bool)
+    mask[0, 1, 4] = True
+    small = any_in_block(mask, 3)
+    assert np.argwhere(small).tolist() == [[0, 0, 2]]
+    both = any_in_block(mask, 4)  # blocks of 1.5 pixels overlap: row 1 lies in two of them
+    assert np.argwhere(both).tolist() == [[0, 0, 2], [0, 0, 3], [0, 1, 2], [0, 1, 3]]
