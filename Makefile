@@ -24,13 +24,14 @@ STAMP := $(VENV)/.installed
 export PROMPT
 export PYTHONUNBUFFERED = 1
 
-.PHONY: help install sample test test-parity fuzz faults lint format bench clean
+.PHONY: help install sample test test-parity fuzz faults lint format audit bench clean
 help:
 	@echo 'make sample PROMPT="a red heart"   install if needed, sample, print the paths of the PNGs'
 	@echo 'make test                          the test suite (no torch)'
 	@echo 'make test-parity                   live comparisons with torch references'
 	@echo 'make fuzz CASES=100000             hostile input for every parser; a table in docs/reliability.md'
 	@echo 'make faults                        planted faults: the tests must catch every one'
+	@echo 'make audit                         an SBOM, and known vulnerabilities of what is installed'
 	@echo 'make lint | format | bench | clean'
 
 $(STAMP)-venv:
@@ -63,6 +64,13 @@ $(STAMP)-parity: $(STAMP)-test
 	  --target $(VENV)/libtpu libtpu
 	@touch $@
 
+# The auditing tools stand in a venv of their own: what is audited is what the package needs.
+$(STAMP)-audit: requirements.txt | $(STAMP)-venv
+	$(BIN)/python -m venv $(VENV)/audit
+	$(VENV)/audit/bin/python -m pip --disable-pip-version-check install -qq --no-compile \
+	  -c requirements.txt pip-audit cyclonedx-bom
+	@touch $@
+
 install: $(STAMP)-base$(ACCEL)
 
 sample: $(STAMP)-base$(ACCEL)
@@ -89,6 +97,9 @@ lint: $(STAMP)-lint
 format: $(STAMP)-lint
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+audit: $(STAMP)-audit $(STAMP)-base$(ACCEL)
+	$(VENV)/audit/bin/python .ci/audit.py $(VENV)/audit/bin $(BIN)/python build
 
 bench: $(STAMP)-base$(ACCEL)
 	$(BIN)/python benchmarks/sample.py $(ARGS)

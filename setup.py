@@ -24,11 +24,11 @@ setup(
         "click>=8.1,<9",
         "clu>=0.0.12,<0.1",
         "etils[epath]>=1.9,<2",
-        "flatbuffers>=24",  # what jax.export writes programs with; small, and needs nothing itself
+        "flatbuffers>=24,<26",  # what jax.export writes programs with; needs nothing itself
         "flax>=0.12,<0.13",
         "ftfy>=6.1,<7",
         "grain>=0.2.10,<0.3",
-        "importlib_resources>=6",
+        "importlib_resources>=6,<8",
         "jax>=0.10.2,<0.12",
         "jaxtyping>=0.3,<0.4",
         "matplotlib>=3.9,<4",
@@ -46,8 +46,8 @@ setup(
         "transformers>=5,<6",
     ],
     extras_require={
-        "tpu": ["jax[tpu]"],
-        "cuda": ["jax[cuda12]"],
+        "tpu": ["jax[tpu]>=0.10.2,<0.12"],
+        "cuda": ["jax[cuda12]>=0.10.2,<0.12"],
         "demo": ["gradio>=5,<7"],
         "test": [
             "beartype>=0.19,<0.24",
@@ -58,7 +58,12 @@ setup(
             "scipy>=1.14,<2",
         ],
         "torch": ["torch>=2.5,<3"],
-        "parity": ["torch>=2.5,<3", "diffusers>=0.36,<0.43", "accelerate>=1,<2", "regex"],
-        "plan": ["libtpu"],
+        "parity": [
+            "torch>=2.5,<3",
+            "diffusers>=0.36,<0.43",
+            "accelerate>=1,<2",
+            "regex>=2024.5,<2027",
+        ],
+        "plan": ["libtpu>=0.0.40,<0.1"],
     },
 )
