@@ -162,6 +162,7 @@ def sampling(**values: object) -> ConfigDict:
         "sampler": "ddpm",
         "steps": 250,
         "step_list": config_dict.placeholder(tuple),
+        "initial_noise_scale": config_dict.placeholder(float),
         "eta": 0.0,
         "guidance": 1.0,
         "clip": config_dict.placeholder(float),

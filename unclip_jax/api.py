@@ -7,35 +7,36 @@
 A stage is named as in the bundle; "prior" stands for the bundle's default prior.
 """
 
-import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int, Key, Num, UInt8
+from jaxtyping import Array, Float, Key, UInt8
 
 from unclip_jax.checkpoint.bundle import Bundle, load, require_pca, save
-from unclip_jax.core import prng
 from unclip_jax.core.errors import UserError
-from unclip_jax.core.types import Cond, Params, TextFeatures
-from unclip_jax.diffusion.denoiser import Denoiser
-from unclip_jax.diffusion.samplers import NoiseFn
+from unclip_jax.core.types import Cond, TextFeatures
 from unclip_jax.models.clip import normalize
-from unclip_jax.models.stages import Sampling, StageSpec
 from unclip_jax.sampling import inpaint as filling
-from unclip_jax.sampling import latents, manipulate, parallel, pipeline, runs, stages
+from unclip_jax.sampling import latents, manipulate, pipeline
 from unclip_jax.sampling.encode import (
-    batch_size,
     encode_images,
     encode_text,
-    own_context,
     with_own_tokens,
 )
 from unclip_jax.sampling.latents import LatentSettings
-from unclip_jax.sampling.runner import StageRunner
-from unclip_jax.sampling.settings import SampleSettings, resolve
+from unclip_jax.sampling.runner import Progress, StageRunner
+from unclip_jax.sampling.settings import SampleSettings, resolve, settings_of
+from unclip_jax.sampling.single_stage import (
+    denoise_fn,
+    predict,
+    root_of,
+    run_stage,
+    stage_name,
+    x0_denoiser,
+)
 
 __all__ = [
     "Bundle",
@@ -60,7 +61,6 @@ __all__ = [
 ]
 
 Pictures = Sequence[np.ndarray] | np.ndarray | Array
-Images = UInt8[np.ndarray | Array, "n h w 3"] | Float[np.ndarray | Array, "n h w 3"]
 
 
 def sample(
@@ -69,18 +69,25 @@ def sample(
     *,
     key: Key[Array, ""] | None = None,
     num: int = 1,
+    progress: Progress | None = None,
     **settings: Any,
 ) -> UInt8[np.ndarray, "n h w 3"]:
     """Makes `num` images a prompt, prompt-major; one more prompt or draw changes no earlier image.
 
     Args:
         key: the root key; default: that of seed 0.
+        progress: called as progress(stage, steps done, steps of the stage) while it works.
         settings: fields of SampleSettings: size, prior, guidance, prior_guidance, steps,
             prior_steps, prior_temperature, prior_top_p, sampler, negative, dtype. What is left out
             is the bundle's.
     """
     return pipeline.sample(
-        model, prompts, key=_root(key), num=num, settings=SampleSettings(**settings)
+        model,
+        prompts,
+        key=root_of(key),
+        num=num,
+        settings=settings_of(SampleSettings, "sample", settings),
+        progress=progress,
     )
 
 
@@ -91,6 +98,7 @@ def vary(
     key: Key[Array, ""] | None = None,
     num: int = 1,
     eta: float = 1.0,
+    progress: Progress | None = None,
     **settings: Any,
 ) -> UInt8[np.ndarray, "n s s 3"]:
     """Makes `num` variations of each picture, picture-major: inversion, then DDIM with eta.
@@ -99,11 +107,13 @@ def vary(
         images: pictures of any shape, uint8 or floats in [-1, 1].
         key: the root key; default: that of seed 0.
         eta: 0 rebuilds the picture, 1 drifts the furthest from it.
+        progress: as of `sample`.
         settings: fields of LatentSettings: size, guidance, steps, invert_steps, dtype.
     """
-    plan = latents.resolve_latents(model, LatentSettings(**settings), eta=eta)
-    runner = StageRunner()
-    return manipulate.vary(model, images, _root(key), plan, num=num, runner=runner)
+    chosen = settings_of(LatentSettings, "vary", settings)
+    plan = latents.resolve_latents(model, chosen, eta=eta)
+    runner = StageRunner(progress)
+    return manipulate.vary(model, images, root_of(key), plan, num=num, runner=runner)
 
 
 def interpolate(
@@ -115,6 +125,7 @@ def interpolate(
     frames: int = 8,
     noise: str = "slerp",
     num: int = 1,
+    progress: Progress | None = None,
     **settings: Any,
 ) -> UInt8[np.ndarray, "n s s 3"]:
     """Goes from each first picture to its second one in `frames` images, pair-major.
@@ -122,13 +133,15 @@ def interpolate(
     Args:
         noise: "slerp" interpolates the inverted latents too, so that the ends rebuild the pictures;
             "fixed" draws one x_T a path, from the key, for `num` paths a pair.
+        progress: as of `sample`.
         settings: as of `vary`.
     """
     inverted = manipulate.check_noise(noise) == "slerp"
-    plan = latents.resolve_latents(model, LatentSettings(**settings), inverted=inverted)
-    pair, runner = (first, second), StageRunner()
+    chosen = settings_of(LatentSettings, "interpolate", settings)
+    plan = latents.resolve_latents(model, chosen, inverted=inverted)
+    pair, runner = (first, second), StageRunner(progress)
     return manipulate.interpolate(
-        model, pair, _root(key), plan, frames=frames, num=num, runner=runner
+        model, pair, root_of(key), plan, frames=frames, num=num, runner=runner
     )
 
 
@@ -141,6 +154,7 @@ def edit(
     key: Key[Array, ""] | None = None,
     frames: int = 6,
     max_theta: float = 0.5,
+    progress: Progress | None = None,
     **settings: Any,
 ) -> UInt8[np.ndarray, "n s s 3"]:
     """Moves each picture toward a text in `frames` images, picture-major (text diffs).
@@ -149,13 +163,14 @@ def edit(
         to: the text to go to, one for all or one a picture.
         source: the text to go from: the picture's caption, a dummy, or None to leave it out.
         max_theta: how far the last image goes, of the way to the text's direction.
+        progress: as of `sample`.
         settings: as of `vary`.
     """
-    plan = latents.resolve_latents(model, LatentSettings(**settings))
+    plan = latents.resolve_latents(model, settings_of(LatentSettings, "edit", settings))
     thetas = manipulate.edit_thetas(frames, max_theta)
     texts = [[t] * len(images) if isinstance(t, str) else t for t in (to, source)]
-    runner = StageRunner()
-    return manipulate.edit(model, images, *texts, _root(key), plan, thetas=thetas, runner=runner)
+    runner = StageRunner(progress)
+    return manipulate.edit(model, images, *texts, root_of(key), plan, thetas=thetas, runner=runner)
 
 
 def reconstruct(
@@ -165,6 +180,7 @@ def reconstruct(
     key: Key[Array, ""] | None = None,
     dims: Sequence[int] = manipulate.PAPER_DIMS,
     pca: str | None = None,
+    progress: Progress | None = None,
     **settings: Any,
 ) -> UInt8[np.ndarray, "n s s 3"]:
     """Decodes each picture from its first principal components alone, picture-major.
@@ -172,13 +188,15 @@ def reconstruct(
     Args:
         dims: numbers of components; those beyond what there are are clipped, each once.
         pca: file of a PCA; None = the bundle's own.
+        progress: as of `sample`.
         settings: as of `vary`.
     """
+    chosen = settings_of(LatentSettings, "reconstruct", settings)
     basis = require_pca(model, pca)
-    plan = latents.resolve_latents(model, LatentSettings(**settings), inverted=False)
-    dims, runner = manipulate.usable_dims(dims, basis), StageRunner()
+    plan = latents.resolve_latents(model, chosen, inverted=False)
+    dims, runner = manipulate.usable_dims(dims, basis), StageRunner(progress)
     return manipulate.reconstruct(
-        model, images, _root(key), plan, pca=basis, dims=dims, runner=runner
+        model, images, root_of(key), plan, pca=basis, dims=dims, runner=runner
     )
 
 
@@ -191,6 +209,7 @@ def inpaint(
     key: Key[Array, ""] | None = None,
     num: int = 1,
     resamples: int = filling.RESAMPLES,
+    progress: Progress | None = None,
     **settings: Any,
 ) -> UInt8[np.ndarray, "n s s 3"]:
     """Fills the masked part of each picture `num` times; kept pixels are kept exactly.
@@ -199,45 +218,57 @@ def inpaint(
         masks: bool, of the pictures' sizes; True is filled.
         prompts: what the whole picture shall show, one for all or one a picture.
         resamples: times each stretch of levels is denoised; 1 is plain masked replacement.
+        progress: as of `sample`.
         settings: as of `sample`; the decoder's sampler is always DDIM with eta 1.
     """
-    plan = resolve(model, SampleSettings(**settings))
+    plan = resolve(model, settings_of(SampleSettings, "inpaint", settings))
     prompts = [prompts] * len(images) if isinstance(prompts, str) else prompts
-    canvas = filling.make_canvas(images, masks, plan.size)
+    canvas = filling.make_canvas(images, masks, plan.size, latents.image_fit(model))
     return filling.inpaint(
         model,
         canvas,
         prompts,
-        _root(key),
+        root_of(key),
         plan,
         num=num,
         resamples=resamples,
-        runner=StageRunner(),
+        runner=StageRunner(progress),
     )
 
 
-def _root(key: Key[Array, ""] | None) -> Key[Array, ""]:
-    if key is None:
-        return prng.root_key(0)
-    if not isinstance(key, jax.Array) or not jnp.issubdtype(key.dtype, jax.dtypes.prng_key):
-        raise UserError("key must be a typed JAX key: jax.random.key(0)")
-    return key
-
-
 def embed_text(
-    model: Bundle, prompts: Sequence[str] | str, *, dtype: str = "float32"
+    model: Bundle,
+    prompts: Sequence[str] | str,
+    *,
+    stage: str | None = None,
+    dtype: str = "float32",
 ) -> TextFeatures:
-    """Encodes captions with the bundle's CLIP; embeddings are raw, as the tower gives them."""
-    return encode_text(model, [prompts] if isinstance(prompts, str) else prompts, dtype=dtype)
+    """Encodes captions with the bundle's CLIP; embeddings are raw, as the tower gives them.
+
+    Stages that train a text transformer of their own read `tokens`, of the longest context among
+    them; `predict`, `x0_denoiser` and `run_stage` cut them to that of their stage.
+
+    Args:
+        stage: gives `tokens` the context of this stage, as `denoise_fn` takes them.
+    """
+    prompts = [prompts] if isinstance(prompts, str) else prompts
+    text = encode_text(model, prompts, dtype=dtype)
+    if stage is None:
+        return text
+    return with_own_tokens(model, text, prompts, stage_name(model, stage))
 
 
-def embed_image(model: Bundle, images: Images, *, dtype: str = "float32") -> Float[Any, "n d"]:
-    """Encodes uint8 images, or floats in [-1, 1], with the bundle's CLIP; raw embeddings."""
+def embed_image(model: Bundle, images: Pictures, *, dtype: str = "float32") -> Float[Any, "n d"]:
+    """Encodes uint8 images, or floats in [-1, 1], with the bundle's CLIP; raw embeddings z_i.
+
+    Images of any shape are fitted to CLIP's square as the bundle's `ClipConfig.resize` says; `vary`
+    and the others take the same z_i.
+    """
     return encode_images(model, images, dtype=dtype)
 
 
 def classify(
-    model: Bundle, images: Images, labels: Sequence[str] | str, *, dtype: str = "float32"
+    model: Bundle, images: Pictures, labels: Sequence[str] | str, *, dtype: str = "float32"
 ) -> Float[np.ndarray, "n labels"]:
     """Returns CLIP's zero-shot probabilities: softmax over labels of exp(s) cos(z_i, z_t)."""
     labels = [labels] if isinstance(labels, str) else labels
@@ -248,136 +279,3 @@ def classify(
     scale = jnp.exp(jnp.asarray(model.stage("clip").params["logit_scale"], jnp.float32))
     logits = scale * jnp.matmul(image_emb, text_emb.T, precision="highest")
     return np.asarray(jax.nn.softmax(logits, axis=-1))
-
-
-def denoise_fn(
-    model: Bundle, stage: str, *, dtype: str = "float32"
-) -> Callable[[Params, Array, Array, Cond], Float[Array, " n *d"]]:
-    """Returns the pure function (params, x_t, t, cond) of a stage's raw network.
-
-    No guidance, no clipping; for jit, grad and vmap. cond.text None is not filled in here: use
-    `embed_text(model, [""])` for a dropped caption.
-    """
-    return stages.apply_network(model.stage(_stage_name(model, stage)).spec, dtype)
-
-
-def predict(
-    model: Bundle,
-    stage: str,
-    x_t: Num[np.ndarray | Array, " n *d"],
-    t: Int[np.ndarray | Array, " n"],
-    *,
-    image_emb: Float[np.ndarray | Array, "n d"] | None = None,
-    text: TextFeatures | None = None,
-    low_res: Float[np.ndarray | Array, "n h w 3"] | None = None,
-) -> Float[Array, " n *e"]:
-    """Evaluates a stage's raw network once, in float32: no guidance, no clipping.
-
-    The diffusion prior gives z_i in the space it works in; the autoregressive one takes codes
-    [n, k] and, as t, dot tokens, and gives the codes' logits [n, k, buckets]; the decoder noise
-    and variance channels [n, h, w, 6]; an upsampler noise. A network of images that predicts x_0
-    or v has its output rewritten as the noise that it implies; `denoise_fn` leaves it as it is.
-
-    Args:
-        image_emb: raw CLIP embeddings; None is the null embedding.
-        text: encoded captions; None is the empty caption.
-        low_res: images in [-1, 1] at their own size.
-    """
-    name = _stage_name(model, stage)
-    cond = Cond(image_emb=image_emb, text=text, low_res=low_res)
-    cond = _filled(model, name, cond, len(x_t))
-    apply = _predict_program(model.stage(name).spec)
-    return apply(model.stage(name).params, jnp.asarray(x_t), jnp.asarray(t), cond)
-
-
-def x0_denoiser(
-    model: Bundle,
-    stage: str,
-    cond: Cond,
-    *,
-    sampling: Sampling | None = None,
-    negative: str = "",
-    dtype: str = "float32",
-) -> Denoiser:
-    """Returns the denoiser (x_t, t) -> Denoised that sampling uses, guided and clipped.
-
-    Args:
-        sampling: guidance, clip and threshold are taken from it; None = the bundle's.
-        negative: the caption that guidance contrasts with.
-    """
-    name = _stage_name(model, stage)
-    run = runs.run_for(model, name, sampling, dtype)
-    held = model.stage(name)
-    if held.spec.diffusion is None:
-        raise UserError(f"{name} is no diffusion stage: it has no denoiser")
-    n = batch_size(held.spec, cond)
-    bound = jax.tree.map(jnp.asarray, _filled(model, name, cond, n))
-    empty = jax.tree.map(jnp.asarray, _negative(model, name, negative))
-    scale = np.float32(run.sampling.guidance)
-    return stages.bound_denoiser(run.static_of(held), held.params, bound, empty, scale)
-
-
-def run_stage(
-    model: Bundle,
-    stage: str,
-    cond: Cond,
-    *,
-    noise: NoiseFn | None = None,
-    key: Key[Array, ""] | None = None,
-    sampling: Sampling | None = None,
-    dtype: str = "float32",
-) -> Float[np.ndarray, " n *d"]:
-    """Runs one stage: a raw z_i from a prior, images in [-1, 1] from the others.
-
-    Example i draws its noise from fold_in(key, i). A network of a two-net upsampling step runs the
-    whole step.
-
-    Args:
-        noise: injected instead: noise(step, shape) -> standard normal, where step counts network
-            evaluations from 0 (traced) and -1 asks for x_T; then there is one draw an example.
-        sampling: None = the bundle's.
-    """
-    name = _stage_name(model, stage)
-    run = runs.run_for(model, name, sampling, dtype)
-    n = batch_size(run.static.spec, cond)
-    cond, empty = _filled(model, name, cond, n), _negative(model, name, "")
-    if noise is not None:
-        return np.asarray(stages.run_injected(run, cond, empty, noise))
-    keys = prng.example_keys(_root(key), np.arange(n))
-    per_device = -(-n // parallel.device_count())
-    cond, keys = parallel.split((cond, keys), per_device)
-    return parallel.join(stages.run_over_devices(run, cond, empty, keys), n)
-
-
-@functools.lru_cache(maxsize=32)
-def _predict_program(spec: StageSpec) -> Callable[..., Array]:
-    return jax.jit(stages.apply_as_noise(spec, "float32"))
-
-
-def _stage_name(model: Bundle, stage: str) -> str:
-    name = f"prior_{model.sampling.prior}" if stage == "prior" else stage
-    model.stage(name)
-    return name
-
-
-def _reads_text(model: Bundle, stage: str) -> bool:
-    return getattr(model.stage(stage).spec.model, "text", "none") != "none"
-
-
-def _negative(model: Bundle, stage: str, caption: str) -> TextFeatures | None:
-    """Returns a caption as a stage reads it, for one example; None for a stage without text."""
-    if not _reads_text(model, stage):
-        return None
-    return with_own_tokens(model, encode_text(model, [caption]), [caption], stage)
-
-
-def _filled(model: Bundle, stage: str, cond: Cond, n: int) -> Cond:
-    """Returns the condition with the empty caption where the stage reads text and has none."""
-    if not _reads_text(model, stage):
-        return cond.replace(text=None)
-    if cond.text is not None:
-        own = own_context(model.stage(stage).spec)
-        return cond if own is not None else cond.replace(text=cond.text.replace(tokens=None))
-    empty = _negative(model, stage, "")
-    text = jax.tree.map(lambda leaf: np.repeat(leaf, n, axis=0), empty)
-    return cond.replace(text=text)

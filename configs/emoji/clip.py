@@ -46,7 +46,7 @@ def get_config(variant: str = "") -> ConfigDict:
             "activation": "gelu",  # CLIP: quick_gelu
             "image_mean": (0.5, 0.5, 0.5),  # ours: pictures on white
             "image_std": (0.5, 0.5, 0.5),
-            "resize": "squash",
+            "resize": "pad",  # ours: as data.crop
             "scan_layers": False,
             "remat": "none",
         }

@@ -7,6 +7,14 @@ from ml_collections import ConfigDict
 
 from unclip_jax.configs import common
 
+# GLIDE's 27 levels: 10, 10, 3, 2 and 2 in the fifths of 0..999 from the clean end (appendix B.2),
+# and 999 replaced by 997 (its released code, against artifacts of the noisiest levels).
+GLIDE_STEPS = (
+    *(997, 800, 799, 600, 599, 500, 400),
+    *(399, 377, 355, 333, 311, 288, 266, 244, 222, 200),
+    *(199, 177, 155, 133, 111, 88, 66, 44, 22, 0),
+)
+
 
 def get_config(variant: str = "") -> ConfigDict:
     """Returns the config; variant "smoke" is a tiny one on procedural pictures."""
@@ -42,6 +50,8 @@ def get_config(variant: str = "") -> ConfigDict:
     config.sampling = common.sampling(
         sampler="ddim",  # table 3: DDIM
         steps=27,  # table 3: 27
+        step_list=GLIDE_STEPS,  # not stated; GLIDE's 27 by the same authors
+        initial_noise_scale=None,  # not stated, so 1; GLIDE's notebook takes 0.997
         clip=1.0,
     )
     config.data = common.captioned(image_size=256)
@@ -71,7 +81,7 @@ def get_config(variant: str = "") -> ConfigDict:
         config.model.low_res_size = 8
         config.model.unet.update({"image_size": 32, "channels": 8, "channel_mult": (1, 2)})
         config.model.unet.update({"res_blocks": 1, "norm_groups": 4, "time_width": 32})
-        config.sampling.steps = 5
+        config.sampling.update({"steps": 5, "step_list": None})
         common.smoke(config, image_size=32)
         config.train.crop_size = 16
     return config

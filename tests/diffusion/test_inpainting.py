@@ -68,13 +68,11 @@ def fill(resamples, chunks=1):
     x = jax.random.normal(jax.random.key(9), (COUNT, 2))
 
     @jax.jit
-    def run(x, moves, start):
-        return repaint_along(correlated, x, known, where, moves, SCHEDULE, noise_of(1), start=start)
+    def run(x, span):
+        return repaint_along(correlated, x, known, where, moves, SCHEDULE, noise_of(1), span=span)
 
-    done = 0
-    for part in np.array_split(moves, chunks):
-        x = run(x, part, done)
-        done += len(part)
+    for part in np.array_split(np.arange(len(moves)), chunks):
+        x = run(x, (part[0], part[-1] + 1))
     return np.asarray(x)
 
 

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from click.testing import CliRunner
@@ -13,11 +14,12 @@ from unclip_jax import api
 from unclip_jax.checkpoint.bundle import Stage, save
 from unclip_jax.cli.evaluate import evaluate, held_out_splits
 from unclip_jax.core.errors import UserError
-from unclip_jax.core.types import Cond
+from unclip_jax.core.types import Cond, TextFeatures
 from unclip_jax.data import sources
 from unclip_jax.data.images import to_square
 from unclip_jax.data.ingest import ingest
-from unclip_jax.evals.conditioning import denoising_errors
+from unclip_jax.diffusion.schedules import make_schedule
+from unclip_jax.evals.conditioning import denoising_errors, rise_figures
 from unclip_jax.evals.pca import spectrum_figures
 from unclip_jax.evals.runner import run_suite
 from unclip_jax.evals.settings import Settings
@@ -129,12 +131,55 @@ def test_spectrum_of_known_eigenvalues():
     assert figures["components_50"].value == 2 and figures["components_99"].value == 4
 
 
-def test_conditioning_sees_that_a_random_network_reads_its_inputs(model):
+def test_the_rise_is_the_error_that_an_exchanged_input_makes(model, monkeypatch):
+    """By construction: a network that answers v of an image of one grey, which its z_i names.
+
+    With its own z_i the error is 0. With another's the estimate of x_0 is off by the difference d
+    of the greys, so that v = alpha eps - sigma x_0 is off by sigma d + alpha (eps' - eps), and eps'
+    - eps = -alpha d / sigma: v is off by d / sigma, and the error rises by d^2 / sigma^2. A caption
+    that it does not read changes nothing.
+    """
+    spec = model.stage("decoder").spec
+    schedule = make_schedule("cosine", 1000)
+    grey = np.array([-0.8, -0.1, 0.3, 0.9])
+    x0 = np.broadcast_to(grey[:, None, None, None], (4, 16, 16, 3)).astype(np.float32)
+
+    def network(params, x_t, t, cond):
+        level = schedule.level(t, x_t.dtype).expand(4)
+        clean = cond.image_emb[:, :1, None, None] * jnp.ones_like(x_t)
+        eps = (x_t - level.alpha * clean) / level.sigma
+        v = level.alpha * eps - level.sigma * clean
+        return jnp.concatenate([v, jnp.zeros_like(v)], axis=-1)
+
+    monkeypatch.setattr(api, "denoise_fn", lambda model, stage: network)
+    z, swap = grey[:, None].astype(np.float32), np.array([2, 3, 1, 0])
+    text = TextFeatures(text_emb=np.eye(4, dtype=np.float32))
+    other = TextFeatures(text_emb=np.eye(4, dtype=np.float32)[swap])
+    conds = {
+        "true": Cond(image_emb=z, text=text),
+        "image_emb": Cond(image_emb=z[swap], text=text),
+        "caption": Cond(image_emb=z, text=other),
+    }
+    assert spec.diffusion.prediction == "v"
+    errors = denoising_errors(model, "decoder", x0, conds, SETTINGS)
+    figures = rise_figures("decoder", errors, np.arange(4))
+    # Nichol & Dhariwal 2021, eq. 17: sigma^2 of the cosine schedule at the five levels.
+    level = np.cos((np.arange(1001) / 1000 + 0.008) / 1.008 * np.pi / 2) ** 2
+    alpha_bar = np.cumprod(1 - np.minimum(1 - level[1:] / level[:-1], 0.999))
+    variance = 1 - alpha_bar[[100, 300, 500, 700, 900]]
+    expected = np.square(grey - grey[swap]).mean() * (1 / variance).mean()
+    assert figures["decoder/rise_image_emb"].value == pytest.approx(expected, rel=1e-3)
+    assert figures["decoder/rise_caption"].value == 0.0
+    assert figures["decoder/mse"].value == pytest.approx(0.0, abs=1e-6)
+
+
+def test_conditioning_measures_every_stage(model):
     figures = run_suite("conditioning", model, SETTINGS)
     check(figures)
-    for name in ("prior_diffusion/rise_caption", "decoder/rise_image_emb", "decoder/rise_caption"):
-        assert figures[name].value != 0.0
-    assert figures["upsampler_256/rise_low_res"].value != 0.0
+    inputs = {"prior_diffusion": ["caption"], "upsampler_256": ["low_res"]}
+    inputs["decoder"] = ["image_emb", "caption", "caption_alone"]
+    rises = {f"{stage}/rise_{name}" for stage, names in inputs.items() for name in names}
+    assert {name for name in figures if "/rise_" in name} == rises
     psnr = figures["upsampler_256/psnr"]
     bicubic = figures["upsampler_256/psnr_bicubic"]
     assert psnr.floor == pytest.approx(bicubic.value)

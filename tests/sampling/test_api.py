@@ -121,6 +121,13 @@ def test_denoise_fn_has_gradients(toy, inputs):
     assert np.abs(grad).max() > 0
 
 
+def test_a_bundle_shows_itself_in_a_few_lines(toy):
+    shown = repr(toy)
+    assert len(shown.splitlines()) <= 12 and len(shown) < 800
+    for word in ("toy", "clip", "decoder", "upsampler_256", "16 or 32 pixels"):
+        assert word in shown
+
+
 def test_unknown_stages_are_named(toy, inputs):
     with pytest.raises(UserError, match="upsampler_1024.*upsampler_256"):
         unclip_jax.predict(toy, "upsampler_1024", inputs[0], T)

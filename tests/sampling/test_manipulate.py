@@ -17,7 +17,7 @@ from unclip_jax.diffusion.samplers import ddim_invert, sample_loop
 from unclip_jax.diffusion.schedules import make_schedule, respaced_steps
 from unclip_jax.models.embedding_codec import EmbeddingNorm
 from unclip_jax.models.pca import fit_pca, unit_moments
-from unclip_jax.sampling import manipulate
+from unclip_jax.sampling import inpaint, manipulate
 from unclip_jax.sampling.latents import LatentSettings, resolve_latents, spread_levels
 
 FAST = {"size": SIZE, "invert_steps": 8}
@@ -224,6 +224,50 @@ def test_all_components_are_the_embedding_itself(toy, images, tmp_path):
         unclip_jax.reconstruct(narrow, images, dims=(2,), size=SIZE)
 
 
+def test_the_sampler_itself_keeps_what_is_kept(toy, images, monkeypatch):
+    """Without pasting anything back. The bound is 0 levels, by RePaint's own formula.
+
+    The kept part of every step is alpha_s known + sigma_s noise, and the last step goes to the
+    clean level, where alpha is 1 and sigma 0.
+    """
+    drawn = []
+
+    def only_drawn(made, canvas, rows):
+        drawn.append(made)
+        return made
+
+    monkeypatch.setattr(inpaint, "composite", only_drawn)
+    masks = np.zeros(images.shape[:3], bool)
+    masks[:, 3:9, 5:] = True
+    call = {"resamples": 2, "steps": 12, "size": SIZE, "num": 2}
+    unclip_jax.inpaint(toy, images, masks, ["the sun", "a blue car", "a red heart"], **call)
+    kept = ~masks.repeat(2, 0)
+    np.testing.assert_array_equal(drawn[0][kept], images.repeat(2, 0)[kept])
+    assert (drawn[0][~kept] != images.repeat(2, 0)[~kept]).mean() > 0.5
+
+
+def test_python_calls_report_their_progress(toy, images):
+    """Every stage to its last step, and the watched images are those of an unwatched call."""
+    seen = []
+
+    def progress(stage, done, total):
+        seen.append((stage, done, total))
+
+    watched = unclip_jax.vary(toy, images, eta=0.0, key=root(), progress=progress, **FAST)
+    last = {stage: (done, total) for stage, done, total in seen}
+    assert last == {"inversion": (7, 7), "decoder": (7, 7)}
+    assert [done for stage, done, _ in seen if stage == "decoder"] == list(range(1, 8))
+    unwatched = unclip_jax.vary(toy, images, eta=0.0, key=root(), **FAST)
+    np.testing.assert_array_equal(watched, unwatched)
+    seen.clear()
+    masks = np.zeros(images.shape[:3], bool)
+    masks[:, 3:9, 5:] = True
+    call = {"resamples": 2, "steps": 12, "size": SIZE, "num": 2, "progress": progress}
+    unclip_jax.inpaint(toy, images, masks, ["the sun", "a blue car", "a red heart"], **call)
+    assert {stage for stage, *_ in seen} == {"prior_diffusion", "decoder"}
+    assert all(done == total for _, done, total in {s[0]: s for s in seen}.values())
+
+
 def test_inpainting_keeps_what_is_kept(toy, images):
     masks = np.zeros(images.shape[:3], bool)
     masks[:, 3:9, 5:] = True
@@ -234,7 +278,7 @@ def test_inpainting_keeps_what_is_kept(toy, images):
         )
         scale = size // SIZE
         fill = masks.repeat(scale, 1).repeat(scale, 2).repeat(2, 0)
-        enlarged = unclip_jax.api.latents.squares(images, size).repeat(2, 0)
+        enlarged = unclip_jax.api.latents.squares(images, size, "squash").repeat(2, 0)
         np.testing.assert_array_equal(made[~fill], enlarged[~fill])
         assert (made[fill] != enlarged[fill]).mean() > 0.5
         assert (made[::2] != made[1::2]).any()

@@ -1,8 +1,13 @@
 """Open settings are the bundle's; impossible ones are one line that names them."""
 
+import dataclasses
+
 import pytest
 
+import unclip_jax
 from unclip_jax.core.errors import UserError
+from unclip_jax.diffusion.timesteps import sampling_steps
+from unclip_jax.sampling.latents import LatentSettings, resolve_latents
 from unclip_jax.sampling.settings import SampleSettings, resolve
 
 
@@ -22,6 +27,83 @@ def test_given_settings_go_to_their_stage(toy):
     assert (decoder.guidance, decoder.steps, decoder.sampler) == (1.5, 7, "ddim")
     assert (prior.guidance, prior.steps, prior.sampler, prior.draws) == (2.5, 9, "ddpm", 2)
     assert (plan.size, plan.cascade) == (16, ())
+
+
+def with_list(model, stage, levels):
+    """Returns the bundle with the levels that a stage visits."""
+    held = model.stage(stage)
+    sampling = dataclasses.replace(held.spec.sampling, step_list=levels)
+    spec = dataclasses.replace(held.spec, sampling=sampling)
+    stages = {**model.stages, stage: dataclasses.replace(held, spec=spec)}
+    return dataclasses.replace(model, stages=stages)
+
+
+UNEVEN = (900, 850, 500, 100)
+
+
+@pytest.mark.parametrize(
+    ("steps", "levels"),
+    [
+        (4, UNEVEN),  # as many as the list has: the list
+        (3, (900, 500, 100)),  # else evenly from its first to its last
+        (5, (900, 700, 500, 300, 100)),
+        (1, (900,)),
+        (801, tuple(range(900, 99, -1))),
+    ],
+)
+def test_steps_keep_the_range_of_the_bundles_list(toy, steps, levels):
+    """Of `sample` and `inpaint`, of a prior, and of decoding from fresh noise."""
+    model = with_list(with_list(toy, "decoder", UNEVEN), "prior_diffusion", UNEVEN)
+    plan = resolve(model, SampleSettings(steps=steps, prior_steps=steps))
+    for sampling in (plan.decoder_sampling, plan.prior_sampling):
+        assert tuple(sampling_steps(sampling, 1000)) == levels
+    fresh = resolve_latents(model, LatentSettings(steps=steps), inverted=False)
+    assert tuple(sampling_steps(fresh.decode, 1000)) == levels
+    assert (plan.to_json()["steps"], plan.to_json()["prior_steps"]) == (steps, steps)
+
+
+@pytest.mark.parametrize("steps", [0, 802])
+def test_more_steps_than_the_range_has_levels_are_refused(toy, steps):
+    model = with_list(toy, "decoder", UNEVEN)
+    with pytest.raises(UserError, match=f"steps must lie in 1..801, not {steps}"):
+        resolve(model, SampleSettings(steps=steps))
+
+
+def test_decoding_from_a_latent_takes_the_inversions_levels(toy):
+    """So many steps as the inversion left are those; x_T lies on the first of them."""
+    default = resolve_latents(toy, LatentSettings(invert_steps=8)).decode.step_list
+    same = resolve_latents(toy, LatentSettings(invert_steps=8, steps=7)).decode.step_list
+    fewer = resolve_latents(toy, LatentSettings(invert_steps=8, steps=3)).decode.step_list
+    assert same == default
+    assert (fewer[0], fewer[-1], len(fewer)) == (default[0], default[-1], 3)
+
+
+def test_the_shipped_bundles_own_number_of_steps_is_its_default():
+    model = unclip_jax.load("emoji")
+    default = resolve(model, SampleSettings())
+    stated = resolve(model, SampleSettings(steps=40, prior_steps=8))
+    for a, b in (
+        (default.decoder_sampling, stated.decoder_sampling),
+        (default.prior_sampling, stated.prior_sampling),
+    ):
+        assert tuple(sampling_steps(a, 1000)) == tuple(sampling_steps(b, 1000))
+    levels = sampling_steps(resolve(model, SampleSettings(steps=20)).decoder_sampling, 1000)
+    assert (levels[0], levels[-1], len(levels)) == (999, 100, 20)
+
+
+@pytest.mark.parametrize(
+    ("call", "words"),
+    [
+        (lambda m: unclip_jax.sample(m, "a", guidence=2.0), "'guidence'; did you mean guidance?"),
+        (lambda m: unclip_jax.vary(m, [], invertsteps=5), "'invertsteps'; did you mean invert_"),
+        (lambda m: unclip_jax.inpaint(m, [], [], "a", zzz=1), "'zzz'; there are size, prior"),
+        (lambda m: unclip_jax.edit(m, [], "a", sise=64), "'sise'; did you mean size?"),
+    ],
+)
+def test_a_misspelt_setting_is_one_line_with_the_nearest(toy, call, words):
+    with pytest.raises(UserError) as caught:
+        call(toy)
+    assert words in str(caught.value) and "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize("prior", ["text", "none"])

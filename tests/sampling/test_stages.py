@@ -96,11 +96,40 @@ def test_two_nets_share_one_schedule(toy, low_res, large):
     assert np.abs(result - large).max() > 1e-3
 
 
-@pytest.mark.parametrize(
-    ("count", "length"), [(1, 1), (4, 1), (27, 3), (250, 25), (50, 5), (23, 1)]
-)
-def test_chunks_divide_the_steps(count, length):
-    assert stages.chunk_length(count) == length
+def run_watched(model, low_res, steps, seen):
+    """Runs the upsampler with `steps` levels; what is reported goes to `seen`, if it is a list."""
+    sampling = dataclasses.replace(model.stage("upsampler_256").spec.sampling, steps=steps)
+    run = runs.cascade_run(model, model.cascade[0], "float32", sampling)
+    keys = jax.vmap(lambda i: jax.random.fold_in(root(), i))(jnp.arange(N))
+    cond, keys = parallel.split((Cond(low_res=low_res), keys), 1)
+    report = None if seen is None else lambda done, n: seen.append((done, n))
+    return parallel.join(stages.run_over_devices(run, cond, None, keys, report), N)
+
+
+def test_a_prime_number_of_steps_is_reported_in_near_equal_parts(toy, low_res):
+    seen = []
+    run_watched(toy, low_res, 23, seen)
+    done = [0, *(d for d, _ in seen)]
+    assert done[-1] == 23 and {n for _, n in seen} == {23}
+    assert len(seen) == 10 and set(np.diff(done)) == {2, 3}
+
+
+def test_nothing_is_compiled_again_because_somebody_watches(toy, low_res):
+    """Nor the other way round: both run the same programs, and give the same bits."""
+    compiled = []
+
+    def listen(event, duration, **kwargs):
+        if event == "/jax/core/compile/backend_compile_duration":
+            compiled.append(duration)
+
+    alone = run_watched(toy, low_res, 13, None)
+    jax.monitoring.register_event_duration_secs_listener(listen)
+    try:
+        watched = run_watched(toy, low_res, 13, [])
+        assert compiled == []
+    finally:
+        jax.monitoring.unregister_event_duration_listener(listen)
+    np.testing.assert_array_equal(watched, alone)
 
 
 def test_the_best_draw_is_kept_and_ties_go_to_the_first():

@@ -31,6 +31,7 @@ from unclip_jax.models.stages import (
     STAGES,
     StageSpec,
     abstract_params,
+    check_embeddings,
     spec_from_dict,
     spec_to_dict,
 )
@@ -96,6 +97,16 @@ class Bundle:
     cascade: tuple[CascadeStep, ...] = ()
     arrays: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict, repr=False)
     pca: Pca | None = dataclasses.field(default=None, repr=False)
+
+    def __repr__(self) -> str:
+        """Says in a few lines what the bundle makes and of which stages it is."""
+        sizes = [step.output_size for step in self.cascade]
+        if "decoder" in self.stages:
+            sizes.insert(0, self.stages["decoder"].spec.model.unet.image_size)
+        images = f", images of {' or '.join(map(str, sizes))} pixels" if sizes else ""
+        counts = {name: count_params(stage.params) for name, stage in self.stages.items()}
+        rows = [f"  {name}: {count:,} parameters" for name, count in counts.items()]
+        return "\n".join([f"Bundle {self.name!r}{images}", *rows])
 
     def stage(self, name: str) -> Stage:
         """Returns a stage; one that the bundle lacks is an error that lists what it has."""
@@ -232,12 +243,14 @@ def load(
     if "arrays.safetensors" in files:
         arrays = tensors.read_arrays(folder / "arrays.safetensors")
     pca = load_pca(folder / PCA_FILE) if PCA_FILE in files else None
+    loaded = {n: _load_stage(folder, n, manifest["stages"][n], params_dtype) for n in wanted}
+    check_embeddings({name: stage.spec for name, stage in loaded.items()})
     return Bundle(
         name=manifest["name"],
         licence=manifest["licence"],
         provenance=manifest["provenance"],
         metrics=manifest["metrics"],
-        stages={n: _load_stage(folder, n, manifest["stages"][n], params_dtype) for n in wanted},
+        stages=loaded,
         sampling=build(SamplingDefaults, manifest["sampling"]),
         cascade=tuple(build(CascadeStep, step) for step in manifest["cascade"]),
         tokenizer=tokenizer,
@@ -279,6 +292,7 @@ def save(
         write_beside: writes what else belongs into the folder and is not hashed, a model card.
     """
     out = Path(out)
+    check_embeddings({name: stage.spec for name, stage in bundle.stages.items()})
     with new_folder(out, "bundle.json", overwrite=overwrite) as folder:
         stages = {}
         for name, stage in bundle.stages.items():

@@ -263,6 +263,8 @@ def _write_clip_model(folder: Path, stage: Stage, dtype: str) -> None:
 def _write_preprocessor(folder: Path, cfg: ClipConfig) -> None:
     """Writes CLIPImageProcessor's settings."""
     size = cfg.vision.image_size
+    if cfg.resize == "pad":
+        raise UserError('CLIPImageProcessor cannot pad images: this CLIP\'s resize is "pad"')
     crops = cfg.resize == "center_crop"
     values = {
         "image_processor_type": "CLIPImageProcessor",

@@ -47,7 +47,7 @@ def edit(
         thetas = manipulate.edit_thetas(frames, max_theta)
         texts = ([target], None if source is None else [source])
         made = manipulate.edit(model, [pixels], *texts, key, plan, thetas=thetas, runner=runner)
-        shown = pictures.fitted(pixels, plan.size)
+        shown = pictures.fitted(model, pixels, plan.size)
         way = f"to: {target}" if source is None else f"from: {source}   to: {target}"
         labels = ["input", *(f"theta {theta:.2f}" for theta in thetas)]
         facts = [{"theta": round(float(theta), 6), "from": source or ""} for theta in thetas]

@@ -10,6 +10,7 @@ from unclip_jax.cli import common
 from unclip_jax.cli.progress import Progress
 from unclip_jax.core import files
 from unclip_jax.core.errors import UserError
+from unclip_jax.evals.outputs import written_by
 
 SUITES = (
     "retrieval",
@@ -71,10 +72,7 @@ def evaluate(
 
     Example: unclip eval --model emoji --data emoji --suite retrieval --out report
     """
-    names = [f"{suite}.{kind}" for kind in ("json", "md", "png")]
-    if suite == "gallery":
-        names = ["gallery.json", "README.md"]
-    files.refuse_existing(out, names, overwrite=options["overwrite"])
+    files.refuse_existing(out, written_by(suite), overwrite=options["overwrite"])
     with files.scratch_for(out, inside=True) as scratch, Progress() as progress:
         progress.phase(f"loading {model}")
         folder = scratch / "ready"

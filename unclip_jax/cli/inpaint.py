@@ -41,10 +41,11 @@ def inpaint(image: Path, prompt: str, mask: Path, num: int, resamples: int, **gi
     def make(model: Any, key: Any, runner: Any) -> pictures.Made:
         from unclip_jax.sampling import inpaint as filling
         from unclip_jax.sampling.figures import Strip, labelled_strips
+        from unclip_jax.sampling.latents import image_fit
         from unclip_jax.sampling.settings import SampleSettings, resolve
 
         plan = resolve(model, SampleSettings(**given))
-        canvas = filling.make_canvas([pixels], [where], plan.size)
+        canvas = filling.make_canvas([pixels], [where], plan.size, image_fit(model))
         made = filling.inpaint(
             model, canvas, [prompt], key, plan, num=num, resamples=resamples, runner=runner
         )

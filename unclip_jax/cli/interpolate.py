@@ -45,7 +45,7 @@ def interpolate(
         ends = ([pair[0]], [pair[1]])
         made = manipulate.interpolate(model, ends, key, plan, frames=frames, num=num, runner=runner)
         thetas = [i / (frames - 1) for i in range(frames)]
-        shown = [pictures.fitted(image, plan.size) for image in pair]
+        shown = [pictures.fitted(model, image, plan.size) for image in pair]
         labels = ["input A", *(f"{theta:.2f}" for theta in thetas), "input B"]
         paths = [made[n * frames : (n + 1) * frames] for n in range(num)]
         titles = [f"{image_a.name} to {image_b.name}, noise {noise}", *[""] * (num - 1)]

@@ -204,8 +204,8 @@ def latent_settings(given: Mapping[str, Any]) -> Any:
     return LatentSettings(**{name: given[name] for name in names if given.get(name) is not None})
 
 
-def fitted(image: Any, size: int) -> Any:
-    """Returns a picture as the square that it is seen as."""
-    from unclip_jax.sampling.latents import squares
+def fitted(model: Any, image: Any, size: int) -> Any:
+    """Returns an image as the square that a bundle sees it as."""
+    from unclip_jax.sampling.latents import image_fit, squares
 
-    return squares([image], size)[0]
+    return squares([image], size, image_fit(model))[0]

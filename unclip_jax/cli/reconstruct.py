@@ -39,7 +39,7 @@ def reconstruct(image: Path, dims: str, pca: Path | None, **given: Any) -> None:
         made = manipulate.reconstruct(
             model, [pixels], key, plan, pca=basis, dims=held, runner=runner
         )
-        shown = pictures.fitted(pixels, plan.size)
+        shown = pictures.fitted(model, pixels, plan.size)
         labels = ["input", *(f"{count} dims" for count in held)]
         own = [f"dims-{count:04d}.png" for count in held]
         facts = [{"dims": count} for count in held]

@@ -30,7 +30,7 @@ def vary(image: Path, eta: float, num: int, **given: Any) -> None:
 
         plan = latents.resolve_latents(model, pictures.latent_settings(given), eta=eta)
         made = manipulate.vary(model, [pixels], key, plan, num=num, runner=runner)
-        shown = pictures.fitted(pixels, plan.size)
+        shown = pictures.fitted(model, pixels, plan.size)
         labels = ["input", *(f"variation {i}" for i in range(num))]
         strip = Strip(f"{image.name}, eta {eta:g}", [shown, *made], labels)
         return pictures.Made(

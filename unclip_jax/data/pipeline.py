@@ -77,18 +77,19 @@ class DataConfig:
     def __post_init__(self):
         """Checks what can be checked without the data."""
         if self.captions not in ("random", "first"):
-            raise ValueError(f'{self.captions=} must be "random" or "first"')
+            raise ValueError(f'captions={self.captions!r} must be "random" or "first"')
         if not (0 <= self.zoom < 1 and 0 <= self.shift < 1 and self.image_size > 0):
             raise ValueError(
-                f"{self.zoom=} and {self.shift=} lie in [0, 1), {self.image_size=} > 0"
+                f"zoom={self.zoom} and shift={self.shift} lie in [0, 1), "
+                f"image_size={self.image_size} > 0"
             )
         if self.focus_times < 1:
-            raise ValueError(f"{self.focus_times=} must be at least 1")
+            raise ValueError(f"focus_times={self.focus_times} must be at least 1")
         if not 0 <= self.window <= self.image_size:
-            raise ValueError(f"{self.window=} must lie in 0..{self.image_size=}")
+            raise ValueError(f"window={self.window} must lie in 0..image_size={self.image_size}")
         if self.degrade != "none" and (self.window or self.image_size) % (2 * bsr.FACTOR):
             raise ValueError(
-                f"{self.degrade=} needs a window or image_size that is a multiple of "
+                f"degrade={self.degrade!r} needs a window or image_size that is a multiple of "
                 f"{2 * bsr.FACTOR}"
             )
 

@@ -4,6 +4,7 @@ Both are frozen, hashable dataclasses of plain values, so they may be static arg
 """
 
 import dataclasses
+import math
 from typing import Literal
 
 ScheduleName = Literal["cosine", "linear"]
@@ -53,7 +54,10 @@ class DiffusionConfig:
         if self.min_snr_gamma <= 0.0:
             raise ValueError(f"min_snr_gamma={self.min_snr_gamma} must be positive")
         if not 0.0 <= self.min_snr_floor <= self.min_snr_gamma:
-            raise ValueError(f"{self.min_snr_floor=} must lie in [0, {self.min_snr_gamma=}]")
+            raise ValueError(
+                f"min_snr_floor={self.min_snr_floor} must lie in [0, {self.min_snr_gamma}], up to "
+                "min_snr_gamma"
+            )
 
     @property
     def learns_variance(self) -> bool:
@@ -73,6 +77,8 @@ class SamplingConfig:
         clip: bound of |x0|, None for none.
         threshold: dynamic thresholding's quantile of |x0| in (0, 1], None for off; replaces `clip`.
         draws: samples drawn an example, of which the best is kept (the prior's two draws).
+        initial_noise_scale: factor of the noise that sampling starts from, None for 1. GLIDE's
+            released notebook starts its upsampler from 0.997 times the noise.
     """
 
     sampler: SamplerName = "ddpm"
@@ -83,6 +89,7 @@ class SamplingConfig:
     clip: float | None = 1.0
     threshold: float | None = None
     draws: int = 1
+    initial_noise_scale: float | None = None
 
     def __post_init__(self) -> None:
         if self.steps < 1:
@@ -95,3 +102,6 @@ class SamplingConfig:
             raise ValueError(f"threshold={self.threshold} must be a quantile in (0, 1]")
         if self.draws < 1:
             raise ValueError(f"draws={self.draws} must be at least 1")
+        scale = self.initial_noise_scale
+        if scale is not None and not 0.0 < scale < math.inf:
+            raise ValueError(f"initial_noise_scale={scale} must be positive, or None for 1")

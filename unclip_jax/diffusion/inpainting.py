@@ -65,13 +65,15 @@ def repaint_along(
     schedule: Schedule,
     noise: NoiseFn,
     *,
-    start: int | Int[Array, ""] = 0,
+    span: tuple[int | Int[Array, ""], int | Int[Array, ""]] | None = None,
 ) -> Float[Array, " b *d"]:
-    """Runs moves of `repaint_moves` as one scan, with DDIM at eta 1 as the step downwards.
+    """Runs moves of `repaint_moves` in one loop, with DDIM at eta 1 as the step downwards.
 
     Args:
         known: clean data; what `fill` leaves out of it is kept.
-        noise: called with 2 i and 2 i + 1 for move i, counted from `start` for a run in chunks.
+        noise: called with 2 i and 2 i + 1 for move i.
+        span: (first move, move to stop before) of a run in parts; both may be traced, so that one
+            compilation serves parts of whatever length. None is all of them.
     """
     x = at_least_float32(x)
 
@@ -86,12 +88,12 @@ def repaint_along(
     def up(x: Array, index: Array, a: Array, t: Level, s: Level) -> Array:
         return renoise(x, t, s, noise(2 * index, x.shape))
 
-    def body(x: Array, row: Int[Array, " 3"]) -> tuple[Array, None]:
-        index, a, b = row
-        t, s = schedule.level(a, x.dtype), schedule.level(b, x.dtype)
-        return jax.lax.cond(b > a, up, down, x, index, a, t, s), None
-
     moves = jnp.asarray(moves, jnp.int32)
-    indices = jnp.asarray(start, jnp.int32) + jnp.arange(moves.shape[0], dtype=jnp.int32)
-    rows = jnp.concatenate([indices[:, None], moves], axis=1)
-    return jax.lax.scan(body, x, rows)[0]
+
+    def body(index: Int[Array, ""], x: Array) -> Array:
+        a, b = moves[index]
+        t, s = schedule.level(a, x.dtype), schedule.level(b, x.dtype)
+        return jax.lax.cond(b > a, up, down, x, index, a, t, s)
+
+    start, stop = (0, len(moves)) if span is None else span
+    return jax.lax.fori_loop(start, stop, body, x)

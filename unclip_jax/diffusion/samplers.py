@@ -217,19 +217,20 @@ def run_steps(
     noise: NoiseFn,
     *,
     start: int | Int[Array, ""] = 0,
-    count: int | None = None,
+    count: int | Int[Array, ""] | None = None,
     keep: bool = False,
 ) -> tuple[SamplerState, Float[Array, " n b *d"] | None]:
-    """Runs `count` steps of a plan as one scan: the only loop over steps there is.
+    """Runs `count` steps of a plan: the only loop over steps there is.
 
     A run cut into chunks computes the same steps: pass each chunk's state to the next, with `start`
-    the number of steps done. One compilation serves all chunks of one `count` if `start` is traced.
+    the number of steps done. One compilation serves all chunks of whatever length if `start` and
+    `count` are traced; with a static `count` the loop is a scan, whose work can be counted.
 
     Args:
         noise: called with the plan's step index, whatever the chunk; not called by deterministic
             samplers.
         count: steps to run; None is all from `start`, which must then be static.
-        keep: also return x after each of these steps.
+        keep: also return x after each of these steps, whose `count` must then be static.
     """
     if count is None:
         count = plan.num_steps - int(start)
@@ -240,8 +241,10 @@ def run_steps(
         state = _advance(state, index, denoise, plan, noise)
         return state, state.x if keep else None
 
-    indices = jnp.asarray(start, jnp.int32) + jnp.arange(count, dtype=jnp.int32)
-    return jax.lax.scan(body, state, indices)
+    first = jnp.asarray(start, jnp.int32)
+    if isinstance(count, jax.Array):
+        return jax.lax.fori_loop(first, first + count, lambda i, s: body(s, i)[0], state), None
+    return jax.lax.scan(body, state, first + jnp.arange(count, dtype=jnp.int32))
 
 
 def sample_loop(
@@ -298,10 +301,13 @@ def invert_along(
     schedule: Schedule,
     *,
     refinements: int = 0,
+    span: tuple[int | Int[Array, ""], int | Int[Array, ""]] | None = None,
 ) -> Float[Array, " b *d"]:
-    """Runs moves of `inversion_moves` as one scan; a run cut into chunks is the same.
+    """Runs moves of `inversion_moves` in one loop; a run cut into chunks is the same.
 
     Args:
+        span: (first move, move to stop before) of a run in parts; both may be traced, so that one
+            compilation serves parts of whatever length. None is all of them.
         refinements: times each move is made again with the eps found where it ended: fixed-point
             iterations of the sampling step's own equation, x_t = ddim_step(x_s, eps(x_s)).
     """
@@ -313,17 +319,18 @@ def invert_along(
         estimate = denoise(x, jnp.full(x.shape[:1], told)).x0.astype(x.dtype)
         return (x - level.alpha * estimate) / level.sigma
 
-    def body(
-        x: Float[Array, " b *d"], move: Int[Array, " 3"]
-    ) -> tuple[Float[Array, " b *d"], None]:
-        here, asked, there = move
+    moves = jnp.asarray(moves, jnp.int32)
+
+    def body(index: Int[Array, ""], x: Float[Array, " b *d"]) -> Float[Array, " b *d"]:
+        here, asked, there = moves[index]
         t, s = schedule.level(here, x.dtype), schedule.level(there, x.dtype)
         moved = ddim_invert_step(x, eps_at(x, asked), t, s)
         for _ in range(refinements):
             moved = ddim_invert_step(x, eps_at(moved, there), t, s)
-        return moved, None
+        return moved
 
-    return jax.lax.scan(body, x, jnp.asarray(moves, jnp.int32))[0]
+    start, stop = (0, len(moves)) if span is None else span
+    return jax.lax.fori_loop(start, stop, body, x)
 
 
 def ddim_invert(

@@ -146,7 +146,8 @@ def upsampler_psnr(
         rows = np.minimum(np.arange(start, start + settings.batch), len(images) - 1)
         kept = len(images[start : start + settings.batch])
         cond = Cond(low_res=np.asarray(to_float(low_res[rows])))
-        drawn = api.run_stage(model, stage, cond, key=root_key(settings.seed))
+        keys = example_keys(root_key(settings.seed), rows)
+        drawn = api.run_stage(model, stage, cond, key=keys)
         made[start : start + kept] = np.asarray(to_uint8(jnp.asarray(drawn)))[:kept]
     cubic = np.stack([to_square(image, size, resize="bicubic") for image in low_res])
     own, base = metrics.psnr(made, images), metrics.psnr(cubic, images)
@@ -164,12 +165,14 @@ def conditioning(model: Bundle, settings: Settings) -> dict[str, Figure]:
     upsampler = model.stages.get("upsampler_256")
     if upsampler is not None:
         sizes.append(image_size(model, "upsampler_256"))
-    examples = load_examples(settings, settings.splits[-1], size=max(sizes), limit=limit)
+    examples = load_examples(
+        settings, settings.splits[-1], model=model, size=max(sizes), limit=limit
+    )
     groups = np.asarray(examples.concepts)
     swap = metrics.derangement(examples.concepts, seed=settings.seed)
     captions = main_captions(examples)
     text = api.embed_text(model, captions)
-    image_emb = embed_images(model, resized(examples.images, clip_size(model)))
+    image_emb = embed_images(model, examples.images)
     cases = {}
     if "prior_diffusion" in model.stages:
         own = with_own_tokens(model, text, captions, "prior_diffusion")

@@ -32,7 +32,9 @@ def edits(model: Bundle, settings: Settings) -> dict[str, Figure]:
     who = "judge" if settings.judge else "own_clip"
     size = decoder_size(model)
     limit = settings.limit or DEFAULT_LIMIT
-    examples = load_splits(settings, settings.splits, size=size, limit=limit)
+    examples = load_splits(
+        settings, settings.splits, model=model, size=max(size, clip_size(model)), limit=limit
+    )
     captions = main_captions(examples)
     swap = metrics.derangement(examples.concepts, seed=settings.seed)
     targets = [captions[i] for i in swap]

@@ -7,11 +7,15 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import UInt8
 
+from unclip_jax.checkpoint.bundle import Bundle
 from unclip_jax.core.errors import UserError
 from unclip_jax.data.captions import STYLE_WORDS
 from unclip_jax.data.images import to_square
 from unclip_jax.data.sources import load_source, select
 from unclip_jax.evals.settings import Settings
+from unclip_jax.sampling.encode import fit_to_tower
+from unclip_jax.sampling.latents import squares
+from unclip_jax.sampling.stages import to_uint8
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,12 +41,31 @@ class Examples:
         )
 
 
+def as_seen(model: Bundle | None, image: UInt8[np.ndarray, "h w 3"], size: int) -> np.ndarray:
+    """Returns an image as the square that a bundle sees; at CLIP's own size, what its tower gets.
+
+    So the z_i of what is returned is that of `embed_image` of the image, to 8 bits. No model pads.
+    """
+    if model is None:
+        return to_square(image, size)
+    cfg = model.stage("clip").spec.model
+    if cfg.vision is not None and cfg.vision.image_size == size:
+        return to_uint8(fit_to_tower(cfg, image)[None])[0]
+    return squares([image], size, cfg.resize)[0]
+
+
 def load_examples(
-    settings: Settings, split: str, *, size: int, limit: int | None = None
+    settings: Settings,
+    split: str,
+    *,
+    size: int,
+    model: Bundle | None = None,
+    limit: int | None = None,
 ) -> Examples:
     """Loads the part of a split that counts, at `size` pixels.
 
     Args:
+        model: the bundle that is to see the images, None = padded squares; see `as_seen`.
         limit: at most this many pictures, drawn with the settings' seed; None = all.
     """
     source = load_source(settings.data, split)
@@ -57,7 +80,7 @@ def load_examples(
     images = np.empty((len(indices), size, size, 3), np.uint8)
     for row, index in enumerate(indices):
         record = source[int(index)]
-        images[row] = to_square(record["image"], size)
+        images[row] = as_seen(model, record["image"], size)
         records.append((tuple(record["captions"]), record["concept"], record["style"]))
     captions, concepts, styles = zip(*records, strict=True)
     return Examples(images, captions, concepts, styles)
@@ -71,10 +94,16 @@ def merge(parts: Sequence[Examples]) -> Examples:
 
 
 def load_splits(
-    settings: Settings, splits: Sequence[str], *, size: int, limit: int | None = None
+    settings: Settings,
+    splits: Sequence[str],
+    *,
+    size: int,
+    model: Bundle | None = None,
+    limit: int | None = None,
 ) -> Examples:
     """Loads several splits together, the first ones first; `limit` is of them all."""
-    whole = merge([load_examples(settings, split, size=size) for split in splits])
+    parts = [load_examples(settings, split, model=model, size=size) for split in splits]
+    whole = merge(parts)
     if limit is None or limit >= len(whole):
         return whole
     rng = np.random.default_rng(settings.seed)

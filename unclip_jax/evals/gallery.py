@@ -20,9 +20,10 @@ from unclip_jax.core.errors import UserError
 from unclip_jax.core.prng import root_key
 from unclip_jax.data.sources import split_sizes
 from unclip_jax.evals.examples import Examples, load_examples, main_captions, merge
+from unclip_jax.evals.retrieval import clip_size
 from unclip_jax.evals.settings import Settings
 from unclip_jax.sampling.figures import Strip, labelled_strips
-from unclip_jax.sampling.latents import squares
+from unclip_jax.sampling.latents import image_fit, squares
 from unclip_jax.sampling.settings import decoder_size
 
 VARIED = ("hot beverage/3d", "bus/flat", "cactus/3d", "alien/flat", "red heart/3d", "banana/3d")
@@ -68,10 +69,10 @@ class Shelf:
         return f"{self.examples.concepts[row]}, {self.examples.styles[row] or 'plain'}{seen}"
 
 
-def load_shelf(settings: Settings, size: int) -> Shelf:
+def load_shelf(settings: Settings, model: Bundle, size: int) -> Shelf:
     """Loads the training pictures and the held-out ones of new combinations."""
     names = [s for s in split_sizes(settings.data) if s == "train" or s == settings.splits[-1]]
-    parts = [load_examples(settings, name, size=size) for name in names]
+    parts = [load_examples(settings, name, model=model, size=size) for name in names]
     splits = sum(((n,) * len(p) for n, p in zip(names, parts, strict=True)), ())
     return Shelf(merge(parts), splits)
 
@@ -84,6 +85,10 @@ class Room:
     settings: Settings
     shelf: Shelf
     size: int
+
+    def shown(self, images: np.ndarray) -> np.ndarray:
+        """Returns images as the squares that the bundle sees."""
+        return squares(images, self.size, image_fit(self.model))
 
     @property
     def options(self) -> dict[str, Any]:
@@ -101,7 +106,7 @@ def variations(room: Room) -> Image.Image:
         for eta, num in ETAS
     ]
     labels = ["input", *(f"eta {eta:g}" for eta, num in ETAS for _ in range(num))]
-    rows = zip(titles, squares(images, room.size), np.concatenate(made, axis=1), strict=True)
+    rows = zip(titles, room.shown(images), np.concatenate(made, axis=1), strict=True)
     return labelled_strips([Strip(title, [shown, *row], labels) for title, shown, row in rows])
 
 
@@ -110,7 +115,7 @@ def interpolations(room: Room) -> Image.Image:
     strips, frames = [], 8
     for number, pair in enumerate(PAIRS):
         images, titles = room.shelf.pick(pair, first=2 * number)
-        ends = squares(images, room.size)
+        ends = room.shown(images)
         labels = ["input A", *(f"{i / (frames - 1):.2f}" for i in range(frames)), "input B"]
         call = functools.partial(
             api.interpolate, room.model, images[:1], images[1:], frames=frames, **room.options
@@ -135,7 +140,7 @@ def text_diffs(room: Room) -> Image.Image:
         made = api.edit(room.model, image, target, source=source, frames=frames, **room.options)
         labels = ["input", *(f"theta {i / (frames - 1) / 2:.1f}" for i in range(frames))]
         way = f"to: {target}" if source is None else f"from: {source}   to: {target}"
-        shown = squares(image, room.size)[0]
+        shown = room.shown(image)[0]
         strips.append(Strip(f"{room.shelf.title(row)}. {way}", [shown, *made], labels))
     return labelled_strips(strips)
 
@@ -167,7 +172,7 @@ def typographic(room: Room) -> tuple[Image.Image, dict[str, Any]]:
     for i, what in enumerate(("plain", f'"{word}" written on it')):
         says = ", ".join(f"{x} {p:.1%}" for x, p in zip(labels, probabilities[i], strict=True))
         facts[what] = {x: float(p) for x, p in zip(labels, probabilities[i], strict=True)}
-        row = [squares(pair[i : i + 1], room.size)[0], *varied[5 * i : 5 * i + 5]]
+        row = [room.shown(pair[i : i + 1])[0], *varied[5 * i : 5 * i + 5]]
         strips.append(Strip(f"{titles[0]}, {what}. {says}", row, ["input", *["variation"] * 5]))
     return labelled_strips(strips), facts
 
@@ -180,7 +185,7 @@ def components(room: Room) -> Image.Image:
     made = api.reconstruct(room.model, images, dims=dims, pca=room.settings.pca, **room.options)
     rows = made.reshape(len(images), len(dims), *made.shape[1:])
     labels = ["input", *(f"{count} dims" for count in dims)]
-    shown = squares(images, room.size)
+    shown = room.shown(images)
     return labelled_strips(
         [Strip(t, [a, *b], labels) for t, a, b in zip(titles, shown, rows, strict=True)]
     )
@@ -207,7 +212,7 @@ def fillings(room: Room) -> Image.Image:
     strips = []
     for number, (name, prompt) in enumerate(FILLED):
         images, titles = room.shelf.pick([name], first=number)
-        shown = squares(images, room.size)
+        shown = room.shown(images)
         mask = np.zeros(shown.shape[:3], bool)
         mask[:, :, room.size // 2 :] = True
         made = api.inpaint(room.model, shown, mask, prompt, num=5, **room.options)
@@ -260,7 +265,7 @@ def write(
 ) -> dict[str, Any]:
     """Draws all figures into `folder`, with a README.md and gallery.json."""
     size = settings.sample_size or decoder_size(model)
-    room = Room(model, settings, load_shelf(settings, max(size, 64)), size)
+    room = Room(model, settings, load_shelf(settings, model, max(size, clip_size(model), 64)), size)
     result = {"suite": "gallery", "figures": {}, "settings": dict(stated)}
     lines = [f"# What the bundle {model.name} makes of pictures", ""]
     lines += [f"`unclip eval --suite gallery`, {size} pixels, seed {settings.seed}.", ""]

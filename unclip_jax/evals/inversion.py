@@ -13,6 +13,7 @@ from unclip_jax.core.prng import root_key
 from unclip_jax.evals import metrics
 from unclip_jax.evals.examples import load_splits
 from unclip_jax.evals.metrics import Figure
+from unclip_jax.evals.retrieval import clip_size
 from unclip_jax.evals.settings import Settings
 from unclip_jax.sampling import latents, manipulate
 from unclip_jax.sampling.runner import StageRunner, image_keys
@@ -27,7 +28,9 @@ def inversion(model: Bundle, settings: Settings) -> dict[str, Figure]:
     """Measures invert -> decode on held-out pictures."""
     limit = settings.limit or DEFAULT_LIMIT
     size = decoder_size(model)
-    examples = load_splits(settings, settings.splits, size=size, limit=limit)
+    seen = max(size, clip_size(model))
+    examples = load_splits(settings, settings.splits, model=model, size=seen, limit=limit)
+    true = latents.squares(examples.images, size, latents.image_fit(model))
     keys = image_keys(root_key(settings.seed), range(len(examples)), [0] * len(examples))
     figures = {}
     for count in LEVELS:
@@ -36,7 +39,7 @@ def inversion(model: Bundle, settings: Settings) -> dict[str, Figure]:
         runner = StageRunner()
         held = manipulate.encode(model, examples.images, plan, runner)
         made = latents.decode(model, held.image_emb, keys, plan, latent=held.latent, runner=runner)
-        psnr = metrics.psnr(made, examples.images)
+        psnr = metrics.psnr(made, true)
         figures[f"psnr_{count}"] = metrics.mean_figure(psnr, floor=FAITHFUL)
         figures[f"latent_std_{count}"] = metrics.mean_figure(held.latent.std(axis=(1, 2, 3)))
     return figures

@@ -16,6 +16,7 @@ from jaxtyping import Float
 from unclip_jax.checkpoint.bundle import Bundle
 from unclip_jax.evals.examples import Examples, load_examples
 from unclip_jax.evals.metrics import Figure, mean_figure, normalise
+from unclip_jax.evals.outputs import PCA_CURVE
 from unclip_jax.evals.retrieval import clip_size, embed_images
 from unclip_jax.evals.settings import Settings
 from unclip_jax.models.pca import Pca, components_for, explained_variance, fit_pca, keep
@@ -23,7 +24,6 @@ from unclip_jax.models.pca import unit_moments as moments
 from unclip_jax.models.prior_codes import codec_of, round_trip
 
 SHARES = (0.5, 0.9, 0.95, 0.99, 0.999)
-PICTURE = "pca_variance.png"
 
 
 def pca(model: Bundle, settings: Settings) -> dict[str, Figure]:
@@ -39,14 +39,14 @@ def pca(model: Bundle, settings: Settings) -> dict[str, Figure]:
         if held is None:
             continue
         size = clip_size(held)
-        train = load_examples(settings, "train", size=size, limit=settings.limit)
+        train = load_examples(settings, "train", model=held, size=size, limit=settings.limit)
         train_emb = embed_images(held, train.images)
         fitted = fit_pca(moments(train_emb))
         found = spectrum_figures(fitted, len(train))
         found |= codec_figures(held, "train", train, train_emb)
         count = components_for(fitted, 0.99)
         for split in settings.splits:
-            examples = load_examples(settings, split, size=size, limit=settings.limit)
+            examples = load_examples(settings, split, model=held, size=size, limit=settings.limit)
             image_emb = embed_images(held, examples.images)
             lost = residual(fitted, image_emb, count)
             groups = np.asarray(examples.concepts)
@@ -55,7 +55,7 @@ def pca(model: Bundle, settings: Settings) -> dict[str, Figure]:
         figures |= {f"{prefix}{name}": figure for name, figure in found.items()}
         curves[f"{held.name} ({fitted.width} wide)"] = explained_variance(fitted)
     if settings.pictures is not None:
-        plot_variance(settings.pictures / PICTURE, curves)
+        plot_variance(settings.pictures / PCA_CURVE, curves)
     return figures
 
 

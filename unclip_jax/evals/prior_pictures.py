@@ -15,6 +15,7 @@ from unclip_jax.evals import metrics
 from unclip_jax.evals.examples import Examples, main_captions, resized
 from unclip_jax.evals.gaussians import frechet_distance
 from unclip_jax.evals.metrics import Figure
+from unclip_jax.evals.outputs import PRIORS_GRID
 from unclip_jax.evals.retrieval import clip_size, embed_captions, embed_images
 from unclip_jax.evals.settings import Settings
 from unclip_jax.sampling.figures import labelled_grid
@@ -27,19 +28,18 @@ LABELS = {
     "ar": "autoregressive prior",
 }
 COLUMNS = 8
-PICTURE = "priors_pictures.png"
 
 
 def decoded_figures(model: Bundle, examples: Examples, settings: Settings) -> dict[str, Figure]:
-    """Decodes held-out captions from every source; also writes PICTURE if a folder is given.
+    """Decodes held-out captions from every source; also writes PRIORS_GRID if a folder is given.
 
     Returns for each source `clip_score` (cosine of picture and caption, its floor that of another
     caption), `cosine_true` (with the true picture) and `frechet` (distance to the true pictures).
     """
     judge = settings.judge or model
     size = clip_size(judge)
-    rows = min(settings.prompts, len(examples))
-    examples = examples.take(range(rows))
+    examples = random_subset(examples, settings.prompts, settings.seed)
+    rows = len(examples)
     captions = main_captions(examples)
     text_emb = embed_captions(judge, captions)
     true = embed_images(judge, resized(examples.images, size))
@@ -64,8 +64,15 @@ def decoded_figures(model: Bundle, examples: Examples, settings: Settings) -> di
     if settings.pictures is not None:
         side = next(iter(made.values())).shape[1]
         grid = compared(made, resized(examples.images, side))
-        grid.save(settings.pictures / PICTURE)
+        grid.save(settings.pictures / PRIORS_GRID)
     return figures
+
+
+def random_subset(examples: Examples, count: int, seed: int) -> Examples:
+    """Draws at most `count` examples, kept in order; the first of a sorted set are no sample."""
+    if count >= len(examples):
+        return examples
+    return examples.take(np.sort(np.random.default_rng(seed).permutation(len(examples))[:count]))
 
 
 def sources(model: Bundle) -> list[str]:

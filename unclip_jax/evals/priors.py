@@ -2,7 +2,8 @@
 
 A cosine is one with the true embedding z_i of the captioned picture. The baselines are
 what a prior must beat to be worth its parameters: the mean embedding of the training pictures, the
-embedding of the picture with the nearest training caption, and the caption's own z_t taken as z_i.
+embedding of the picture with the nearest of all training captions, and the caption's own z_t taken
+as z_i.
 
 The bundle's default prior has the plain names; another one has its own in front ("ar/cosine").
 Then the decoder makes pictures of every source of z_i, on the last split (prior_pictures.py).
@@ -13,9 +14,8 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-import jax
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 
 from unclip_jax import api
 from unclip_jax.checkpoint.bundle import Bundle
@@ -29,6 +29,7 @@ from unclip_jax.evals.metrics import Figure
 from unclip_jax.evals.retrieval import clip_size, embed_captions, embed_images
 from unclip_jax.evals.settings import Settings
 from unclip_jax.models.stages import spec_to_dict
+from unclip_jax.sampling.runner import image_keys
 from unclip_jax.train.plan import PlannedRun
 
 DRAWS = 4  # embeddings a caption, for their diversity
@@ -44,9 +45,23 @@ class Embedded:
     text_emb: Float[np.ndarray, "n d"]
 
 
+@dataclasses.dataclass(frozen=True)
+class Training:
+    """The training pictures and every caption of theirs, embedded.
+
+    Attributes:
+        caption_emb: of all captions of all pictures.
+        owner: the picture of each caption.
+    """
+
+    image_emb: Float[np.ndarray, "n d"]
+    caption_emb: Float[np.ndarray, "c d"]
+    owner: Int[np.ndarray, " c"]
+
+
 def embed_split(model: Bundle, split: str, settings: Settings, limit: int | None) -> Embedded:
     """Loads a split and embeds its pictures and main captions with the bundle's CLIP."""
-    examples = load_examples(settings, split, size=clip_size(model), limit=limit)
+    examples = load_examples(settings, split, model=model, size=clip_size(model), limit=limit)
     captions = main_captions(examples)
     return Embedded(
         examples=examples,
@@ -56,22 +71,37 @@ def embed_split(model: Bundle, split: str, settings: Settings, limit: int | None
     )
 
 
+def embed_training(model: Bundle, settings: Settings) -> Training:
+    """Loads the training pictures and embeds them and all of their captions."""
+    examples = load_examples(settings, "train", model=model, size=clip_size(model))
+    owner = np.repeat(np.arange(len(examples)), [len(c) for c in examples.captions])
+    captions = [caption for captions in examples.captions for caption in captions]
+    return Training(
+        image_emb=embed_images(model, examples.images),
+        caption_emb=embed_captions(model, captions),
+        owner=owner,
+    )
+
+
 def sample_prior(
     model: Bundle, captions: list[str], settings: Settings, stage: str = "prior", draw: int = 0
 ) -> Float[np.ndarray, "n d"]:
-    """Draws an image embedding for each caption with the bundle's settings, as `sample` does."""
+    """Draws an image embedding for each caption with the bundle's settings, as `sample` does.
+
+    The key is that of draw `draw` of caption i, whatever the batch.
+    """
     parts = []
     for start in range(0, len(captions), settings.batch):
         rows = np.minimum(np.arange(start, start + settings.batch), len(captions) - 1)
-        key = jax.random.fold_in(root_key(settings.seed + draw), start)
+        keys = image_keys(root_key(settings.seed), rows, np.full(len(rows), draw))
         text = api.embed_text(model, [captions[i] for i in rows])
-        drawn = api.run_stage(model, stage, Cond(text=text), key=key)
+        drawn = api.run_stage(model, stage, Cond(text=text), key=keys)
         parts.append(drawn[: len(captions) - start])
     return np.concatenate(parts)
 
 
 def prior_figures(
-    predicted: Float[np.ndarray, "n d"], held_out: Embedded, training: Embedded, seed: int
+    predicted: Float[np.ndarray, "n d"], held_out: Embedded, training: Training, seed: int
 ) -> dict[str, Figure]:
     """Compares the prior's embeddings and the baselines with the true ones.
 
@@ -82,7 +112,8 @@ def prior_figures(
     true = held_out.image_emb
     swap = metrics.derangement(held_out.examples.concepts, seed=seed)
     mean = metrics.normalise(training.image_emb).mean(axis=0, keepdims=True)
-    nearest, _ = metrics.nearest(held_out.text_emb, training.text_emb)
+    nearest, _ = metrics.nearest(held_out.text_emb, training.caption_emb)
+    nearest = training.owner[nearest]
     baselines = {
         "unrelated_caption": metrics.cosine(predicted[swap], true),
         "mean_embedding": metrics.cosine(np.repeat(mean, len(true), axis=0), true),
@@ -114,7 +145,8 @@ def drawn_figures(draws: Float[np.ndarray, "k n d"], held_out: Embedded) -> dict
 def cost_figures(model: Bundle, stage: str, settings: Settings) -> dict[str, Figure]:
     """Returns seconds an embedding, compiled and in a full batch, and the training's petaFLOPs.
 
-    The latter are model FLOPs of all steps, where the bundle says how it was trained.
+    Of three timings the median, the least and the most: too few for an interval. The petaFLOPs are
+    model FLOPs of all steps, where the bundle says how it was trained.
     """
     captions = ["a"] * settings.batch
     sample_prior(model, captions, settings, stage)
@@ -125,7 +157,11 @@ def cost_figures(model: Bundle, stage: str, settings: Settings) -> dict[str, Fig
         times.append(time.perf_counter() - start)
     rows = settings.batch
     seconds = float(np.median(times)) / rows
-    figures = {"seconds": Figure(seconds, min(times) / rows, max(times) / rows, len(times))}
+    figures = {
+        "seconds": Figure(seconds, None, None, len(times)),
+        "seconds_min": Figure(min(times) / rows, None, None, len(times)),
+        "seconds_max": Figure(max(times) / rows, None, None, len(times)),
+    }
     held = model.provenance.get("stages", {}).get(stage)
     if held:
         flops = training_flops(model, stage, held)
@@ -148,8 +184,8 @@ def priors(model: Bundle, settings: Settings) -> dict[str, Figure]:
     if not names:
         raise UserError(f"bundle {model.name!r} has no prior")
     prefixes = {name: "" if name == model.sampling.prior else f"{name}/" for name in names}
-    training = embed_split(model, "train", settings, limit=None)
-    figures, held_out = {}, training
+    training = embed_training(model, settings)
+    figures, held_out = {}, None
     for split in settings.splits:
         held_out = embed_split(model, split, settings, settings.limit)
         for name, prefix in prefixes.items():
@@ -165,7 +201,7 @@ def priors(model: Bundle, settings: Settings) -> dict[str, Figure]:
     for name, prefix in prefixes.items():
         found = cost_figures(model, f"prior_{name}", settings)
         figures |= {f"{prefix}{key}": figure for key, figure in found.items()}
-    if "decoder" in model.stages:
+    if "decoder" in model.stages and held_out is not None:
         found = prior_pictures.decoded_figures(model, held_out.examples, settings)
         figures |= {f"decoded/{key}": figure for key, figure in found.items()}
     return figures

@@ -82,7 +82,7 @@ def clip_size(model: Bundle) -> int:
 
 
 def embed_images(model: Bundle, images: UInt8[np.ndarray, "n h w 3"]) -> Float[np.ndarray, "n d"]:
-    """Returns the raw CLIP embeddings of pictures of the tower's size."""
+    """Returns the raw CLIP embeddings of images of one shape."""
     parts = [
         api.embed_image(model, images[start : start + IMAGES])
         for start in range(0, len(images), IMAGES)
@@ -103,7 +103,9 @@ def retrieval(model: Bundle, settings: Settings) -> dict[str, Figure]:
     """Measures the bundle's CLIP on the held-out splits."""
     figures = {}
     for split in settings.splits:
-        examples = load_examples(settings, split, size=clip_size(model), limit=settings.limit)
+        examples = load_examples(
+            settings, split, model=model, size=clip_size(model), limit=settings.limit
+        )
         queries = make_queries(examples)
         text_emb = embed_captions(model, [q.caption for q in queries])
         image_emb = embed_images(model, examples.images)

@@ -104,8 +104,10 @@ def samples(model: Bundle, settings: Settings) -> dict[str, Figure]:
     if settings.judge is None:
         raise UserError("suite 'samples' needs an independent CLIP: pass --judge BUNDLE")
     judge, size = settings.judge, clip_size(settings.judge)
-    train = load_examples(settings, "train", size=size)
-    held_out = load_examples(settings, settings.splits[-1], size=size, limit=settings.limit)
+    train = load_examples(settings, "train", model=judge, size=size)
+    held_out = load_examples(
+        settings, settings.splits[-1], model=judge, size=size, limit=settings.limit
+    )
     chosen, prompts = choose_prompts(train, settings.prompts, settings.seed)
     images = api.sample(
         model, prompts, key=root_key(settings.seed), num=1, size=settings.sample_size

@@ -26,6 +26,9 @@ INIT_LOGIT_SCALE = math.log(1 / 0.07)
 
 Activation = Literal["gelu", "quick_gelu"]
 
+Fit = Literal["squash", "center_crop", "pad"]
+"""How an image becomes the square that a model sees: stretched, cut, or with white at the sides."""
+
 
 @dataclasses.dataclass(frozen=True)
 class VisionConfig:
@@ -42,7 +45,9 @@ class VisionConfig:
     def __post_init__(self):
         """Checks that patches tile the image."""
         if self.image_size % self.patch_size:
-            raise ValueError(f"{self.image_size=} must be a multiple of {self.patch_size=}")
+            raise ValueError(
+                f"image_size={self.image_size} must be a multiple of patch_size={self.patch_size}"
+            )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,7 +67,8 @@ class TextConfig:
 class ClipConfig:
     """Both towers. Mean and standard deviation are those of OpenAI's CLIP unless given.
 
-    `vision` is None for an imported text tower that came alone.
+    `vision` is None for an imported text tower that came alone. `resize` is how images that are not
+    square are fitted, wherever a bundle embeds or inverts one.
     """
 
     embed_dim: int
@@ -71,7 +77,7 @@ class ClipConfig:
     activation: Activation = "quick_gelu"
     image_mean: tuple[float, float, float] = (0.48145466, 0.4578275, 0.40821073)
     image_std: tuple[float, float, float] = (0.26862954, 0.26130258, 0.27577711)
-    resize: Literal["squash", "center_crop"] = "squash"
+    resize: Fit = "squash"
     scan_layers: bool = False
     remat: Remat = "none"
 
@@ -168,17 +174,27 @@ class Clip(nn.Module):
         return self.text(tokens, train=train)
 
 
-def preprocess(images: Float[Array, "n h w 3"], cfg: ClipConfig) -> Float[Array, "n s s 3"]:
-    """Resizes (bicubic, antialiased) where the size differs; [-1, 1] -> the tower's statistics."""
+def fit_images(images: Float[Array, "n h w 3"], cfg: ClipConfig) -> Float[Array, "n s s 3"]:
+    """Brings images to the tower's square where the size differs (bicubic, antialiased)."""
     n, h, w, _ = images.shape
     size = cfg.vision.image_size
-    if (h, w) != (size, size):
-        new_h = new_w = size
-        if cfg.resize == "center_crop":
-            new_h, new_w = (side * size // min(h, w) for side in (h, w))  # rounds down, as HF does
-        images = jax.image.resize(images, (n, new_h, new_w, 3), "cubic")
-        top, left = (new_h - size) // 2, (new_w - size) // 2
-        images = images[:, top : top + size, left : left + size]
+    if (h, w) == (size, size):
+        return images
+    if cfg.resize == "pad" and h != w:
+        above, before = (max(h, w) - h) // 2, (max(h, w) - w) // 2
+        sides = (above, max(h, w) - h - above), (before, max(h, w) - w - before)
+        images = jnp.pad(images, ((0, 0), *sides, (0, 0)), constant_values=1.0)
+    new_h = new_w = size
+    if cfg.resize == "center_crop":
+        new_h, new_w = (side * size // min(h, w) for side in (h, w))  # rounds down, as HF does
+    images = jax.image.resize(images, (n, new_h, new_w, 3), "cubic")
+    top, left = (new_h - size) // 2, (new_w - size) // 2
+    return images[:, top : top + size, left : left + size]
+
+
+def preprocess(images: Float[Array, "n h w 3"], cfg: ClipConfig) -> Float[Array, "n s s 3"]:
+    """Fits images in [-1, 1] to the tower and brings them to its statistics."""
+    images = fit_images(images, cfg)
     mean = jnp.array(cfg.image_mean, jnp.float32)[None, None, None]
     std = jnp.array(cfg.image_std, jnp.float32)[None, None, None]
     return ((images.astype(jnp.float32) + 1) / 2 - mean) / std

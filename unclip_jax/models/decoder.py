@@ -99,7 +99,7 @@ class TextEncoder(nn.Module):
         cfg, dtype = self.cfg, self.dtype
         width = cfg.transformer.width
         if tokens.shape[1] != cfg.context:
-            raise ValueError(f"{tokens.shape[1]} tokens for an encoder with {cfg.context=}")
+            raise ValueError(f"{tokens.shape[1]} tokens for an encoder with context={cfg.context}")
         x = TokenEmbedding(cfg.vocab_size, width, dtype=dtype, name="token_embed")(tokens)
         x = PositionEmbedding(name="pos_embed")(x)
         init = axes(normal(0.01), "position", "embed")

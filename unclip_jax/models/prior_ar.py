@@ -70,9 +70,12 @@ class PriorArConfig:
             raise ValueError('text="tokens" needs vocab_size and an encoder')
         needed = self.codec.components + PREFIX - 1
         if self.positions < needed:
-            raise ValueError(f"{self.positions=} must be at least {needed}, for codes and prefix")
+            raise ValueError(
+                f"positions={self.positions} must be at least {needed}, for codes and prefix"
+            )
         if self.codec.components > self.image_dim:
-            raise ValueError(f"codec.{self.codec.components=} exceeds {self.image_dim=}")
+            components = self.codec.components
+            raise ValueError(f"codec.{components=} exceeds image_dim={self.image_dim}")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -132,7 +135,7 @@ class PriorAr(nn.Module):
     ) -> Float[Array, "n k buckets"]:
         """Returns the logits of every code given those before it, float32."""
         if codes.shape[1] != self.cfg.codec.components:
-            raise ValueError(f"{codes.shape[1]} codes for a prior with {self.cfg.codec=}")
+            raise ValueError(f"{codes.shape[1]} codes for a prior of {self.cfg.codec.components}")
         x = jnp.concatenate([self._prefix(dot, cond), self.code_embed(codes[:, :-1])], axis=1)
         x = x + self.pos_embed[None, : x.shape[1]].astype(x.dtype)
         x, _ = self.decoder(x, Reading(*self.caption(cond.text, train)), train=train)
@@ -193,7 +196,7 @@ class CaptionEncoder(nn.Module):
             if stack is not None:
                 x = dense(stack.width, ("cond", "embed"), name="states_proj", dtype=dtype)(x)
         if x.shape[1] != cfg.context:
-            raise ValueError(f"{x.shape[1]} text positions for a prior with {cfg.context=}")
+            raise ValueError(f"{x.shape[1]} text positions for a prior with context={cfg.context}")
         if stack is None:
             return x, visible
         x = PositionEmbedding(name="pos_embed")(x)

@@ -57,8 +57,8 @@ class CodecConfig:
         """Refuses a codec that holds nothing."""
         if self.components < 1 or min(self.buckets, self.dot_buckets) < 2 or self.limit <= 0:
             raise ValueError(
-                f"{self.components=} must be at least 1, {self.buckets=} and {self.dot_buckets=} "
-                f"at least 2, {self.limit=} positive"
+                f"components={self.components} must be at least 1, buckets={self.buckets} and "
+                f"dot_buckets={self.dot_buckets} at least 2, limit={self.limit} positive"
             )
 
 
@@ -82,7 +82,9 @@ def make_codec(pca: Pca, cfg: CodecConfig, dots: Float[np.ndarray, " n"]) -> Cod
     A component of no variance gets a tiny deviation: its codes are then those of the mean.
     """
     if len(pca.eigenvalues) < cfg.components:
-        raise ValueError(f"{cfg.components=}, but the PCA has {len(pca.eigenvalues)} components")
+        raise ValueError(
+            f"components={cfg.components}, but the PCA has {len(pca.eigenvalues)} components"
+        )
     k = cfg.components
     values = np.asarray(pca.eigenvalues, np.float64)[:k]
     dots = np.quantile(np.asarray(dots, np.float64), np.linspace(0, 1, QUANTILES))

@@ -107,5 +107,7 @@ class PriorDiffusion(nn.Module):
             table = TokenEmbedding(cfg.vocab_size, width, dtype=dtype, name="token_embed")
             states, visible = table(text.tokens), until_eot(text.tokens)
         if states.shape[1] != cfg.context:
-            raise ValueError(f"{states.shape[1]} text positions for a prior with {cfg.context=}")
+            raise ValueError(
+                f"{states.shape[1]} text positions for a prior with context={cfg.context}"
+            )
         return states, visible

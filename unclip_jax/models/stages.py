@@ -83,16 +83,53 @@ class StageSpec:
             sampling_steps(self.sampling, self.diffusion.num_steps)  # fails if they do not fit
         if self.sampling is not None and self.sampling.draws > 1:
             if not self.stage.startswith("prior"):
-                raise ValueError(f"sampling.{self.sampling.draws=}: only a prior keeps the best")
+                draws = self.sampling.draws
+                raise ValueError(f"sampling.{draws=}: only a prior keeps the best of several")
         unet = getattr(self.model, "unet", None)
         if unet is not None and unet.out_channels != (6 if self.diffusion.learns_variance else 3):
-            variance = self.diffusion.variance
-            raise ValueError(f"unet.{unet.out_channels=} does not suit {variance=}")
+            variance, out_channels = self.diffusion.variance, unet.out_channels
+            raise ValueError(f"unet.{out_channels=} does not suit {variance=}")
 
     @property
     def norm(self) -> EmbeddingNorm:
         """The embedding norm, "none" where the spec has none."""
         return self.embedding_norm or EmbeddingNorm("none")
+
+
+def own_context(spec: StageSpec) -> int | None:
+    """Returns the context of the text transformer that a stage trains itself, None without one.
+
+    A text encoder that is left over in the config of a stage with another caption path is not one.
+    """
+    match spec.model:
+        case PriorArConfig(text="tokens", context=context):
+            return context
+        case PriorDiffusionConfig(text="tokens", context=context):
+            return context
+        case DecoderConfig(text="transformer", text_encoder=encoder):
+            return encoder.context
+    return None
+
+
+def check_embeddings(specs: Mapping[str, StageSpec]) -> None:
+    """Refuses a prior whose z_i have lost the length that the decoder reads.
+
+    The autoregressive prior and one that diffuses z / |z| give unit vectors; a decoder that does
+    not bring z_i to unit length itself takes them raw, several times as long.
+
+    Raises:
+        UserError: the stages do not fit together.
+    """
+    decoder = specs.get("decoder")
+    if decoder is None or decoder.norm.kind == "l2":
+        return
+    for name, spec in specs.items():
+        if name == "prior_ar" or (name == "prior_diffusion" and spec.norm.kind == "l2"):
+            raise UserError(
+                f"{name} gives image embeddings of unit length, but the decoder reads raw ones "
+                f"(embedding_norm.kind={decoder.norm.kind!r}): train the decoder with "
+                "embedding_norm.kind='l2', or use another prior"
+            )
 
 
 def sampling_class(stage: str) -> type[Sampling]:

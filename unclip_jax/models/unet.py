@@ -119,7 +119,9 @@ class UNet(nn.Module):
         """
         cfg, dtype = self.cfg, self.dtype
         if x.shape[-1] != cfg.in_channels:
-            raise ValueError(f"input has {x.shape[-1]} channels, config {cfg.in_channels=}")
+            raise ValueError(
+                f"input has {x.shape[-1]} channels, the config in_channels={cfg.in_channels}"
+            )
         time = TimeEmbedding(cfg.channels, cfg.emb_width, name="time_embed")(t)
         time = time if emb is None else time + emb.astype(jnp.float32)
         context = context.astype(dtype) if cfg.has_attention and context is not None else None

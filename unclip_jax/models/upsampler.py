@@ -33,7 +33,9 @@ class UpsamplerConfig:
     def __post_init__(self):
         """Checks that the input has room for the low-res image."""
         if self.unet.in_channels != 6:
-            raise ValueError(f"{self.unet.in_channels=} must be 6: x_t and the low-res image")
+            raise ValueError(
+                f"unet.in_channels={self.unet.in_channels} must be 6: x_t and the low-res image"
+            )
 
 
 class Upsampler(nn.Module):

@@ -100,7 +100,9 @@ class AttentionBlock(nn.Module):
         """Adds what the pixels attend to; False in `context_mask` hides a context vector."""
         b, h, w, c = x.shape
         if c % self.head_channels:
-            raise ValueError(f"channels={c} must be a multiple of {self.head_channels=}")
+            raise ValueError(
+                f"channels={c} must be a multiple of head_channels={self.head_channels}"
+            )
         heads, dtype = c // self.head_channels, self.dtype
         tokens = GroupNorm(self.groups, dtype, name="norm")(x).reshape(b, h * w, c)
         qkv = dense(3 * c, ("embed", "heads"), name="qkv", dtype=dtype)(tokens)

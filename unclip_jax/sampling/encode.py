@@ -8,13 +8,13 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, UInt8
+from jaxtyping import Array, Float, Int, UInt8
 
 from unclip_jax.checkpoint.bundle import Bundle, Stage
 from unclip_jax.core.errors import UserError
 from unclip_jax.core.types import Cond, Params, Size, TextFeatures
-from unclip_jax.models.clip import text_features
-from unclip_jax.models.stages import StageSpec, make_module
+from unclip_jax.models.clip import ClipConfig, fit_images, text_features
+from unclip_jax.models.stages import StageSpec, make_module, own_context
 from unclip_jax.sampling import parallel
 
 TEXT_LIMIT = 16  # captions a device encodes a call
@@ -80,7 +80,11 @@ def _in_batches(
 
 
 def encode_text(model: Bundle, prompts: Sequence[str], *, dtype: str = "float32") -> TextFeatures:
-    """Encodes captions into everything the bundle's stages are conditioned on (NumPy arrays)."""
+    """Encodes captions into everything the bundle's stages are conditioned on (NumPy arrays).
+
+    `tokens` have the longest context of the stages with a text transformer of their own; for each
+    of them `fit_tokens` cuts them to its own.
+    """
     prompts = list(prompts)
     if not prompts:
         raise UserError("no prompt given")
@@ -94,17 +98,11 @@ def encode_text(model: Bundle, prompts: Sequence[str], *, dtype: str = "float32"
     per_device = 1 << (share - 1).bit_length()
     program = _text_program(stage.spec, dtype)
     features = _in_batches(program, placed_params(stage), inputs, TEXT_LIMIT, per_device)
-    stages = [name for name in model.stages if own_context(model.stages[name].spec) is not None]
-    return with_own_tokens(model, features, prompts, stages[0]) if stages else features
-
-
-def own_context(spec: StageSpec) -> int | None:
-    """Returns the context of the text transformer that a stage trains itself, None without one."""
-    if spec.stage.startswith("prior") and spec.model.text == "tokens":
-        return spec.model.context
-    if spec.stage == "decoder" and spec.model.text == "transformer":
-        return spec.model.text_encoder.context
-    return None
+    own = [own_context(stage.spec) for stage in model.stages.values()]
+    longest = max((context for context in own if context is not None), default=None)
+    if longest is None:
+        return features
+    return features.replace(tokens=model.tokenizer.encode(prompts, longest).tokens)
 
 
 def batch_size(spec: StageSpec, cond: Cond) -> Size:
@@ -132,6 +130,22 @@ def with_own_tokens(
     return text.replace(tokens=tokens)
 
 
+def fit_tokens(
+    tokens: Int[np.ndarray | Array, "n long"], context: int
+) -> Int[np.ndarray | Array, "n ctx"]:
+    """Returns the ids that the captions have at another context: their end is the largest id.
+
+    A caption that is cut still ends with its end; ids that were cut before cannot come back.
+    """
+    width = tokens.shape[1]
+    if width == context:
+        return tokens
+    if width < context:
+        return jnp.pad(jnp.asarray(tokens), ((0, 0), (0, context - width)))
+    last = jnp.where(tokens.argmax(-1) >= context, tokens.max(-1), tokens[:, context - 1])
+    return jnp.concatenate([tokens[:, : context - 1], last[:, None]], axis=1)
+
+
 def check_images(pixels: np.ndarray) -> None:
     """Refuses what is no batch of RGB pictures: uint8, or floats in [-1, 1]."""
     whole, real = pixels.dtype == np.uint8, jnp.issubdtype(pixels.dtype, jnp.floating)
@@ -144,26 +158,44 @@ def check_images(pixels: np.ndarray) -> None:
         raise UserError("images as floats must lie in [-1, 1]; pass 0..255 as uint8")
 
 
+@functools.lru_cache(maxsize=32)
+def _fit_program(cfg: ClipConfig) -> Callable[[Array], Array]:
+    return jax.jit(lambda images: fit_images(images, cfg))
+
+
+def fit_to_tower(
+    cfg: ClipConfig, image: UInt8[np.ndarray, "h w 3"] | Float[np.ndarray, "h w 3"]
+) -> Float[np.ndarray, "s s 3"]:
+    """Returns an image of any shape as the square in [-1, 1] that the tower is to see."""
+    if image.dtype == np.uint8:
+        image = image.astype(np.float32) / np.float32(127.5) - 1
+    image = np.asarray(image, np.float32)
+    if image.shape[:2] == (cfg.vision.image_size,) * 2:
+        return image
+    return np.asarray(_fit_program(cfg)(image[None])[0])
+
+
 def encode_images(
-    model: Bundle,
-    images: UInt8[np.ndarray | Array, "n h w 3"] | Float[np.ndarray | Array, "n h w 3"],
-    *,
-    dtype: str = "float32",
+    model: Bundle, images: Sequence[np.ndarray] | np.ndarray | Array, *, dtype: str = "float32"
 ) -> Float[np.ndarray, "n d"]:
-    """Returns raw CLIP image embeddings of uint8 images or of floats in [-1, 1].
+    """Returns raw CLIP image embeddings z_i of uint8 images or of floats in [-1, 1].
+
+    This is the one way to z_i of a bundle: images of any shape are fitted to the tower's square as
+    `ClipConfig.resize` says.
 
     Raises:
-        UserError: the images are not [n, h, w, 3], or floats far outside [-1, 1].
+        UserError: an image is not [h, w, 3], or has floats far outside [-1, 1].
     """
     stage = model.stage("clip")
     if stage.spec.model.vision is None:
         raise UserError(f"the CLIP of bundle {model.name!r} has no image tower")
-    pixels = np.asarray(images)
-    check_images(pixels)
-    if pixels.dtype == np.uint8:
-        pixels = pixels.astype(np.float32) / np.float32(127.5) - 1
+    arrays = [np.asarray(image) for image in images]
+    for array in arrays:
+        check_images(array[None])
+    if not arrays:
+        raise UserError("no image given")
+    pixels = np.stack([fit_to_tower(stage.spec.model, array) for array in arrays])
     share = -(-len(pixels) // parallel.device_count())
     per_device = 1 << (share - 1).bit_length()
     program = _image_program(stage.spec, dtype)
-    inputs = (pixels.astype(np.float32),)
-    return _in_batches(program, placed_params(stage), inputs, IMAGE_LIMIT, per_device)
+    return _in_batches(program, placed_params(stage), (pixels,), IMAGE_LIMIT, per_device)

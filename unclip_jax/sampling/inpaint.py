@@ -19,6 +19,7 @@ from unclip_jax.core.errors import UserError
 from unclip_jax.core.types import Cond, TextFeatures
 from unclip_jax.diffusion.inpainting import repaint_along, repaint_moves
 from unclip_jax.diffusion.schedules import make_schedule
+from unclip_jax.models.clip import Fit
 from unclip_jax.sampling import parallel, runs, stages
 from unclip_jax.sampling.encode import placed_params
 from unclip_jax.sampling.latents import follow_moves, squares
@@ -55,26 +56,43 @@ class Canvas:
 
         A pixel of the decoder is filled if any pixel that it stands for is.
         """
-        known = squares(self.images, size).astype(np.float32) / np.float32(127.5) - 1
+        known = squares(self.images, size, "squash").astype(np.float32) / np.float32(127.5) - 1
         return known, any_in_block(self.fill, size)
 
 
-def any_in_block(mask: Bool[np.ndarray, "n s s"], size: int) -> Bool[np.ndarray, "n size size"]:
-    """Shrinks masks: True where any True pixel overlaps."""
-    side = mask.shape[1]
-    low = np.arange(size) * side // size
-    high = -(-(np.arange(size) + 1) * side // size)
-    rows = np.stack([mask[:, a:b].any(axis=1) for a, b in zip(low, high, strict=True)], axis=1)
-    cols = [rows[:, :, a:b].any(axis=2) for a, b in zip(low, high, strict=True)]
-    return np.stack(cols, axis=2)
+def any_in_block(mask: Bool[np.ndarray, "n h w"], size: int) -> Bool[np.ndarray, "n size size"]:
+    """Brings masks to squares: True where any True pixel overlaps."""
+
+    def blocks(side: int) -> list[tuple[int, int]]:
+        return [(i * side // size, -(-(i + 1) * side // size)) for i in range(size)]
+
+    rows = np.stack([mask[:, a:b].any(axis=1) for a, b in blocks(mask.shape[1])], axis=1)
+    return np.stack([rows[:, :, a:b].any(axis=2) for a, b in blocks(mask.shape[2])], axis=2)
+
+
+def fit_mask(mask: Bool[np.ndarray, "h w"], size: int, fit: Fit) -> Bool[np.ndarray, "size size"]:
+    """Brings a mask to the square that `squares` makes of its image; padding is kept."""
+    height, width = mask.shape
+    if fit == "pad":
+        side = max(mask.shape)
+        padded = np.zeros((side, side), bool)
+        top, left = (side - height) // 2, (side - width) // 2
+        padded[top : top + height, left : left + width] = mask
+        mask = padded
+    elif fit == "center_crop":
+        side = min(mask.shape)
+        top, left = round((height - side) * 0.5), round((width - side) * 0.5)
+        mask = mask[top : top + side, left : left + side]
+    return any_in_block(mask[None], size)[0]
 
 
 def make_canvas(
     images: Sequence[np.ndarray] | np.ndarray | Array,
     masks: Sequence[np.ndarray] | np.ndarray,
     size: int,
+    fit: Fit,
 ) -> Canvas:
-    """Brings pictures and masks (True = fill) to the final size; what is beside them is kept."""
+    """Brings images and masks (True = fill) to squares of the final size; see `image_fit`."""
     fitted = []
     for image, mask in zip(images, masks, strict=True):
         if mask.shape != np.shape(image)[:2]:
@@ -83,28 +101,30 @@ def make_canvas(
                 f"the mask has {mask.shape[1]} x {mask.shape[0]} pixels, the image {width} x "
                 f"{height}; they must agree"
             )
-        side = max(mask.shape)
-        padded = np.zeros((1, side, side), bool)
-        top, left = (side - mask.shape[0]) // 2, (side - mask.shape[1]) // 2
-        padded[0, top : top + mask.shape[0], left : left + mask.shape[1]] = mask
         if not mask.any():
             raise UserError("the mask fills nothing: its white (or transparent) part is filled")
-        fitted.append(any_in_block(padded, size)[0])
-    return Canvas(squares(images, size), np.stack(fitted))
+        fitted.append(fit_mask(mask, size, fit))
+        if not fitted[-1].any():
+            raise UserError(
+                "the mask fills nothing of the image's middle square, which is all that this "
+                "model sees (its CLIP crops); crop image and mask to a square yourself"
+            )
+    return Canvas(squares(images, size, fit), np.stack(fitted))
 
 
 @functools.lru_cache(maxsize=32)
 def _fill_program(static: runs.Static) -> Callable[..., Array]:
-    def fill(bound: Any, start: Any, moves: Any, inputs: Any, x: Any) -> Array:
+    def fill(bound: Any, span: Any, moves: Any, inputs: Any, x: Any) -> Array:
         params, empty, scale = bound
         cond, keys, known, mask = inputs
         diffusion = static.spec.diffusion
         schedule = make_schedule(diffusion.schedule, diffusion.num_steps)
         denoise = stages.bound_denoiser(static, params, cond, empty, scale)
         noise = stages.stage_noise(static, keys)
-        x_init = jnp.where(start == 0, noise(stages.INITIAL, known.shape), x)
+        fresh = stages.initial(static, noise, known.shape, None)
+        x = jnp.where(span[0] == 0, fresh, x)
         where = jnp.broadcast_to(mask[..., None], known.shape)
-        return repaint_along(denoise, x_init, known, where, moves, schedule, noise, start=start)
+        return repaint_along(denoise, x, known, where, moves, schedule, noise, span=span)
 
     return parallel.over_devices(fill, shared=(0, 1, 2))
 

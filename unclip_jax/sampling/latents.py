@@ -25,10 +25,10 @@ from unclip_jax.diffusion.config import SamplingConfig
 from unclip_jax.diffusion.samplers import inversion_moves, invert_along
 from unclip_jax.diffusion.schedules import make_schedule
 from unclip_jax.diffusion.timesteps import sampling_steps
+from unclip_jax.models.clip import Fit
 from unclip_jax.sampling import parallel, runs, stages
 from unclip_jax.sampling.encode import (
     check_images,
-    encode_images,
     encode_text,
     placed_params,
     with_own_tokens,
@@ -40,6 +40,8 @@ from unclip_jax.sampling.settings import (
     decoder_size,
     num_steps,
     override,
+    spread_levels,
+    spread_list,
     stage_sampling,
 )
 
@@ -116,7 +118,7 @@ def resolve_latents(
     if inverted:
         descent = climb[1:]
         if settings.steps is not None:
-            descent = spread_levels(climb[1], climb[-1], settings.steps, "steps")
+            descent = spread_list(descent, settings.steps, "steps", least=2)
         base = dataclasses.replace(invert, eta=float(eta), step_list=descent)
         decode = override(base, "", guidance=settings.guidance)
     else:
@@ -127,37 +129,28 @@ def resolve_latents(
     return LatentPlan(size, cascade, invert, decode, inverted, settings.dtype)
 
 
-def spread_levels(first: int, last: int, count: int, name: str, least: int = 2) -> tuple[int, ...]:
-    """Returns `count` evenly spaced timesteps from `first` down to `last`, both included."""
-    most = first - last + 1
-    if not least <= count <= most:
-        raise UserError(f"{name} must lie in {least}..{most}, not {count}")
-    return tuple(int(t) for t in np.round(np.linspace(first, last, count)))
+def image_fit(model: Bundle) -> Fit:
+    """Returns how a bundle makes squares of images: as its CLIP does.
+
+    The decoder saw in training the very square that z_i is of, so that x_T's is fitted likewise.
+    """
+    return model.stage("clip").spec.model.resize
 
 
 def squares(
-    images: Sequence[np.ndarray] | np.ndarray | Array, size: int
+    images: Sequence[np.ndarray] | np.ndarray | Array, size: int, fit: Fit
 ) -> UInt8[np.ndarray, "n size size 3"]:
-    """Brings pictures of any shape, uint8 or floats in [-1, 1], to squares, white at the sides."""
+    """Brings images of any shape, uint8 or floats in [-1, 1], to squares; see `image_fit`."""
     made = []
     for image in images:
         pixels = np.asarray(image)
         check_images(pixels[None])
         if pixels.dtype != np.uint8:
             pixels = stages.to_uint8(pixels[None])[0]
-        made.append(to_square(pixels, size))
+        made.append(to_square(pixels, size, crop="center" if fit == "center_crop" else fit))
     if not made:
         raise UserError("no image given")
     return np.stack(made)
-
-
-def embed_squares(
-    model: Bundle, images: Sequence[np.ndarray] | np.ndarray | Array, dtype: str
-) -> Float[np.ndarray, "n d"]:
-    """Returns raw z_i of pictures of any shape."""
-    vision = model.stage("clip").spec.model.vision
-    side = vision.image_size if vision is not None else decoder_size(model)
-    return encode_images(model, squares(images, side), dtype=dtype)
 
 
 def empty_captions(model: Bundle, dtype: str) -> TextFeatures | None:
@@ -176,12 +169,11 @@ def decoder_cond(image_emb: Float[np.ndarray, "n d"], empty: TextFeatures | None
 
 @functools.lru_cache(maxsize=32)
 def _invert_program(static: runs.Static) -> Callable[..., Array]:
-    def climb(params: Params, start: Any, moves: Any, cond: Cond, x: Any) -> Array:
-        del start  # the moves are all that an inversion depends on
+    def climb(params: Params, span: Any, moves: Any, cond: Cond, x: Any) -> Array:
         diffusion = static.spec.diffusion
         schedule = make_schedule(diffusion.schedule, diffusion.num_steps)
         denoise = stages.bound_denoiser(static, params, cond, None, 1.0)
-        return invert_along(denoise, x, moves, schedule)
+        return invert_along(denoise, x, moves, schedule, span=span)
 
     return parallel.over_devices(climb, shared=(0, 1, 2))
 
@@ -195,7 +187,8 @@ def invert(
 ) -> Float[np.ndarray, "n h w 3"]:
     """Returns the latents x_T of pictures, at the level of the plan's second-noisiest step."""
     run = runs.single_net(model, "decoder", plan.invert, plan.dtype)
-    x = squares(images, decoder_size(model)).astype(np.float32) / np.float32(127.5) - 1
+    pixels = squares(images, decoder_size(model), image_fit(model))
+    x = pixels.astype(np.float32) / np.float32(127.5) - 1
     empty = empty_captions(model, plan.dtype)
     limit = model.stage("decoder").spec.diffusion.num_steps
     moves = inversion_moves(plan.invert.step_list, limit, skip_last=True)
@@ -220,14 +213,16 @@ def follow_moves(
     x: Any,
     report: Callable[[int, int], None] | None,
 ) -> Any:
-    """Runs program(first move's number, moves, inputs, x) over all; in chunks if it is watched."""
-    if report is None:
-        return program(np.int32(0), moves, inputs, x)
-    length = stages.chunk_length(len(moves))
-    for done in range(0, len(moves), length):
-        part = moves[done : done + length]
-        x = jax.block_until_ready(program(np.int32(done), part, inputs, x))
-        report(done + length, len(moves))
+    """Runs program((first move, move to stop before), moves, inputs, x) over all of the moves.
+
+    It is one program, called once, or in parts if it is watched.
+    """
+    for start, count in stages.chunk_ends(0, len(moves), 1 if report is None else stages.CHUNKS):
+        stop = start + count
+        x = program((np.int32(start), np.int32(stop)), moves, inputs, x)
+        if report is not None:
+            jax.block_until_ready(x)
+            report(stop, len(moves))
     return x
 
 

@@ -15,8 +15,8 @@ from jaxtyping import Array, Float, Key, UInt8
 from unclip_jax.checkpoint.bundle import Bundle
 from unclip_jax.core.errors import UserError
 from unclip_jax.models.pca import Pca, keep
-from unclip_jax.sampling.encode import encode_text
-from unclip_jax.sampling.latents import LatentPlan, decode, embed_squares, invert
+from unclip_jax.sampling.encode import encode_images, encode_text
+from unclip_jax.sampling.latents import LatentPlan, decode, invert
 from unclip_jax.sampling.runner import StageRunner, image_keys
 
 Pictures = Sequence[np.ndarray] | np.ndarray | Array
@@ -101,7 +101,7 @@ class Inverted:
 
 def encode(model: Bundle, images: Pictures, plan: LatentPlan, runner: StageRunner) -> Inverted:
     """Returns (z_i, x_T) of pictures."""
-    image_emb = runner.timed("clip", lambda: embed_squares(model, images, plan.dtype))
+    image_emb = runner.timed("clip", lambda: encode_images(model, images, dtype=plan.dtype))
     return Inverted(image_emb, invert(model, images, image_emb, plan, runner))
 
 
@@ -146,7 +146,7 @@ def interpolate(
     first, second = pair
     if len(first) != len(second):
         raise UserError(f"{len(first)} first and {len(second)} second pictures make no pairs")
-    z = runner.timed("clip", lambda: [embed_squares(model, p, plan.dtype) for p in pair])
+    z = runner.timed("clip", lambda: [encode_images(model, p, dtype=plan.dtype) for p in pair])
     rows = np.repeat(np.arange(len(first)), num * frames)
     draws = np.tile(np.repeat(np.arange(num), frames), len(first))
     theta = np.tile(np.linspace(0.0, 1.0, frames, dtype=np.float32), len(first) * num)
@@ -226,7 +226,7 @@ def reconstruct(
 
     The noise is the same for all numbers of components of a picture.
     """
-    image_emb = runner.timed("clip", lambda: embed_squares(model, images, plan.dtype))
+    image_emb = runner.timed("clip", lambda: encode_images(model, images, dtype=plan.dtype))
     if image_emb.shape[1] != pca.width:
         raise UserError(
             f"the PCA is of embeddings of width {pca.width}; bundle {model.name!r} has "

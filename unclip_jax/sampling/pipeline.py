@@ -58,12 +58,13 @@ def sample(
     key: Key[Array, ""] | None = None,
     num: int = 1,
     settings: SampleSettings = SampleSettings(),
+    progress: Progress | None = None,
 ) -> UInt8[np.ndarray, "n h w 3"]:
     """Makes `num` images a prompt, prompt-major; `key` defaults to that of seed 0."""
     root = prng.root_key(0) if key is None else key
     plan = resolve(model, settings)
     requests = requests_for([prompts] if isinstance(prompts, str) else list(prompts), num)
-    return np.concatenate(list(generate(model, requests, root, plan)))
+    return np.concatenate(list(generate(model, requests, root, plan, progress=progress)))
 
 
 def generate(

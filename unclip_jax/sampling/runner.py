@@ -15,7 +15,7 @@ from unclip_jax.core.types import Cond, TextFeatures
 from unclip_jax.sampling import parallel, runs, stages
 
 Progress = Callable[[str, int, int], None]
-"""Called as progress(stage, steps done, steps of the stage); it also costs the stage's split."""
+"""Called as progress(stage, steps done, steps of the stage)."""
 
 BATCH_LIMIT = 16  # images a device makes a call
 

@@ -4,7 +4,11 @@ None means "the bundle's" everywhere. `resolve` turns it into a plan in which no
 """
 
 import dataclasses
-from typing import Any, Literal
+import difflib
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal, TypeVar
+
+import numpy as np
 
 from unclip_jax.checkpoint.bundle import Bundle, CascadeStep
 from unclip_jax.core.errors import UserError
@@ -16,6 +20,7 @@ Prior = Literal["diffusion", "ar", "text", "none"]
 PRIORS = ("diffusion", "ar", "text", "none")
 SAMPLERS = ("ddpm", "ddim", "dpm++")
 DTYPES = ("float32", "bfloat16")
+T = TypeVar("T")
 GUIDANCE_LIMIT = 1000.0  # scales in use are below 20
 
 
@@ -27,7 +32,8 @@ class SampleSettings:
         size: pixels of the square image: the decoder's own size or one of the cascade's.
         prior: where z_i comes from: "diffusion" or "ar" (a trained prior), "text" (z_t itself, the
             paper's ablation) or "none" (caption only, the GLIDE baseline).
-        guidance, steps, sampler: of the decoder.
+        guidance, steps, sampler: of the decoder. `steps` levels are spread over the first to the
+            last that the bundle visits; as many as it has itself are its own.
         prior_guidance, prior_steps: of the prior.
         prior_temperature, prior_top_p: of the autoregressive prior's codes.
         negative: replaces the empty caption in the decoder's guidance.
@@ -79,6 +85,21 @@ class Plan:
             "negative": self.negative,
             "dtype": self.dtype,
         }
+
+
+def settings_of(kind: type[T], call: str, values: Mapping[str, Any]) -> T:
+    """Returns the settings `kind` of the keyword arguments that a user gave to `call`.
+
+    Raises:
+        UserError: one of them does not exist; the message names it and the nearest that does.
+    """
+    known = [field.name for field in dataclasses.fields(kind)]
+    for name in values:
+        if name not in known:
+            close = difflib.get_close_matches(name, known, n=1)
+            hint = f"did you mean {close[0]}?" if close else f"there are {', '.join(known)}"
+            raise UserError(f"{call} has no setting {name!r}; {hint}")
+    return kind(**values)
 
 
 def num_steps(config: SamplingConfig) -> int:
@@ -172,14 +193,39 @@ def override(
             )
         changes["guidance"] = float(guidance)
     if steps is not None:
-        if steps < 1 or (limit is not None and steps > limit):
-            raise UserError(f"{prefix}steps must lie in 1..{limit}, not {steps}")
-        changes |= {"steps": int(steps), "step_list": None}
+        changes |= _respaced(base, prefix, int(steps), limit)
     if sampler is not None:
         if sampler not in SAMPLERS:
             raise UserError(f"sampler must be one of {', '.join(SAMPLERS)}, not {sampler!r}")
         changes["sampler"] = sampler
     return dataclasses.replace(base, **changes)
+
+
+def _respaced(base: Sampling, prefix: str, steps: int, limit: int | None) -> dict[str, Any]:
+    """Returns the changes that make a run of `steps` levels over the range that `base` visits."""
+    if getattr(base, "step_list", None) is not None:
+        return {"steps": steps, "step_list": spread_list(base.step_list, steps, f"{prefix}steps")}
+    if steps < 1 or (limit is not None and steps > limit):
+        raise UserError(f"{prefix}steps must lie in 1..{limit}, not {steps}")
+    return {"steps": steps}
+
+
+def spread_list(levels: Sequence[int], count: int, name: str, least: int = 1) -> tuple[int, ...]:
+    """Returns `count` levels over the range of a descending list; its own count gives the list.
+
+    A single level is the first one, where sampling begins.
+    """
+    if count == len(levels):
+        return tuple(levels)
+    return spread_levels(levels[0], levels[-1], count, name, least)
+
+
+def spread_levels(first: int, last: int, count: int, name: str, least: int = 2) -> tuple[int, ...]:
+    """Returns `count` evenly spaced timesteps from `first` down to `last`, both included."""
+    most = first - last + 1
+    if not least <= count <= most:
+        raise UserError(f"{name} must lie in {least}..{most}, not {count}")
+    return tuple(int(t) for t in np.round(np.linspace(first, last, count)))
 
 
 def cascade_to(model: Bundle, size: int | None) -> tuple[int, tuple[CascadeStep, ...]]:

@@ -29,9 +29,10 @@ from unclip_jax.core.files import new_folder
 from unclip_jax.core.trees import flatten_paths, unflatten_paths
 from unclip_jax.core.types import Cond, Params, TextFeatures
 from unclip_jax.data.images import to_uint8
+from unclip_jax.models.stages import own_context
 from unclip_jax.nn.attention import until_eot
 from unclip_jax.sampling import runs, stages
-from unclip_jax.sampling.encode import own_context, text_encoder
+from unclip_jax.sampling.encode import fit_tokens, text_encoder
 from unclip_jax.sampling.pipeline import chain
 from unclip_jax.sampling.settings import Plan, SampleSettings, resolve
 from unclip_jax.text.tokenizer import Tokenizer
@@ -122,12 +123,12 @@ def sampling_program(model: Bundle, plan: Plan) -> Program:
         root = prng.root_key(seed)
         keys = jax.vmap(prng.image_key, in_axes=(None, 0, 0))(root, prompt_index, draw)
         rows = jnp.concatenate([jnp.asarray(contrasts), tokens])
-        read = _cut(rows, spec.model.text.context, tokenizer.eot_id)
+        read = fit_tokens(rows, spec.model.text.context)
         features = encode(held["clip"], read, until_eot(read))
 
         def captions(stage: str, contrast: str) -> tuple[TextFeatures, TextFeatures]:
             context = own_context(model.stage(stage).spec)
-            own = None if context is None else _cut(rows, context, tokenizer.eot_id)
+            own = None if context is None else fit_tokens(rows, context)
             text, index = features.replace(tokens=own), 0 if contrast == "" else 1
             return _rows(text, slice(2, None)), _rows(text, slice(index, index + 1))
 
@@ -171,12 +172,6 @@ def _computed_params(model: Bundle, params: Mapping[str, Array]) -> dict[str, Pa
         return array.astype(jnp.float32)
 
     return unflatten_paths({path: restored(path, array) for path, array in params.items()})
-
-
-def _cut(tokens: Int[Array, "n long"], context: int, eot_id: int) -> Int[Array, "n ctx"]:
-    """Returns the rows a shorter context would have: EOT in the last place where it was cut off."""
-    last = jnp.where(tokens.argmax(-1) >= context, eot_id, tokens[:, context - 1])
-    return jnp.concatenate([tokens[:, : context - 1], last[:, None]], axis=1)
 
 
 def _rows(features: TextFeatures, which: slice) -> TextFeatures:

@@ -1,11 +1,13 @@
 """One stage of sampling: a network, or two that share a schedule, run from noise to their result.
 
-The whole reverse process is one device program. For a progress bar the same scan runs in chunks,
-with the same numbers. Noise comes from a key an example, or is injected.
+The steps of a network are one device program, which takes the range of steps to run. For a progress
+bar it is called for one part of the run after the other, with the same numbers. Noise comes from a
+key an example, or is injected.
 """
 
 import dataclasses
 import functools
+import itertools
 from collections.abc import Callable
 from typing import Any
 
@@ -163,6 +165,17 @@ def to_uint8(images: Float[np.ndarray, "n h w 3"]) -> UInt8[np.ndarray, "n h w 3
     return np.round(scaled).astype(np.uint8)
 
 
+def initial(
+    static: Static, noise: NoiseFn, shape: tuple[Size, ...], latent: Array | None
+) -> Float[Array, " b *d"]:
+    """Returns x_T: the latent if there is one, else noise, scaled as the settings say."""
+    if latent is not None:
+        return jnp.asarray(latent, jnp.float32)
+    x = jnp.asarray(noise(INITIAL, shape), jnp.float32)
+    scale = static.sampling.initial_noise_scale
+    return x if scale is None else scale * x
+
+
 def reverse_process(
     nets: tuple[tuple[Static, int], ...],
     params: tuple[Params, ...],
@@ -186,8 +199,7 @@ def reverse_process(
         both = doubled(prepared, empty, rows) if first.guided else prepared
         z = codes.sample_embeddings(first, params[0], both, scale, noise)
         return _finish(first, params[0], cond, z)
-    x_init = noise(INITIAL, (rows, *first.shape)) if latent is None else latent
-    state = init_state(jnp.asarray(x_init, jnp.float32))
+    state = init_state(initial(first, noise, (rows, *first.shape), latent))
     done = 0
     for (static, count), held in zip(nets, params, strict=True):
         denoise = bound_denoiser(static, held, prepared, empty, scale)
@@ -197,38 +209,42 @@ def reverse_process(
 
 
 @functools.lru_cache(maxsize=64)
-def _whole_program(nets: tuple[tuple[Static, int], ...]) -> Callable[..., Array]:
-    def whole(params: Any, empty: Any, scale: Any, cond: Any, keys: Any, latent: Any) -> Array:
-        noise = stage_noise(nets[0][0], keys)
-        return reverse_process(nets, params, empty, scale, cond, noise, latent)
+def _codes_program(static: Static) -> Callable[..., Array]:
+    def draw(params: Any, empty: Any, scale: Any, cond: Any, keys: Any) -> Array:
+        noise = stage_noise(static, keys)
+        return reverse_process(((static, 0),), (params,), empty, scale, cond, noise)
 
-    return parallel.over_devices(whole, shared=(0, 1, 2))
+    return parallel.over_devices(draw, shared=(0, 1, 2))
 
 
 @functools.lru_cache(maxsize=64)
 def _begin_program(static: Static) -> Callable[..., SamplerState]:
     def begin(keys: Any, latent: Any) -> SamplerState:
         shape = (keys.shape[0] * static.draws, *static.shape)
-        given = latent is not None
-        return init_state(latent if given else stage_noise(static, keys)(INITIAL, shape))
+        return init_state(initial(static, stage_noise(static, keys), shape, latent))
 
     return parallel.over_devices(begin, shared=())
 
 
 @functools.lru_cache(maxsize=64)
-def _chunk_program(static: Static, noise_stage: str, count: int) -> Callable[..., SamplerState]:
-    """`count` steps from step `start` on."""
+def steps_program(static: Static, noise_stage: str) -> Callable[..., SamplerState]:
+    """Any `count` steps from step `start` on: both are arguments, so that one program serves all.
+
+    Args:
+        noise_stage: the stage whose keys draw the noise, the first of a run of several networks.
+    """
     noisy = dataclasses.replace(static, spec=dataclasses.replace(static.spec, stage=noise_stage))
 
-    def chunk(
-        params: Any, empty: Any, scale: Any, start: Any, cond: Any, keys: Any, state: Any
+    def steps(
+        params: Any, empty: Any, scale: Any, span: Any, cond: Any, keys: Any, state: Any
     ) -> SamplerState:
         noise = stage_noise(noisy, keys)
         denoise = bound_denoiser(static, params, prepare(static, cond), empty, scale)
+        start, count = span
         plan = sampling_plan(static)
         return run_steps(denoise, state, plan, noise, start=start, count=count)[0]
 
-    return parallel.over_devices(chunk, shared=(0, 1, 2, 3))
+    return parallel.over_devices(steps, shared=(0, 1, 2, 3))
 
 
 @functools.lru_cache(maxsize=64)
@@ -239,10 +255,11 @@ def _finish_program(static: Static) -> Callable[..., Array]:
     return parallel.over_devices(finish, shared=(0,))
 
 
-def chunk_length(count: int) -> int:
-    """Returns the steps between two reports: a divisor of `count`, so that one program serves."""
-    most = -(-count // CHUNKS)
-    return max(k for k in range(1, count + 1) if count % k == 0 and (k <= most or k == 1))
+def chunk_ends(first: int, count: int, chunks: int) -> list[tuple[int, int]]:
+    """Returns (start, count) of near-equal parts of `count` steps from `first` on, in order."""
+    chunks = max(1, min(chunks, count))
+    ends = [first + i * count // chunks for i in range(chunks + 1)]
+    return [(a, b - a) for a, b in itertools.pairwise(ends)]
 
 
 def run_over_devices(
@@ -255,30 +272,33 @@ def run_over_devices(
 ) -> Float[Array, "device b *d"]:
     """Runs a stage over the local devices.
 
+    The programs are the same whether somebody watches or not: one that is watched is called for
+    about CHUNKS parts of the run, else once for all of a network's steps.
+
     Args:
         cond, keys: with a leading device axis; `empty` is the one caption that guidance contrasts.
-        report: called with (steps done, steps); None runs everything in one program, as codes are
-            always drawn.
+        report: called with (steps done, steps); once for codes, which are drawn in one program.
         latent: x_T at the first step's level, instead of one drawn from the keys.
     """
     scale = np.float32(run.sampling.guidance)
     params = tuple(placed_params(stage) for stage, _ in run.nets)
     done, total = 0, sum(count for _, count in run.nets)
-    if report is None or run.static.spec.diffusion is None:
-        result = _whole_program(run.statics)(params, empty, scale, cond, keys, latent)
+    if run.static.spec.diffusion is None:
+        result = _codes_program(run.static)(params[0], empty, scale, cond, keys)
         if report is not None:
             jax.block_until_ready(result)
             report(total, total)
         return result
     state = _begin_program(run.static)(keys, latent)
     for (static, count), held in zip(run.statics, params, strict=True):
-        length = chunk_length(count)
-        program = _chunk_program(static, run.name, length)
-        for _ in range(count // length):
-            state = program(held, empty, scale, np.int32(done), cond, keys, state)
-            done += length
-            jax.block_until_ready(state)
-            report(done, total)
+        program = steps_program(static, run.name)
+        for start, steps in chunk_ends(done, count, 1 if report is None else CHUNKS):
+            span = np.int32(start), np.int32(steps)
+            state = program(held, empty, scale, span, cond, keys, state)
+            if report is not None:
+                jax.block_until_ready(state)
+                report(start + steps, total)
+        done += count
     return _finish_program(run.static)(params[0], cond, state.x)
 
 

@@ -31,6 +31,7 @@ from unclip_jax.models.stages import (
     abstract_params,
     init_variables,
     make_module,
+    own_context,
     unboxed,
 )
 from unclip_jax.train import fitting, resolve, stored
@@ -343,7 +344,7 @@ class RunBuilder:
             return {}
         with by_itself():
             empty = self.clip.empty_caption()
-        own = resolve.own_context(self.spec)
+        own = own_context(self.spec)
         if own is not None:
             empty = empty.replace(tokens=jnp.asarray(self.tokenizer.encode([""], own).tokens))
         encoders = resolve.encoders(self.settings, self.spec)

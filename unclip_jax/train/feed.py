@@ -10,7 +10,7 @@ from unclip_jax.checkpoint.prior_samples import PriorSamples
 from unclip_jax.data.pipeline import make_pipeline, open_source
 from unclip_jax.data.sources import Source, all_captions
 from unclip_jax.data.store_pipeline import StoredExamples, make_store_pipeline
-from unclip_jax.models.stages import StageSpec
+from unclip_jax.models.stages import StageSpec, own_context
 from unclip_jax.text.tokenizer import Tokenizer
 from unclip_jax.train import resolve
 from unclip_jax.train.batches import (
@@ -90,7 +90,7 @@ class Feed:
             images = plain_images(source, self.settings.data)
             with by_itself():
                 cache = FeatureCache(self.clip, images, all_captions(source))
-        context, own = self.clip.cfg.text.context, resolve.own_context(self.spec)
+        context, own = self.clip.cfg.text.context, own_context(self.spec)
         return make_prepare(self.task, self.tokenizer, context, own, cache, sampled)
 
     def _pipeline(self, source: Any, data_cfg: Any, where: BatchPlace, seed: int) -> Any:
@@ -118,5 +118,5 @@ class Feed:
             return NoText()
         if self.clip is None:
             return Texts(self.tokenizer, self.spec.model.text.context)
-        own = resolve.own_context(self.spec) or 0
+        own = own_context(self.spec) or 0
         return Texts(self.tokenizer, max(self.clip.cfg.text.context, own))

@@ -29,6 +29,7 @@ from unclip_jax.models.stages import (
     abstract_boxed,
     abstract_params,
     make_module,
+    own_context,
     spec_from_dict,
     unboxed,
 )
@@ -268,7 +269,7 @@ class PlannedRun:
 
     def _features(self, rows: int) -> TextFeatures:
         """Returns captions as a stage gets them, as shapes."""
-        own = resolve.own_context(self.spec)
+        own = own_context(self.spec)
         own_tokens = None if own is None else _shape((rows, own), np.int32)
         if "text" in self.encoders:
             context = self.clip_cfg.text.context

@@ -151,14 +151,6 @@ def make_spec(config: Mapping[str, Any]) -> StageSpec:
     return spec_from_dict({key: config[key] for key in keys if config.get(key) is not None})
 
 
-def own_context(spec: StageSpec) -> int | None:
-    """Returns the context of a text transformer that the stage trains itself, None without one."""
-    if getattr(spec.model, "text", None) == "tokens":
-        return spec.model.context
-    encoder = getattr(spec.model, "text_encoder", None)
-    return encoder.context if encoder is not None else None
-
-
 def reads_store(settings: Settings) -> bool:
     """Whether batches come from a store of embeddings rather than from pictures."""
     return bool(settings.data.embeddings) and settings.stage in PRIORS
