@@ -127,8 +127,9 @@ class PriorAr(nn.Module):
         init = axes(normal(0.01), "position", "embed")
         self.pos_embed = self.param("pos_embed", init, (cfg.positions, width), jnp.float32)
         self.decoder = CausalStack(cfg.decoder, dtype)
-        self.ln_final = LayerNorm(dtype)
-        self.head = dense(cfg.codec.buckets, ("embed", "vocab"), name="head", dtype=dtype)
+        # The head is float32 whatever the dtype.
+        self.ln_final = LayerNorm(jnp.float32)
+        self.head = dense(cfg.codec.buckets, ("embed", "vocab"), name="head", dtype=jnp.float32)
 
     def __call__(
         self, codes: Int[Array, "n k"], dot: Int[Array, " n"], cond: Cond, train: bool = False
@@ -172,8 +173,7 @@ class PriorAr(nn.Module):
         return jnp.concatenate([first, second, bos], axis=1)
 
     def _logits(self, x: Float[Array, "n m w"]) -> Float[Array, "n m buckets"]:
-        logits = constrain(self.head(self.ln_final(x)), "batch", None, "vocab")
-        return logits.astype(jnp.float32)
+        return constrain(self.head(self.ln_final(x)), "batch", None, "vocab")
 
 
 class CaptionEncoder(nn.Module):

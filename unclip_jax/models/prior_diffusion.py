@@ -94,9 +94,9 @@ class PriorDiffusion(nn.Module):
             visible = jnp.pad(visible, ((0, 0), (0, EXTRA)), constant_values=True)
             mask = mask & key_mask(visible)
         x = Transformer(cfg.transformer, dtype, name="transformer")(x, mask=mask, train=train)
-        x = LayerNorm(dtype, name="ln_final")(x[:, -1])
-        out = dense(cfg.image_dim, ("embed", "cond"), name="out_proj", dtype=dtype)
-        return out(x).astype(jnp.float32)
+        # The head is float32 whatever the dtype.
+        x = LayerNorm(jnp.float32, name="ln_final")(x[:, -1])
+        return dense(cfg.image_dim, ("embed", "cond"), name="out_proj", dtype=jnp.float32)(x)
 
     def _caption(self, text: TextFeatures) -> tuple[Float[Array, "n ctx w"], Bool[Array, "n ctx"]]:
         cfg, dtype, width = self.cfg, self.dtype, self.cfg.transformer.width

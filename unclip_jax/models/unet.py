@@ -135,11 +135,11 @@ class UNet(nn.Module):
             h = self._attend(h, side, "mid_attn")
         h = self._res(h, h.shape[-1], side, "mid_res_2")
         h = self._up(h, skips, side)
-        h = nn.silu(GroupNorm(cfg.norm_groups, dtype, name="norm_out")(h))
+        # The head is float32 whatever the dtype, as in ADM and GLIDE.
+        h = nn.silu(GroupNorm(cfg.norm_groups, jnp.float32, name="norm_out")(h))
         out = cfg.out_channels * cfg.patch**2
-        h = conv(out, ("conv_in", "conv_out"), name="conv_out", dtype=dtype, init=zeros)(h)
-        h = depth_to_space(h, cfg.patch) if cfg.patch > 1 else h
-        return h.astype(jnp.float32)
+        h = conv(out, ("conv_in", "conv_out"), name="conv_out", dtype=jnp.float32, init=zeros)(h)
+        return depth_to_space(h, cfg.patch) if cfg.patch > 1 else h
 
     def _down(self, h: Array, side: _Side) -> tuple[Array, list[Array]]:
         cfg, skips = self.cfg, [h]
