@@ -57,7 +57,6 @@ setup(
             "ruff>=0.15,<0.18",
             "scipy>=1.14,<2",
         ],
-        "torch": ["torch>=2.5,<3"],
         "parity": [
             "torch>=2.5,<3",
             "diffusers>=0.36,<0.43",

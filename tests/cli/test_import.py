@@ -1,6 +1,7 @@
 """`unclip import` and `unclip export --format diffusers`, and what they refuse."""
 
 import json
+import shutil
 import sys
 
 import numpy as np
@@ -9,6 +10,7 @@ from safetensors import safe_open
 from safetensors.numpy import load_file, save_file
 
 from tests.karlo_golden import unpack
+from tests.torch_files import save_zip
 from unclip_jax.checkpoint import bundle
 from unclip_jax.core.trees import flatten_paths
 
@@ -166,11 +168,28 @@ def test_shards(unclip, source, tmp_path):
     assert f"{shard} is missing" in import_refused(unclip, source, tmp_path)
 
 
-def test_pickles_need_torch(unclip, source, tmp_path, monkeypatch):
-    path = source / PRIOR
-    path.rename(path.with_suffix(".bin"))
+def test_pickles_are_read_without_torch(unclip, source, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "torch", None)
-    assert "pip install 'unclip_jax[torch]'" in import_refused(unclip, source, tmp_path)
+    path = source / PRIOR
+    assert unclip("import", source, "--out", tmp_path / "before", "--name", "x")[0] == 0
+    save_zip(path.with_suffix(".bin"), load_file(path))
+    path.unlink()
+    assert unclip("import", source, "--out", tmp_path / "after", "--name", "x")[0] == 0
+    files = [tmp_path / name / "prior_diffusion.safetensors" for name in ("before", "after")]
+    assert files[0].read_bytes() == files[1].read_bytes()
+
+
+def test_a_shard_outside_the_folder_is_refused(unclip, source, tmp_path):
+    path = source / PRIOR
+    shutil.copy(path, tmp_path / "elsewhere.safetensors")
+    place = dict.fromkeys(load_file(path), "../../elsewhere.safetensors")
+    path.unlink()
+    index = path.with_name(path.name + ".index.json")
+    for value in (place, {"key": 1}, {"key": ["x"]}, {"key": "\x00.bin"}, [], 3):
+        index.write_text(json.dumps({"weight_map": value}))
+        assert "no weight_map of keys to files beside it" in import_refused(
+            unclip, source, tmp_path
+        )
 
 
 def test_export_refuses_another_architecture(unclip, toy_folder, tmp_path):

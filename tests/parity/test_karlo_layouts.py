@@ -26,6 +26,8 @@ from unclip_jax.checkpoint import bundle
 from unclip_jax.checkpoint.export_diffusers import export_diffusers
 from unclip_jax.checkpoint.import_karlo import OriginalSizes
 from unclip_jax.checkpoint.import_weights import import_weights
+from unclip_jax.checkpoint.torch_files import open_tensors
+from unclip_jax.core.errors import UserError
 from unclip_jax.core.trees import flatten_paths
 
 # Karlo's and OpenAI's files do not tell heads and groups: 64 channels a head, 32 groups.
@@ -137,6 +139,75 @@ def test_openai_archive_is_torchscript(components, model, tmp_path):
     found = import_weights(tmp_path, name="clip")
     assert found.stage("clip").spec.model.activation == "quick_gelu"
     assert_same(only_clip(model), found)
+
+
+class Evil(torch.nn.Module):
+    """A module whose archive writes a file when torch loads it."""
+
+    def __init__(self, target: str):
+        super().__init__()
+        self.target = target
+        self.weight = torch.nn.Parameter(torch.zeros(3))
+
+    def forward(self, x):
+        return x
+
+    @torch.jit.export
+    def __getstate__(self) -> tuple[str, torch.Tensor, bool]:
+        return self.target, self.weight, self.training
+
+    @torch.jit.export
+    def __setstate__(self, state: tuple[str, torch.Tensor, bool]):
+        self.target, self.weight, self.training = state
+        torch.save(self.weight, self.target)
+
+
+def test_an_archive_with_a_payload_writes_nothing(components, model, tmp_path):
+    """It is refused; loaded by torch it would write a file with a name of its choice."""
+    target = tmp_path / "owned"
+    state = karlo_layout.clip_state(
+        components["text_encoder"], components["image_encoder"], math.log(100.0)
+    )
+    holder = Holder(state | {"input_resolution": torch.tensor(16)})
+    holder.evil = Evil(str(target))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        torch.jit.save(torch.jit.script(holder), tmp_path / "ViT-L-14.pt")
+        save_vocabulary(tmp_path)
+        with pytest.raises(UserError, match="ViT-L-14.pt: not read") as refusal:
+            import_weights(tmp_path, name="clip")
+        assert not target.exists()
+        assert "weights_only" not in str(refusal.value)
+        torch.jit.load(tmp_path / "ViT-L-14.pt")
+    assert target.exists()  # the payload is one
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+def test_what_torch_saves_is_what_we_read(tmp_path, zipped):
+    base = torch.randn(4, 6, generator=torch.manual_seed(0))
+    state = {
+        "plain": base,
+        "transposed": base.T,
+        "strided": base[1:3, ::2],
+        "scalar": torch.tensor(3),
+        "bfloat16": base.bfloat16(),
+        "half": torch.nn.Parameter(base.half()),
+        "double": base.double(),
+        "ints": torch.arange(4, dtype=torch.int32),
+        "bools": torch.tensor([True, False]),
+        "none": torch.zeros(0, 3),
+        "expanded": torch.arange(3.0).expand(2, 3),
+        **torch.nn.BatchNorm1d(3).state_dict(),
+    }
+    path = tmp_path / "x.pt"
+    torch.save({"state_dict": state, "epoch": 1}, path, _use_new_zipfile_serialization=zipped)
+    found = open_tensors(path)
+    assert list(found.shapes) == list(state)
+    for key, tensor in state.items():
+        assert f"torch.{found.dtypes[key]}" == str(tensor.dtype)
+        np.testing.assert_array_equal(
+            found[key].astype(np.float64), tensor.detach().double().numpy(), strict=True
+        )
 
 
 def only_clip(model):

@@ -1,29 +1,25 @@
 """Reads PyTorch checkpoints a tensor at a time, as NumPy arrays; knows nothing of models.
 
-safetensors needs no torch. Pickled files (.bin, .ckpt, .th, .pt) are read by torch alone and with
-`weights_only=True`; TorchScript archives, as OpenAI publishes CLIP, by `torch.jit.load`. Nothing is
-unpickled in any other way. Shards come with an index, "*.index.json".
+Takes safetensors, and the files of torch.save and torch.jit.save (.bin, .ckpt, .th, .pt, .pth),
+TorchScript archives included, as OpenAI publishes CLIP. Needs no torch, and neither unpickles nor
+executes anything in a file. Shards come with an index, "*.index.json".
 """
 
-import functools
-import pickle
-import warnings
-import zipfile
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-import ml_dtypes
 import numpy as np
 from safetensors import SafetensorError, safe_open
 
+from unclip_jax.checkpoint.torch_archive import open_archive
+from unclip_jax.checkpoint.torch_pickle import Refused, TensorRecord
 from unclip_jax.core.errors import UserError
 from unclip_jax.core.files import read_mapping
 
 PICKLED = (".bin", ".ckpt", ".th", ".pt", ".pth")
 FLOATS = {"F32": "float32", "F16": "float16", "BF16": "bfloat16"}
 REFETCH = "fetch it again"
-NO_TORCH = "this file can only be read with PyTorch: pip install 'unclip_jax[torch]'"
 
 
 class TensorFile:
@@ -161,57 +157,35 @@ def _open_safetensors(path: Path) -> TensorFile:
 
 
 def _open_pickled(path: Path) -> TensorFile:
-    state = _load_state(path)
+    try:
+        state, read = open_archive(path)
+    except Refused as error:
+        raise _refusal(path, error) from error
     if isinstance(state, Mapping) and isinstance(state.get("state_dict"), Mapping):
         state = state["state_dict"]
     if isinstance(state, tuple | list):  # ViT-L-14_stats.th is (mean, std)
         state = {str(i): tensor for i, tensor in enumerate(state)}
-    tensors = {k: v for k, v in state.items() if hasattr(v, "detach")} if state else {}
+    pairs = state.items() if isinstance(state, Mapping) else ()
+    tensors = {str(key): value for key, value in pairs if isinstance(value, TensorRecord)}
     if not tensors:
-        raise UserError(f"{path}: it holds no tensors")
-    dtypes = {key: str(tensor.dtype).removeprefix("torch.") for key, tensor in tensors.items()}
+        raise UserError(f"{path}: it holds no tensors; {REFETCH}")
+
+    def read_key(key: str) -> np.ndarray:
+        try:
+            return read(tensors[key])
+        except Refused as error:
+            raise _refusal(path, error) from error
+
     return TensorFile(
         [path],
-        {key: tuple(tensor.shape) for key, tensor in tensors.items()},
-        dtypes,
-        lambda key: _to_numpy(tensors[key]),
+        {key: tensor.shape for key, tensor in tensors.items()},
+        {key: tensor.storage.dtype.name for key, tensor in tensors.items()},
+        read_key,
     )
 
 
-def _load_state(path: Path) -> Any:
-    try:
-        import torch
-    except ImportError as error:
-        raise UserError(f"{path}: {NO_TORCH}") from error
-    try:
-        if path.suffix == ".pt" and _is_torchscript(path):
-            with warnings.catch_warnings():  # torch advises against what the file is
-                warnings.simplefilter("ignore", DeprecationWarning)
-                return torch.jit.load(path, map_location="cpu").state_dict()
-        load = functools.partial(torch.load, path, map_location="cpu", weights_only=True)
-        # The format from before torch 1.6 is no archive and cannot be mapped.
-        return load(mmap=zipfile.is_zipfile(path))
-    except pickle.UnpicklingError as error:
-        raise UserError(
-            f"{path}: refused, for it holds more than tensors or is damaged "
-            f"({str(error).splitlines()[0]})"
-        ) from error
-    except (RuntimeError, OSError, EOFError, ValueError) as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise UserError(f"{path}: not a readable PyTorch file ({reason})") from error
-
-
-def _is_torchscript(path: Path) -> bool:
-    if not zipfile.is_zipfile(path):
-        return False
-    with zipfile.ZipFile(path) as archive:
-        return any(name.endswith("/constants.pkl") for name in archive.namelist())
-
-
-def _to_numpy(tensor: Any) -> np.ndarray:
-    import torch
-
-    tensor = tensor.detach()
-    if tensor.dtype == torch.bfloat16:
-        return tensor.contiguous().view(torch.int16).numpy().view(ml_dtypes.bfloat16)
-    return tensor.numpy()
+def _refusal(path: Path, error: Refused) -> UserError:
+    return UserError(
+        f"{path}: not read, for its tensors cannot be told from the rest: {error}; fetch it again, "
+        "or take the weights as .safetensors"
+    )

@@ -31,8 +31,8 @@ def import_weights(src: Path, out: Path, **options: Any) -> None:
     """Turns published weights into a bundle; what SRC is, is found out.
 
     SRC is a folder of diffusers' Karlo components, of Karlo's own checkpoint files, a Hugging Face
-    CLIP folder, or CLIP weights in OpenAI's or OpenCLIP's layout. Files that are not safetensors
-    are read with PyTorch (the extra "torch").
+    CLIP folder, or CLIP weights in OpenAI's or OpenCLIP's layout. PyTorch is not needed, and
+    nothing that a file holds is executed.
 
     Example: unclip import karlo-v1-alpha --out karlo --dtype bfloat16
     """
