@@ -1,5 +1,6 @@
 """A bundle comes back as it went out, and every damage is one line that names the thing."""
 
+import dataclasses
 import hashlib
 import json
 import re
@@ -13,7 +14,7 @@ from safetensors.numpy import load_file, save_file
 from tests.toy import toy_bundle
 from unclip_jax.checkpoint import bundle, tensors
 from unclip_jax.core.errors import UserError
-from unclip_jax.core.trees import flatten_paths
+from unclip_jax.core.trees import flatten_paths, unflatten_paths
 
 
 @pytest.fixture(scope="module")
@@ -229,3 +230,28 @@ def test_large_files_are_hashed_once(copy, monkeypatch, tmp_path):
     (copy / "clip.safetensors").touch()  # another mtime
     bundle.load(copy, stages=["clip"])
     assert hashed == ["clip.safetensors"]
+
+
+def test_identity_is_that_of_configs_parameters_and_vocabulary(saved, copy):
+    model = bundle.load(saved, stages=["decoder"])
+    same = bundle.load(copy, stages=["decoder"], params_dtype=None)
+    assert model.identity == same.identity
+    stated = json.loads((saved / "bundle.json").read_text())["files"]["decoder.safetensors"]
+    assert model.stage("decoder").params_digest == stated["sha256"]
+    rewrite(copy, lambda arrays: arrays["unet/conv_in/bias"].__setitem__(0, 0.5))
+    assert bundle.load(copy, stages=["decoder"]).identity != model.identity
+    stage = model.stage("decoder")
+    spec = dataclasses.replace(
+        stage.spec, sampling=dataclasses.replace(stage.spec.sampling, steps=9)
+    )
+    changed = dataclasses.replace(stage, spec=spec)
+    assert dataclasses.replace(model, stages={"decoder": changed}).identity != model.identity
+
+
+def test_changed_parameters_in_memory_are_another_identity(toy):
+    stage = toy.stage("clip")
+    digest = stage.params_digest
+    flat = flatten_paths(stage.params)
+    flat["logit_scale"] = flat["logit_scale"] + 1
+    assert dataclasses.replace(stage, params=unflatten_paths(flat)).params_digest != digest
+    assert dataclasses.replace(stage, dtype="float16").params_digest == digest

@@ -12,6 +12,8 @@ Loading checks hashes, shapes and keys; every mismatch is one line that names th
 
 import dataclasses
 import difflib
+import functools
+import hashlib
 import json
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
@@ -51,6 +53,11 @@ class Stage:
     spec: StageSpec
     params: Mapping[str, Any] = dataclasses.field(repr=False)
     dtype: str = "float32"
+
+    @functools.cached_property
+    def params_digest(self) -> str:
+        """Hash of the file that held the parameters, which loading verifies, else of them."""
+        return params_digest(self.params)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -107,6 +114,23 @@ class Bundle:
         counts = {name: count_params(stage.params) for name, stage in self.stages.items()}
         rows = [f"  {name}: {count:,} parameters" for name, count in counts.items()]
         return "\n".join([f"Bundle {self.name!r}{images}", *rows])
+
+    @functools.cached_property
+    def identity(self) -> str:
+        """Hash of all that makes its samples: the stages' configs and parameters, and vocabulary.
+
+        Stages that were not loaded do not count: compare bundles of the same stages.
+        """
+        digest = hashlib.sha256()
+        for name, stage in sorted(self.stages.items()):
+            spec = json.dumps(spec_to_dict(stage.spec), sort_keys=True)
+            digest.update(f"{name} {stage.params_digest} {spec}\n".encode())
+        for name, array in sorted(self.arrays.items()):
+            digest.update(f"{name} {array.dtype} {array.shape}\n".encode() + array.tobytes())
+        if self.tokenizer is not None:
+            words = [self.tokenizer.vocab, self.tokenizer.merges, self.tokenizer.context]
+            digest.update(json.dumps(words, sort_keys=True).encode())
+        return digest.hexdigest()
 
     def stage(self, name: str) -> Stage:
         """Returns a stage; one that the bundle lacks is an error that lists what it has."""
@@ -243,7 +267,7 @@ def load(
     if "arrays.safetensors" in files:
         arrays = tensors.read_arrays(folder / "arrays.safetensors")
     pca = load_pca(folder / PCA_FILE) if PCA_FILE in files else None
-    loaded = {n: _load_stage(folder, n, manifest["stages"][n], params_dtype) for n in wanted}
+    loaded = {n: _load_stage(folder, n, manifest, params_dtype) for n in wanted}
     check_embeddings({name: stage.spec for name, stage in loaded.items()})
     return Bundle(
         name=manifest["name"],
@@ -264,8 +288,9 @@ def _is_stage_file(name: str) -> bool:
 
 
 def _load_stage(
-    folder: Path, name: str, entry: Mapping[str, Any], params_dtype: str | None
+    folder: Path, name: str, manifest: Mapping[str, Any], params_dtype: str | None
 ) -> Stage:
+    entry, file = manifest["stages"][name], f"{name}.safetensors"
     if name not in STAGES:
         raise UserError(f"{folder / 'bundle.json'}: unknown stage {name!r}")
     spec = spec_from_dict(entry["spec"])
@@ -273,8 +298,10 @@ def _load_stage(
         raise UserError(f"{folder / 'bundle.json'}: stage {name!r} has the spec of {spec.stage!r}")
     leaves = flatten_paths(abstract_params(spec))
     expected = {key: tuple(leaf.shape) for key, leaf in leaves.items()}
-    params = tensors.read_tree(folder / f"{name}.safetensors", expected, params_dtype)
-    return Stage(spec=spec, params=params, dtype=entry["dtype"])
+    params = tensors.read_tree(folder / file, expected, params_dtype)
+    stage = Stage(spec=spec, params=params, dtype=entry["dtype"])
+    stage.__dict__["params_digest"] = manifest["files"][file]["sha256"]  # the cached property
+    return stage
 
 
 def save(
