@@ -171,18 +171,36 @@ def toy_clip(tmp_path):
     return bundle.save(clip, tmp_path / "clip")
 
 
-def test_a_stop_before_the_first_step_ends_in_good_order(tmp_path):
-    told = []
+def test_before_the_first_step_signals_do_what_they_did_before(tmp_path):
+    """There is nothing to save, and a compilation may take longer than the grace that is given."""
+    told, seen = [], []
 
     def terminate(text):
-        if not told:  # the second time it would be meant at once
-            os.kill(os.getpid(), signal.SIGTERM)
+        os.kill(os.getpid(), signal.SIGTERM)
         told.append(text)
 
     flags = ("--config.train.steps=2", "--config.train.cache_clip=True")
-    assert not experiment.train(config(*flags), tmp_path, say=terminate)
-    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
-    assert experiment.train(config(*flags), tmp_path)
+    before = signal.signal(signal.SIGTERM, lambda number, frame: seen.append(number))
+    try:
+        assert experiment.train(config(*flags), tmp_path, say=terminate)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert told and seen == [signal.SIGTERM] * len(told)
+
+
+def test_a_second_start_on_a_workdir_is_refused_and_the_first_is_unharmed(unbroken, tmp_path):
+    refused = []
+
+    def again(step, state):
+        if step == 3:
+            with pytest.raises(UserError, match="is in use by unclip train, process") as error:
+                experiment.train(config(), tmp_path)
+            refused.append(error)
+
+    assert experiment.train(config(), tmp_path, make_hooks=lambda run: (Hook(1, again),))
+    assert len(refused) == 1
+    assert record(tmp_path) == record(unbroken)
+    assert not (tmp_path / ".lock").exists()
 
 
 @pytest.mark.parametrize(
