@@ -47,6 +47,7 @@ class CheckpointStore:
         logging.getLogger("absl").setLevel(logging.CRITICAL)  # it tells of saves; errors are raised
         _silence_closed_loops()
         self.folder, self._say = Path(folder).absolute(), say
+        self._failed = False  # a save did, and it was said
         first_does(lambda: records.mend_metrics(self.folder, say))
         policies = [LatestN(keep_latest)]
         if keep_best:
@@ -156,7 +157,8 @@ class CheckpointStore:
 
     def close(self) -> None:
         """Finishes the last save and lets go of the folder."""
-        with self._writing():
+        told = contextlib.suppress(UserError) if self._failed else contextlib.nullcontext()
+        with told, self._writing():
             self._manager.close()
 
     @contextlib.contextmanager
@@ -168,6 +170,7 @@ class CheckpointStore:
             reason = _disk_reason(error)
             if reason is None:
                 raise
+            self._failed = True
             last = records.newest_step(self.folder)
             go_on = "from the start" if last is None else f"from step {last}, which is whole"
             raise UserError(
