@@ -36,7 +36,7 @@ def test_two_processes_make_the_store_of_one(toy_folder, tmp_path, unclip):
         np.testing.assert_allclose(ours.image_emb, theirs.image_emb, atol=1e-5)
         np.testing.assert_allclose(ours.text_emb, theirs.text_emb, atol=1e-5)
     pcas = [load_pca(folder / "pca.safetensors") for folder in (one, two)]
-    np.testing.assert_allclose(pcas[0].variances, pcas[1].variances, atol=1e-5)
+    np.testing.assert_allclose(pcas[0].eigenvalues, pcas[1].eigenvalues, atol=1e-5)
 
 
 def test_a_store_that_another_process_fills_is_refused(toy_folder, tmp_path, refused):

@@ -5,6 +5,7 @@ import json
 import os
 import random
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -85,6 +86,35 @@ def test_a_finished_run_is_left_as_it_is(unbroken):
     before = record(unbroken)
     assert experiment.train(config(), unbroken)
     assert record(unbroken) == before
+
+
+def test_a_damaged_newest_checkpoint_is_set_aside_and_the_run_ends_as_it_would_have(
+    unbroken, tmp_path
+):
+    workdir, said = shutil.copytree(unbroken, tmp_path / "run"), []
+    for path in (workdir / "checkpoints" / "20" / "state").rglob("manifest.ocdbt"):
+        path.write_bytes(b"\0" + path.read_bytes()[1:])
+    assert experiment.train(config(), workdir, say=said.append)
+    assert record(workdir) == record(unbroken)
+    for ours, theirs in zip(final_state(workdir), final_state(unbroken), strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+    assert [line for line in said if "damaged" in line] == [
+        "the checkpoint of step 20 is damaged (a file is corrupt); moved to "
+        f"{workdir / 'checkpoints.damaged' / '20'}, going on from step 10"
+    ]
+
+
+def test_a_damaged_config_of_a_run_is_one_line_with_the_remedy(unbroken, tmp_path):
+    workdir = shutil.copytree(unbroken, tmp_path / "run")
+    path = workdir / "config.json"
+    path.write_text(path.read_text()[:100])
+    with pytest.raises(
+        UserError, match=f"{path}: not readable as JSON .*; delete it and run again"
+    ):
+        experiment.train(config(), workdir)
+    path.unlink()
+    assert experiment.train(config(), workdir)
+    assert path.read_text() == (unbroken / "config.json").read_text()
 
 
 def test_a_changed_config_is_an_error_that_lists_the_keys(unbroken):
