@@ -85,3 +85,16 @@ def test_a_file_that_could_not_be_written_leaves_nothing(tmp_path):
         p.write_text("half")
         raise OSError(28, "No space left on device")
     assert path.read_text() == "older" and [p.name for p in tmp_path.iterdir()] == ["a"]
+
+
+def test_other_librarys_errors_of_a_full_disk_are_one_line_too(tmp_path):
+    for error in (
+        RuntimeError("write() failed: No space left on device; at byte 9"),
+        OSError(28, "x"),
+    ):
+        with pytest.raises(UserError, match=f"cannot write {tmp_path / 'a'}: "):
+            with new_folder(tmp_path / "a", "marker"):
+                raise error
+    with pytest.raises(RuntimeError, match="else"), whole_file(tmp_path / "a"):
+        raise RuntimeError("something else")
+    assert list(tmp_path.iterdir()) == []

@@ -9,7 +9,6 @@ checkpoint that does not agree with its record is damaged; the newest one that d
 import contextlib
 import logging
 import os
-import re
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -24,6 +23,7 @@ from unclip_jax.checkpoint.checksums import checksums, differing
 from unclip_jax.checkpoint.records import HELD_OUT, DamagedCheckpoint
 from unclip_jax.core.distributed import first_does
 from unclip_jax.core.errors import UserError
+from unclip_jax.core.files import disk_reason
 
 Say = Callable[[str], None]
 
@@ -167,7 +167,7 @@ class CheckpointStore:
         try:
             yield
         except Exception as error:
-            reason = _disk_reason(error)
+            reason = disk_reason(error)
             if reason is None:
                 raise
             self._failed = True
@@ -190,14 +190,6 @@ def abstract_like(tree: Any, shardings: Any) -> Any:
 
 def _negative_loss(metrics: Mapping[str, float]) -> float:
     return -metrics[HELD_OUT]
-
-
-def _disk_reason(error: BaseException) -> str | None:
-    """Returns what the operating system says is wrong with the disk; None if it is not the disk."""
-    if isinstance(error, OSError):
-        return error.strerror or str(error)
-    found = re.search(r"([^:\n]+) \[os_error_code='\d+'\]", str(error))  # tensorstore's
-    return found.group(1).strip() if found else None
 
 
 def _why(error: Exception) -> str:

@@ -6,6 +6,7 @@ system, which is why the hidden folder sits beside the destination and not in /t
 """
 
 import contextlib
+import errno
 import glob
 import json
 import math
@@ -21,6 +22,10 @@ from unclip_jax.core.errors import UserError, shorten
 from unclip_jax.core.interrupts import cleared
 from unclip_jax.core.locks import LOCK, is_stale, locked, locked_beside
 
+DISK_ERRORS = tuple(
+    os.strerror(number)
+    for number in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO)
+)
 OLD = "old"  # in a hidden folder: what is being replaced
 
 JSON_BYTES = 64 << 20  # of a JSON file; CLIP's tokenizer.json has 2 MiB
@@ -35,6 +40,28 @@ def cache_folder() -> Path:
     return Path(base) / "unclip_jax"
 
 
+def disk_reason(error: BaseException) -> str | None:
+    """Returns what the operating system says is wrong with the disk; None if it is not the disk.
+
+    array_record, safetensors and tensorstore raise errors of their own around its words.
+    """
+    if isinstance(error, OSError):
+        return error.strerror or str(error)
+    return next((words for words in DISK_ERRORS if words in str(error)), None)
+
+
+@contextlib.contextmanager
+def _writing(path: Path) -> Iterator[None]:
+    """Makes one line, which names `path`, of a disk that is full or cannot be written."""
+    try:
+        yield
+    except Exception as error:
+        reason = None if isinstance(error, UserError) else disk_reason(error)
+        if reason is None:
+            raise
+        raise UserError(f"cannot write {path}: {reason}") from error
+
+
 @contextlib.contextmanager
 def whole_file(path: Path) -> Iterator[Path]:
     """Yields the name to write a file under; at the end of the block it takes the name `path`.
@@ -43,10 +70,9 @@ def whole_file(path: Path) -> Iterator[Path]:
     """
     part = path.with_name(f"{path.name}.part")
     try:
-        yield part
-        os.replace(part, path)
-    except OSError as error:
-        raise UserError(f"cannot write {path}: {error.strerror or error}") from error
+        with _writing(path):
+            yield part
+            os.replace(part, path)
     finally:
         with contextlib.suppress(OSError):
             part.unlink()
@@ -161,10 +187,8 @@ def scratch_for(out: Path, *, inside: bool = False) -> Iterator[Path]:
         shutil.rmtree(scratch, ignore_errors=True)
 
     with locked(scratch, "unclip", named=out), cleared(discard):
-        try:
+        with _writing(out):
             yield scratch
-        except OSError as error:
-            raise UserError(f"cannot write {out}: {error.strerror or error}") from error
 
 
 def sweep(out: Path) -> None:
