@@ -1,21 +1,29 @@
 """Priors, samples and conditioning figures on embeddings whose answer is known."""
 
+import dataclasses
 import json
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from unclip_jax.evals import report
-from unclip_jax.evals.conditioning import rise_figures
+from tests.toy import DIM, SIZE, toy_bundle
+from unclip_jax.core.types import Cond
+from unclip_jax.data.images import to_float, to_uint8
+from unclip_jax.diffusion.schedules import make_schedule
+from unclip_jax.evals import conditioning, report
+from unclip_jax.evals.conditioning import denoising_errors, rise_figures
 from unclip_jax.evals.examples import Examples
 from unclip_jax.evals.metrics import Figure
-from unclip_jax.evals.priors import Embedded, prior_figures
+from unclip_jax.evals.priors import Embedded, drawn_figures, prior_figures
 from unclip_jax.evals.samples import (
     choose_prompts,
     concept_hits,
     pixel_distance,
     sample_figures,
 )
+from unclip_jax.evals.settings import Settings
+from unclip_jax.sampling.encode import encode_text
 
 
 def make_examples(concepts, images=None):
@@ -140,3 +148,55 @@ def test_report(tmp_path):
     table = (tmp_path / "priors.md").read_text(encoding="utf-8")
     assert "| cosine | 0.5000 | 0.4000 to 0.6000 | 0.1000 | 10 |" in table
     assert (tmp_path / "priors.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_drawn_figures():
+    """Draws along the true embeddings, z_t at right angles to them."""
+    true, text = np.eye(8)[:4], np.roll(np.eye(8)[:4], 4, axis=1)
+    concepts = ["a", "b", "c", "d"]
+    held_out = Embedded(make_examples(concepts), concepts, true, text)
+    draws = np.stack([2.0 * true, 0.6 * true + 0.8 * text])
+    figures = drawn_figures(draws, held_out)
+    assert figures["cosine_to_text"].value == pytest.approx(0.0, abs=1e-12)
+    assert figures["diversity"].value == pytest.approx(1.0 - 0.6)
+    assert figures["frechet"].value == pytest.approx(0.0, abs=1e-7)
+
+
+def test_an_upsampler_is_set_against_bicubic(monkeypatch):
+    """One that returns the true images beats it; the rows of the last batch are the last images."""
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 256, (5, 8, 8, 3), np.uint8)
+    low_res = images[:, ::4, ::4]
+
+    def exact(model, stage, cond, *, key):
+        small = np.asarray(to_uint8(jnp.asarray(cond.low_res)))
+        rows = [int(np.argmin(np.abs(low_res.astype(int) - row).sum((1, 2, 3)))) for row in small]
+        return np.asarray(to_float(images[rows]))
+
+    monkeypatch.setattr(conditioning.api, "run_stage", exact)
+    settings = Settings("shapes", batch=3)
+    figures = conditioning.upsampler_psnr(toy_bundle(), "up", images, low_res, settings)
+    cap = 10 * np.log10(255**2 * images[0].size)  # not one grey level off
+    assert figures["up/psnr"].value == pytest.approx(cap)
+    over = cap - figures["up/psnr_bicubic"].value
+    assert over > 20 and figures["up/psnr_over_bicubic"].value == pytest.approx(over)
+    assert figures["up/psnr"].floor == pytest.approx(figures["up/psnr_bicubic"].value)
+
+
+def test_errors_are_means_over_the_noise_levels():
+    """A decoder that says nothing of black images: v is alpha eps, of mean square alpha^2."""
+    model = toy_bundle()
+    stage = model.stage("decoder")
+    silent = {k: np.zeros_like(v) for k, v in stage.params["unet"]["conv_out"].items()}
+    params = {**stage.params, "unet": {**stage.params["unet"], "conv_out": silent}}
+    stage = dataclasses.replace(stage, params=params)
+    model = dataclasses.replace(model, stages={**model.stages, "decoder": stage})
+    n = 8
+    text = encode_text(model, ["a red heart"] * n)
+    cond = Cond(image_emb=np.ones((n, DIM), np.float32), text=text)
+    x0 = np.zeros((n, SIZE, SIZE, 3), np.float32)
+    found = denoising_errors(model, "decoder", x0, {"true": cond}, Settings("shapes", batch=4))
+    bar = make_schedule("cosine", 1000).alpha_bar[[100, 300, 500, 700, 900]]
+    # chi^2 of n 768 numbers a level, five standard deviations
+    spread = np.sqrt(2 * np.square(bar).sum() / (n * x0[0].size)) / 5
+    assert found["true"].mean() == pytest.approx(bar.mean(), abs=5 * spread)

@@ -11,6 +11,7 @@ Each run is a process of its own, forked from a server that has imported third-p
 
 import argparse
 import concurrent.futures
+import contextlib
 import dataclasses
 import fnmatch
 import hashlib
@@ -101,31 +102,6 @@ def run_in_process(root: str, tests: str, log: str) -> None:
     sys.exit(CODE_OFFSET + code)
 
 
-def run_tests(context, root: Path, tests: str, timeout: float) -> Outcome:
-    """Runs a selection of tests in a copy of the tree."""
-    log = root.with_suffix(".log")
-    log.write_text("")
-    start = time.monotonic()
-    process = context.Process(target=run_in_process, args=(str(root), tests, str(log)))
-    process.start()
-    process.join(timeout)
-    late = process.is_alive()
-    if late:
-        os.killpg(process.pid, signal.SIGKILL)
-        process.join()
-    seconds = time.monotonic() - start
-    lines = log.read_text(errors="replace").splitlines()
-    failures = [line for line in lines if line.startswith(("FAILED ", "ERROR "))]
-    code = process.exitcode - CODE_OFFSET
-    if late:
-        return Outcome("error", f"no end in {timeout:.0f} s", seconds)
-    if code == PASSED:
-        return Outcome("passed", "", seconds)
-    if code == FAILED:
-        return Outcome("failed", failures[0].split(maxsplit=1)[1], seconds)
-    return Outcome("error", " | ".join([f"exit code {code}", *(failures or lines[-4:])]), seconds)
-
-
 class Results:
     """The file of results: a run that was cut off goes on where it ended."""
 
@@ -160,27 +136,66 @@ def planted(root: Path, fault: Fault, text: str) -> None:
         compiled.unlink()
 
 
-def judge(context, root: Path, fault: Fault, results: Results, timeout: float) -> tuple[str, str]:
-    """Returns "caught", "NOT CAUGHT" or "ERROR" for one fault, and how."""
-    source = (ROOT / fault.file).read_text(encoding="utf-8")
-    if source.count(fault.old) != 1:
-        return "ERROR", f"its text occurs {source.count(fault.old)} times in {fault.file}, not once"
-    digest = digest_of(fault, clean=True)
-    if digest not in results.known:
-        results.add(digest, "clean", run_tests(context, root, fault.tests, timeout))
-    clean = results.known[digest]
-    if clean.kind != "passed":
-        return "ERROR", f"without the fault: {clean.how}"
-    digest = digest_of(fault, clean=False)
-    if digest not in results.known:
+class Planter:
+    """Plants faults in copies of the tree and runs their tests, in processes that end with it."""
+
+    def __init__(self, results: Results, timeout: float):
+        """Starts the server that all processes are forked from at the first of them."""
+        self.results, self.timeout = results, timeout
+        self._context = multiprocessing.get_context("forkserver")
+        self._context.set_forkserver_preload(PRELOADED)
+        self._running: set[int] = set()
+
+    def judge(self, root: Path, fault: Fault) -> tuple[str, str]:
+        """Returns "caught", "NOT CAUGHT" or "ERROR" for one fault, and how."""
+        source = (ROOT / fault.file).read_text(encoding="utf-8")
+        if source.count(fault.old) != 1:
+            return "ERROR", f"its text occurs {source.count(fault.old)} times, not once"
+        clean = self._outcome(root, fault, digest_of(fault, clean=True))
+        if clean.kind != "passed":
+            return "ERROR", f"without the fault: {clean.how}"
         try:
             planted(root, fault, source.replace(fault.old, fault.new))
-            results.add(digest, fault.name, run_tests(context, root, fault.tests, timeout))
+            outcome = self._outcome(root, fault, digest_of(fault, clean=False))
         finally:
             planted(root, fault, source)
-    outcome = results.known[digest]
-    word = {"failed": "caught", "passed": "NOT CAUGHT", "error": "ERROR"}[outcome.kind]
-    return word, f"{outcome.how[:160]} ({outcome.seconds:.0f} s)"
+        word = {"failed": "caught", "passed": "NOT CAUGHT", "error": "ERROR"}[outcome.kind]
+        return word, f"{outcome.how[:160]} ({outcome.seconds:.0f} s)"
+
+    def stop(self) -> None:
+        """Ends the processes that are still running."""
+        for pid in list(self._running):
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(pid, signal.SIGKILL)
+
+    def _outcome(self, root: Path, fault: Fault, digest: str) -> Outcome:
+        """Returns a known outcome, or runs the tests on the copy as it is."""
+        if digest not in self.results.known:
+            self.results.add(digest, fault.name, self._run(root, fault.tests))
+        return self.results.known[digest]
+
+    def _run(self, root: Path, tests: str) -> Outcome:
+        log = root.with_suffix(".log")
+        log.write_text("")
+        start = time.monotonic()
+        process = self._context.Process(target=run_in_process, args=(str(root), tests, str(log)))
+        process.start()
+        self._running.add(process.pid)
+        process.join(self.timeout)
+        if process.is_alive():
+            os.killpg(process.pid, signal.SIGKILL)
+            process.join()
+        self._running.discard(process.pid)
+        seconds = time.monotonic() - start
+        lines = log.read_text(errors="replace").splitlines()
+        failures = [line for line in lines if line.startswith(("FAILED ", "ERROR "))]
+        code = process.exitcode - CODE_OFFSET
+        if code == PASSED:
+            return Outcome("passed", "", seconds)
+        if code == FAILED:
+            return Outcome("failed", failures[0].split(maxsplit=1)[1], seconds)
+        why = f"no end in {self.timeout:.0f} s" if seconds >= self.timeout else f"exit {code}"
+        return Outcome("error", " | ".join([why, *(failures or lines[-4:])]), seconds)
 
 
 def chosen(args: argparse.Namespace) -> list[Fault]:
@@ -193,9 +208,7 @@ def chosen(args: argparse.Namespace) -> list[Fault]:
 
 def run_all(faults: list[Fault], args: argparse.Namespace, folder: Path) -> dict[str, str]:
     """Judges all faults, a few at a time; returns the word about each."""
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(PRELOADED)
-    results, roots = Results(RESULTS, args.fresh), queue.Queue()
+    planter, roots = Planter(Results(RESULTS, args.fresh), args.timeout), queue.Queue()
     for i in range(args.jobs):
         root = folder / f"copy_{i}"
         shutil.copytree(ROOT, root, ignore=shutil.ignore_patterns(*LEFT_OUT))
@@ -204,17 +217,22 @@ def run_all(faults: list[Fault], args: argparse.Namespace, folder: Path) -> dict
     def work(fault: Fault) -> tuple[str, str]:
         root = roots.get()
         try:
-            return judge(context, root, fault, results, args.timeout)
+            return planter.judge(root, fault)
         finally:
             roots.put(root)
 
     words = {}
-    with concurrent.futures.ThreadPoolExecutor(args.jobs) as pool:
+    pool = concurrent.futures.ThreadPoolExecutor(args.jobs)
+    try:
         running = {pool.submit(work, fault): fault for fault in faults}
         for future in concurrent.futures.as_completed(running):
             fault, (word, how) = running[future], future.result()
             words[fault.name] = word
             say(f"{len(words):3}/{len(faults)} {word:10} {fault.name:44} {fault.file}: {how}")
+    finally:  # also where the run is told to end
+        pool.shutdown(wait=False, cancel_futures=True)
+        planter.stop()
+        pool.shutdown()
     return words
 
 
@@ -240,6 +258,7 @@ def main() -> int:
     if not faults:
         say(f"no fault is named {' or '.join(args.only)}")
         return 2
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     start = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="faults_") as folder:
         words = run_all(faults, args, Path(folder))

@@ -66,3 +66,13 @@ def test_a_res_block_drops_in_training_only():
     np.testing.assert_array_equal(block.apply(params, X, emb), plain)
     dropped = block.apply(params, X, emb, True, rngs={"dropout": jax.random.key(0)})
     assert jnp.abs(dropped - plain).max() > 0.1
+
+
+def test_a_mask_that_hides_nothing_changes_nothing():
+    """Pixels stay visible beside a masked context; without any of it they see only themselves."""
+    block, context = AttentionBlock(4, groups=4), networks.normal(2, 3, 5)
+    params = params_of(block, X, context)
+    whole = block.apply(params, X, context, jnp.ones((2, 3), bool))
+    np.testing.assert_allclose(whole, block.apply(params, X, context), atol=1e-6)
+    none = block.apply(params, X, context, jnp.zeros((2, 3), bool))
+    np.testing.assert_allclose(none, block.apply(params, X), atol=1e-6)

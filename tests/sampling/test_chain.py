@@ -5,12 +5,14 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
-from tests.toy import DIM, root
+from tests.toy import DIM, LARGE, SIZE, root
 from unclip_jax import api
+from unclip_jax.checkpoint.bundle import CascadeNet, CascadeStep
 from unclip_jax.core.types import Cond, TextFeatures
 from unclip_jax.models.embedding_codec import EmbeddingNorm
-from unclip_jax.sampling import stages
+from unclip_jax.sampling import runs, stages
 from unclip_jax.sampling.encode import encode_text
 from unclip_jax.sampling.inpaint import any_in_block
 from unclip_jax.sampling.pipeline import chain
@@ -82,6 +84,19 @@ def test_a_prior_s_result_leaves_the_space_that_is_diffused_within_its_limits(to
     np.testing.assert_allclose(4.0 * results["l2"], results["none"], rtol=1e-5, atol=1e-7)
     largest = np.abs(results["none"]).max()
     assert 0.04 < largest <= 0.05 * (1 + 1e-6)  # the last step returns the clipped estimate
+
+
+@pytest.mark.parametrize(
+    ("given", "counts"), [((-1, None), (3, 1)), ((1, None), (1, 3)), ((2, 1), (2, 2))]
+)
+def test_the_nets_of_a_cascade_share_its_steps(toy, given, counts):
+    """Of four steps: a negative number leaves as many over, and the last net takes the rest."""
+    stage = toy.stage("upsampler_256")
+    model = dataclasses.replace(toy, stages={**toy.stages, "super_res_last": stage})
+    names = ("upsampler_256", "super_res_last")
+    nets = tuple(CascadeNet(*net) for net in zip(names, given, strict=True))
+    run = runs.cascade_run(model, CascadeStep(SIZE, LARGE, nets), "float32")
+    assert tuple(count for _, count in run.statics) == counts
 
 
 def test_a_small_pixel_is_filled_if_any_that_it_stands_for_is():

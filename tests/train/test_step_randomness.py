@@ -12,11 +12,24 @@ from tests import networks
 from tests.training import spec_of
 from unclip_jax.core.prng import root_key
 from unclip_jax.core.types import TextFeatures
+from unclip_jax.data.pipeline import DataConfig
 from unclip_jax.diffusion.schedules import make_schedule
+from unclip_jax.models.embedding_codec import EmbeddingNorm
 from unclip_jax.models.stages import make_module
-from unclip_jax.train.batches import HeldOutLoss
+from unclip_jax.train.batches import HeldOutLoss, plain
 from unclip_jax.train.config import OptimConfig, TrainConfig
-from unclip_jax.train.diffusion_tasks import make_diffusion_task, make_inputs, random_crop
+from unclip_jax.train.diffusion_tasks import (
+    BLUR,
+    CROP,
+    IMAGE_DROP,
+    NOISE,
+    TEXT_DROP,
+    TIME,
+    make_diffusion_task,
+    make_inputs,
+    random_crop,
+)
+from unclip_jax.train.fitting import with_fitted
 from unclip_jax.train.optim import make_optimizer
 from unclip_jax.train.state import make_state
 from unclip_jax.train.step import batch_keys, make_train_step
@@ -156,6 +169,48 @@ def test_the_loss_is_of_the_noise_that_was_added(train):
     value, metrics = task.loss({}, {}, {"image": images}, keys, train)
     # At t = 0, sigma is 0.006: x_t - alpha x_0 keeps five of seven digits.
     assert float(value) < 1e-6 and float(metrics["mse"][0]) < 1e-4
+
+
+def test_timestep_noise_and_drops_come_from_numbered_keys():
+    """Of a row's key: 0 draws t, 1 the noise. The numbers are part of what a seed means."""
+    assert (TIME, NOISE, IMAGE_DROP, TEXT_DROP, CROP, BLUR) == (0, 1, 2, 3, 4, 5)
+    seen, rows = [], 8
+
+    class Remembers(nn.Module):
+        def __call__(self, x_t, t, cond, train=False):
+            seen.extend(zip(x_t, t, strict=True))
+            return x_t
+
+    task = make_diffusion_task(
+        spec_of("upsampler_256"), Remembers(), TrainConfig(steps=1, batch_size=rows), None
+    )
+    side = 2 * networks.SIZE
+    images = jnp.full((rows, side, side, 3), 255, jnp.uint8)  # x_0 is 1 everywhere
+    keys = batch_keys(root_key(4), rows)
+    task.loss({}, {}, {"image": images}, keys, True)
+    schedule, fold = make_schedule("cosine", 1000), jax.random.fold_in
+    for key, (x_t, t) in zip(keys.rows, seen, strict=True):
+        assert int(t) == int(jax.random.randint(fold(key, 0), (), 0, 1000))
+        noise = jax.random.normal(fold(key, 1), (side, side, 3))
+        expected = schedule.alpha[int(t)] + schedule.sigma[int(t)] * np.asarray(noise)
+        np.testing.assert_allclose(x_t, expected, atol=1e-5)
+
+
+def test_held_out_images_are_shown_as_they_are():
+    moved = DataConfig(zoom=0.2, shift=0.1, crop="random", image_size=32)
+    expected = DataConfig(zoom=0.0, shift=0.0, crop="center", image_size=32)
+    assert plain(moved) == expected
+    assert plain(DataConfig(crop="squash")) == DataConfig(crop="squash")
+
+
+def test_statistics_are_mean_and_deviation_of_each_dimension():
+    norm = EmbeddingNorm("standardise")
+    spec = networks.prior_spec(norm=norm)
+    z = np.random.default_rng(0).normal(3.0, 2.0, (50, networks.DIM)).astype(np.float32)
+    fresh = {"clip_mean": jnp.zeros(networks.DIM), "clip_std": jnp.ones(networks.DIM)}
+    params = with_fitted(fresh, spec, z, z, None)
+    np.testing.assert_allclose(params["clip_mean"], np.float64(z).mean(0), rtol=1e-6)
+    np.testing.assert_allclose(params["clip_std"], np.float64(z).std(0), rtol=1e-6)
 
 
 def test_held_out_loss_is_of_the_averaged_parameters():
