@@ -15,7 +15,7 @@ from unclip_jax.evals import conditioning, report
 from unclip_jax.evals.conditioning import denoising_errors, rise_figures
 from unclip_jax.evals.examples import Examples
 from unclip_jax.evals.metrics import Figure
-from unclip_jax.evals.priors import Embedded, drawn_figures, prior_figures
+from unclip_jax.evals.priors import Embedded, Training, drawn_figures, prior_figures
 from unclip_jax.evals.samples import (
     choose_prompts,
     concept_hits,
@@ -45,7 +45,7 @@ def test_prior_figures():
     true, text = np.eye(8)[:4], np.roll(np.eye(8)[:4], 4, axis=1)
     held_out = Embedded(make_examples(concepts), concepts, true, text)
     train_emb = unit(rng, 5)
-    training = Embedded(make_examples(["v", "w", "x", "y", "z"]), [], train_emb, unit(rng, 5))
+    training = Training(train_emb, unit(rng, 7), owner=np.array([3, 0, 4, 4, 1, 2, 2]))
     figures = prior_figures(0.6 * true + 0.8 * text, held_out, training, seed=0)
     assert figures["cosine"].value == pytest.approx(0.6)
     assert figures["cosine_text_embedding"].value == pytest.approx(0.0)
@@ -53,7 +53,7 @@ def test_prior_figures():
     assert figures["over_text_embedding"].low == pytest.approx(0.6)
     mean = train_emb.mean(0) / np.linalg.norm(train_emb.mean(0))
     assert figures["cosine_mean_embedding"].value == pytest.approx(mean[:4].mean())
-    nearest = (text @ training.text_emb.T).argmax(1)
+    nearest = training.owner[(text @ training.caption_emb.T).argmax(1)]
     expected = np.mean([train_emb[j, i] for i, j in enumerate(nearest)])
     assert figures["cosine_nearest_caption"].value == pytest.approx(expected)
     best = max(f.value for n, f in figures.items() if n.startswith("cosine_"))
@@ -64,7 +64,7 @@ def test_prior_that_repeats_the_mean_beats_it_by_nothing():
     rng = np.random.default_rng(1)
     concepts = [str(i) for i in range(6)]
     held_out = Embedded(make_examples(concepts), concepts, unit(rng, 6), unit(rng, 6))
-    training = Embedded(make_examples(concepts), [], unit(rng, 6), unit(rng, 6))
+    training = Training(unit(rng, 6), unit(rng, 6), owner=np.arange(6))
     mean = np.repeat(training.image_emb.mean(0, keepdims=True), 6, axis=0)
     figure = prior_figures(mean, held_out, training, seed=0)["over_mean_embedding"]
     np.testing.assert_allclose([figure.value, figure.low, figure.high], 0.0, atol=1e-12)
