@@ -2,6 +2,7 @@
 
 import functools
 import json
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -87,29 +88,40 @@ def prepare(
 def ingest(
     source: str, out: Path, test_share: float, licence: str, overwrite: bool, as_json: bool
 ) -> None:
-    """Turns SRC into a set: webdataset tar(s), a folder of images with .txt, or tfds:NAME.
+    """Turns SRC into a set to train on; what cannot be used is left out, counted and named.
 
-    Example: unclip data ingest ./cc12m-tars --out ./cc12m
+    SRC is webdataset tars, a folder of tars or of images with .txt, a list of image paths and
+    captions (.csv, .tsv, .jsonl, .parquet), a quoted pattern of such files, or tfds:NAME.
+
+    Example: unclip data ingest "./cc12m/{00000..01242}.tar" --out ./cc12m-set
     """
     from unclip_jax.data.ingest import ingest as run
 
     with Progress("item") as progress:
-        progress.phase(f"reading {source}")
+        progress.phase(f"opening {source}")
         made = run(
             source,
             out,
             test_share=test_share,
             licence=licence,
             overwrite=overwrite,
-            report=lambda done: progress.report("reading", done, None),
+            report=progress.report,
         )
     if as_json:
         echo_json(made)
         return
     click.echo(", ".join(f"{split}: {n} images" for split, n in made["images"].items()))
     for why, n in made["left_out"].items():
-        click.echo(f"left out: {n} {why}")
+        names = made["left_out_names"][why]
+        more = f", and {n - len(names)} more" if n > len(names) else ""
+        click.echo(f"left out: {n} {why}: {', '.join(names)}{more}")
     click.echo(f"written to {made['folder']}")
+    folder = shlex.quote(made["folder"])
+    click.echo(f"next: unclip data show {folder}")
+    click.echo(
+        f"then: unclip train --config configs/own/clip.py --config.data.name={folder} "
+        "--workdir runs/clip"
+    )
 
 
 @data.command()

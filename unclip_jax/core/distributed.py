@@ -37,7 +37,6 @@ def joined(
     process_id: int | None = None,
     *,
     preemption: bool = False,
-    farewell: int = FAREWELL,
 ) -> Iterator[None]:
     """Is part of the job inside the block; with nothing given and nothing to find, by itself.
 
@@ -48,15 +47,14 @@ def joined(
         coordinator: HOST:PORT of process 0, or AUTO.
         preemption: whether jax takes SIGTERM over and makes of it a step at which all stop
             (`multihost_utils.reached_preemption_sync_point`).
-        farewell: seconds that a process which is done waits for the others.
     """
     jax.config.update("jax_enable_preemption_service", preemption)
     given = (coordinator, num_processes, process_id)
     if coordinator == AUTO or (given == (None, None, None) and in_slurm_step(os.environ)):
-        _initialize(farewell)
+        _initialize()
     elif None not in given:
         _check(*given)
-        _initialize(farewell, *given)
+        _initialize(*given)
     elif given != (None, None, None):
         raise UserError(
             "--coordinator, --num-processes and --process-id go together; "
@@ -136,10 +134,7 @@ def _check(coordinator: str, num_processes: int, process_id: int) -> None:
 
 
 def _initialize(
-    farewell: int,
-    coordinator: str | None = None,
-    num_processes: int | None = None,
-    process_id: int | None = None,
+    coordinator: str | None = None, num_processes: int | None = None, process_id: int | None = None
 ) -> None:
     _free_stdout()
     try:
@@ -148,7 +143,7 @@ def _initialize(
             num_processes,
             process_id,
             heartbeat_timeout_seconds=HEARTBEAT,
-            shutdown_timeout_seconds=farewell,
+            shutdown_timeout_seconds=FAREWELL,
         )
     except ValueError as error:  # nothing found, or half of it
         raise UserError(

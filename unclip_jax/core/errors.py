@@ -13,7 +13,12 @@ class UserError(Exception):
 
     def __init__(self, message: str):
         """Keeps `message` one printable line of bounded length, whatever was put into it."""
-        super().__init__(shorten("".join(map(_visible, " ".join(message.split())))))
+        super().__init__(shorten(one_line(message)))
+
+
+def one_line(text: str) -> str:
+    """Returns a text as one line that a terminal shows as it stands."""
+    return "".join(map(_visible, " ".join(text.split())))
 
 
 def shorten(text: str, longest: int = LONGEST) -> str:

@@ -1,37 +1,26 @@
-"""Bringing other people's sets into our form: webdataset tars, image+txt folders, tfds sets.
+"""Bringing other people's sets into our form: whatever readers.py reads, as array_record.
 
-A reader yields Items; `ingest` checks every picture once, leaves out what is broken or has no
-caption, and writes the rest as array_record with the pictures' own bytes. Pickled members are never
-opened. No tfds code is downloaded or run: a tfds set must be prepared, as array_record.
+Every image is looked at once. What is broken or has no caption is left out, counted and named, and
+never ends the reading; the rest is written with the images' own bytes.
 """
 
-import dataclasses
 import hashlib
-import json
-import tarfile
+import itertools
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from unclip_jax.core.errors import UserError
+from unclip_jax.core.errors import UserError, one_line, shorten
+from unclip_jax.core.locks import locked_beside
 from unclip_jax.data import builder, images
 from unclip_jax.data.prepare import refuse_existing
+from unclip_jax.data.readers import Item, Reader, open_reader
 
-IMAGE_ENDS = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp")
-_CAPTION_KEYS = ("captions", "caption", "text", "sentences", "title", "txt")
+Report = Callable[[str, int, int | None], None]
 
-
-@dataclasses.dataclass(frozen=True)
-class Item:
-    """One picture as found: its bytes, captions, and a name for it."""
-
-    key: str
-    image: bytes
-    captions: tuple[str, ...]
-    concept: str = ""
-
-
-Reader = Callable[[], Iterator[Item]]
+ASPECT_LIMIT = 20  # longer side to shorter; beyond it the square that is trained on shows nothing
+NAMED = 10  # of each kind of what is left out
+_LONGEST = 200  # characters of a name, and of what is wrong with it
 
 
 def ingest(
@@ -41,174 +30,116 @@ def ingest(
     test_share: float = 0.02,
     licence: str = "unknown",
     overwrite: bool = False,
-    report: Callable[[int], None] | None = None,
+    report: Report | None = None,
 ) -> dict:
     """Reads `source` and writes it into `out`; returns what was kept and what was left out.
 
     Args:
-        source: a tar, a folder of tars or of pictures with .txt beside them, a prepared tfds
-            folder, or "tfds:NAME", "tfds:NAME:SPLIT".
+        source: a tar, a folder of tars or of images with .txt beside them, a list of images and
+            captions (.csv, .tsv, .jsonl, .parquet), a pattern of such files (`*`, {000..127}), a
+            prepared tfds folder, or "tfds:NAME", "tfds:NAME:SPLIT".
         test_share: share held out as split "test", by hash of the key; 0 holds nothing out.
         licence: what the set may be used for, kept in its metadata.
-        report: called with the number of items looked at.
+        report: called with what is done, "checking" or "writing", and how many items of how many;
+            None, where nobody knows yet.
     """
     refuse_existing(out, overwrite)
-    reader = open_reader(source)
-    counts, keys = _check(reader, report)
-    if not keys:
-        left = ", ".join(f"{n} {why}" for why, n in sorted(counts.items())) or "nothing at all"
-        raise UserError(f"no usable captioned picture in {source}: {left}")
-    splits: dict[str, frozenset[str]] = {
-        "train": frozenset(k for k in keys if _share(k) >= test_share)
-    }
-    splits["test"] = frozenset(keys) - splits["train"]
-    makers = {s: _records(reader, wanted) for s, wanted in splits.items() if wanted}
-    credit = {"part": "all", "licence": licence, "credit": source, "url": ""}
-    builder.write(
-        out,
-        makers,
-        about=f"Captioned pictures from {source}.",
-        licences=[credit],
-        encoding=None,
-        overwrite=overwrite,
-    )
+    with locked_beside(out, "unclip data ingest"):
+        reader = open_reader(source)
+        left = LeftOut()
+        keys = _check(reader, left, report)
+        if not keys:
+            raise UserError(f"no usable captioned image in {source}: {left}")
+        splits: dict[str, frozenset[str]] = {
+            "train": frozenset(k for k in keys if _share(k) >= test_share)
+        }
+        splits["test"] = frozenset(keys) - splits["train"]
+        written = itertools.count(1)
+
+        def note() -> None:
+            if report is not None:
+                report("writing", next(written), len(keys))
+
+        makers = {s: _records(reader, wanted, note) for s, wanted in splits.items() if wanted}
+        credit = {"part": "all", "licence": licence, "credit": source, "url": ""}
+        builder.write(
+            out,
+            makers,
+            about=f"Captioned images from {source}.",
+            licences=[credit],
+            encoding=None,
+            overwrite=overwrite,
+        )
     sizes = {s: len(wanted) for s, wanted in splits.items() if wanted}
-    return {"folder": str(out), "images": sizes, "left_out": dict(sorted(counts.items()))}
+    named = {why: left.named[why] for why in sorted(left.named)}
+    counts = dict(sorted(left.counts.items()))
+    return {"folder": str(out), "images": sizes, "left_out": counts, "left_out_names": named}
 
 
-def open_reader(source: str) -> Reader:
-    """Recognises what `source` is."""
-    if source.startswith("tfds:"):
-        name, _, split = source[len("tfds:") :].partition(":")
-        return lambda: read_tfds(name, split)
-    path = Path(source).expanduser()
-    if path.is_file() and path.name.endswith((".tar", ".tar.gz", ".tgz")):
-        return lambda: read_tar(path)
-    if not path.is_dir():
-        raise UserError(f"{source} is no tar, no folder and no tfds:NAME; check the path")
-    if builder.find(path) is not None:
-        return lambda: read_tfds(str(builder.find(path)), "")
-    tars = sorted(path.glob("*.tar"))
-    if tars:
-        return lambda: (item for tar in tars for item in read_tar(tar))
-    return lambda: read_folder(path)
+class LeftOut:
+    """What cannot be used: how many of each kind, and the first few by name."""
+
+    def __init__(self) -> None:
+        self.counts: Counter[str] = Counter()
+        self.named: dict[str, list[str]] = {}
+
+    def add(self, kind: str, key: str, reason: str = "") -> None:
+        """Counts one."""
+        self.counts[kind] += 1
+        names = self.named.setdefault(kind, [])
+        if len(names) < NAMED:
+            key, reason = shorten(one_line(key), _LONGEST), shorten(one_line(reason), _LONGEST)
+            names.append(f"{key} ({reason})" if reason else key)
+
+    def __str__(self) -> str:
+        """Words the counts, each with its first name."""
+        said = [f"{n} {why}, e.g. {self.named[why][0]}" for why, n in sorted(self.counts.items())]
+        return "; ".join(said) or "nothing at all"
 
 
-def read_folder(folder: Path) -> Iterator[Item]:
-    """Yields each picture below `folder` with the lines of NAME.txt as captions."""
-    for path in sorted(folder.rglob("*")):
-        if path.suffix.lower() not in IMAGE_ENDS or not path.is_file():
-            continue
-        beside = path.with_suffix(".txt")
-        text = beside.read_bytes() if beside.exists() else b""
-        key = path.relative_to(folder).as_posix()
-        yield Item(key, path.read_bytes(), _lines(text))
+def _check(reader: Reader, left: LeftOut, report: Report | None) -> list[str]:
+    """Looks at every item once; returns the keys to keep.
+
+    Of several with one key the first counts, whatever it is: it is the one that `_records` finds.
+    """
+    keys: dict[str, bool] = {}
+    with images.without_size_warning():
+        for seen, item in enumerate(reader(), start=1):
+            if report is not None:
+                report("checking", seen, None)
+            if item.fault:
+                left.add(item.fault, item.key, item.reason)
+            elif item.key in keys:
+                left.add("duplicate keys", item.key)
+            else:
+                keys[item.key] = _is_usable(item, left)
+    return [key for key, usable in keys.items() if usable]
 
 
-def read_tar(path: Path) -> Iterator[Item]:
-    """Yields the samples of a webdataset tar: members that share the name up to the first dot."""
+def _is_usable(item: Item, left: LeftOut) -> bool:
+    if not item.captions:
+        left.add("without caption", item.key)
+        return False
     try:
-        with tarfile.open(path) as archive:
-            name, members = None, {}
-            for member in archive:
-                if not member.isfile():
-                    continue
-                folder, _, base = member.name.rpartition("/")
-                stem, _, end = base.partition(".")
-                sample = f"{folder}/{stem}" if folder else stem
-                if sample != name:
-                    yield from _sample(path, name, members)
-                    name, members = sample, {}
-                end = f".{end.lower()}"
-                if end.endswith((*IMAGE_ENDS, ".txt", ".json", ".caption")):
-                    members[end] = archive.extractfile(member).read()
-            yield from _sample(path, name, members)
-    except (tarfile.TarError, EOFError, OSError) as error:
-        raise UserError(f"cannot read {path}: {error}") from error
+        shape = images.decode(item.image).shape[:2]
+    except UserError as error:
+        left.add("broken images", item.key, str(error))
+        return False
+    if max(shape) > ASPECT_LIMIT * min(shape):
+        left.add("too long and narrow", item.key, f"{shape[1]} x {shape[0]} pixels")
+        return False
+    return True
 
 
-def read_tfds(name: str, split: str) -> Iterator[Item]:
-    """Yields a prepared tfds set: its image feature with its texts, or its class names."""
-    from tensorflow_datasets import builder as make_builder
-    from tensorflow_datasets import builder_from_directory, decode, features
-
-    try:
-        build = builder_from_directory(name) if Path(name).is_dir() else make_builder(name)
-        build_features, splits = dict(build.info.features.items()), list(build.info.splits)
-    except Exception as error:  # tfds raises its own and its registry's kinds
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise UserError(f"cannot open tfds set {name}: {reason}") from error
-    pictures = [k for k, f in build_features.items() if isinstance(f, features.Image)]
-    if not pictures or not splits:
-        raise UserError(f"tfds set {name} has no image feature or no prepared split")
-    if split and split not in splits:
-        raise UserError(f"tfds set {name} has no split {split!r}; it has {', '.join(splits)}")
-    label = next((k for k, f in build_features.items() if isinstance(f, features.ClassLabel)), None)
-    for part in [split] if split else splits:
-        try:
-            data = build.as_data_source(split=part, decoders={pictures[0]: decode.SkipDecoding()})
-        except (NotImplementedError, ValueError) as error:
-            raise UserError(f"tfds set {name} is not array_record: prepare it so") from error
-        for index in range(len(data)):
-            record = data[index]
-            names = build_features[label].names if label else None
-            concept = names[int(record[label])].replace("_", " ") if names else ""
-            captions = _texts(record) or ((concept,) if concept else ())
-            yield Item(f"{part}/{index}", bytes(record[pictures[0]]), captions, concept)
-
-
-def _texts(record: dict) -> tuple[str, ...]:
-    """Finds captions in a record: under a usual name, as text, list of texts, or nested."""
-    for key in _CAPTION_KEYS:
-        if key not in record:
-            continue
-        value = record[key]
-        if isinstance(value, dict):
-            return _texts(value)
-        many = [value] if isinstance(value, str | bytes) else list(value)
-        return tuple(filter(None, (builder.text(v).strip() for v in many)))
-    return ()
-
-
-def _sample(path: Path, name: str | None, members: dict[str, bytes]) -> Iterator[Item]:
-    picture = next((members[e] for e in members if e.endswith(IMAGE_ENDS)), None)
-    if name is None or picture is None:
-        return
-    captions = tuple(c for e in (".txt", ".caption") for c in _lines(members.get(e, b"")))
-    if not captions and ".json" in members:
-        try:
-            found = json.loads(members[".json"])
-        except ValueError:
-            found = {}
-        captions = _texts(found) if isinstance(found, dict) else ()
-    yield Item(f"{path.name}/{name}", picture, captions)
-
-
-def _check(reader: Reader, report: Callable[[int], None] | None) -> tuple[Counter, list[str]]:
-    """Looks at every item once; returns how many were left out and why, and the keys to keep."""
-    counts, keys = Counter(), {}
-    for seen, item in enumerate(reader(), start=1):
-        if report is not None:
-            report(seen)
-        if item.key in keys:
-            counts["duplicate keys"] += 1
-        elif not item.captions:
-            counts["without caption"] += 1
-        else:
-            try:
-                images.decode(item.image)
-                keys[item.key] = None
-            except UserError:
-                counts["broken pictures"] += 1
-    return counts, list(keys)
-
-
-def _records(reader: Reader, wanted: frozenset[str]) -> Callable[[], Iterator[builder.Record]]:
+def _records(
+    reader: Reader, wanted: frozenset[str], note: Callable[[], None]
+) -> Callable[[], Iterator[builder.Record]]:
     def make() -> Iterator[builder.Record]:
         left = set(wanted)
         for item in reader():
-            if item.key in left:
+            if item.key in left and not item.fault:
                 left.discard(item.key)
+                note()
                 texts = {"concept": item.concept or item.captions[0], "style": "", "category": ""}
                 yield {
                     "image": item.image,
@@ -218,11 +149,6 @@ def _records(reader: Reader, wanted: frozenset[str]) -> Callable[[], Iterator[bu
                 }
 
     return make
-
-
-def _lines(text: bytes) -> tuple[str, ...]:
-    lines = (line.strip() for line in text.decode("utf-8", "replace").splitlines())
-    return tuple(line for line in lines if line)
 
 
 def _share(key: str) -> float:

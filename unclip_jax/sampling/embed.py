@@ -61,8 +61,6 @@ def fill_store(
         report: called with (pictures done, pictures to do).
     """
     index, count = process
-    if jax.process_index() > 0:
-        embeddings.wait_to_see(folder)
     missing = embeddings.begin_store(folder, meta)
     mine = [shard for shard in missing if shard % count == index]
     total, done = sum(len(meta.members(shard)) for shard in mine), 0

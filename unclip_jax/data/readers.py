@@ -1,0 +1,283 @@
+"""Reading other people's captioned images: webdataset tars, folders, lists, prepared tfds sets.
+
+A reader yields an Item for everything that it comes upon, also for what cannot be used, which says
+why: one odd sample never ends a reading. Pickled members are never opened. No tfds code is
+downloaded or run: a tfds set must be prepared, as array_record.
+"""
+
+import dataclasses
+import functools
+import glob
+import itertools
+import os
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from unclip_jax.core.errors import UserError
+from unclip_jax.data import builder, images, lists, tars
+
+_LIST_NAMES = ("metadata.jsonl", "metadata.csv", "metadata.parquet")  # as Hugging Face names them
+_FILES_LIMIT = 1_000_000  # named by one pattern
+_NESTING = 4  # of captions in lists and objects
+_DAMAGE = (ArithmeticError, AttributeError, LookupError, OSError, RuntimeError)
+_DAMAGE += (TypeError, ValueError)
+
+
+@dataclasses.dataclass(frozen=True)
+class Item:
+    """One image as found: its bytes, captions, and a name for it.
+
+    Attributes:
+        fault: what kind of thing it is that cannot be used, e.g. "damaged tars"; empty: none.
+        reason: what is wrong with it.
+    """
+
+    key: str
+    image: bytes = b""
+    captions: tuple[str, ...] = ()
+    concept: str = ""
+    fault: str = ""
+    reason: str = ""
+
+
+Reader = Callable[[], Iterator[Item]]
+
+
+def open_reader(source: str) -> Reader:
+    """Recognises what `source` is; see `ingest`."""
+    if source.startswith("tfds:"):
+        name, _, split = source[len("tfds:") :].partition(":")
+        return lambda: read_tfds(name, split)
+    paths = expand(source)
+    if len(paths) == 1:
+        return _open(paths[0], paths[0].name)
+    root = Path(os.path.commonpath([path.parent for path in paths]))
+    readers = [_open(path, path.relative_to(root).as_posix()) for path in paths]
+    return lambda: itertools.chain.from_iterable(reader() for reader in readers)
+
+
+def expand(source: str) -> list[Path]:
+    """Returns the files and folders that a path or pattern names: `*`, `?`, {a,b}, {000..127}."""
+    whole = Path(os.path.expanduser(source))
+    if _exists(whole):
+        return [whole]
+    found: list[Path] = []
+    for name in _braces(str(whole)):
+        matches = sorted(glob.glob(name)) if glob.has_magic(name) else [name]
+        missing = [match for match in matches if not _exists(Path(match))] or not matches
+        if missing:
+            raise UserError(f"{name} does not exist; give a tar, a folder, a list or tfds:NAME")
+        found += map(Path, matches)
+    return list(dict.fromkeys(found))
+
+
+def _exists(path: Path) -> bool:
+    try:
+        return path.exists()
+    except (OSError, ValueError):  # a name that is too long, or holds a NUL
+        return False
+
+
+def _braces(pattern: str) -> list[str]:
+    """Expands {a,b} and {00..12} as a shell does; other braces stay."""
+    done, open_ones = [], [pattern]
+    while open_ones:
+        pattern = open_ones.pop(0)
+        for match in re.finditer(r"\{([^{}]*)\}", pattern):
+            span = re.fullmatch(r"(\d{1,9})\.\.(\d{1,9})", match[1])
+            choices: Sequence[str | int] = match[1].split(",")
+            width = 0
+            if span:
+                first, last = map(int, span.groups())
+                choices = range(first, last + 1)
+                if any(number.startswith("0") for number in span.groups()):
+                    width = max(map(len, span.groups()))
+            if not choices or len(choices) + len(open_ones) + len(done) > _FILES_LIMIT:
+                raise UserError(f"{match[0]} names no file, or more than {_FILES_LIMIT:,}")
+            if span or len(choices) > 1:
+                before, after = pattern[: match.start()], pattern[match.end() :]
+                open_ones[:0] = [f"{before}{c:0>{width}}{after}" for c in choices]
+                break
+        else:
+            done.append(pattern)
+    return done
+
+
+def _open(path: Path, name: str) -> Reader:
+    """Returns the reader of one file or folder; `name` stands before the keys where it must."""
+    if path.is_file():
+        if path.name.lower().endswith(tars.TAR_ENDS):
+            return lambda: read_tar(path, name)
+        if path.suffix.lower() in lists.LIST_ENDS:
+            return lambda: read_list(path, name)
+        known = ", ".join((*tars.TAR_ENDS, *lists.LIST_ENDS))
+        raise UserError(f"{path} is not one of {known}, a folder or tfds:NAME")
+    if not path.is_dir():
+        raise UserError(f"{path} is neither a file nor a folder")
+    if builder.find(path) is not None:
+        return lambda: read_tfds(str(builder.find(path)), "")
+    shards = sorted(path.glob("*.tar"))
+    if shards:
+        return lambda: itertools.chain.from_iterable(read_tar(tar, tar.name) for tar in shards)
+    for listed in _LIST_NAMES:
+        if (path / listed).is_file():
+            return lambda: read_list(path / listed, listed)
+    prefix = "" if name == path.name else f"{name}/"
+    return lambda: read_folder(path, prefix)
+
+
+def read_folder(folder: Path, prefix: str = "") -> Iterator[Item]:
+    """Yields each image below `folder` with the lines of NAME.txt as captions."""
+    for path in sorted(folder.rglob("*")):
+        if path.suffix.lower() not in tars.IMAGE_ENDS or not path.is_file():
+            continue
+        beside = path.with_suffix(".txt")
+        key = printable(prefix + path.relative_to(folder).as_posix())
+        try:
+            captions = _lines(_text(beside)) if beside.exists() else ()
+            yield Item(key, images.read_bytes(path), captions)
+        except (OSError, UserError) as error:
+            yield Item(key, fault="unreadable files", reason=str(error))
+
+
+def read_tar(path: Path, name: str = "") -> Iterator[Item]:
+    """Yields the samples of a webdataset tar: members that share the name up to the first dot."""
+    name = printable(name or path.name)
+    try:
+        for sample in tars.read_samples(path):
+            key = f"{name}/{printable(sample.name)}"
+            if sample.oversized:
+                yield Item(key, fault="oversized files", reason=printable(sample.oversized))
+            elif sample.image is not None:
+                yield Item(key, sample.image, _sample_captions(sample))
+    except UserError as error:
+        yield Item(name, fault="damaged tars", reason=str(error))
+
+
+def _sample_captions(sample: tars.Sample) -> tuple[str, ...]:
+    found = tuple(c for e in (".txt", ".caption") for c in _lines(sample.texts.get(e, b"")))
+    return found or texts(lists.read_object(sample.texts.get(".json", b"")))
+
+
+def read_list(path: Path, name: str = "") -> Iterator[Item]:
+    """Yields the rows of a list: an image's path, from the list's folder on, or bytes; a caption.
+
+    Rows of one image that follow each other are one item with several captions.
+    """
+    name = printable(name or path.name)
+    folder = name.rpartition("/")[0]
+    try:
+        for location, rows in itertools.groupby(
+            lists.read_rows(path), key=lambda row: row.location or row.number
+        ):
+            rows = list(itertools.islice(rows, lists.CAPTIONS_LIMIT))
+            captions = tuple(c for row in rows for c in texts(row.fields))
+            key = printable(f"{folder}/{location}" if folder else str(location))
+            if isinstance(location, int):
+                key = f"{name}/{location}"
+            if rows[0].image is not None:
+                yield Item(key, rows[0].image, captions)
+                continue
+            if not rows[0].location:
+                yield Item(key, fault="rows without an image", reason=rows[0].problem)
+                continue
+            try:
+                yield Item(key, images.read_bytes(path.parent / location), captions)
+            except UserError as error:
+                yield Item(key, fault="unreadable files", reason=str(error))
+    except UserError as error:
+        yield Item(name, fault="damaged lists", reason=str(error))
+
+
+def read_tfds(name: str, split: str) -> Iterator[Item]:
+    """Yields a prepared tfds set: its image feature with its texts, or its class names."""
+    from tensorflow_datasets import builder as make_builder
+    from tensorflow_datasets import builder_from_directory, decode, features
+
+    try:
+        build = builder_from_directory(name) if Path(name).is_dir() else make_builder(name)
+        build_features, splits = dict(build.info.features.items()), list(build.info.splits)
+    except Exception as error:  # tfds raises its own and its registry's kinds
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise UserError(f"cannot open tfds set {name}: {reason}") from error
+    pictures = [k for k, f in build_features.items() if isinstance(f, features.Image)]
+    if not pictures or not splits:
+        raise UserError(f"tfds set {name} has no image feature or no prepared split")
+    if split and split not in splits:
+        raise UserError(f"tfds set {name} has no split {split!r}; it has {', '.join(splits)}")
+    label = next((k for k, f in build_features.items() if isinstance(f, features.ClassLabel)), None)
+    for part in [split] if split else splits:
+        try:
+            data = build.as_data_source(split=part, decoders={pictures[0]: decode.SkipDecoding()})
+            count = len(data)
+        except (NotImplementedError, ValueError) as error:
+            raise UserError(f"tfds set {name} is not array_record: prepare it so") from error
+        except _DAMAGE as error:
+            yield Item(part, fault="damaged splits", reason=f"{type(error).__name__}: {error}")
+            continue
+        names = build_features[label].names if label else None
+        read = functools.partial(_tfds_item, data, part, pictures[0], label, names)
+        yield from map(read, range(count))
+
+
+def _tfds_item(
+    data: Any, part: str, image: str, label: str | None, names: list[str] | None, index: int
+) -> Item:
+    key = f"{part}/{index}"
+    try:
+        record = data[index]
+        concept = names[int(record[label])].replace("_", " ") if names else ""
+        captions = texts(record) or ((concept,) if concept else ())
+        return Item(key, bytes(record[image]), captions, concept)
+    except _DAMAGE as error:
+        return Item(key, fault="damaged records", reason=f"{type(error).__name__}: {error}")
+
+
+def texts(record: object, depth: int = 0) -> tuple[str, ...]:
+    """Finds captions in a record: under a usual name, as text, list of texts, or nested.
+
+    What is not text (a number, null) is not a caption.
+    """
+    if not isinstance(record, Mapping):
+        return ()
+    found = (_strings(record[key], depth + 1) for key in lists.CAPTION_KEYS if key in record)
+    return next(filter(None, found), ())
+
+
+def _strings(value: object, depth: int) -> tuple[str, ...]:
+    if isinstance(value, np.ndarray):
+        value = value.tolist()
+    if isinstance(value, bytes):
+        value = value.decode("utf-8", "replace")
+    if isinstance(value, str):  # a lone surrogate, which JSON can spell, cannot be written
+        value = value.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace").strip()
+        return (value,) if value else ()
+    if depth > _NESTING:
+        return ()
+    if isinstance(value, Mapping):
+        return texts(value, depth)
+    if isinstance(value, list | tuple):
+        return tuple(text for one in value for text in _strings(one, depth + 1))
+    return ()
+
+
+def printable(name: str) -> str:
+    """Returns a name as text that can be stored: bytes that are not UTF-8 are spelt out."""
+    return name.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
+def _text(path: Path) -> bytes:
+    with path.open("rb") as file:
+        data = file.read(tars.TEXT_LIMIT + 1)
+    if len(data) > tars.TEXT_LIMIT:
+        raise UserError(f"{path} is too large for captions: over {tars.TEXT_LIMIT / 2**20:.0f} MiB")
+    return data
+
+
+def _lines(text: bytes) -> tuple[str, ...]:
+    lines = (line.strip() for line in text.decode("utf-8", "replace").splitlines())
+    return tuple(line for line in lines if line)
