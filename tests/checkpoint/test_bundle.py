@@ -6,6 +6,7 @@ import json
 import re
 import shutil
 
+import jax
 import ml_dtypes
 import numpy as np
 import pytest
@@ -255,3 +256,49 @@ def test_changed_parameters_in_memory_are_another_identity(toy):
     flat["logit_scale"] = flat["logit_scale"] + 1
     assert dataclasses.replace(stage, params=unflatten_paths(flat)).params_digest != digest
     assert dataclasses.replace(stage, dtype="float16").params_digest == digest
+
+
+def set_in(manifest, path, value):
+    *parents, last = path.split(".")
+    for key in parents:
+        manifest = manifest[key]
+    manifest[last] = value
+
+
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        ("stages.clip.spec.model.text.layers", 100_000),
+        ("stages.clip.spec.model.text.layers", 900),
+        ("stages.decoder.spec.model.unet.res_blocks", 60),
+        ("stages.decoder.spec.model.unet.channel_mult", [1] * 3000),
+        ("stages.prior_diffusion.spec.diffusion.num_steps", 2_000_000_000),
+        ("stages.prior_diffusion.spec.sampling.draws", 10_000_000),
+        ("stages.prior_diffusion.spec.sampling.steps", 10**15),
+        ("stages.decoder.spec.model.unet.image_size", 2**20),
+        ("stages.decoder.spec.sampling.step_list", list(range(5000, 0, -1))),
+        ("stages.clip.spec.model.text.width", 10**12),
+    ],
+)
+def test_a_hostile_size_is_refused_by_name_and_at_once(copy, path, value, monkeypatch):
+    edit(copy, lambda manifest: set_in(manifest, path, value))
+    monkeypatch.setattr(jax, "eval_shape", None)  # nothing is traced
+    named = path.removesuffix(".channel_mult").removesuffix(".res_blocks")  # their product counts
+    fails(copy, str(copy / "bundle.json"), named)
+
+
+@pytest.mark.parametrize(
+    "name", ["../../etc/hostname", "/etc/hostname", "..", ".", "a/b", "a\nb", "\x00", "x" * 300]
+)
+def test_only_files_of_the_folder_are_listed(copy, name):
+    edit(copy, lambda m: m["files"].update({name: {"sha256": "0" * 64, "bytes": 5}}))
+    fails(copy, "bundle.json: files lists", "not a file of the bundle")
+
+
+def test_keys_that_occur_twice_and_deep_nesting_are_refused(copy):
+    path = copy / "bundle.json"
+    text = path.read_text()
+    path.write_text(text.replace("{", '{"name": "first",', 1))
+    fails(copy, "bundle.json", "'name' occurs twice")
+    path.write_text(text.replace('"metrics": {}', f'"metrics": {"[" * 50_000}{"]" * 50_000}'))
+    fails(copy, "bundle.json", "levels")

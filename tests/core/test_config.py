@@ -1,5 +1,6 @@
 import dataclasses
 import json
+import math
 from collections.abc import Mapping
 from typing import Any, Literal
 
@@ -40,21 +41,22 @@ class Net:
             raise ValueError(f"{self.width=} must be even")
 
 
-ATTENTIONS = st.builds(Attention, st.integers(), st.sampled_from(["self", "cross"]))
+INTEGERS = st.integers(-(2**62), 2**62 - 1)
+ATTENTIONS = st.builds(Attention, INTEGERS, st.sampled_from(["self", "cross"]))
 FLOATS = st.floats(allow_nan=False, allow_infinity=False)
 NETS = st.builds(
     Net,
-    width=st.integers().map(lambda i: 2 * i),
+    width=INTEGERS.map(lambda i: i - i % 2),
     rate=FLOATS,
-    widths=st.lists(st.integers()).map(tuple),
-    size=st.tuples(st.integers(), FLOATS),
+    widths=st.lists(INTEGERS).map(tuple),
+    size=st.tuples(INTEGERS, FLOATS),
     flag=st.booleans(),
     name=st.text(),
     clip=st.none() | FLOATS,
-    steps=st.none() | st.lists(st.integers()).map(tuple),
+    steps=st.none() | st.lists(INTEGERS).map(tuple),
     attention=ATTENTIONS,
     second=st.none() | ATTENTIONS,
-    scale=st.integers() | FLOATS | st.text(),
+    scale=INTEGERS | FLOATS | st.text(),
     extra=st.dictionaries(st.text(), FLOATS),
     blocks=st.lists(ATTENTIONS).map(tuple),
 )
@@ -111,12 +113,42 @@ def test_the_two_conversions():
         ({"width": 8, "extra": {"a": "b"}}, "extra.a: expected float, got 'b'"),
         ({"width": 8, "scale": [1]}, "scale: expected int or float or str, got [1]"),
         ([1], "Net: expected a mapping, got [1]"),
+        ({"width": 8, "rate": math.nan}, "rate: expected a finite number, got nan"),
+        ({"width": 8, "rate": -math.inf}, "rate: expected a finite number, got -inf"),
+        ({"width": 8, "clip": math.nan}, "clip: expected a finite number, got nan"),
+        ({"width": 8, "scale": math.inf}, "scale: expected a finite number, got inf"),
+        ({"width": 8, "extra": {"a": math.nan}}, "extra.a: expected a finite number, got nan"),
     ],
 )
 def test_mistakes_are_named_by_their_path(values, message):
     with pytest.raises(UserError) as error:
         build(Net, values)
     assert str(error.value) == message
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"width": 8, "rate": 10**400}, "rate: expected a number of at most 64 bits, got 1000"),
+        ({"width": 2**63}, "width: expected a number of at most 64 bits, got 9223372036854775808"),
+        (
+            {"width": 10**5000},
+            "width: expected a number of at most 64 bits, got an integer of thousands",
+        ),
+        ({"width": "8" * 5000}, "width: expected int, got '888"),
+        ({"width": 0}, "Net: a size must not be 0 or so large (float modulo"),
+    ],
+)
+def test_what_is_too_large_or_divides_by_nothing_is_one_bounded_line(values, message):
+    @dataclasses.dataclass(frozen=True)
+    class Fit(Net):
+        def __post_init__(self):
+            assert self.rate % self.width >= 0
+
+    with pytest.raises(UserError) as error:
+        build(Fit, values)
+    assert str(error.value).startswith(message.replace("Net", "Fit"))
+    assert len(str(error.value)) < 400
 
 
 def test_the_prefix_stands_in_front():

@@ -22,15 +22,22 @@ from typing import Any
 import numpy as np
 
 from unclip_jax.checkpoint import tensors
+from unclip_jax.checkpoint.manifest import (
+    FORMAT_VERSION,
+    CascadeNet,
+    CascadeStep,
+    SamplingDefaults,
+    check_extent,
+    read_manifest,
+)
 from unclip_jax.checkpoint.pca_file import PCA_FILE, load_pca, save_pca
 from unclip_jax.checkpoint.runs import params_digest
 from unclip_jax.core.config import build, to_dict
 from unclip_jax.core.errors import UserError
-from unclip_jax.core.files import new_folder, read_json
+from unclip_jax.core.files import new_folder
 from unclip_jax.core.trees import count_params, flatten_paths
 from unclip_jax.models.pca import Pca
 from unclip_jax.models.stages import (
-    STAGES,
     StageSpec,
     abstract_params,
     check_embeddings,
@@ -39,7 +46,8 @@ from unclip_jax.models.stages import (
 )
 from unclip_jax.text.tokenizer import Tokenizer
 
-FORMAT_VERSION = 1
+__all__ = ["CascadeNet", "CascadeStep", "SamplingDefaults", "read_manifest"]
+
 SHIPPED = Path(__file__).resolve().parent.parent / "bundles"
 
 
@@ -58,36 +66,6 @@ class Stage:
     def params_digest(self) -> str:
         """Hash of the file that held the parameters, which loading verifies, else of them."""
         return params_digest(self.params)
-
-
-@dataclasses.dataclass(frozen=True)
-class CascadeNet:
-    """A network of an upsampling step and how many of its steps it runs.
-
-    None = the rest; -1 = all that are left but one.
-    """
-
-    stage: str
-    steps: int | None = None
-
-
-@dataclasses.dataclass(frozen=True)
-class CascadeStep:
-    """One upsampling step; its networks share one noise schedule, in order from noise to image."""
-
-    input_size: int
-    output_size: int
-    nets: tuple[CascadeNet, ...]
-    resize: str = "bicubic"
-
-
-@dataclasses.dataclass(frozen=True)
-class SamplingDefaults:
-    """What `sample` does unless told otherwise; each stage's own settings lie in its spec."""
-
-    prior: str = "diffusion"
-    size: int | None = None  # None = the last step of the cascade
-    round_low_res: bool = True  # 8-bit rounding between stages; Karlo does not round
 
 
 @dataclasses.dataclass(frozen=True)
@@ -183,54 +161,6 @@ def resolve(name_or_path: str | Path) -> Path:
     )
 
 
-def read_manifest(folder: Path) -> dict[str, Any]:
-    """Reads bundle.json, checking its format version and that it is whole."""
-    path = folder / "bundle.json"
-    manifest = read_json(path)
-    version = manifest.get("format_version") if isinstance(manifest, dict) else None
-    if version != FORMAT_VERSION:
-        raise UserError(
-            f"{path}: format version {version!r}, this unclip_jax reads {FORMAT_VERSION}"
-        )
-    allowed = {"format_version", "name", "licence", "stages", "sampling", "cascade"}
-    allowed |= {"provenance", "metrics", "files"}
-    for key in sorted(set(manifest) ^ allowed):
-        raise UserError(f"{path}: {'missing' if key in allowed else 'unknown'} key {key!r}")
-    _check_types(path, manifest)
-    _check_cascade(path, manifest)
-    return manifest
-
-
-def _check_types(path: Path, manifest: Mapping[str, Any]) -> None:
-    """Fails by name where a value of bundle.json is not of the kind that loading relies on."""
-    kinds = {"name": str, "licence": str, "cascade": list}
-    kinds |= dict.fromkeys(("stages", "files", "sampling", "provenance", "metrics"), dict)
-    for key, kind in kinds.items():
-        if not isinstance(manifest[key], kind):
-            raise UserError(f"{path}: {key} must be a {kind.__name__}")
-    entries = {
-        "stages": {"spec": dict, "dtype": str, "params": int},
-        "files": {"sha256": str, "bytes": int},
-    }
-    for section, fields in entries.items():
-        for name, entry in manifest[section].items():
-            for key, kind in fields.items():
-                if not isinstance(entry, dict) or not isinstance(entry.get(key), kind):
-                    raise UserError(f"{path}: {section}.{name}.{key} must be a {kind.__name__}")
-
-
-def _check_cascade(path: Path, manifest: Mapping[str, Any]) -> None:
-    """Fails where an upsampling step or the provenance is not what its readers rely on."""
-    for i, entry in enumerate(manifest["cascade"]):
-        step = build(CascadeStep, entry, f"{path}: cascade[{i}]")
-        names = [net.stage for net in step.nets]
-        if not names or not set(names) <= set(manifest["stages"]):
-            raise UserError(f"{path}: cascade[{i}] names the networks {names}, which are not there")
-    held = manifest["provenance"].get("stages", {})
-    if not isinstance(held, dict) or not all(isinstance(v, dict) for v in held.values()):
-        raise UserError(f"{path}: provenance.stages must hold an object for each stage")
-
-
 def load(
     name_or_path: str | Path,
     *,
@@ -260,6 +190,9 @@ def load(
             tensors.check_file(folder / name, files[name], force=verify)
     for name in sorted(needed - set(files)):
         raise UserError(f"{folder / 'bundle.json'}: files has no entry {name!r}")
+    for name in wanted:
+        shapes = tensors.read_shapes(folder / f"{name}.safetensors")
+        check_extent(folder / "bundle.json", name, manifest["stages"][name]["spec"], shapes)
     tokenizer = None
     if "tokenizer.json" in files:
         tokenizer = Tokenizer.load(folder / "tokenizer.json")
@@ -291,8 +224,6 @@ def _load_stage(
     folder: Path, name: str, manifest: Mapping[str, Any], params_dtype: str | None
 ) -> Stage:
     entry, file = manifest["stages"][name], f"{name}.safetensors"
-    if name not in STAGES:
-        raise UserError(f"{folder / 'bundle.json'}: unknown stage {name!r}")
     spec = spec_from_dict(entry["spec"])
     if spec.stage != name:
         raise UserError(f"{folder / 'bundle.json'}: stage {name!r} has the spec of {spec.stage!r}")

@@ -99,6 +99,17 @@ def read_tree(
     return unflatten_paths(arrays)
 
 
+def read_shapes(path: Path) -> dict[str, tuple[int, ...]]:
+    """Reads the shape of every array of a file from its header alone."""
+    try:
+        with safe_open(path, framework="np") as file:
+            return {key: tuple(file.get_slice(key).get_shape()) for key in file.keys()}
+    except (SafetensorError, OSError) as error:
+        raise UserError(
+            f"{path}: not a readable safetensors file, truncated or damaged ({error})"
+        ) from error
+
+
 def _check_shapes(
     path: Path, shapes: Mapping[str, tuple[int, ...]], expected: Mapping[str, tuple[int, ...]]
 ) -> None:

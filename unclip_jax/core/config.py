@@ -1,12 +1,14 @@
 """The one door from plain mappings (config files, JSON) to frozen config dataclasses.
 
-Strict: an unknown key, a missing one or a value of the wrong type is a UserError that names the
-key by its full path. Nothing is guessed; the only conversions are int -> float and list -> tuple,
-because JSON and config files cannot tell them apart.
+Strict: an unknown key, a missing one, a value of the wrong type, a number that is not finite or an
+integer beyond 64 bits is a UserError that names the key by its full path. Nothing is guessed; the
+only conversions are int -> float and list -> tuple, because JSON and config files cannot tell them
+apart.
 """
 
 import dataclasses
 import difflib
+import math
 import types
 import typing
 from collections.abc import Mapping
@@ -14,7 +16,7 @@ from typing import Any, Literal, TypeVar, Union
 
 import numpy as np
 
-from unclip_jax.core.errors import UserError
+from unclip_jax.core.errors import UserError, shorten
 
 T = TypeVar("T")
 
@@ -30,7 +32,7 @@ def build(cls: type[T], values: Any, path: str = "") -> T:
         path: prefix of the keys in messages, such as "model".
     """
     if not isinstance(values, Mapping):
-        raise UserError(f"{path or cls.__name__}: expected a mapping, got {values!r}")
+        raise UserError(f"{path or cls.__name__}: expected a mapping, got {_shown(values)}")
     fields = {field.name: field for field in dataclasses.fields(cls) if field.init}
     for key in values:
         if key not in fields:
@@ -48,8 +50,10 @@ def build(cls: type[T], values: Any, path: str = "") -> T:
         return cls(**given)
     except ValueError as error:
         raise UserError(f"{path or cls.__name__}: {error}") from error
-    except ZeroDivisionError as error:
-        raise UserError(f"{path or cls.__name__}: a size must not be 0 ({error})") from error
+    except ArithmeticError as error:  # of a size that a check divides by
+        raise UserError(
+            f"{path or cls.__name__}: a size must not be 0 or so large ({error})"
+        ) from error
 
 
 def to_dict(cfg: Any) -> dict[str, Any]:
@@ -84,7 +88,15 @@ def _unknown_key(full: str, key: str, known: list[str]) -> str:
 
 
 def _wrong(path: str, expected: str, value: Any) -> UserError:
-    return UserError(f"{path}: expected {expected}, got {value!r}")
+    return UserError(f"{path}: expected {expected}, got {_shown(value)}")
+
+
+def _shown(value: Any) -> str:
+    """Returns a value's text, cut to a length that a message can carry."""
+    try:
+        return shorten(repr(value), 200)
+    except ValueError:  # Python prints no integer of more than 4,300 digits
+        return "an integer of thousands of digits"
 
 
 def _convert(hint: Any, value: Any, path: str) -> Any:
@@ -108,8 +120,12 @@ def _convert(hint: Any, value: Any, path: str) -> Any:
 def _convert_scalar(hint: Any, value: Any, path: str) -> Any:
     if isinstance(value, np.generic):
         value = value.item()
-    if hint is float and isinstance(value, int) and not isinstance(value, bool):
+    if type(value) is int and not -(2**63) <= value < 2**63:
+        raise _wrong(path, "a number of at most 64 bits", value)
+    if hint is float and type(value) is int:
         return float(value)
+    if type(value) is float and not math.isfinite(value):
+        raise _wrong(path, "a finite number", value)
     if hint is None or hint is type(None):
         if value is None:
             return None
@@ -129,7 +145,7 @@ def _convert_union(hint: Any, value: Any, path: str) -> Any:
         return _convert(options[0], value, path)
     for option in options:  # the exact type first, so that int | float leaves 1 an int
         if option is type(value):
-            return value
+            return _convert(option, value, path)
     for option in options:
         try:
             return _convert(option, value, path)
