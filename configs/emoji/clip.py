@@ -22,6 +22,7 @@ def get_config(variant: str = "") -> ConfigDict:
     """
     common.check_variant(variant, "judge", "sam", "smoke")
     config = common.base("clip")
+    common.emoji_splits(config)
     config.model = ConfigDict(
         {
             "embed_dim": 128,  # paper: 1024

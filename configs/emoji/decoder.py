@@ -30,6 +30,7 @@ def get_config(variant: str = "") -> ConfigDict:
     """
     common.check_variant(variant, "tune", "smoke", "smoke_glide")
     config = common.base("decoder")
+    common.emoji_splits(config)
     config.model = ConfigDict(
         {
             "unet": {

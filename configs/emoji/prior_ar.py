@@ -16,6 +16,7 @@ def get_config(variant: str = "") -> ConfigDict:
     """Returns the config; "smoke": procedural pictures, an untrained CLIP, caption tokens."""
     common.check_variant(variant, "smoke")
     config = common.base("prior_ar")
+    common.emoji_splits(config)
     config.pca = ""
     config.model = ConfigDict(
         {
@@ -53,7 +54,6 @@ def get_config(variant: str = "") -> ConfigDict:
             "warmup_steps": 100,  # ours
             "clip_norm": 1.0,  # ours
             "ema_decay": 0.999,  # paper: 0.999
-            "frozen": common.CODEC,
         }
     )
     config.train.update(

@@ -19,6 +19,7 @@ def get_config(variant: str = "") -> ConfigDict:
     """
     common.check_variant(variant, "smoke")
     config = common.base("prior_diffusion")
+    common.emoji_splits(config)
     config.model = ConfigDict(
         {
             "transformer": {

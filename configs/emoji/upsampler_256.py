@@ -12,6 +12,7 @@ def get_config(variant: str = "") -> ConfigDict:
     """Returns the config; variant "smoke" is a tiny one on procedural pictures."""
     common.check_variant(variant, "smoke")
     config = common.base("upsampler_256")
+    common.emoji_splits(config)
     config.model = ConfigDict(
         {
             "unet": {

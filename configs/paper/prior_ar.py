@@ -61,7 +61,6 @@ def get_config(variant: str = "") -> ConfigDict:
             "eps": 1e-10,  # table 3: 1e-10
             "weight_decay": 4.0e-2,  # table 3: 4.0e-2
             "ema_decay": 0.999,  # table 3: 0.999
-            "frozen": common.CODEC,
         }
     )
     config.train.update(

@@ -67,6 +67,13 @@ def test_table_averages_interpolates_and_bounds():
         variance_table(np.array([1]), np.array([np.nan]), num_steps=10, data_variance=1.0)
 
 
+def test_what_falls_is_pooled_to_the_nearest_table_that_does_not():
+    """By hand: least squares under order, 3, 1, 2 -> 2, 2, 2; counts weigh the errors of one t."""
+    t, error = np.array([0, 1, 2, 3, 3, 4]), np.array([3.0, 1.0, 2.0, 6.0, 4.0, 4.0])
+    table = variance_table(t, error, num_steps=5, data_variance=9.0)
+    np.testing.assert_allclose(table, [2, 2, 2, 4.5, 4.5])
+
+
 def test_uniform_timesteps_are_uniform_and_by_key():
     keys = jax.random.split(jax.random.key(0), 20_000)
     t = np.asarray(uniform_timesteps(keys, 10))

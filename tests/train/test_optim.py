@@ -4,6 +4,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from tests.training import spec_of
+from unclip_jax.configs import common
+from unclip_jax.core.config import build
+from unclip_jax.core.trees import flatten_paths
+from unclip_jax.models.stages import abstract_params
 from unclip_jax.train.config import OptimConfig
 from unclip_jax.train.optim import decay_mask, ema_decay, learning_rate_schedule, make_optimizer
 
@@ -76,3 +81,32 @@ def test_gradients_are_clipped_by_their_global_norm():
     tx = make_optimizer(cfg, params, 10)
     updates, _ = tx.update({"kernel": np.array([30.0, 40.0], np.float32)}, tx.init(params), params)
     np.testing.assert_allclose(updates["kernel"] * -1e6, [0.6, 0.8], rtol=1e-4)
+
+
+def test_a_codec_is_left_alone_whatever_the_config_says():
+    """Also by a config that says nothing of it, and one that freezes something else."""
+    params = {"codec_std": np.ones(3, np.float32), "other": np.ones((2, 2), np.float32)}
+    for frozen in (None, "other"):
+        section = common.base("prior_ar").optim
+        section.update({"learning_rate": 0.1, "weight_decay": 0.06})
+        if frozen:
+            section.frozen = frozen
+        tx = make_optimizer(build(OptimConfig, section.to_dict()), params, 10)
+        updates, _ = tx.update(params, tx.init(params), params)
+        assert not np.any(updates["codec_std"])
+        assert np.any(updates["other"]) == (frozen is None)
+
+
+@pytest.mark.parametrize("name", ["clip:scanned", "prior_diffusion:scanned", "decoder:glide"])
+def test_biases_and_gains_of_scanned_stacks_do_not_decay(name):
+    """Their leading axis of layers makes matrices of them in shape alone."""
+    params = abstract_params(spec_of(name))
+    mask = flatten_paths(decay_mask(params, OptimConfig(1.0, decay="matrices")))
+    shapes = {path: leaf.shape for path, leaf in flatten_paths(params).items()}
+    stacked = {
+        path for path in mask if path.endswith(("/bias", "/scale")) and len(shapes[path]) > 1
+    }
+    assert len(stacked) >= 8
+    assert not any(mask[path] for path in stacked)
+    kernels = [path for path in mask if path.endswith("/kernel")]
+    assert kernels and all(mask[path] for path in kernels)

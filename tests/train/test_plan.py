@@ -182,3 +182,14 @@ def test_a_plan_of_micro_batches():
     sections = config("paper/prior_diffusion.py", "--config.train.accumulation=4")
     whole = make_plan(config("paper/prior_diffusion.py"))
     assert make_plan(sections).flops_per_step == whole.flops_per_step
+
+
+@pytest.mark.parametrize("stage", ["prior_ar", "prior_diffusion"])
+def test_no_states_are_planned_for_a_prior_that_reads_its_own_tokens(stage):
+    """With the sizes of its CLIP too, and a store of embeddings in place of images."""
+    flags = ("--config.data.embeddings=train", "--config.eval.embeddings=test")
+    run = PlannedRun(config(f"paper/{stage}.py", *flags), config("paper/clip.py"))
+    assert "text_states" not in run.batch(4096)
+    assert run.frozen()["empty"].text_states is None
+    assert run.batch(4096)["tokens"].shape == (4096, 77)
+    assert run.batch(4096)["own_tokens"].shape == (4096, 256)

@@ -105,3 +105,18 @@ def test_what_excludes_it_is_said():
     ):
         with pytest.raises(ValueError, match=words):
             dataclasses.replace(plain, **changes)
+
+
+def test_the_temperature_can_leave_its_ceiling():
+    """Pairs that have nothing to do with each other want a lower one, where SAM looks too."""
+    toy = Toy("clip", sam_rho=0.1, sam_group=4)
+    step, state = toy.step(), toy.state()
+    ceiling = np.float32(np.log(100))
+    state = state.replace(params={**state.params, "logit_scale": jnp.asarray(ceiling)})
+    scales = []
+    for seed in range(5):
+        state, _ = step(state, {}, toy.batch(seed))
+        scales.append(float(state.params["logit_scale"]))
+    # Adam's first steps are of about the learning rate, 3e-3, each.
+    assert scales[-1] < ceiling - 5e-3
+    assert max(scales) <= ceiling

@@ -16,7 +16,7 @@ from tests.training import (
 )
 from unclip_jax.core.prng import root_key
 from unclip_jax.train.loop import named_metrics
-from unclip_jax.train.step import accumulate, batch_keys
+from unclip_jax.train.step import accumulate, batch_keys, make_train_step
 
 STEPS = 60
 # float32 sums; the average runs over STEPS updates.
@@ -69,12 +69,14 @@ def test_ema_follows_its_closed_form(prior):
     assert largest_difference(state.params, expected) > 100 * EMA_TOLERANCE
 
 
-def test_the_same_step_twice_is_the_same_and_another_seed_is_not(prior):
+def test_the_same_step_twice_is_the_same_another_step_or_seed_is_not(prior):
     toy, step = prior
     results = [step(toy.state(), toy.frozen, toy.batch())[1]["sums"] for _ in range(2)]
     np.testing.assert_array_equal(*results)
     moved = toy.state().replace(step=jnp.asarray(1, jnp.int32))
     assert not np.array_equal(results[0], step(moved, toy.frozen, toy.batch())[1]["sums"])
+    other = jax.jit(make_train_step(toy.task, toy.tx, toy.train, OPTIM, 1))
+    assert not np.array_equal(results[0], other(toy.state(), toy.frozen, toy.batch())[1]["sums"])
 
 
 def test_a_step_that_is_not_finite_is_left_out_and_counted(prior):

@@ -72,7 +72,8 @@ def train(
 def read_config(config_file: str, flags: Sequence[str]) -> dict[str, Any]:
     """Reads a config file and applies --config.a.b=v flags; returns plain nested dicts.
 
-    A value takes the type that the file gives it; a key that the file lacks is an error.
+    What the file leaves out has its default. A value takes the type that the file or the default
+    gives it; a key that is neither's is an error.
     """
     from absl import flags as absl_flags
     from ml_collections import config_flags
@@ -83,11 +84,11 @@ def read_config(config_file: str, flags: Sequence[str]) -> dict[str, Any]:
     for flag in flags:
         if flag.startswith("-") and not flag.startswith("--config."):
             raise UserError(f"unknown option {flag}; see --help")
-    argument = f"--config={path}" + (f":{variant}" if variant else "")
-    argv = ["unclip train", argument, *flags]
+    argv = ["unclip train", *flags]
     values = absl_flags.FlagValues()
-    config_flags.DEFINE_config_file("config", flag_values=values, sys_argv=argv)
     try:
+        loaded = _complete(_run_file(path, variant))
+        config_flags.DEFINE_config_dict("config", loaded, flag_values=values, sys_argv=argv)
         rest = values(argv)
         config = values.config.to_dict()
     except (absl_flags.Error, AttributeError, KeyError, TypeError, ValueError) as error:
@@ -96,6 +97,38 @@ def read_config(config_file: str, flags: Sequence[str]) -> dict[str, Any]:
         raise UserError(f"{config_file} is no config: {type(error).__name__}: {error}") from error
     if len(rest) > 1:
         raise UserError(f"unexpected argument {rest[1]!r}; write --config.KEY=VALUE")
+    return config
+
+
+def _run_file(path: Path, variant: str) -> Any:
+    """Returns what a config file's `get_config` gives."""
+    spec = importlib.util.spec_from_file_location(f"unclip_config_{path.stem}", path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module.get_config(variant) if variant else module.get_config()
+
+
+def _complete(config: Any) -> Any:
+    """Fills in what the sections of a config leave out, so that a flag can change it."""
+    from unclip_jax.core.config_dict import with_defaults
+    from unclip_jax.data.config import DataConfig
+    from unclip_jax.diffusion.config import DiffusionConfig
+    from unclip_jax.models.embedding_codec import EmbeddingNorm
+    from unclip_jax.models.stages import MODEL_CONFIGS, sampling_class
+    from unclip_jax.train.config import EvalConfig, OptimConfig, TrainConfig
+
+    sections = {"data": DataConfig, "optim": OptimConfig, "train": TrainConfig, "eval": EvalConfig}
+    sections |= {"diffusion": DiffusionConfig, "embedding_norm": EmbeddingNorm}
+    stage = config.get("stage")
+    if stage in MODEL_CONFIGS:
+        sections |= {"model": MODEL_CONFIGS[stage], "sampling": sampling_class(stage)}
+    with config.unlocked():
+        for name, cls in sections.items():
+            if config.get(name) is not None:
+                with_defaults(config[name], cls)
+        for name in ("clip", "init_from", "pca"):
+            if name not in config:
+                config[name] = ""
     return config
 
 

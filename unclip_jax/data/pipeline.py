@@ -17,6 +17,7 @@ from PIL import Image
 
 from unclip_jax.core.errors import UserError
 from unclip_jax.data import bsr, images
+from unclip_jax.data.config import DataConfig
 from unclip_jax.data.sources import Source, load_source, matching, select
 
 ENDLESS = 2**40  # batches; more than any run
@@ -25,6 +26,7 @@ _KEY_MASK = 2**64 - 1
 _WINDOW = 0x57494E444F57  # sets the windows' keys apart from the batches'
 
 
+<<<<<<< HEAD
 @dataclasses.dataclass(frozen=True)
 class DataConfig:
     """What to train on and how it is shown.
@@ -94,6 +96,8 @@ class DataConfig:
             )
 
 
+=======
+>>>>>>> 4a841de (SAM's temperature can leave its ceiling; a smooth variance table; defaults of configs from the dataclasses; no states planned that nobody reads)
 @runtime_checkable
 class TokenBlock(Protocol):
     """What a tokenizer returns."""

@@ -14,8 +14,9 @@ import numpy as np
 from jaxtyping import Bool, Int32, Integer
 
 from unclip_jax.core.errors import UserError
+from unclip_jax.data.config import DataConfig
 from unclip_jax.data.embeddings import META, Record, StoreMeta, existing_shard, unpack
-from unclip_jax.data.pipeline import ENDLESS, DataConfig, endless_order, start_iterator
+from unclip_jax.data.pipeline import ENDLESS, endless_order, start_iterator
 
 LOOKED_AT = 256  # records that a fingerprint is taken of
 

@@ -17,6 +17,9 @@ from unclip_jax.diffusion.schedules import Level, Schedule, expand
 # Stands for the zero of (sigma_s / sigma_t)^2 at the clean level, where no noise is added anyway.
 TINY = 1e-20
 
+GROUPS = 32
+"""Groups of neighbouring timesteps that the table's errors are pooled into."""
+
 
 def learned_variance(fraction: Float[Array, " b *d"], t: Level, s: Level) -> Float[Array, " b *d"]:
     """Interpolates log beta_{t|s} and the log posterior variance (Nichol & Dhariwal 2021, eq. 15).
@@ -86,17 +89,28 @@ def x0_error_from_eps_norm(eps_norm: np.ndarray, t: np.ndarray, schedule: Schedu
 
 
 def variance_table(
-    t: np.ndarray, error: np.ndarray, *, num_steps: int, data_variance: float
+    t: np.ndarray,
+    error: np.ndarray,
+    *,
+    num_steps: int,
+    data_variance: float,
+    snr: np.ndarray | None = None,
 ) -> np.ndarray:
     """Builds the analytic variance's table, float64 [T], from errors seen at some timesteps.
 
-    Errors at one t are averaged; between those seen it interpolates linearly; the result is kept in
-    [0, data_variance], as no optimal denoiser errs more than the data's mean does.
+    A handful of errors at each t is far too noisy to be used as it is. Neighbouring timesteps are
+    pooled into at most GROUPS groups of equally many errors, between whose means it interpolates
+    linearly. Of the results the nearest table that never falls with t is taken, since an optimal
+    denoiser's error cannot; and it is kept in [0, data_variance], as no optimal denoiser errs more
+    than the data's mean does.
 
     Args:
         t: int [n], in any order, repeats allowed; ends that are not seen keep the nearest value.
         error: [n], squared x_0 errors a coordinate (`x0_error`).
         data_variance: mean over coordinates of the variance of x_0 in the space diffused.
+        snr: alpha^2 / sigma^2 at each t, [T]. With it what is pooled is the share of the error that
+            Gaussian data of that variance would have, 1 / (1 / data_variance + snr): it changes
+            little from one t to the next where the error itself changes by orders of magnitude.
     """
     seen, index = np.unique(np.asarray(t), return_inverse=True)
     if seen.size == 0 or seen[0] < 0 or seen[-1] >= num_steps:
@@ -104,5 +118,31 @@ def variance_table(
     error = np.asarray(error, np.float64)
     if not np.all(np.isfinite(error)):
         raise ValueError("the variance table's errors must be finite")
-    mean = np.bincount(index, weights=error) / np.bincount(index)
-    return np.clip(np.interp(np.arange(num_steps), seen, mean), 0.0, data_variance)
+    shape = np.ones(num_steps)
+    if snr is not None and data_variance > 0.0:
+        shape = 1.0 / (1.0 / data_variance + np.asarray(snr, np.float64))
+    count = np.bincount(index)
+    share = np.bincount(index, weights=error) / count / shape[seen]
+    group = (np.cumsum(count) - count) * GROUPS // max(count.sum(), GROUPS)
+    group = np.unique(group, return_inverse=True)[1]
+    weight = np.bincount(group, weights=count)
+    centre = np.bincount(group, weights=count * seen) / weight
+    pooled = np.bincount(group, weights=count * share) / weight
+    table = np.interp(np.arange(num_steps), centre, pooled) * shape
+    return np.clip(isotonic(table), 0.0, data_variance)
+
+
+def isotonic(values: np.ndarray) -> np.ndarray:
+    """Returns the least-squares fit that never falls, float64 [n]: pool adjacent violators.
+
+    A value below the mean of the block before it joins that block (Barlow et al. 1972, sec. 1.2).
+    """
+    sums: list[float] = []
+    sizes: list[int] = []
+    for value in np.asarray(values, np.float64):
+        total, size = float(value), 1
+        while sums and sums[-1] * size >= total * sizes[-1]:
+            total, size = total + sums.pop(), size + sizes.pop()
+        sums.append(total)
+        sizes.append(size)
+    return np.repeat(np.array(sums) / np.array(sizes), sizes)

@@ -207,10 +207,11 @@ def clip_loss(
 
         logits = exp(s) I T^T, unit rows;  loss = (CE(logits) + CE(logits^T)) / 2, targets 0..n-1
 
-    exp(s) counts as at most 100; `clamp_logit_scale` keeps s itself there between updates.
+    s is taken as it is: `clamp_logit_scale` keeps exp(s) at most 100 after each update. Clamped
+    here it would have no gradient where SAM has moved it beyond.
     """
     image_emb, text_emb = normalize(image_emb), normalize(text_emb)
-    logits = jnp.exp(jnp.minimum(logit_scale, MAX_LOGIT_SCALE)) * (image_emb @ text_emb.T)
+    logits = jnp.exp(logit_scale) * (image_emb @ text_emb.T)
     # The trace is a masked sum, which stays where the rows lie; a diagonal is gathered.
     rows = jnp.trace(jax.nn.log_softmax(logits, axis=1))
     columns = jnp.trace(jax.nn.log_softmax(logits, axis=0))

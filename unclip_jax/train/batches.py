@@ -8,7 +8,8 @@ import jax
 import numpy as np
 
 from unclip_jax.core.errors import UserError
-from unclip_jax.data.pipeline import DataConfig, make_batches
+from unclip_jax.data.config import DataConfig
+from unclip_jax.data.pipeline import make_batches
 from unclip_jax.data.sources import Source
 from unclip_jax.text.tokenizer import Tokenizer, Tokens
 from unclip_jax.train.frozen import FeatureCache

@@ -14,7 +14,13 @@ from unclip_jax.core.types import Cond, Params, where_text
 from unclip_jax.models import prior_codes
 from unclip_jax.models.stages import StageSpec
 from unclip_jax.train.config import TrainConfig
-from unclip_jax.train.diffusion_tasks import QUARTILES, TEXT_DROP, kept, make_diffusion_task
+from unclip_jax.train.diffusion_tasks import (
+    QUARTILES,
+    TEXT_DROP,
+    clip_keys,
+    kept,
+    make_diffusion_task,
+)
 from unclip_jax.train.frozen import FrozenClip, caption_features, image_embedding
 from unclip_jax.train.tasks import Keys, Task, make_clip_task, weighted
 
@@ -56,9 +62,7 @@ def make_code_task(
         losses = -jnp.take_along_axis(jax.nn.log_softmax(logits), codes[..., None], -1)[..., 0]
         return losses.mean(), _metrics(losses, logits.argmax(-1) == codes)
 
-    names = ("tokens", "mask", "own_tokens", "image_emb", "text_emb", "text_states")
-    if not train_cfg.cache_clip:
-        names += ("image",)
+    names = clip_keys(spec) + (() if train_cfg.cache_clip else ("image",))
     return Task(spec.stage, ("loss", "accuracy", *QUARTILES), loss, names)
 
 

@@ -10,7 +10,7 @@ import re
 from typing import Any, Literal
 
 FITTED = r"(^|/)(clip_(mean|std)|codec_(mean|components|std|dots))$"
-"""Parameters that are fitted before the first step: statistics of z_i, the codec."""
+"""Parameters that are fitted before the first step, never trained: z_i's statistics, the codec."""
 
 
 def check_ranges(cfg: Any, **ranges: tuple[float | int, float | int]) -> None:
@@ -38,7 +38,7 @@ class OptimConfig:
     clip_norm: float | None = None
     ema_decay: float = 0.9999
     ema_warmup: bool = True  # decay min(d, (1 + n) / (10 + n)) after n updates
-    frozen: str = FITTED  # parameters that match are not trained
+    frozen: str = ""  # further parameters that are not trained; those of FITTED never are
 
     def __post_init__(self):
         """Refuses numbers with which nothing can be trained."""
@@ -86,7 +86,7 @@ class TrainConfig:
     dtype: Literal["float32", "bfloat16"] = "float32"  # of the computation; parameters are float32
     mesh: MeshConfig = MeshConfig()
     log_every: int = 50
-    save_every: int = 1000
+    save_every: int = 500
     save_seconds: float | None = None  # also save when this long has passed since the last save
     sample_every: int = 0  # 0: no pictures
     keep_latest: int = 2
@@ -135,7 +135,7 @@ class EvalConfig:
     """Held-out loss: the same examples, timesteps and noise every time."""
 
     every: int = 1000
-    split: str = "test_combinations"
+    split: str = "test"
     batches: int = 4
     batch_size: int = 64
     embeddings: str = ""  # store of `split`, where data.embeddings is one of data.split

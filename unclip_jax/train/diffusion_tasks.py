@@ -88,21 +88,21 @@ def make_inputs(
         shrinks = unet.patch * 2 ** (len(unet.channel_mult) - 1)
         inputs = upsampler_inputs(train_cfg, spec.model.low_res_size, shrinks)
         return inputs, ("image", "low_res")
-    text = ("tokens", "mask", "own_tokens")
     if spec.stage == "prior_diffusion":
-        names = (*text, "image_emb", "text_emb", "text_states")
-        if not train_cfg.cache_clip:
-            names += ("image",)
+        names = clip_keys(spec) + (() if train_cfg.cache_clip else ("image",))
         return prior_inputs(spec, train_cfg, clip), names
     if spec.stage == "decoder":
-        return decoder_inputs(train_cfg, clip), (
-            *text,
-            "image",
-            "image_emb",
-            "text_emb",
-            "text_states",
-        )
+        return decoder_inputs(train_cfg, clip), (*clip_keys(spec), "image", "clip_image")
     raise ValueError(f"{spec.stage=} has no diffusion task")
+
+
+def clip_keys(spec: StageSpec) -> tuple[str, ...]:
+    """Returns the entries of a batch that say what CLIP makes of it, or what it is to be made of.
+
+    The text tower's states, by far the largest, are among them where the network reads them.
+    """
+    names = ("tokens", "mask", "own_tokens", "image_emb", "text_emb")
+    return (*names, "text_states") if spec.model.text == "clip_states" else names
 
 
 def prior_inputs(spec: StageSpec, train_cfg: TrainConfig, clip: FrozenClip | None) -> Inputs:

@@ -348,8 +348,8 @@ class RunBuilder:
         if own is not None:
             empty = empty.replace(tokens=jnp.asarray(self.tokenizer.encode([""], own).tokens))
         encoders = resolve.encoders(self.settings, self.spec)
-        if self.stores is not None and not encoders:
-            empty = empty.replace(text_states=None)  # a store has none, and nobody reads them
+        if "text" not in encoders and not resolve.reads_states(self.spec):
+            empty = empty.replace(text_states=None)  # as in the batches, for nobody reads them
         frozen = {"empty": place(empty, replicated(self.mesh))}
         if encoders:
             boxed = params_of(abstract_boxed(StageSpec("clip", self.clip.cfg)), encoders)

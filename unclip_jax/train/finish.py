@@ -36,7 +36,7 @@ def estimate_variance_table(
     """Estimates E|x_0 - x0_hat|^2 / d at every t on held-out data (Analytic-DPM's table), [T].
 
     Each pass goes over all batches; the timesteps of all rows together are spread evenly over
-    0..T-1 and dealt out at random, and `variance_table` averages and interpolates.
+    0..T-1 and dealt out at random, and `variance_table` pools and smooths what they give.
     """
     num_steps = spec.diffusion.num_steps
     schedule = make_schedule(spec.diffusion.schedule, num_steps)
@@ -64,7 +64,11 @@ def estimate_variance_table(
                 first.append(np.asarray(x0))
     data_variance = float(np.concatenate(first).var(axis=0, dtype=np.float64).mean())
     return variance_table(
-        dealt.reshape(-1), np.concatenate(seen), num_steps=num_steps, data_variance=data_variance
+        dealt.reshape(-1),
+        np.concatenate(seen),
+        num_steps=num_steps,
+        data_variance=data_variance,
+        snr=schedule.snr,
     )
 
 

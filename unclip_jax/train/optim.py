@@ -13,7 +13,7 @@ from jaxtyping import Array, Float, Integer
 
 from unclip_jax.core.trees import mask_by_regex
 from unclip_jax.core.types import Params
-from unclip_jax.train.config import OptimConfig
+from unclip_jax.train.config import FITTED, OptimConfig
 
 
 def learning_rate_schedule(cfg: OptimConfig, steps: int) -> optax.Schedule:
@@ -58,7 +58,7 @@ def make_optimizer(cfg: OptimConfig, params: Params, steps: int) -> optax.Gradie
             mask=decay_mask(params, cfg),
         )
     )
-    frozen = mask_by_regex(params, cfg.frozen) if cfg.frozen else {}
+    frozen = mask_by_regex(params, f"{FITTED}|{cfg.frozen}" if cfg.frozen else FITTED)
     if any(jax.tree.leaves(frozen)):
         parts.append(optax.masked(optax.set_to_zero(), frozen))
     return optax.chain(*parts)

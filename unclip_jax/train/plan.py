@@ -279,10 +279,12 @@ class PlannedRun:
             return jax.eval_shape(encode, params, *tokens).replace(tokens=own_tokens)
         model = self.spec.model
         context = getattr(model, "text_context", getattr(model, "context", 77))
-        width = model.text_dim
+        if self.clip_cfg is not None:
+            context = self.clip_cfg.text.context
+        states = _shape((rows, context, model.text_dim), np.float32)
         return TextFeatures(
             text_emb=_shape((rows, model.image_dim), np.float32),
-            text_states=_shape((rows, context, width), np.float32) if width else None,
+            text_states=states if resolve.reads_states(self.spec) else None,
             text_mask=_shape((rows, context), bool),
             clip_tokens=_shape((rows, context), np.int32),
             tokens=own_tokens,

@@ -11,10 +11,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from unclip_jax.core.config import build
+from unclip_jax.core.config import build, to_dict
 from unclip_jax.core.errors import UserError
 from unclip_jax.core.files import read_mapping, whole_file
-from unclip_jax.data.pipeline import DataConfig
+from unclip_jax.data.config import DataConfig
 from unclip_jax.data.sources import all_captions
 from unclip_jax.models.clip import ClipConfig
 from unclip_jax.models.stages import STAGES, StageSpec, spec_from_dict
@@ -42,6 +42,12 @@ REQUIRED = ("seed", "stage", "model", "data", "optim", "train", "eval")
 PRIORS = ("prior_diffusion", "prior_ar")
 
 NEEDS_CLIP = (*PRIORS, "decoder")
+
+NO_SAY = ("threads", "prefetch", "cache_bytes")
+"""Keys of config.data that change how fast batches come, not what is in them."""
+
+NAMED_FITTED = (r"(^|/)clip_(mean|std)$", r"(^|/)codec_(mean|components|std|dots)$")
+"""Values of config.optim.frozen by which earlier configs named a part of FITTED."""
 
 SCALE = 17.2 / math.sqrt(1024)
 """Standard deviation of a coordinate of the diffused embedding: the paper's 17.2 at width 1024."""
@@ -132,11 +138,11 @@ def resolve_model(
         return config
     filled = {
         "image_dim": clip.embed_dim,
-        "text_dim": clip.text.width,
-        "text_context": clip.text.context,
         "vocab_size": vocab_size,
         "context": clip.text.context,
     }
+    if model.get("text", "clip_states") == "clip_states":
+        filled |= {"text_dim": clip.text.width, "text_context": clip.text.context}
     for part in (model, model.get("text_encoder") or {}):
         for key, value in filled.items():
             _fill(part, key, value)
@@ -151,6 +157,22 @@ def make_spec(config: Mapping[str, Any]) -> StageSpec:
     return spec_from_dict({key: config[key] for key in keys if config.get(key) is not None})
 
 
+<<<<<<< HEAD
+=======
+def own_context(spec: StageSpec) -> int | None:
+    """Returns the context of a text transformer that the stage trains itself, None without one."""
+    text = getattr(spec.model, "text", None)
+    if text == "tokens":
+        return spec.model.context
+    return spec.model.text_encoder.context if text == "transformer" else None
+
+
+def reads_states(spec: StageSpec) -> bool:
+    """Whether the stage reads the states of the frozen CLIP's text tower."""
+    return getattr(spec.model, "text", None) == "clip_states"
+
+
+>>>>>>> 4a841de (SAM's temperature can leave its ceiling; a smooth variance table; defaults of configs from the dataclasses; no states planned that nobody reads)
 def reads_store(settings: Settings) -> bool:
     """Whether batches come from a store of embeddings rather than from pictures."""
     return bool(settings.data.embeddings) and settings.stage in PRIORS
@@ -163,7 +185,7 @@ def encoders(settings: Settings, spec: StageSpec) -> tuple[str, ...]:
     the text tower.
     """
     if reads_store(settings):
-        return ("text",) if spec.model.text == "clip_states" else ()
+        return ("text",) if reads_states(spec) else ()
     return () if settings.train.cache_clip else ("image", "text")
 
 
@@ -174,6 +196,27 @@ def changed_keys(before: Any, after: Any, path: str = "config") -> list[str]:
         lists = (changed_keys(before.get(k), after.get(k), f"{path}.{k}") for k in keys)
         return [key for keys in lists for key in keys]
     return [] if before == after or (before is None and after == "") else [path]
+
+
+def comparable(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns a run's config as two of them are compared, whichever version wrote them.
+
+    Keys that a version did not know have their defaults, what has no say in a run is left out.
+    """
+    config, data = dict(config), dict(config["data"])
+    vocab_size = data.pop("vocab_size", 0)
+    spec = to_dict(make_spec(config))
+    if spec["model"].get("text", "clip_states") != "clip_states":
+        spec["model"] |= dict.fromkeys({"text_dim", "text_context"} & set(spec["model"]), 0)
+    sections = {"data": (DataConfig, data)}
+    sections |= {"optim": (OptimConfig, config["optim"]), "train": (TrainConfig, config["train"])}
+    sections["eval"] = (EvalConfig, config["eval"])
+    built = {name: to_dict(build(cls, part, name)) for name, (cls, part) in sections.items()}
+    built["data"] = {k: v for k, v in built["data"].items() if k not in NO_SAY}
+    built["data"]["vocab_size"] = vocab_size
+    if built["optim"]["frozen"] in NAMED_FITTED:
+        built["optim"]["frozen"] = ""
+    return {**config, **spec, **built}
 
 
 def write_or_check_config(path: Path, config: Mapping[str, Any], *, is_fresh: bool) -> None:
@@ -187,7 +230,7 @@ def write_or_check_config(path: Path, config: Mapping[str, Any], *, is_fresh: bo
         with whole_file(path) as part:
             part.write_text(json.dumps(config, indent=1) + "\n", encoding="utf-8")
         return
-    changed = changed_keys(read_mapping(path), config)
+    changed = changed_keys(comparable(read_mapping(path)), comparable(config))
     if changed:
         raise UserError(
             f"{path.parent} was trained with another config; changed: {', '.join(changed)}. "

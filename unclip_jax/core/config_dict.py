@@ -1,0 +1,49 @@
+"""Config files' sections filled in from the dataclasses that they become.
+
+A default is written once, in the dataclass. What a config file leaves out is added before flags are
+read, so that every field can be reached by --config.SECTION.KEY.
+"""
+
+import dataclasses
+import types
+import typing
+from typing import Any, Union
+
+from ml_collections import ConfigDict, config_dict
+
+from unclip_jax.core.config import to_dict
+
+
+def with_defaults(section: ConfigDict, cls: type) -> ConfigDict:
+    """Adds the fields of `cls` that `section` and the sections in it lack; returns `section`.
+
+    A field without a default stays out: `core.config.build` says that it is missing. One whose
+    default is None takes values of its type; a section that is None stays so.
+    """
+    hints = typing.get_type_hints(cls)
+    with section.unlocked():
+        for field in dataclasses.fields(cls):
+            kinds = _kinds(hints[field.name])
+            nested = next((kind for kind in kinds if dataclasses.is_dataclass(kind)), None)
+            if field.name in section:
+                held = section[field.name]
+                if nested is not None and isinstance(held, ConfigDict):
+                    with_defaults(held, nested)
+            elif field.init and field.default is not dataclasses.MISSING:
+                section[field.name] = _value(field.default, None if nested else kinds[0])
+    return section
+
+
+def _kinds(hint: Any) -> tuple[Any, ...]:
+    """Returns the types of a union but None, else the type alone."""
+    is_union = typing.get_origin(hint) in (Union, types.UnionType)
+    kinds = typing.get_args(hint) if is_union else (hint,)
+    return tuple(kind for kind in kinds if kind is not type(None))
+
+
+def _value(default: Any, kind: Any) -> Any:
+    if dataclasses.is_dataclass(default):
+        return ConfigDict(to_dict(default))
+    if default is None and kind is not None:
+        return config_dict.placeholder(typing.get_origin(kind) or kind)
+    return default
