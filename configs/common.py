@@ -63,6 +63,13 @@ def at_scale(config: ConfigDict) -> None:
     config.data.update({"threads": 16, "prefetch": 8})  # of each process; a host has 100 and more
 
 
+def on_a_workstation(config: ConfigDict, *, steps: int, batch_size: int) -> None:
+    """What a run of hours or days on one machine wants; all of it ours."""
+    config.train.update({"steps": steps, "batch_size": batch_size, "dtype": "bfloat16"})
+    config.train.update({"save_every": 1000, "save_seconds": 900.0})
+    config.data.update({"threads": 8, "prefetch": 8})
+
+
 def transformer(**values: object) -> ConfigDict:
     """A stack of pre-norm blocks; width, layers and heads are the caller's."""
     return with_defaults(ConfigDict(values), TransformerConfig)
@@ -94,7 +101,8 @@ def smoke(config: ConfigDict, *, image_size: int) -> ConfigDict:
     config.data.update({"name": name, "image_size": image_size, "concepts": "all", "styles": ()})
     config.data.update({"crop": "pad", "threads": 2, "prefetch": 4})
     config.train.update({"steps": 20, "batch_size": 8, "log_every": 2, "save_every": 5})
-    config.train.update({"dtype": "float32", "mesh": {"data": -1, "fsdp": 1, "tensor": 1}})
+    config.train.update({"dtype": "float32", "save_seconds": None})
+    config.train.mesh.update({"data": -1, "fsdp": 1, "tensor": 1})
     config.train.tensorboard = False
     config.eval.update(
         {"every": 10, "split": "test", "batches": 1, "batch_size": 8, "variance_passes": 2}

@@ -2,6 +2,8 @@
 
     unclip train --config configs/paper/clip.py --config.data.name=SET --workdir runs/clip
 
+The paper draws from two sets with equal probability, CLIP's and DALL-E's: a second one is shown as
+often as the first with --config.data.mix="('SET2',)", otherwise with --config.data.mix_weights.
 The paper trains "as CLIP" beside what it states; numbers marked CLIP are that paper's (2103.00020).
 """
 
@@ -67,7 +69,8 @@ def get_config(variant: str = "") -> ConfigDict:
             "mesh": {"data": 1, "fsdp": -1, "tensor": 1},  # ours
             "sam_rho": 0.1,  # paper: SAM, rho 0.1
             # Paper: 64, each replica by itself. Ours: more, as sharded parameters are gathered anew
-            # for every group (docs/scale.md).
+            # for every group. It is the weaker form, which may leave z_i a higher rank: see
+            # docs/scale.md, and before the AR prior `unclip embed --fit-pca`.
             "sam_group": 4096,
         }
     )

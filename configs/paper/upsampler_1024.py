@@ -46,6 +46,7 @@ def get_config(variant: str = "") -> ConfigDict:
     )
     config.data = common.captioned(
         image_size=1024,
+        min_side=1024,  # ours: smaller images would be enlarged, and taken for the truth
         window=256,  # table 3: crop fraction 0.25
         degrade="bsr",  # paper: BSR; the variant is not stated
     )
@@ -72,6 +73,7 @@ def get_config(variant: str = "") -> ConfigDict:
         config.model.unet.update({"image_size": 64, "channels": 8, "channel_mult": (1, 1, 2)})
         config.model.unet.update({"res_blocks": 1, "norm_groups": 4, "time_width": 32})
         config.sampling.steps = 5
+        config.data.min_side = 0
         common.smoke(config, image_size=64)
         config.data.window = 16
     return config

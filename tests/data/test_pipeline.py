@@ -45,9 +45,8 @@ class Letters:
 def batches(cfg=None, source=None, batch_size=4, seed=1, **options):
     cfg = cfg or DataConfig(image_size=8)
     source = Toy() if source is None else source
-    return make_batches(
-        source, cfg, tokenizer=Letters(), batch_size=batch_size, seed=seed, **options
-    )
+    options = {"tokenizer": Letters(), **options}
+    return make_batches(source, cfg, batch_size=batch_size, seed=seed, **options)
 
 
 def same(one, other):
@@ -111,9 +110,32 @@ def test_captions_are_drawn_evenly_from_an_examples_own():
     assert set(first) == {ord("a")}
 
 
-def test_large_sets_tokenise_by_batch_to_the_same(monkeypatch):
+class Counted(Toy):
+    """Counts what is asked of it beside whole examples."""
+
+    infos = 0
+
+    def __getitem__(self, index):
+        self.reads += 1
+        return {"image": np.full((8, 8, 3), 10 * index, np.uint8), **super().info(index)}
+
+    def info(self, index):
+        self.infos += 1
+        return super().info(index)
+
+
+def test_nothing_is_read_at_the_start_and_each_record_once_when_it_is_shown():
+    source = Counted()
+    data = batches(DataConfig(image_size=8, cache_bytes=0), source=source)
+    assert (source.reads, source.infos) == (0, 0)
+    for k in range(3):
+        data[k]
+    assert (source.reads, source.infos) == (12, 0)
+
+
+def test_captions_beyond_those_that_are_kept_are_tokenised_to_the_same(monkeypatch):
     before = batches()[2]
-    monkeypatch.setattr(pipeline, "_TABLE_LIMIT", 0)
+    monkeypatch.setattr(pipeline, "_ROW_LIMIT", 0)
     same(batches()[2], before)
 
 
@@ -206,8 +228,8 @@ def test_errors_name_what_is_wrong():
         def info(self, index):
             return {**super().info(index), "captions": ()}
 
-    with pytest.raises(UserError, match="example 0 has no caption"):
-        batches(source=Silent())
+    with pytest.raises(UserError, match=r"example \d+ has no caption"):
+        batches(source=Silent())[0]
     with pytest.raises(ValueError, match="captions='last'"):
         DataConfig(captions="last")
     with pytest.raises(ValueError, match="zoom=1.5"):
@@ -277,3 +299,89 @@ def test_an_epoch_shows_the_focus_more_often_and_everything_else_once():
     assert shown[:17] != shown[17:]
     with pytest.raises(UserError, match="no example has"):
         batches(DataConfig(image_size=8, focus_concepts="x", focus_times=2))
+
+
+class Slope(Toy):
+    """A wide image whose grey level is its column, so that a crop tells its place."""
+
+    def __getitem__(self, index):
+        image = np.tile(np.arange(192, dtype=np.uint8)[None, :, None], (64, 1, 3))
+        return {"image": image, **self.info(index)}
+
+
+@pytest.mark.parametrize("how", [{"crop": "random"}, {"crop": "center", "zoom": 0.2, "shift": 0.1}])
+@pytest.mark.parametrize("size", [32, 8])
+def test_images_for_clip_are_the_same_crops_at_its_size(how, size):
+    """Larger and smaller than the stage's: block means of the larger are the smaller."""
+    cfg = DataConfig(image_size=16, **how)
+    batch = batches(cfg, Slope(), clip_size=size)[3]
+    same({k: v for k, v in batch.items() if k != "clip_image"}, batches(cfg, Slope())[3])
+    small, large = sorted((batch["image"], batch["clip_image"]), key=lambda x: x.shape[1])
+    factor = large.shape[1] // small.shape[1]
+    means = large.reshape(4, small.shape[1], factor, small.shape[1], factor, 3).mean((2, 4))
+    inside = np.abs(means - small)[:, 2:-2, 2:-2]
+    assert inside.max() <= 2
+    crops = {tuple(row) for row in batch["clip_image"][:, 4, :, 0]}
+    assert len(crops) == 4
+
+
+def test_a_mixture_shows_its_sets_by_their_weights():
+    def stream(cfg, count=60):
+        data = batches(cfg, open_source(cfg), **TOKENS)
+        return np.concatenate([data[k]["example"] for k in range(count)])
+
+    sets = {"name": "shapes:size=8,count=40", "mix": ("shapes:size=8,count=400",)}
+    first = len(open_source(DataConfig(name=sets["name"])))
+    even = stream(DataConfig(image_size=8, **sets))
+    assert np.mean(even < first) == 0.5
+    assert len(set(even[even < first])) == first  # the smaller set has begun again
+    counts = np.bincount(even[even < first])
+    assert counts.max() - counts.min() <= 1
+    thrice = stream(DataConfig(image_size=8, mix_weights=(3.0, 1.0), **sets))
+    assert np.mean(thrice < first) == 0.75
+    np.testing.assert_array_equal(even, stream(DataConfig(image_size=8, **sets)))
+
+
+class Lengths:
+    """Tokens: how long a caption is."""
+
+    def encode(self, texts):
+        tokens = np.asarray([[len(text)] for text in texts], np.int32)
+        return Block(tokens, tokens > 0)
+
+
+TOKENS = {"tokenizer": Lengths()}
+
+
+def test_weights_of_a_mixture_are_one_for_each_set():
+    with pytest.raises(ValueError, match="mix_weights=.* must be 2 numbers"):
+        DataConfig(mix=("a",), mix_weights=(1.0,))
+    with pytest.raises(ValueError, match="mix_weights=.* must be positive"):
+        DataConfig(mix=("a",), mix_weights=(1.0, 0.0))
+
+
+class Sizes(Toy):
+    """Every third image is of 4 x 12 pixels, the others are of 8 x 12."""
+
+    def __getitem__(self, index):
+        height = 4 if index % 3 == 0 else 8
+        return {"image": np.full((height, 12, 3), 10 * index, np.uint8), **self.info(index)}
+
+
+@pytest.mark.parametrize("cache_bytes", [0, 2**20])
+def test_images_that_would_be_enlarged_are_not_shown(cache_bytes):
+    cfg = DataConfig(image_size=8, crop="center", min_side=8, cache_bytes=cache_bytes)
+    data = batches(cfg, Sizes())
+    shown = np.concatenate([data[k]["example"] for k in range(40)])
+    assert set(shown) == {i for i in range(SIZE) if i % 3}
+    for k in (5, 0, 5):
+        same(data[k], batches(cfg, Sizes())[k])
+        np.testing.assert_array_equal(data[k]["image"][:, 0, 0, 0], 10 * data[k]["example"])
+    assert pipeline.too_small(Sizes(), cfg) == (5, SIZE)
+    padded = batches(DataConfig(image_size=8, crop="pad", min_side=12), Sizes())
+    assert 0 in np.concatenate([padded[k]["example"] for k in range(10)])
+
+
+def test_a_set_of_small_images_alone_is_one_line():
+    with pytest.raises(UserError, match="config.data.min_side=99"):
+        batches(DataConfig(image_size=8, min_side=99), Sizes())[0]

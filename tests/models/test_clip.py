@@ -122,7 +122,7 @@ def test_wrong_lengths_and_sizes_are_refused():
     module, params, _ = networks.make(SPEC)
     with pytest.raises(ValueError, match="5 tokens for a tower with context=6"):
         module.apply({"params": params}, jnp.zeros((1, 5), jnp.int32), method="encode_text")
-    with pytest.raises(ValueError, match="image_size=8 must be a multiple of self.patch_size=3"):
+    with pytest.raises(ValueError, match="image_size=8 must be a multiple of patch_size=3"):
         dataclasses.replace(SPEC.model.vision, patch_size=3)
 
 

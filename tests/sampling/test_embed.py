@@ -7,6 +7,7 @@ import pytest
 from click.testing import CliRunner
 
 import unclip_jax
+from tests.toy import CONTEXT
 from unclip_jax.checkpoint.pca_file import load_pca
 from unclip_jax.cli.embed import embed
 from unclip_jax.core.errors import UserError
@@ -51,7 +52,36 @@ def test_records_are_the_pictures_and_captions_of_the_source(toy, source, meta, 
     np.testing.assert_allclose(firsts, z, atol=1e-5)
     text = unclip_jax.embed_text(toy, [expected[-1][1]])
     np.testing.assert_allclose(records[-1].text_emb, text.text_emb[0], atol=1e-5)
-    np.testing.assert_array_equal(records[-1].tokens, text.clip_tokens[0])
+    np.testing.assert_array_equal(records[-1].tokens[:CONTEXT], text.clip_tokens[0])
+
+
+class Long:
+    """One image whose caption is longer than the CLIP's context."""
+
+    caption = "a red heart on a green apple in a blue car under the sun by a dog face"
+
+    def __len__(self):
+        return 1
+
+    def __getitem__(self, index):
+        return {"image": np.zeros((16, 16, 3), np.uint8), **self.info(index)}
+
+    def info(self, index):
+        names = {"concept": "", "style": "", "category": "", "key": "k"}
+        return {"captions": (self.caption,), **names}
+
+
+def test_a_store_keeps_of_a_caption_what_sampling_gives_a_prior(toy, tmp_path):
+    """A prior's own context is longer than the CLIP's: 256 tokens in the paper, of 77."""
+    meta = store.store_meta(toy, Long(), {"name": "long"}, 4)
+    store.fill_store(toy, Long(), tmp_path / "s", meta)
+    (record,) = embeddings.read_shard(tmp_path / "s", 0, meta)
+    own = 2 * CONTEXT
+    at_sampling = toy.tokenizer.encode([Long.caption], own).tokens[0]
+    np.testing.assert_array_equal(record.tokens[:own], at_sampling)
+    assert (at_sampling[CONTEXT:] != 0).any()
+    text = unclip_jax.embed_text(toy, [Long.caption])
+    np.testing.assert_allclose(record.text_emb, text.text_emb[0], atol=1e-5)
 
 
 def test_processes_write_the_same_shards_and_a_stopped_one_goes_on(

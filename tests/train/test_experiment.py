@@ -5,6 +5,7 @@ import json
 import os
 import random
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -21,6 +22,8 @@ from unclip_jax.checkpoint.runs import read_run
 from unclip_jax.cli.train import read_config
 from unclip_jax.core.errors import UserError
 from unclip_jax.train import experiment
+from unclip_jax.train.diffusion_tasks import make_inputs
+from unclip_jax.train.finish import estimate_variance_table
 from unclip_jax.train.loop import Hook
 from unclip_jax.train.resolve import changed_keys
 
@@ -64,6 +67,37 @@ def test_a_run_writes_what_it_promises(unbroken):
     assert (unbroken / "tokenizer.json").exists()
     times = [json.loads(line) for line in (unbroken / "timings.jsonl").read_text().splitlines()]
     assert times[-1]["images_per_second"] > 0
+
+
+def test_the_variance_table_is_that_of_the_averaged_parameters(unbroken):
+    tables = []
+
+    def look(run):
+        inputs, _ = make_inputs(run.spec, run.settings.train, run.clip)
+        about = {"seed": run.settings.seed, "passes": run.settings.eval.variance_passes}
+        params = read_run(unbroken).ema_params
+        args = (run.spec, run.module, inputs, params, run.frozen, run.held_out)
+        tables.append(estimate_variance_table(*args, **about))
+        return ()
+
+    assert experiment.train(config(), unbroken, make_hooks=look)
+    np.testing.assert_allclose(np.load(unbroken / "variance_table.npy"), tables[0], rtol=1e-6)
+
+
+def test_a_run_of_an_earlier_version_goes_on(unbroken, tmp_path):
+    """Its config lacks what later ones say, and names what no run trains."""
+    shutil.copytree(unbroken, tmp_path / "run")
+    path = tmp_path / "run" / "config.json"
+    written = json.loads(path.read_text())
+    for section, keys in (("data", ("threads", "min_side", "mix")), ("train", ("sam_rho",))):
+        for key in keys:
+            del written[section][key]
+    written["optim"]["frozen"] = r"(^|/)clip_(mean|std)$"
+    written["model"]["text_dim"] = 16  # once filled in where nobody reads it
+    path.write_text(json.dumps(written))
+    assert experiment.train(config("--config.data.threads=3"), tmp_path / "run")
+    with pytest.raises(UserError, match="changed: config.data.min_side"):
+        experiment.train(config("--config.data.min_side=3"), tmp_path / "run")
 
 
 @pytest.mark.parametrize("stop_at", [3, 12])

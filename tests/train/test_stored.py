@@ -171,7 +171,7 @@ def test_what_does_not_fit_is_one_line(world, flags, words, tmp_path):
 
 
 def test_other_stages_and_other_clips_are_refused(world, tmp_path):
-    with pytest.raises(UserError, match="stage clip needs the pictures"):
+    with pytest.raises(UserError, match="stage clip needs the images"):
         experiment.train(config_of_clip(world), tmp_path / "run")
     other = toy_bundle(seed=1)
     bundle.save(type(other)("o", {"clip": other.stage("clip")}, tokenizer=other.tokenizer),

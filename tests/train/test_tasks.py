@@ -3,6 +3,8 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
+from scipy import ndimage
 
 from tests.networks import CONTEXT, SIZE, clip_spec
 from tests.training import BATCH, Toy, fresh_params
@@ -155,3 +157,24 @@ def test_an_upsampler_takes_degraded_pictures_as_they_come():
     x0, cond = inputs({}, {}, batch, batch_keys(root_key(0), BATCH), True)
     np.testing.assert_array_equal(x0, to_float(batch["image"]))
     np.testing.assert_array_equal(cond.low_res, to_float(batch["low_res"]))
+
+
+@pytest.mark.parametrize("share", [0.0, 0.5, 1.0])
+def test_the_low_res_images_of_training_are_blurred_as_often_as_the_config_says(share):
+    """scipy's Gaussian of the area averages: kernel 3, sigma 0.6 (appendix C), borders repeated."""
+    toy = Toy("upsampler_256", crop_size=2 * SIZE, blur_prob=share)
+    inputs, _ = make_inputs(toy.spec, toy.train, None)
+    seen = np.zeros(2, int)
+    for seed in range(4):
+        batch = toy.batch(seed)
+        _, cond = inputs({}, {}, batch, batch_keys(root_key(seed), BATCH), True)
+        large = np.asarray(batch["image"], np.float64) / 127.5 - 1
+        plain = large.reshape(BATCH, SIZE, 2, SIZE, 2, 3).mean((2, 4))
+        blurred = ndimage.gaussian_filter(
+            plain, sigma=(0, 0.6, 0.6, 0), radius=(0, 1, 1, 0), mode="nearest"
+        )
+        off = [np.abs(np.asarray(cond.low_res) - x).max((1, 2, 3)) for x in (plain, blurred)]
+        assert (np.minimum(*off) < 1e-5).all() and (np.maximum(*off) > 1e-2).all()
+        seen += [(off[0] < 1e-5).sum(), (off[1] < 1e-5).sum()]
+    expected = {0.0: seen[1] == 0, 0.5: 6 < seen[1] < 26, 1.0: seen[0] == 0}  # of 32, sd 2.8
+    assert expected[share], seen

@@ -51,11 +51,11 @@ def plan(
 
     Example: unclip plan --config configs/paper/decoder.py --topology v5p:4x4x4
     """
+    os.environ.setdefault("JAX_PLATFORMS", "cpu")  # nothing is computed: no card need be opened
     config = read_config(config_file, ctx.args)
     if compiles and not topology:
         raise UserError("--compile needs --topology, e.g. v5p:4x4x4")
     clip_config = _clip_config(config)
-    os.environ.setdefault("JAX_PLATFORMS", "cpu")  # nothing is computed: no card need be opened
     chosen = {"topology": topology, "compiles": compiles, "effort": effort}
     with Progress() as progress:
         made, compiled = _plan(config, clip_config, progress, **chosen)

@@ -2,7 +2,11 @@
 
 import dataclasses
 
+from unclip_jax.core.checks import BELOW_ONE, COUNT, POSITIVE, check_ranges
 from unclip_jax.data import bsr, images
+
+LARGEST = 2**15
+"""Side of the largest image, in pixels."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -11,8 +15,12 @@ class DataConfig:
 
     Attributes:
         name: prepared set (name or folder), or "shapes", "shapes:size=32,count=500".
+        mix: further sets that are shown in turn with it (the paper's CLIP: two, equally often).
+        mix_weights: how often `name` and each of `mix` is shown; empty: all equally often.
         split: split of it; several joined by "+".
-        image_size: side of the pictures, in pixels.
+        image_size: side of the pictures, in pixels; a prior's are of its CLIP's size anyway.
+        min_side: images whose shorter side (padded ones: longer) has fewer pixels are not shown,
+            others are drawn in their place; 0 enlarges them.
         resize: filter for shrinking; both prevent aliasing.
         crop: how pictures that are not square become so; "random" differs from epoch to epoch.
         concepts: "all", "common", "no_flags", or labels joined by ", ".
@@ -34,8 +42,11 @@ class DataConfig:
     """
 
     name: str = "emoji"
+    mix: tuple[str, ...] = ()
+    mix_weights: tuple[float, ...] = ()
     split: str = "train"
     image_size: int = 64
+    min_side: int = 0
     resize: images.Resize = "area"
     crop: images.Crop = "pad"
     concepts: str = "all"
@@ -57,17 +68,33 @@ class DataConfig:
     def __post_init__(self):
         """Checks what can be checked without the data."""
         if self.captions not in ("random", "first"):
-            raise ValueError(f'{self.captions=} must be "random" or "first"')
-        if not (0 <= self.zoom < 1 and 0 <= self.shift < 1 and self.image_size > 0):
+            raise ValueError(f'captions={self.captions!r} must be "random" or "first"')
+        check_ranges(
+            self,
+            image_size=(1, LARGEST),
+            min_side=(0, LARGEST),
+            zoom=BELOW_ONE,
+            shift=BELOW_ONE,
+            window=(0, self.image_size),
+            focus_times=COUNT,
+            cache_bytes=(0, 2**63 - 1),
+            threads=(0, 1024),
+            prefetch=(1, 4096),
+            mix_weights=POSITIVE,
+        )
+        self._check_mix()
+        side = self.window or self.image_size
+        if self.degrade != "none" and side % (2 * bsr.FACTOR):
             raise ValueError(
-                f"{self.zoom=} and {self.shift=} lie in [0, 1), {self.image_size=} > 0"
+                f"degrade={self.degrade!r} needs a window or image_size that is a multiple of "
+                f"{2 * bsr.FACTOR}, not {side}"
             )
-        if self.focus_times < 1:
-            raise ValueError(f"{self.focus_times=} must be at least 1")
-        if not 0 <= self.window <= self.image_size:
-            raise ValueError(f"{self.window=} must lie in 0..{self.image_size=}")
-        if self.degrade != "none" and (self.window or self.image_size) % (2 * bsr.FACTOR):
+
+    def _check_mix(self) -> None:
+        count = 1 + len(self.mix)
+        if self.mix_weights and len(self.mix_weights) != count:
             raise ValueError(
-                f"{self.degrade=} needs a window or image_size that is a multiple of "
-                f"{2 * bsr.FACTOR}"
+                f"mix_weights={self.mix_weights} must be {count} numbers, of name and each of mix"
             )
+        if self.mix and self.focus_times > 1:
+            raise ValueError("focus_times > 1 is for one set: weigh the sets by mix_weights")

@@ -4,11 +4,12 @@ Batch k is a pure function of (seed, k). Its randomness (order, captions, crops)
 whole batch and each process takes its rows of it, so 1, 2 or 4 see the same global batches. The
 state of an iterator is that of the batch last handed out, however much has been prefetched. Whole
 batches are built per item because grain's cost per element would outweigh the work for small
-pictures.
+images. A record is read once each time it is shown, and nothing is read before the first batch.
 """
 
 import dataclasses
-from typing import Protocol, runtime_checkable
+from collections.abc import Iterator
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import grain
 import numpy as np
@@ -18,86 +19,24 @@ from PIL import Image
 from unclip_jax.core.errors import UserError
 from unclip_jax.data import bsr, images
 from unclip_jax.data.config import DataConfig
-from unclip_jax.data.sources import Source, load_source, matching, select
+from unclip_jax.data.sources import (
+    Mixture,
+    Source,
+    load_source,
+    matching,
+    select,
+    split_sizes,
+)
 
 ENDLESS = 2**40  # batches; more than any run
-_TABLE_LIMIT = 500_000  # examples up to which all captions are tokenised beforehand
+LOOKED_AT = 64  # examples by which the share of too small images is estimated
+_ROW_LIMIT = 100_000  # captions whose tokens are kept
+_TRIES = 1000  # examples drawn in place of one whose image is too small
 _KEY_MASK = 2**64 - 1
 _WINDOW = 0x57494E444F57  # sets the windows' keys apart from the batches'
+_REPLACE = 0x5245504C414345  # likewise, of what is shown in place of images that are too small
 
 
-<<<<<<< HEAD
-@dataclasses.dataclass(frozen=True)
-class DataConfig:
-    """What to train on and how it is shown.
-
-    Attributes:
-        name: prepared set (name or folder), or "shapes", "shapes:size=32,count=500".
-        split: split of it; several joined by "+".
-        image_size: side of the pictures, in pixels.
-        resize: filter for shrinking; both prevent aliasing.
-        crop: how pictures that are not square become so; "random" differs from epoch to epoch.
-        concepts: "all", "common", "no_flags", or labels joined by ", ".
-        styles: styles to keep; empty keeps all.
-        focus_concepts, focus_styles: of what is kept, what is shown more often; written as above.
-        focus_times: how often an epoch shows those examples, the others once.
-        captions: "random" draws one of an example's captions each time, "first" takes the first.
-        zoom: largest relative zoom in or out, on white ground; 0 is off.
-        shift: largest displacement as a share of the side, on white ground; 0 is off.
-        window: side in pixels of the square cut out of a picture at random; 0 is all of it.
-        degrade: also make the picture's quarter-size low-res version, "low_res" ("bsr",
-            "bsr_light"; data/bsr.py).
-        shuffle: whether each epoch has its own order.
-        cache_bytes: pictures are kept resized in memory if all of them fit into this.
-        threads: threads that build batches.
-        prefetch: batches built ahead.
-        embeddings: store of embeddings (`unclip embed`) to train a prior on in place of the
-            pictures (store_pipeline.py); empty reads the pictures.
-    """
-
-    name: str = "emoji"
-    split: str = "train"
-    image_size: int = 64
-    resize: images.Resize = "area"
-    crop: images.Crop = "pad"
-    concepts: str = "all"
-    styles: tuple[str, ...] = ()
-    focus_concepts: str = "all"
-    focus_styles: tuple[str, ...] = ()
-    focus_times: int = 1
-    captions: str = "random"
-    zoom: float = 0.0
-    shift: float = 0.0
-    window: int = 0
-    degrade: bsr.Degradation = "none"
-    shuffle: bool = True
-    cache_bytes: int = 2 * 2**30
-    threads: int = 2
-    prefetch: int = 4
-    embeddings: str = ""
-
-    def __post_init__(self):
-        """Checks what can be checked without the data."""
-        if self.captions not in ("random", "first"):
-            raise ValueError(f'captions={self.captions!r} must be "random" or "first"')
-        if not (0 <= self.zoom < 1 and 0 <= self.shift < 1 and self.image_size > 0):
-            raise ValueError(
-                f"zoom={self.zoom} and shift={self.shift} lie in [0, 1), "
-                f"image_size={self.image_size} > 0"
-            )
-        if self.focus_times < 1:
-            raise ValueError(f"focus_times={self.focus_times} must be at least 1")
-        if not 0 <= self.window <= self.image_size:
-            raise ValueError(f"window={self.window} must lie in 0..image_size={self.image_size}")
-        if self.degrade != "none" and (self.window or self.image_size) % (2 * bsr.FACTOR):
-            raise ValueError(
-                f"degrade={self.degrade!r} needs a window or image_size that is a multiple of "
-                f"{2 * bsr.FACTOR}"
-            )
-
-
-=======
->>>>>>> 4a841de (SAM's temperature can leave its ceiling; a smooth variance table; defaults of configs from the dataclasses; no states planned that nobody reads)
 @runtime_checkable
 class TokenBlock(Protocol):
     """What a tokenizer returns."""
@@ -115,9 +54,29 @@ class Encoder(Protocol):
         ...
 
 
-def open_source(cfg: DataConfig) -> Source:
-    """Opens the source a config names, restricted to its concepts and styles."""
-    return select(load_source(cfg.name, cfg.split), concepts=cfg.concepts, styles=cfg.styles)
+def open_source(cfg: DataConfig, section: str = "data") -> Source:
+    """Opens the source a config names, restricted to its concepts and styles.
+
+    Args:
+        section: of the config, that the split is of; errors name the flags to change.
+    """
+    sources = [_open_set(name, cfg, section) for name in (cfg.name, *cfg.mix)]
+    return Mixture(sources, cfg.mix_weights) if cfg.mix else sources[0]
+
+
+def _open_set(name: str, cfg: DataConfig, section: str) -> Source:
+    known = list(split_sizes(name))
+    if not set(cfg.split.split("+")) <= set(known):
+        raise UserError(
+            f"data set {name} has no split {cfg.split!r}; it has {', '.join(known)}: pass "
+            f"--config.{section}.split={known[-1]}"
+        )
+    source = load_source(name, cfg.split)
+    try:
+        return select(source, concepts=cfg.concepts, styles=cfg.styles)
+    except UserError as error:
+        flags = '--config.data.concepts=all --config.data.styles="()"'
+        raise UserError(f"data set {name} split {cfg.split}: {error}; pass {flags}") from error
 
 
 def make_pipeline(
@@ -128,13 +87,14 @@ def make_pipeline(
     batch_size: int,
     seed: int,
     rows: Integer[np.ndarray, " b"] | None = None,
+    clip_size: int | None = None,
 ) -> grain.DatasetIterator:
     """Makes the endless iterator of this process's share of the batches.
 
     It yields {"image": uint8 [b, s, s, 3], "tokens": int32 [b, ctx], "mask": bool [b, ctx],
     "index": int64 [b], "example": int64 [b]} with b = len(rows); `index` counts
     what was shown, `example` is the place in the source; "low_res" comes beside them if the config
-    degrades. It has get_state() and set_state().
+    degrades, "clip_image" with `clip_size`. It has get_state() and set_state().
     """
     batches = make_batches(
         source,
@@ -143,6 +103,7 @@ def make_pipeline(
         batch_size=batch_size,
         seed=seed,
         rows=rows,
+        clip_size=clip_size,
     )
     return start_iterator(batches, cfg)
 
@@ -167,6 +128,7 @@ def make_batches(
     batch_size: int,
     seed: int,
     rows: Integer[np.ndarray, " b"] | None = None,
+    clip_size: int | None = None,
 ) -> grain.MapDataset:
     """Makes the random-access data set whose item k is this process's share of batch k.
 
@@ -174,20 +136,53 @@ def make_batches(
         source: already restricted to what is wanted (`open_source`).
         batch_size: of all processes together.
         rows: those of every global batch that are wanted here; None is all of them.
+        clip_size: side of a second array, "clip_image": the very same crops, made from the images
+            themselves at the size that a CLIP takes.
     """
     if len(source) == 0:
         raise UserError(f"data set {cfg.name!r} split {cfg.split!r} is empty")
+    sizes = (cfg.image_size,) if clip_size is None else (cfg.image_size, clip_size)
     return grain.MapDataset.source(
         _Batches(
-            order=endless_order(grain.MapDataset.source(_epoch(source, cfg)), cfg, seed),
-            pictures=_Pictures(source, cfg),
-            texts=_Texts(source, tokenizer),
+            order=_order(source, cfg, seed),
+            images=_Images(source, cfg, sizes),
+            texts=_Texts(tokenizer),
             cfg=cfg,
             batch_size=batch_size,
             seed=seed,
             rows=np.arange(batch_size) if rows is None else rows,
         )
     )
+
+
+def ordered_images(source: Source, cfg: DataConfig) -> Iterator[UInt8[np.ndarray, "s s 3"]]:
+    """Yields all images of a source in its order, as a config shows them with nothing random."""
+    cfg = dataclasses.replace(cfg, min_side=0, cache_bytes=0)
+    shown, middle = _Images(source, cfg, (cfg.image_size,)), np.full(4, 0.5)
+    return (shown.get(example, middle).images[0] for example in range(len(source)))
+
+
+def too_small(source: Source, cfg: DataConfig) -> tuple[int, int]:
+    """Returns how many of some examples, evenly spread, are below `min_side`, and of how many."""
+    places = np.unique(np.linspace(0, len(source) - 1, LOOKED_AT).astype(np.int64))
+    small = sum(_is_small(source[int(place)]["image"], cfg) for place in places)
+    return small, len(places)
+
+
+def _is_small(image: np.ndarray, cfg: DataConfig) -> bool:
+    height, width = image.shape[:2]
+    return (max(height, width) if cfg.crop == "pad" else min(height, width)) < cfg.min_side
+
+
+def _order(source: Source, cfg: DataConfig, seed: int) -> grain.MapDataset:
+    """Returns which example each number shows; sets of a mixture take turns by their weights."""
+    if not isinstance(source, Mixture):
+        return endless_order(grain.MapDataset.source(_epoch(source, cfg)), cfg, seed)
+    parts = [
+        endless_order(grain.MapDataset.range(part.start, part.stop), cfg, seed + number)
+        for number, part in enumerate(source.parts)
+    ]
+    return grain.MapDataset.mix(parts, weights=source.weights)
 
 
 def _epoch(source: Source, cfg: DataConfig) -> Int64[np.ndarray, " n"]:
@@ -199,12 +194,19 @@ def _epoch(source: Source, cfg: DataConfig) -> Int64[np.ndarray, " n"]:
     return np.concatenate([every, np.tile(focus, cfg.focus_times - 1)])
 
 
+class _Shown(NamedTuple):
+    """An example as it is shown: the same crop at every size that is wanted."""
+
+    images: list[np.ndarray]
+    captions: tuple[str, ...]
+
+
 @dataclasses.dataclass
 class _Batches:
     """Random access to batches; see the module's text for what is drawn how."""
 
     order: grain.MapDataset
-    pictures: "_Pictures"
+    images: "_Images"
     texts: "_Texts"
     cfg: DataConfig
     batch_size: int
@@ -219,114 +221,138 @@ class _Batches:
         rng = np.random.Generator(np.random.Philox(key=[self.seed & _KEY_MASK, int(batch)]))
         draws = rng.random((self.batch_size, 5))[self.rows]
         index = index[self.rows]
-        examples = [int(self.order[int(i)]) for i in index]
-        pick = draws[:, 0] if self.cfg.captions == "random" else np.zeros(len(examples))
-        tokens, mask = self.texts.get(examples, pick)
-        size = self.cfg.image_size
-        image = np.empty((len(examples), size, size, 3), np.uint8)
-        for row, (example, draw) in enumerate(zip(examples, draws[:, 1:], strict=True)):
-            image[row] = self.pictures.get(example, draw)
-        example = np.asarray(examples, np.int64)
+        found = [self._take(int(i), draw[1:]) for i, draw in zip(index, draws, strict=True)]
+        example = np.asarray([place for place, _ in found], np.int64)
+        shown = [one for _, one in found]
+        pick = draws[:, 0] if self.cfg.captions == "random" else np.zeros(len(shown))
+        captions = [
+            one.captions[int(p * len(one.captions))] for one, p in zip(shown, pick, strict=True)
+        ]
+        tokens, mask = self.texts.get(captions)
+        image = np.stack([one.images[0] for one in shown])
         made = {"image": image, "tokens": tokens, "mask": mask, "index": index, "example": example}
+        if len(shown[0].images) > 1:
+            made["clip_image"] = np.stack([one.images[1] for one in shown])
         return made | self._windows(image, index)
 
+    def _take(self, number: int, draw: np.ndarray) -> tuple[int, _Shown]:
+        """Returns the example of a number; in place of one that is too small, one drawn instead.
+
+        What is drawn is of the same set, and depends on the seed and the number alone.
+        """
+        example = int(self.order[number])
+        shown = self.images.get(example, draw)
+        if shown is not None:
+            return example, shown
+        rng = np.random.Generator(
+            np.random.Philox(key=[(self.seed ^ _REPLACE) & _KEY_MASK, number])
+        )
+        part = self.images.part_of(example)
+        for _ in range(_TRIES):
+            example = int(rng.integers(part.start, part.stop))
+            shown = self.images.get(example, draw)
+            if shown is not None:
+                return example, shown
+        raise UserError(
+            f"{_TRIES} images in a row are smaller than config.data.min_side={self.cfg.min_side} "
+            "pixels: lower it, or take another set"
+        )
+
     def _windows(self, image: np.ndarray, index: np.ndarray) -> dict[str, np.ndarray]:
-        """Cuts the windows out and degrades them, by a generator for each picture shown."""
+        """Cuts the windows out and degrades them, by a generator for each image shown."""
         cfg = self.cfg
         if not cfg.window and cfg.degrade == "none":
             return {}
         side = cfg.window or cfg.image_size
         cut, low_res = [], []
-        for picture, number in zip(image, index, strict=True):
+        for shown, number in zip(image, index, strict=True):
             key = [(self.seed ^ _WINDOW) & _KEY_MASK, int(number)]
             rng = np.random.Generator(np.random.Philox(key=key))
             top, left = rng.integers(0, cfg.image_size - side + 1, size=2)
-            cut.append(picture[top : top + side, left : left + side])
+            cut.append(shown[top : top + side, left : left + side])
             if cfg.degrade != "none":
                 low_res.append(bsr.degrade(cut[-1], cfg.degrade, rng))
         return {"image": np.stack(cut)} | ({"low_res": np.stack(low_res)} if low_res else {})
 
 
-class _Pictures:
-    """Pictures at the training size; decoded and resized once where all of them fit in memory."""
+class _Images:
+    """Images at the sizes wanted; decoded and resized once where all of them fit in memory."""
 
-    def __init__(self, source: Source, cfg: DataConfig):
-        self._source, self._cfg = source, cfg
+    def __init__(self, source: Source, cfg: DataConfig, sizes: tuple[int, ...]):
+        self._source, self._cfg, self._sizes = source, cfg, sizes
         self._moves = cfg.zoom > 0 or cfg.shift > 0
-        # Moving a picture resamples it: it is kept at twice the size, so that it stays sharp.
-        self._side = cfg.image_size * (2 if self._moves else 1)
-        wanted = len(source) * self._side**2 * 3
-        self._cache, self._filled = None, None
-        if cfg.crop != "random" and wanted <= cfg.cache_bytes:
-            self._cache = np.empty((len(source), self._side, self._side, 3), np.uint8)
-            self._filled = np.zeros(len(source), bool)
+        # Moving an image resamples it: it is kept at twice the size, so that it stays sharp.
+        self._sides = [size * (2 if self._moves else 1) for size in sizes]
+        wanted = len(source) * sum(side**2 * 3 for side in self._sides)
+        self._keeps = cfg.crop != "random" and wanted <= cfg.cache_bytes
+        self._kept: dict[int, _Shown | None] = {}
 
-    def get(self, example: int, draw: np.ndarray) -> UInt8[np.ndarray, "s s 3"]:
-        """Returns a picture; `draw` holds four numbers in [0, 1): zoom, shift x, shift y, crop."""
-        picture = self._square(example, draw[3])
-        return self._moved(picture, draw) if self._moves else picture
+    def get(self, example: int, draw: np.ndarray) -> _Shown | None:
+        """Returns an example as it is shown, None if its image is smaller than is wanted.
 
-    def _square(self, example: int, offset: float) -> UInt8[np.ndarray, "s s 3"]:
-        if self._cache is not None and self._filled[example]:
-            return self._cache[example]
-        cfg = self._cfg
-        image = self._source[example]["image"]
-        picture = images.to_square(
-            image, self._side, crop=cfg.crop, resize=cfg.resize, offset=float(offset)
-        )
-        if self._cache is not None:
-            self._cache[example] = picture
-            self._filled[example] = True  # after the pixels: another thread may look meanwhile
-        return picture
+        Args:
+            draw: four numbers in [0, 1): zoom, shift x, shift y, crop.
+        """
+        squares = self._squares(example, draw[3])
+        if squares is None or not self._moves:
+            return squares
+        moved = zip(squares.images, self._sizes, strict=True)
+        return squares._replace(images=[self._moved(image, size, draw) for image, size in moved])
 
-    def _moved(self, picture: np.ndarray, draw: np.ndarray) -> UInt8[np.ndarray, "s s 3"]:
-        """Shows a window of the picture on endless white, zoomed and shifted."""
-        cfg, side = self._cfg, self._side
+    def part_of(self, example: int) -> range:
+        """Returns the places of the set that an example is of."""
+        if isinstance(self._source, Mixture):
+            return next(part for part in self._source.parts if example in part)
+        return range(len(self._source))
+
+    def _squares(self, example: int, offset: float) -> _Shown | None:
+        if example in self._kept:
+            return self._kept[example]
+        cfg, found = self._cfg, self._source[example]
+        if not found["captions"]:
+            raise UserError(f"example {example} has no caption")
+        fit = {"crop": cfg.crop, "resize": cfg.resize, "offset": float(offset)}
+        shown = None
+        if not _is_small(found["image"], cfg):
+            squares = [images.to_square(found["image"], side, **fit) for side in self._sides]
+            shown = _Shown(squares, tuple(found["captions"]))
+        if self._keeps:
+            self._kept[example] = shown
+        return shown
+
+    def _moved(self, image: np.ndarray, size: int, draw: np.ndarray) -> UInt8[np.ndarray, "s s 3"]:
+        """Shows a window of the image on endless white, zoomed and shifted."""
+        cfg, side = self._cfg, image.shape[0]
         zoom = 1.0 + cfg.zoom * (2 * draw[0] - 1)
         shift = cfg.shift * side * (2 * draw[1:3] - 1)
         window = side / zoom
         margin = int(np.ceil(max(0.0, (window - side) / 2) + abs(shift).max())) + 1
         ground = Image.new("RGB", (side + 2 * margin,) * 2, images.WHITE)
-        ground.paste(Image.fromarray(picture), (margin, margin))
+        ground.paste(Image.fromarray(image), (margin, margin))
         left, top = margin + (side - window) / 2 - shift
         box = (left, top, left + window, top + window)
-        size = (cfg.image_size, cfg.image_size)
-        return np.asarray(ground.resize(size, images.FILTERS[cfg.resize], box=box))
+        return np.asarray(ground.resize((size, size), images.FILTERS[cfg.resize], box=box))
 
 
 class _Texts:
-    """Tokenised captions: all of them beforehand, or batch by batch for very large sets."""
+    """Tokenised captions; those of the first captions are kept, up to a bound."""
 
-    def __init__(self, source: Source, tokenizer: Encoder):
-        self._source, self._tokenizer, self._table = source, tokenizer, None
-        if len(source) <= _TABLE_LIMIT:
-            self._table = self._tokenise()
+    def __init__(self, tokenizer: Encoder):
+        self._tokenizer = tokenizer
+        self._rows: dict[str, tuple[np.ndarray, np.ndarray]] = {}
 
     def get(
-        self, examples: list[int], pick: np.ndarray
+        self, captions: list[str]
     ) -> tuple[Int32[np.ndarray, "b ctx"], Bool[np.ndarray, "b ctx"]]:
-        """Returns tokens and mask of one caption an example, at `pick` in [0, 1) of its list."""
-        if self._table is None:
-            lists = [self._source.info(e)["captions"] for e in examples]
-            chosen = [c[int(p * len(c))] for c, p in zip(lists, pick, strict=True)]
-            block = self._tokenizer.encode(chosen)
-            return np.asarray(block.tokens, np.int32), np.asarray(block.mask, bool)
-        tokens, mask, ids, starts = self._table
-        first = starts[examples]
-        count = starts[np.asarray(examples) + 1] - first
-        rows = ids[first + (pick * count).astype(np.int64)]
-        return tokens[rows], mask[rows]
-
-    def _tokenise(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, Int64[np.ndarray, " n"]]:
-        """Builds tokens, mask, the caption ids of all examples in a row, and where each starts."""
-        known: dict[str, int] = {}
-        ids, starts = [], [0]
-        for example in range(len(self._source)):
-            captions = self._source.info(example)["captions"]
-            if not captions:
-                raise UserError(f"example {example} has no caption")
-            ids += [known.setdefault(caption, len(known)) for caption in captions]
-            starts.append(len(ids))
-        block = self._tokenizer.encode(list(known))
-        tokens, mask = np.asarray(block.tokens, np.int32), np.asarray(block.mask, bool)
-        return tokens, mask, np.asarray(ids, np.int64), np.asarray(starts, np.int64)
+        """Returns tokens and mask of captions."""
+        rows = {caption: self._rows.get(caption) for caption in captions}
+        fresh = [caption for caption, row in rows.items() if row is None]
+        if fresh:
+            block = self._tokenizer.encode(fresh)
+            tokens, mask = np.asarray(block.tokens, np.int32), np.asarray(block.mask, bool)
+            made = dict(zip(fresh, zip(tokens, mask, strict=True), strict=True))
+            rows |= made
+            if len(self._rows) + len(made) <= _ROW_LIMIT:
+                self._rows.update(made)
+        found = [rows[caption] for caption in captions]
+        return np.stack([row[0] for row in found]), np.stack([row[1] for row in found])

@@ -18,6 +18,8 @@ from unclip_jax.core.files import cache_folder
 from unclip_jax.data import captions as captions_lib
 from unclip_jax.data import images
 
+INFO_LIMIT = 500_000  # examples of a source whose captions are kept in memory
+
 _FLAG_CATEGORIES = ("flag", "country-flag", "subdivision-flag")
 
 
@@ -80,10 +82,16 @@ class RecordSource:
         return {"image": image, **self._info(record)}
 
     def info(self, index: int) -> Info:
-        """Reads example `index` without decoding its picture; kept in memory."""
-        if index not in self._infos:
-            self._infos[index] = self._info(self._records[int(index)])
-        return self._infos[index]
+        """Reads example `index` without decoding its image; the first INFO_LIMIT are kept.
+
+        Image and captions lie in one record, so that the whole of it is read.
+        """
+        info = self._infos.get(index)
+        if info is None:
+            info = self._info(self._records[int(index)])
+            if len(self._infos) < INFO_LIMIT:
+                self._infos[index] = info
+        return info
 
     def _info(self, record) -> Info:
         text = self._text
@@ -109,6 +117,35 @@ class Subset:
     def info(self, index: int) -> Info:
         """Example `index` of the subset, without its pixels."""
         return self.source.info(int(self.indices[index]))
+
+
+class Mixture:
+    """Several sources as one, each after the other, with how often each is to be shown."""
+
+    def __init__(self, sources: Sequence[Source], weights: Sequence[float] = ()):
+        """Joins sources; without weights they are shown equally often."""
+        ends = np.cumsum([len(source) for source in sources]).tolist()
+        self.sources = tuple(sources)
+        self.parts = tuple(map(range, [0, *ends[:-1]], ends))
+        self.weights = tuple(weights) or (1.0,) * len(self.sources)
+
+    def __len__(self) -> int:
+        """Number of examples of all sources."""
+        return self.parts[-1].stop
+
+    def __getitem__(self, index: int) -> Example:
+        """Example `index`, decoded."""
+        source, place = self._place(index)
+        return source[place]
+
+    def info(self, index: int) -> Info:
+        """Example `index` without its pixels."""
+        source, place = self._place(index)
+        return source.info(place)
+
+    def _place(self, index: int) -> tuple[Source, int]:
+        place, pairs = int(index), zip(self.sources, self.parts, strict=True)
+        return next((source, place - part.start) for source, part in pairs if place in part)
 
 
 def data_root() -> Path:

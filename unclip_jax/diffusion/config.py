@@ -4,8 +4,11 @@ Both are frozen, hashable dataclasses of plain values, so they may be static arg
 """
 
 import dataclasses
-import math
 from typing import Literal
+
+from unclip_jax.core.checks import ANY, COUNT, NOT_NEGATIVE, POSITIVE, SHARE, check_ranges
+
+MOST_STEPS = 2**17  # noise levels; tables of them are made when a config is read
 
 ScheduleName = Literal["cosine", "linear"]
 Prediction = Literal["eps", "x0", "v"]
@@ -42,8 +45,13 @@ class DiffusionConfig:
     min_snr_floor: float = 0.0
 
     def __post_init__(self) -> None:
-        if self.num_steps < 2:
-            raise ValueError(f"num_steps={self.num_steps} must be at least 2")
+        check_ranges(
+            self,
+            num_steps=(2, MOST_STEPS),
+            vlb_weight=NOT_NEGATIVE,
+            min_snr_gamma=POSITIVE,
+            min_snr_floor=(0.0, self.min_snr_gamma),
+        )
         if self.loss == "hybrid" and self.variance != "learned_range":
             raise ValueError(
                 f"loss='hybrid' trains a learned variance, but variance={self.variance!r}; "
@@ -51,13 +59,6 @@ class DiffusionConfig:
             )
         if self.loss == "vlb" and self.variance == "analytic":
             raise ValueError("loss='vlb' needs a variance known in training, not 'analytic'")
-        if self.min_snr_gamma <= 0.0:
-            raise ValueError(f"min_snr_gamma={self.min_snr_gamma} must be positive")
-        if not 0.0 <= self.min_snr_floor <= self.min_snr_gamma:
-            raise ValueError(
-                f"min_snr_floor={self.min_snr_floor} must lie in [0, {self.min_snr_gamma}], up to "
-                "min_snr_gamma"
-            )
 
     @property
     def learns_variance(self) -> bool:
@@ -92,16 +93,13 @@ class SamplingConfig:
     initial_noise_scale: float | None = None
 
     def __post_init__(self) -> None:
-        if self.steps < 1:
-            raise ValueError(f"steps={self.steps} must be at least 1")
-        if not 0.0 <= self.eta <= 1.0:
-            raise ValueError(f"eta={self.eta} must lie in [0, 1]")
-        if self.clip is not None and self.clip <= 0.0:
-            raise ValueError(f"clip={self.clip} must be positive, or None for no clipping")
-        if self.threshold is not None and not 0.0 < self.threshold <= 1.0:
-            raise ValueError(f"threshold={self.threshold} must be a quantile in (0, 1]")
-        if self.draws < 1:
-            raise ValueError(f"draws={self.draws} must be at least 1")
-        scale = self.initial_noise_scale
-        if scale is not None and not 0.0 < scale < math.inf:
-            raise ValueError(f"initial_noise_scale={scale} must be positive, or None for 1")
+        check_ranges(
+            self,
+            steps=(1, MOST_STEPS),
+            eta=SHARE,
+            guidance=ANY,
+            clip=POSITIVE,
+            threshold=(5e-324, 1.0),
+            draws=COUNT,
+            initial_noise_scale=POSITIVE,
+        )

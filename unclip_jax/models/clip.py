@@ -15,11 +15,12 @@ from flax import struct
 from jax.typing import DTypeLike
 from jaxtyping import Array, Bool, Float, Int
 
+from unclip_jax.core.checks import ANY, COUNT, COUNT_OR_NONE, POSITIVE, check_ranges
 from unclip_jax.core.types import Params, TextFeatures
 from unclip_jax.nn.attention import causal_mask
 from unclip_jax.nn.embeddings import PatchEmbedding, PositionEmbedding, TokenEmbedding
 from unclip_jax.nn.layers import LayerNorm, axes, dense, normal
-from unclip_jax.nn.transformer import Remat, Transformer, TransformerConfig
+from unclip_jax.nn.transformer import Remat, Transformer, TransformerConfig, check_stack
 
 MAX_LOGIT_SCALE = math.log(100.0)
 INIT_LOGIT_SCALE = math.log(1 / 0.07)
@@ -43,7 +44,9 @@ class VisionConfig:
     dropout: float = 0.0
 
     def __post_init__(self):
-        """Checks that patches tile the image."""
+        """Checks the sizes, and that patches tile the image."""
+        check_ranges(self, image_size=COUNT, patch_size=COUNT)
+        check_stack(self)
         if self.image_size % self.patch_size:
             raise ValueError(
                 f"image_size={self.image_size} must be a multiple of patch_size={self.patch_size}"
@@ -61,6 +64,11 @@ class TextConfig:
     context: int = 77
     mlp_ratio: float = 4.0
     dropout: float = 0.0
+
+    def __post_init__(self):
+        """Checks the sizes."""
+        check_ranges(self, vocab_size=COUNT_OR_NONE, context=COUNT)
+        check_stack(self)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -80,6 +88,10 @@ class ClipConfig:
     resize: Fit = "squash"
     scan_layers: bool = False
     remat: Remat = "none"
+
+    def __post_init__(self):
+        """Checks the sizes."""
+        check_ranges(self, embed_dim=COUNT, image_mean=ANY, image_std=POSITIVE)
 
 
 @struct.dataclass

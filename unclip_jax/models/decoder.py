@@ -20,6 +20,7 @@ import jax.numpy as jnp
 from jax.typing import DTypeLike
 from jaxtyping import Array, Bool, Float, Int, Num
 
+from unclip_jax.core.checks import COUNT, COUNT_OR_NONE, check_ranges
 from unclip_jax.core.types import Cond, Size, TextFeatures
 from unclip_jax.models.embedding_codec import (
     EmbeddingNorm,
@@ -42,6 +43,10 @@ class TextEncoderConfig:
     vocab_size: int
     context: int
     transformer: TransformerConfig
+
+    def __post_init__(self):
+        """Checks the sizes."""
+        check_ranges(self, vocab_size=COUNT_OR_NONE, context=COUNT)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -74,7 +79,9 @@ class DecoderConfig:
     mask_text: bool = False
 
     def __post_init__(self):
-        """Checks that the chosen caption path is described."""
+        """Checks the sizes, and that the chosen caption path is described."""
+        counts = dict.fromkeys(("image_dim", "context_dim", "image_tokens"), COUNT)
+        check_ranges(self, **counts, text_dim=COUNT_OR_NONE, text_context=COUNT_OR_NONE)
         if self.text == "clip_states" and self.text_dim < 1:
             raise ValueError('text="clip_states" needs text_dim, the width of the CLIP text tower')
         if self.text == "transformer":

@@ -18,6 +18,7 @@ import jax.numpy as jnp
 from flax import struct
 from jaxtyping import Array, Float
 
+from unclip_jax.core.checks import POSITIVE, check_ranges
 from unclip_jax.core.types import Params
 from unclip_jax.nn.layers import axes, ones, zeros
 
@@ -34,6 +35,10 @@ class EmbeddingNorm:
 
     kind: Literal["l2", "standardise", "none"] = "l2"
     scale: float = 1.0
+
+    def __post_init__(self):
+        """Refuses a scale that embeddings cannot be divided by."""
+        check_ranges(self, scale=POSITIVE)
 
 
 @struct.dataclass

@@ -23,6 +23,7 @@ import jax.numpy as jnp
 from jax.typing import DTypeLike
 from jaxtyping import Array, Bool, Float, Int
 
+from unclip_jax.core.checks import ANY, COUNT, COUNT_OR_NONE, NOT_NEGATIVE, check_ranges
 from unclip_jax.core.types import Cond, TextFeatures
 from unclip_jax.models.embedding_codec import TextEmbInput, text_emb_input
 from unclip_jax.models.prior_codes import CodecConfig, codec_params
@@ -63,7 +64,9 @@ class PriorArConfig:
     positions: int = 384
 
     def __post_init__(self):
-        """Checks that the chosen caption path is described and the codes have room."""
+        """Checks sizes, that the caption path is described, and that the codes have room."""
+        check_ranges(self, image_dim=COUNT, context=COUNT, positions=COUNT)
+        check_ranges(self, text_dim=COUNT_OR_NONE, vocab_size=COUNT_OR_NONE)
         if self.text == "clip_states" and self.text_dim < 1:
             raise ValueError('text="clip_states" needs text_dim, the width of the CLIP text tower')
         if self.text == "tokens" and (self.vocab_size < 1 or self.encoder is None):
@@ -73,9 +76,9 @@ class PriorArConfig:
             raise ValueError(
                 f"positions={self.positions} must be at least {needed}, for codes and prefix"
             )
-        if self.codec.components > self.image_dim:
-            components = self.codec.components
-            raise ValueError(f"codec.{components=} exceeds image_dim={self.image_dim}")
+        kept = self.codec.components
+        if kept > self.image_dim:
+            raise ValueError(f"codec.components={kept} exceeds image_dim={self.image_dim}")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -98,14 +101,14 @@ class CodeSampling:
 
     def __post_init__(self):
         """Refuses numbers out of range."""
-        if self.temperature < 0.0:
-            raise ValueError(f"temperature={self.temperature} must be at least 0")
-        if not 0.0 < self.top_p <= 1.0:
-            raise ValueError(f"top_p={self.top_p} must lie in (0, 1]")
-        if not 0.0 <= self.dot_percentile <= 100.0:
-            raise ValueError(f"dot_percentile={self.dot_percentile} must lie in [0, 100]")
-        if self.draws < 1:
-            raise ValueError(f"draws={self.draws} must be at least 1")
+        check_ranges(
+            self,
+            guidance=ANY,
+            temperature=NOT_NEGATIVE,
+            top_p=(5e-324, 1.0),
+            dot_percentile=(0.0, 100.0),
+            draws=COUNT,
+        )
 
 
 class PriorAr(nn.Module):

@@ -26,6 +26,7 @@ import numpy as np
 from flax import struct
 from jaxtyping import Array, Float, Int
 
+from unclip_jax.core.checks import COUNT, POSITIVE, check_ranges
 from unclip_jax.core.types import Params
 from unclip_jax.models import pca as pca_lib
 from unclip_jax.models.clip import normalize
@@ -55,11 +56,8 @@ class CodecConfig:
 
     def __post_init__(self):
         """Refuses a codec that holds nothing."""
-        if self.components < 1 or min(self.buckets, self.dot_buckets) < 2 or self.limit <= 0:
-            raise ValueError(
-                f"components={self.components} must be at least 1, buckets={self.buckets} and "
-                f"dot_buckets={self.dot_buckets} at least 2, limit={self.limit} positive"
-            )
+        check_ranges(self, components=COUNT, limit=POSITIVE)
+        check_ranges(self, buckets=(2, COUNT[1]), dot_buckets=(2, COUNT[1]))
 
 
 @struct.dataclass

@@ -15,6 +15,7 @@ import jax.numpy as jnp
 from jax.typing import DTypeLike
 from jaxtyping import Array, Bool, Float, Num
 
+from unclip_jax.core.checks import COUNT, COUNT_OR_NONE, check_ranges
 from unclip_jax.core.types import Cond, TextFeatures
 from unclip_jax.models.embedding_codec import (
     EmbeddingNorm,
@@ -54,7 +55,9 @@ class PriorDiffusionConfig:
     mask_text: bool = False
 
     def __post_init__(self):
-        """Checks that the chosen caption path is described."""
+        """Checks the sizes, and that the chosen caption path is described."""
+        check_ranges(self, image_dim=COUNT, context=COUNT)
+        check_ranges(self, text_dim=COUNT_OR_NONE, vocab_size=COUNT_OR_NONE)
         if self.text == "clip_states" and self.text_dim < 1:
             raise ValueError('text="clip_states" needs text_dim, the width of the CLIP text tower')
         if self.text == "tokens" and self.vocab_size < 1:

@@ -83,12 +83,16 @@ class StageSpec:
             sampling_steps(self.sampling, self.diffusion.num_steps)  # fails if they do not fit
         if self.sampling is not None and self.sampling.draws > 1:
             if not self.stage.startswith("prior"):
-                draws = self.sampling.draws
-                raise ValueError(f"sampling.{draws=}: only a prior keeps the best of several")
+                raise ValueError(
+                    f"sampling.draws={self.sampling.draws}: only a prior keeps the best"
+                )
         unet = getattr(self.model, "unet", None)
         if unet is not None and unet.out_channels != (6 if self.diffusion.learns_variance else 3):
-            variance, out_channels = self.diffusion.variance, unet.out_channels
-            raise ValueError(f"unet.{out_channels=} does not suit {variance=}")
+            variance = self.diffusion.variance
+            raise ValueError(
+                f"model.unet.out_channels={unet.out_channels} does not suit "
+                f"diffusion.variance={variance!r}"
+            )
 
     @property
     def norm(self) -> EmbeddingNorm:

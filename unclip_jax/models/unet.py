@@ -20,6 +20,7 @@ import jax.numpy as jnp
 from jax.typing import DTypeLike
 from jaxtyping import Array, Bool, Float, Num
 
+from unclip_jax.core.checks import BELOW_ONE, COUNT, check_ranges
 from unclip_jax.nn.embeddings import TimeEmbedding, depth_to_space, space_to_depth
 from unclip_jax.nn.layers import GroupNorm, constrain, conv, zeros
 from unclip_jax.nn.transformer import remat_module
@@ -59,7 +60,12 @@ class UNetConfig:
     remat: Literal["none", "block"] = "none"
 
     def __post_init__(self):
-        """Checks that the levels divide the image."""
+        """Checks the sizes, and that the levels divide the image."""
+        sizes = ("image_size", "channels", "channel_mult", "res_blocks", "in_channels")
+        sizes += ("out_channels", "head_channels", "norm_groups", "time_width")
+        check_ranges(self, **dict.fromkeys(sizes, COUNT), dropout=BELOW_ONE)
+        if not self.channel_mult:
+            raise ValueError("channel_mult=() must have a level")
         factor = self.patch * 2 ** (len(self.channel_mult) - 1)
         if self.image_size % factor:
             raise ValueError(f"image_size={self.image_size} must be a multiple of {factor}")

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Num
 
+from unclip_jax.core.checks import COUNT, check_ranges
 from unclip_jax.core.types import Cond
 from unclip_jax.models.unet import UNet, UNetConfig
 
@@ -32,10 +33,10 @@ class UpsamplerConfig:
 
     def __post_init__(self):
         """Checks that the input has room for the low-res image."""
+        check_ranges(self, low_res_size=COUNT)
         if self.unet.in_channels != 6:
-            raise ValueError(
-                f"unet.in_channels={self.unet.in_channels} must be 6: x_t and the low-res image"
-            )
+            given = self.unet.in_channels
+            raise ValueError(f"unet.in_channels={given} must be 6: x_t and the low-res image")
 
 
 class Upsampler(nn.Module):

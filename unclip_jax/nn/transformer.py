@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from jax.typing import DTypeLike
 from jaxtyping import Array, Bool, Float
 
+from unclip_jax.core.checks import BELOW_ONE, COUNT, MLP_RATIO, check_ranges
 from unclip_jax.nn.attention import SelfAttention
 from unclip_jax.nn.layers import ACTIVATIONS, LayerNorm, constrain, dense, normal
 
@@ -37,9 +38,22 @@ class TransformerConfig:
     remat: Remat = "none"
 
     def __post_init__(self):
-        """Checks that heads divide the width."""
-        if self.width % self.heads:
-            raise ValueError(f"width={self.width} must be a multiple of heads={self.heads}")
+        """Checks the sizes."""
+        check_stack(self)
+
+
+def check_stack(cfg: Any) -> None:
+    """Refuses sizes of which no stack can be built, such as heads that do not divide the width.
+
+    Args:
+        cfg: a TransformerConfig, or another that has its sizes.
+    """
+    sizes = dict.fromkeys(("width", "layers", "heads"), COUNT)
+    check_ranges(cfg, **sizes, mlp_ratio=MLP_RATIO, dropout=BELOW_ONE)
+    if cfg.width % cfg.heads:
+        raise ValueError(f"width={cfg.width} must be a multiple of heads={cfg.heads}")
+    if int(cfg.width * cfg.mlp_ratio) < 1:
+        raise ValueError(f"mlp_ratio={cfg.mlp_ratio} leaves no hidden unit of width={cfg.width}")
 
 
 class Mlp(nn.Module):

@@ -1,5 +1,6 @@
 """Fills a store of embeddings (data/embeddings.py) by a bundle's CLIP, and fits the PCA over it."""
 
+import dataclasses
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,13 @@ from unclip_jax.sampling.settings import stage_sampling
 
 BATCH = 256  # pictures encoded a call
 
+CONTEXT = 256
+"""Tokens of a caption that a store keeps at least: as many as the paper's priors read (table 3).
+
+A CLIP reads its first 77 of them, and so does z_t. A prior with tokens of its own is trained on
+what sampling gives it, which cuts a prompt at the prior's context and not at the CLIP's.
+"""
+
 
 def store_meta(
     model: Bundle, source: Source, data: Mapping[str, Any], shard_size: int
@@ -38,7 +46,7 @@ def store_meta(
         clip=params_digest(model.stage("clip").params),
         data=dict(data),
         width=spec.embed_dim,
-        context=spec.text.context,
+        context=max(spec.text.context, CONTEXT),
         examples=len(source),
         shard_size=shard_size,
     )
@@ -61,11 +69,13 @@ def fill_store(
         report: called with (pictures done, pictures to do).
     """
     index, count = process
+    if (folder / embeddings.META).exists():  # one that is gone on with keeps its context
+        meta = dataclasses.replace(meta, context=embeddings.read_meta(folder).context)
     missing = embeddings.begin_store(folder, meta)
     mine = [shard for shard in missing if shard % count == index]
     total, done = sum(len(meta.members(shard)) for shard in mine), 0
     for shard in mine:
-        records = _records(model, source, meta.members(shard), crop)
+        records = _records(model, source, meta.members(shard), crop, meta.context)
         embeddings.write_shard(folder, shard, meta, records)
         done += len(meta.members(shard))
         if report is not None:
@@ -73,7 +83,9 @@ def fill_store(
     return len(mine)
 
 
-def _records(model: Bundle, source: Source, members: range, crop: str) -> Iterator[Record]:
+def _records(
+    model: Bundle, source: Source, members: range, crop: str, context: int
+) -> Iterator[Record]:
     spec = model.stage("clip").spec.model
     side = spec.vision.image_size
     for start in range(members.start, members.stop, BATCH):
@@ -84,6 +96,7 @@ def _records(model: Bundle, source: Source, members: range, crop: str) -> Iterat
         if not captions:
             continue
         text = encode_text(model, captions)
+        tokens = model.tokenizer.encode(captions, context).tokens
         row = {caption: i for i, caption in enumerate(captions)}
         for example, z in zip(examples, image_emb, strict=True):
             for number, caption in enumerate(example["captions"]):
@@ -92,7 +105,7 @@ def _records(model: Bundle, source: Source, members: range, crop: str) -> Iterat
                     key=f"{example['key']}#{number}",
                     image_emb=np.asarray(z, np.float32),
                     text_emb=np.asarray(text.text_emb[at], np.float32),
-                    tokens=np.asarray(text.clip_tokens[at], np.int32),
+                    tokens=np.asarray(tokens[at], np.int32),
                 )
 
 

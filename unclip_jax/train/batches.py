@@ -9,7 +9,7 @@ import numpy as np
 
 from unclip_jax.core.errors import UserError
 from unclip_jax.data.config import DataConfig
-from unclip_jax.data.pipeline import make_batches
+from unclip_jax.data.pipeline import ordered_images
 from unclip_jax.data.sources import Source
 from unclip_jax.text.tokenizer import Tokenizer, Tokens
 from unclip_jax.train.frozen import FeatureCache
@@ -133,9 +133,7 @@ def plain_images(source: Source, cfg: DataConfig) -> Iterator[np.ndarray]:
         raise UserError(
             "train.cache_clip needs data.zoom=0, data.shift=0, data.window=0 and no random crop"
         )
-    ordered = dataclasses.replace(cfg, shuffle=False, captions="first")
-    batches = make_batches(source, ordered, tokenizer=NoText(), batch_size=1, seed=0)
-    return (batches[i]["image"][0] for i in range(len(source)))
+    return ordered_images(source, cfg)
 
 
 def held_out_batches(pipeline: Any, prepare: Prepare, place: BatchPlace, count: int) -> list[Any]:

@@ -5,21 +5,21 @@ of the learning rate and clipping are not stated there and default to off.
 """
 
 import dataclasses
-import math
 import re
-from typing import Any, Literal
+from typing import Literal
+
+from unclip_jax.core.checks import (
+    BELOW_ONE,
+    COUNT,
+    COUNT_OR_NONE,
+    NOT_NEGATIVE,
+    POSITIVE,
+    SHARE,
+    check_ranges,
+)
 
 FITTED = r"(^|/)(clip_(mean|std)|codec_(mean|components|std|dots))$"
 """Parameters that are fitted before the first step, never trained: z_i's statistics, the codec."""
-
-
-def check_ranges(cfg: Any, **ranges: tuple[float | int, float | int]) -> None:
-    """Refuses fields outside [low, high], with the value; None is in every range."""
-    for name, (low, high) in ranges.items():
-        value = getattr(cfg, name)
-        if value is not None and not low <= value <= high:
-            bounds = f"at least {low}" if high == math.inf else f"in {low}..{high}"
-            raise ValueError(f"{name}={value} must be {bounds}")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,23 +42,24 @@ class OptimConfig:
 
     def __post_init__(self):
         """Refuses numbers with which nothing can be trained."""
-        positive, below_one = (5e-324, math.inf), (0.0, 1.0 - 1e-9)
         check_ranges(
             self,
-            learning_rate=(0.0, math.inf),
-            b1=below_one,
-            b2=below_one,
-            eps=(0.0, math.inf),
-            weight_decay=(0.0, math.inf),
-            warmup_steps=(0, math.inf),
-            final_fraction=(0.0, 1.0),
-            clip_norm=positive,
-            ema_decay=(0.0, 1.0),
+            learning_rate=NOT_NEGATIVE,
+            b1=BELOW_ONE,
+            b2=BELOW_ONE,
+            eps=NOT_NEGATIVE,
+            weight_decay=NOT_NEGATIVE,
+            warmup_steps=COUNT_OR_NONE,
+            final_fraction=SHARE,
+            clip_norm=POSITIVE,
+            ema_decay=SHARE,
         )
         try:
             re.compile(self.frozen)
         except re.error as error:
-            raise ValueError(f"frozen={self.frozen!r} is no regular expression: {error}") from error
+            raise ValueError(
+                f"frozen={self.frozen!r} is not a regular expression: {error}"
+            ) from error
 
 
 @dataclasses.dataclass(frozen=True)
@@ -108,17 +109,17 @@ class TrainConfig:
     def __post_init__(self):
         """Refuses numbers out of range, and a batch that cannot be cut into micro-batches."""
         counts = ("batch_size", "accumulation", "log_every", "save_every", "keep_latest")
-        share = (0.0, 1.0)
+        shares = ("caption_drop", "image_drop", "prior_share", "blur_prob")
         check_ranges(
             self,
             **dict.fromkeys(
-                (*counts, "skip_limit", "crop_size", "blur_kernel", "sam_group"), (1, math.inf)
+                (*counts, "skip_limit", "crop_size", "blur_kernel", "sam_group"), COUNT
             ),
-            **dict.fromkeys(("steps", "sample_every", "keep_best"), (0, math.inf)),
-            **dict.fromkeys(("caption_drop", "image_drop", "prior_share", "blur_prob"), share),
-            save_seconds=(0.0, math.inf),
-            blur_sigma=(5e-324, math.inf),
-            sam_rho=(0.0, math.inf),
+            **dict.fromkeys(("steps", "sample_every", "keep_best"), COUNT_OR_NONE),
+            **dict.fromkeys(shares, SHARE),
+            save_seconds=NOT_NEGATIVE,
+            blur_sigma=POSITIVE,
+            sam_rho=NOT_NEGATIVE,
         )
         if self.batch_size % self.accumulation:
             raise ValueError(
@@ -145,6 +146,6 @@ class EvalConfig:
         """Refuses counts out of range."""
         check_ranges(
             self,
-            **dict.fromkeys(("every", "batch_size", "variance_passes"), (1, math.inf)),
-            batches=(0, math.inf),
+            **dict.fromkeys(("every", "batch_size", "variance_passes"), COUNT),
+            batches=COUNT_OR_NONE,
         )

@@ -171,6 +171,9 @@ class RunBuilder:
         resolved = resolve.resolve_model(config, clip_cfg, vocab_size)
         self.spec = resolve.make_spec(resolved)
         self.module = make_module(self.spec, dtype)
+        cut = self.stores and self.stores.describe_cut(own_context(self.spec))
+        if cut:
+            self.say(cut)
         self.task = make_task(self.spec, self.module, settings.train, self.clip)
         check_batch_size(settings.train.batch_size, mesh, "config.train.batch_size")
         if settings.eval.batches:
@@ -189,7 +192,9 @@ class RunBuilder:
         if self.settings.clip in ("", RANDOM):
             digest = None
         if self.stores is None:
-            identity = {"clip": digest, "data": fingerprint(self.settings.data.name)}
+            data = self.settings.data
+            identity = {"clip": digest, "data": fingerprint(data.name)}
+            identity |= {"mix": [fingerprint(name) for name in data.mix]} if data.mix else {}
             samples = self.settings.train.prior_samples
             return identity | ({"prior_samples": sha256(Path(samples))} if samples else {})
         data = self.stores.train.meta.data.get("fingerprint")

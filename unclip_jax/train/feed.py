@@ -7,7 +7,7 @@ from typing import Any
 from jax.sharding import Mesh
 
 from unclip_jax.checkpoint.prior_samples import PriorSamples
-from unclip_jax.data.pipeline import make_pipeline, open_source
+from unclip_jax.data.pipeline import make_pipeline, open_source, too_small
 from unclip_jax.data.sources import Source, all_captions
 from unclip_jax.data.store_pipeline import StoredExamples, make_store_pipeline
 from unclip_jax.models.stages import StageSpec, own_context
@@ -57,6 +57,7 @@ class Feed:
         """Returns the training batches, from the first one on."""
         where = BatchPlace(self.mesh, self.settings.train.batch_size)
         source = self.source if self.stores is None else self.stores.train
+        self._say_too_small(source)
         pipeline = self._pipeline(source, self.settings.data, where, self.settings.seed)
         return DeviceBatches(pipeline, self._prepare(source, self._sampled()), where)
 
@@ -67,7 +68,7 @@ class Feed:
             return []
         data_cfg = dataclasses.replace(self.settings.data, split=cfg.split, focus_times=1)
         data_cfg = plain(data_cfg)
-        source = open_source(data_cfg) if self.stores is None else self.stores.held_out
+        source = self.stores.held_out if self.stores else open_source(data_cfg, "eval")
         where = BatchPlace(self.mesh, cfg.batch_size)
         pipeline = self._pipeline(source, data_cfg, where, 0)
         return held_out_batches(pipeline, self._prepare(source), where, cfg.batches)
@@ -87,7 +88,9 @@ class Feed:
         cache = None
         if self.settings.train.cache_clip and self.stores is None:
             self.say(f"encoding {len(source)} pictures and their captions by the frozen CLIP")
-            images = plain_images(source, self.settings.data)
+            side = self.clip.cfg.vision.image_size
+            shown = dataclasses.replace(self.settings.data, image_size=side)
+            images = plain_images(source, shown)
             with by_itself():
                 cache = FeatureCache(self.clip, images, all_captions(source))
         context, own = self.clip.cfg.text.context, own_context(self.spec)
@@ -103,14 +106,30 @@ class Feed:
                 rows=where.rows,
                 text_emb="text" not in resolve.encoders(self.settings, self.spec),
             )
+        side, clip_size = resolve.image_sizes(
+            self.settings, None if self.clip is None else self.clip.cfg
+        )
         return make_pipeline(
             source,
-            data_cfg,
+            dataclasses.replace(data_cfg, image_size=side),
             tokenizer=self._texts(),
             batch_size=where.batch_size,
             seed=seed,
             rows=where.rows,
+            clip_size=clip_size,
         )
+
+    def _say_too_small(self, source: Any) -> None:
+        """Says how many images are too small to be shown, from a look at some of them."""
+        least = self.settings.data.min_side
+        if not least or self.stores is not None:
+            return
+        small, seen = too_small(source, self.settings.data)
+        if small:
+            self.say(
+                f"{small} of {seen} images looked at are smaller than config.data.min_side={least} "
+                "pixels; such images are not shown, others are drawn in their place"
+            )
 
     def _texts(self) -> Any:
         """Returns what tokenises for the pipeline, to the longest context that is needed."""

@@ -1,9 +1,10 @@
 """The frozen CLIP of the later stages: what conditions them, computed or looked up.
 
-z_i is that of the very picture a stage sees, text states are the frozen tower's; neither is stored
-with the data. For a small set whose pictures are not augmented both may be computed once, at the
-start, and looked up by example and by caption (`FeatureCache`). A prior may also be trained on a
-store of embeddings (stored.py): batches then bring z_i, and z_t where no text states are needed.
+z_i is that of the very crop a stage sees, at CLIP's own size; text states are the frozen tower's;
+neither is stored with the data. For a small set whose images are not augmented both may be computed
+once, at the start, and looked up by example and by caption (`FeatureCache`). A prior may also be
+trained on a store of embeddings (stored.py): batches then bring z_i, and z_t where no text states
+are needed.
 """
 
 import dataclasses
@@ -144,14 +145,24 @@ def _in_batches(encode: Any, items: Iterable[np.ndarray]) -> Any:
 
 
 def image_embedding(clip: FrozenClip | None, frozen: Any, batch: Any) -> Any:
-    """Returns z_i of the pictures of a batch: looked up if the batch brings it, else computed.
+    """Returns z_i of the images of a batch: looked up if the batch brings it, else computed.
+
+    The tower sees images that were made at its own size: "clip_image" where the stage's own have
+    another. Never is one resized here, least of all enlarged: z_i would be of a blurred image, and
+    another one than priors, stores and `embed_image` have.
 
     Args:
         clip: None where batches bring all features.
     """
     if "image_emb" in batch:
         return batch["image_emb"]
-    images = to_float(batch["image"])
+    pixels, side = batch.get("clip_image", batch.get("image")), clip.cfg.vision.image_size
+    if pixels.shape[1:3] != (side, side):
+        raise ValueError(
+            f"images of {pixels.shape[1]} x {pixels.shape[2]} pixels for a CLIP of {side}: batches "
+            "must bring them at its size"
+        )
+    images = to_float(pixels)
     return clip.module.apply({"params": frozen["clip"]}, images, method="encode_image")
 
 

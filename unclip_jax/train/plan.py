@@ -248,10 +248,13 @@ class PlannedRun:
     def batch(self, rows: int) -> dict[str, Any]:
         """Returns a batch as shapes: what of it the task reads."""
         data = self.settings.data
-        side = data.window or data.image_size
+        side, clip_side = resolve.image_sizes(self.settings, self.clip_cfg)
+        side = data.window or side
         values: dict[str, Any] = {}
         if not resolve.reads_store(self.settings):
             values["image"] = _shape((rows, side, side, 3), np.uint8)
+        if clip_side is not None:
+            values["clip_image"] = _shape((rows, clip_side, clip_side, 3), np.uint8)
         if data.degrade != "none":
             values["low_res"] = _shape((rows, side // FACTOR, side // FACTOR, 3), np.uint8)
         if self.spec.stage == "clip":

@@ -93,6 +93,12 @@ def read_settings(config: Mapping[str, Any], *, needs_clip: bool = True) -> Sett
             f"stage {stage} needs a trained CLIP: pass --config.clip=BUNDLE (unclip export RUN)"
         )
     train = build(TrainConfig, config["train"], "train")
+    built = build(DataConfig, data, "data")
+    if stage in NEEDS_CLIP and (built.window or built.degrade != "none"):
+        raise UserError(
+            "config.data.window and config.data.degrade are for upsamplers: CLIP sees the whole "
+            f"image that stage {stage} sees"
+        )
     if train.prior_samples and not (stage == "decoder" and train.cache_clip):
         raise UserError(
             "config.train.prior_samples is for the decoder, with config.train.cache_clip=True"
@@ -103,7 +109,7 @@ def read_settings(config: Mapping[str, Any], *, needs_clip: bool = True) -> Sett
         clip=clip,
         init_from=config.get("init_from", ""),
         pca=config.get("pca", ""),
-        data=build(DataConfig, data, "data"),
+        data=built,
         vocab_size=vocab_size,
         optim=build(OptimConfig, config["optim"], "optim"),
         train=train,
@@ -157,25 +163,29 @@ def make_spec(config: Mapping[str, Any]) -> StageSpec:
     return spec_from_dict({key: config[key] for key in keys if config.get(key) is not None})
 
 
-<<<<<<< HEAD
-=======
-def own_context(spec: StageSpec) -> int | None:
-    """Returns the context of a text transformer that the stage trains itself, None without one."""
-    text = getattr(spec.model, "text", None)
-    if text == "tokens":
-        return spec.model.context
-    return spec.model.text_encoder.context if text == "transformer" else None
-
-
 def reads_states(spec: StageSpec) -> bool:
     """Whether the stage reads the states of the frozen CLIP's text tower."""
     return getattr(spec.model, "text", None) == "clip_states"
 
 
->>>>>>> 4a841de (SAM's temperature can leave its ceiling; a smooth variance table; defaults of configs from the dataclasses; no states planned that nobody reads)
 def reads_store(settings: Settings) -> bool:
     """Whether batches come from a store of embeddings rather than from pictures."""
     return bool(settings.data.embeddings) and settings.stage in PRIORS
+
+
+def image_sizes(settings: Settings, clip: ClipConfig | None) -> tuple[int, int | None]:
+    """Returns the side of a stage's images, and that of the same crops for its CLIP.
+
+    The latter is None where the stage's own images serve, or where no image tower runs. A prior
+    looks at images through its CLIP alone: its own are of the CLIP's size, whatever it was told.
+    """
+    own = settings.data.image_size
+    if clip is None or clip.vision is None or reads_store(settings):
+        return own, None
+    side = clip.vision.image_size
+    if settings.stage in PRIORS:
+        return side, None
+    return own, None if settings.train.cache_clip or side == own else side
 
 
 def encoders(settings: Settings, spec: StageSpec) -> tuple[str, ...]:

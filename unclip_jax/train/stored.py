@@ -30,6 +30,15 @@ class Stores:
             if source is not None:
                 read_meta(source.folder, {clip})
 
+    def describe_cut(self, context: int | None) -> str | None:
+        """Says that captions end before the stage's own context does, None where they do not."""
+        if context is None or self.train.meta.context >= context:
+            return None
+        return (
+            f"the store keeps {self.train.meta.context} tokens of a caption, where the stage reads "
+            f"{context} at sampling; a store made anew by unclip embed keeps them"
+        )
+
     def identity(self) -> dict[str, str | None]:
         """Returns what tells these stores from others in the same places."""
         held_out = None if self.held_out is None else self.held_out.fingerprint()
@@ -48,7 +57,7 @@ def check_settings(settings: Settings) -> None:
     if settings.stage not in PRIORS:
         raise UserError(
             f"config.data.embeddings is for {' and '.join(PRIORS)}: stage {settings.stage} needs "
-            "the pictures themselves"
+            "the images themselves, and makes z_i of the very crops that it sees"
         )
     if settings.clip in ("", RANDOM):
         raise UserError(
@@ -59,6 +68,8 @@ def check_settings(settings: Settings) -> None:
             "config.data.embeddings with eval.batches > 0 needs the store of eval.split too: pass "
             f"--config.eval.embeddings=DIR, made with: {_command(settings, held_out.split)}"
         )
+    if data.mix:
+        raise UserError("config.data.mix is of sets of images: a store is of one set, leave it out")
     if data.focus_times != 1 or data.captions != "random":
         name = "focus_times" if data.focus_times != 1 else "captions"
         raise UserError(

@@ -1,0 +1,72 @@
+"""A set of one's own trains with the configs for one; those of the emoji say what to change."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from unclip_jax.cli.main import main
+from unclip_jax.cli.train import read_config
+from unclip_jax.data.ingest import ingest
+from unclip_jax.train.resolve import read_settings
+
+ROOT = Path(__file__).resolve().parents[2]
+STAGES = ("clip", "prior_diffusion", "decoder", "upsampler_256")
+
+
+@pytest.fixture(scope="module")
+def own(tmp_path_factory):
+    """16 images that are not square, with a caption each."""
+    folder, rng = tmp_path_factory.mktemp("own"), np.random.default_rng(0)
+    (folder / "images").mkdir()
+    for i in range(16):
+        Image.fromarray(rng.integers(0, 256, (20, 24, 3), np.uint8)).save(
+            folder / "images" / f"{i}.png"
+        )
+        (folder / "images" / f"{i}.txt").write_text(f"thing number {i} of mine")
+    ingest(str(folder / "images"), folder / "set", test_share=0.3)
+    return folder / "set"
+
+
+def run(capsys, *args):
+    """Returns the exit code and stderr of a command."""
+    with pytest.raises(SystemExit) as stop:
+        main(list(args))
+    return stop.value.code, capsys.readouterr().err
+
+
+def test_a_clip_trains_on_it_with_its_name_alone(own, tmp_path, capsys):
+    args = ["--config", str(ROOT / "configs/own/clip.py:smoke"), "--workdir", str(tmp_path / "run")]
+    code, err = run(capsys, "train", *args, f"--config.data.name={own}")
+    assert code == 0, err
+    metrics = (tmp_path / "run" / "metrics.jsonl").read_text()
+    rows = [json.loads(row) for row in metrics.splitlines()]
+    assert rows[-1]["step"] == 20
+    assert any("held_out/loss" in row for row in rows)
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_full_configs_are_of_no_set_in_particular(stage, own):
+    flags = [f"--config.data.name={own}", "--config.clip=bundle"]
+    settings = read_settings(read_config(str(ROOT / "configs" / "own" / f"{stage}.py"), flags))
+    assert (settings.data.split, settings.eval.split) == ("train", "test")
+    assert (settings.data.concepts, settings.data.styles) == ("all", ())
+
+
+@pytest.mark.parametrize(
+    ("stage", "flags"),
+    [
+        ("clip:smoke", ("--config.eval.split=test_concepts", "--config.train.steps=1")),
+        ("decoder:smoke", ("--config.data.concepts=common",)),
+    ],
+)
+def test_what_fits_the_emoji_alone_names_the_flag(stage, flags, own, tmp_path, capsys):
+    args = ["--config", str(ROOT / f"configs/emoji/{stage.replace(':', '.py:')}")]
+    args += ["--workdir", str(tmp_path / "run"), f"--config.data.name={own}", *flags]
+    code, err = run(capsys, "train", *args)
+    remedy = "--config.eval.split=test" if "clip" in stage else "--config.data.concepts=all"
+    assert code == 2
+    assert err.splitlines()[-1].startswith("unclip: error: ")
+    assert remedy in err.splitlines()[-1]

@@ -1,0 +1,39 @@
+"""Checks of a config's values: the message names the field and the value, and what it must be."""
+
+import math
+from typing import Any
+
+ANY = (-math.inf, math.inf)
+COUNT = (1, 2**31 - 1)
+COUNT_OR_NONE = (0, 2**31 - 1)
+POSITIVE = (5e-324, math.inf)
+NOT_NEGATIVE = (0.0, math.inf)
+SHARE = (0.0, 1.0)
+BELOW_ONE = (0.0, 1.0 - 1e-9)
+MLP_RATIO = (2.0**-10, 2.0**10)
+
+
+def check_ranges(cfg: Any, **ranges: tuple[float, float]) -> None:
+    """Refuses fields of `cfg` outside [low, high], and numbers that are not finite.
+
+    Every entry of a tuple is looked at; None is in every range.
+
+    Raises:
+        ValueError: with the field's name and value.
+    """
+    for name, (low, high) in ranges.items():
+        value = getattr(cfg, name)
+        for number in value if isinstance(value, tuple) else (value,):
+            if number is None or (low <= number <= high and abs(number) != math.inf):
+                continue
+            raise ValueError(f"{name}={value} must be {_words(low, high)}")
+
+
+def _words(low: float, high: float) -> str:
+    if (low, high) == POSITIVE:
+        return "positive and finite"
+    if (low, high) == ANY:
+        return "finite"
+    if high in (math.inf, COUNT[1]):
+        return f"at least {low}"
+    return f"in {low}..{high}"
