@@ -13,7 +13,7 @@ from typing import NamedTuple, Protocol, runtime_checkable
 
 import grain
 import numpy as np
-from jaxtyping import Bool, Int32, Int64, Integer, UInt8
+from jaxtyping import Bool, Int32, Integer, UInt8
 from PIL import Image
 
 from unclip_jax.core.errors import UserError
@@ -177,7 +177,7 @@ def _is_small(image: np.ndarray, cfg: DataConfig) -> bool:
 def _order(source: Source, cfg: DataConfig, seed: int) -> grain.MapDataset:
     """Returns which example each number shows; sets of a mixture take turns by their weights."""
     if not isinstance(source, Mixture):
-        return endless_order(grain.MapDataset.source(_epoch(source, cfg)), cfg, seed)
+        return endless_order(_epoch(source, cfg), cfg, seed)
     parts = [
         endless_order(grain.MapDataset.range(part.start, part.stop), cfg, seed + number)
         for number, part in enumerate(source.parts)
@@ -185,13 +185,13 @@ def _order(source: Source, cfg: DataConfig, seed: int) -> grain.MapDataset:
     return grain.MapDataset.mix(parts, weights=source.weights)
 
 
-def _epoch(source: Source, cfg: DataConfig) -> Int64[np.ndarray, " n"]:
+def _epoch(source: Source, cfg: DataConfig) -> grain.MapDataset:
     """Returns the examples of an epoch before shuffling: all, then the focus once more and more."""
-    every = np.arange(len(source))
     if cfg.focus_times == 1:
-        return every
+        return grain.MapDataset.range(len(source))
     focus = matching(source, concepts=cfg.focus_concepts, styles=cfg.focus_styles)
-    return np.concatenate([every, np.tile(focus, cfg.focus_times - 1)])
+    shown = [np.arange(len(source)), np.tile(focus, cfg.focus_times - 1)]
+    return grain.MapDataset.source(np.concatenate(shown))
 
 
 class _Shown(NamedTuple):

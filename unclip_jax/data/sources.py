@@ -7,7 +7,7 @@ A source knows its length and gives example i as a dict; it neither shuffles, re
 
 import hashlib
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Protocol, TypedDict, runtime_checkable
 
@@ -246,6 +246,13 @@ def matching(source: Source, *, concepts: str = "all", styles: Sequence[str] = (
     return kept
 
 
-def all_captions(source: Source) -> list[str]:
-    """Lists every different caption of a source, sorted."""
-    return sorted({c for index in range(len(source)) for c in source.info(index)["captions"]})
+def all_captions(source: Source, limit: int | None = None) -> list[str]:
+    """Lists every different caption of a source, sorted.
+
+    Args:
+        limit: of a source with more examples so many are read, evenly spread.
+    """
+    places: Iterable[int] = range(len(source))
+    if limit is not None and len(source) > limit:
+        places = np.linspace(0, len(source) - 1, limit).astype(np.int64).tolist()
+    return sorted({caption for index in places for caption in source.info(index)["captions"]})

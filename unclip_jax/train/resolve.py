@@ -15,7 +15,7 @@ from unclip_jax.core.config import build, to_dict
 from unclip_jax.core.errors import UserError
 from unclip_jax.core.files import read_mapping, whole_file
 from unclip_jax.data.config import DataConfig
-from unclip_jax.data.sources import all_captions
+from unclip_jax.data.sources import INFO_LIMIT, all_captions
 from unclip_jax.models.clip import ClipConfig
 from unclip_jax.models.stages import STAGES, StageSpec, spec_from_dict
 from unclip_jax.text.tokenizer import Tokenizer, train_tokenizer
@@ -83,6 +83,8 @@ def read_settings(config: Mapping[str, Any], *, needs_clip: bool = True) -> Sett
         raise UserError(f"the config lacks {', '.join('config.' + key for key in missing)}")
     data = dict(config["data"])
     vocab_size = data.pop("vocab_size", 0)
+    if not isinstance(vocab_size, int) or not 0 <= vocab_size < 2**31:
+        raise UserError(f"config.data.vocab_size={vocab_size!r} must lie in 0..{2**31 - 1}")
     stage, clip = config["stage"], config.get("clip", "")
     if stage not in STAGES:
         raise UserError(f"config.stage={stage!r} is not one of {', '.join(STAGES)}")
@@ -127,7 +129,7 @@ def own_tokenizer(
     """
     if path.exists() and not is_fresh:
         return Tokenizer.load(path)
-    tokenizer = train_tokenizer(all_captions(source), settings.vocab_size, context)
+    tokenizer = train_tokenizer(all_captions(source, INFO_LIMIT), settings.vocab_size, context)
     tokenizer.save(path)
     return tokenizer
 
