@@ -13,7 +13,7 @@ BELOW_ONE = (0.0, 1.0 - 1e-9)
 MLP_RATIO = (2.0**-10, 2.0**10)
 
 
-def check_ranges(cfg: Any, **ranges: tuple[float, float]) -> None:
+def check_ranges(cfg: Any, **ranges: tuple[int | float, int | float]) -> None:
     """Refuses fields of `cfg` outside [low, high], and numbers that are not finite.
 
     Every entry of a tuple is looked at; None is in every range.
@@ -29,7 +29,7 @@ def check_ranges(cfg: Any, **ranges: tuple[float, float]) -> None:
             raise ValueError(f"{name}={value} must be {_words(low, high)}")
 
 
-def _words(low: float, high: float) -> str:
+def _words(low: int | float, high: int | float) -> str:
     if (low, high) == POSITIVE:
         return "positive and finite"
     if (low, high) == ANY:
