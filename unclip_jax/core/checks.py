@@ -26,14 +26,16 @@ def check_ranges(cfg: Any, **ranges: tuple[int | float, int | float]) -> None:
         for number in value if isinstance(value, tuple) else (value,):
             if number is None or (low <= number <= high and abs(number) != math.inf):
                 continue
-            raise ValueError(f"{name}={value} must be {_words(low, high)}")
+            raise ValueError(f"{name}={value} must {_words(low, high)}")
 
 
 def _words(low: int | float, high: int | float) -> str:
-    if (low, high) == POSITIVE:
-        return "positive and finite"
     if (low, high) == ANY:
-        return "finite"
+        return "be finite"
+    if (low, high) == POSITIVE:
+        return "be positive and finite"
     if high in (math.inf, COUNT[1]):
-        return f"at least {low}"
-    return f"in {low}..{high}"
+        return f"be at least {low:g}"
+    left = "(0" if low == POSITIVE[0] else f"[{low:g}"
+    right = "1)" if high == BELOW_ONE[1] else f"{high:g}]"
+    return f"lie in {left}, {right}"
