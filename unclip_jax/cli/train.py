@@ -91,7 +91,7 @@ def read_config(config_file: str, flags: Sequence[str]) -> dict[str, Any]:
         config_flags.DEFINE_config_dict("config", loaded, flag_values=values, sys_argv=argv)
         rest = values(argv)
         config = values.config.to_dict()
-    except (absl_flags.Error, AttributeError, KeyError, TypeError, ValueError) as error:
+    except (absl_flags.Error, AttributeError, LookupError, TypeError, ValueError) as error:
         raise UserError(f"{config_file}: {_complaint(error, flags)}") from error
     except (ArithmeticError, ImportError, NameError, SyntaxError) as error:
         raise UserError(f"{config_file} is no config: {type(error).__name__}: {error}") from error
