@@ -48,7 +48,7 @@ def get_config(variant: str = "") -> ConfigDict:
         image_size=1024,
         min_side=1024,  # ours: smaller images would be enlarged, and taken for the truth
         window=256,  # table 3: crop fraction 0.25
-        degrade="bsr",  # paper: BSR; the variant is not stated
+        degrade="bsr_light",  # paper: BSR, citing latent-diffusion, which uses this
     )
     config.optim.update(
         {

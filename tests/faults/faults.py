@@ -1573,6 +1573,39 @@ FAULTS: list[Fault] = [
         ),
     ),
     *faults_in(
+        "unclip_jax/data/bsr.py",
+        (
+            "bsr_never_halves_first",
+            "HALVE_FIRST = 0.25",
+            "HALVE_FIRST = 0.0",
+            "tests/data/test_bsr.py::test_chains_are_alike",
+        ),
+        (
+            "bsr_without_the_final_jpeg",
+            "return [*first, *(steps[i] for i in order), _jpeg(strength, rng)]",
+            "return [*first, *(steps[i] for i in order)]",
+            "tests/data/test_bsr.py::test_chains_are_alike",
+        ),
+        (
+            "bsr_jpeg_quality_90_to_95",
+            "rng.integers(strength.quality[0], strength.quality[1] + 1)",
+            "rng.integers(90, strength.quality[1] + 1)",
+            "tests/data/test_bsr.py::test_chains_are_alike",
+        ),
+        (
+            "bsr_deviation_as_variance",
+            "np.eye(2) * (strength.width * deviation) ** 2, int(size)",
+            "np.eye(2) * (strength.width * deviation), int(size)",
+            "tests/data/test_bsr.py::test_chains_are_alike",
+        ),
+        (
+            "bsr_one_kind_of_noise",
+            "np.ones((3, 3)) if kind < CORRELATED + GRAY else np.eye(3)",
+            "np.eye(3)",
+            "tests/data/test_bsr.py::test_chains_are_alike",
+        ),
+    ),
+    *faults_in(
         "unclip_jax/data/pipeline.py",
         (
             "same_draws_in_every_batch",

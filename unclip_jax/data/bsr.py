@@ -1,29 +1,40 @@
-"""BSR degradation (Zhang et al. 2021): small pictures with the faults that real ones have.
+"""BSR degradation (Zhang et al. 2021): small images with the faults that real ones have.
 
-The paper's 256 -> 1024 upsampler learns from it (unCLIP, appendix C), without saying which variant;
-"bsr" is the whole chain, "bsr_light" that of latent diffusion's super-resolution. Blurs, a resize
-on the way, noise and JPEG come in random order, the resize to a quarter after the one on the way,
-and one more JPEG at the end. It runs on the host, with real codecs and filters, from a generator of
-the example's own: what a picture becomes depends on nothing else.
+The paper's 256 -> 1024 upsampler learns from it, citing latent diffusion (unCLIP, appendix C),
+whose published super-resolution model trains with the light variant. "bsr_light" and "bsr" are
+latent-diffusion's bsrgan_light.py and bsrgan.py, operation by operation:
+
+    [half the time of 1 in 4: halved by OpenCV's filters, else by MATLAB's bicubic]
+    in random order: blurs, a resize on the way, the resize to a quarter (never before the one on
+    the way), Gaussian noise, JPEG (9 in 10)
+    JPEG
+
+What is drawn and what is done to the pixels are apart: `draw_steps` knows no image, `apply` draws
+nothing but the noise itself. It runs on the host, from a generator of the example's own: what an
+image becomes depends on nothing else.
 """
 
 import dataclasses
 import io
-from collections.abc import Callable
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 from jaxtyping import Float, UInt8
 from PIL import Image
 
+from unclip_jax.data.resampling import OPENCV, Method, resize
+
 Degradation = Literal["none", "bsr", "bsr_light"]
 FACTOR = 4
-FILTERS = (Image.Resampling.BILINEAR, Image.Resampling.BICUBIC, Image.Resampling.BOX)
 HALVE_FIRST = 0.25  # probability
-JPEG_QUALITY = (30, 95)
+HALVE_BY_OPENCV = 0.5  # probability
+ANISOTROPIC = 0.5  # probability
 JPEG_PROBABILITY = 0.9
+CORRELATED, GRAY = 0.2, 0.4  # probabilities of the kinds of noise; the rest is each channel's own
+STRIDE_KERNEL = 25  # side of the kernel before taking every f-th pixel
 
-Picture = Float[np.ndarray, "h w 3"]
+Pixels = Float[np.ndarray, "h w 3"]
+Kernel = Float[np.ndarray, "k k"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,22 +43,66 @@ class Strength:
 
     Attributes:
         blurs: how many blurs the chain has.
-        noise: standard deviation in grey levels, lowest and highest.
-        resize: probability that the resize on the way is a plain one.
+        width: scales the blurs' variances (anisotropic) and deviations (isotropic).
+        anisotropic, isotropic: sides of the blurs' kernels, one drawn.
+        plain: probability that the resize on the way is a plain one.
+        noise: standard deviation in levels of 255, lowest and highest.
+        quality: JPEG's, lowest and highest.
     """
 
     blurs: int
+    width: float
+    anisotropic: tuple[int, ...]
+    isotropic: tuple[int, ...]
+    plain: float
     noise: tuple[int, int]
-    resize: float
+    quality: tuple[int, int]
 
 
-STRENGTHS = {"bsr": Strength(2, (2, 25), 0.75), "bsr_light": Strength(1, (1, 2), 0.8)}
+_ODD = tuple(range(7, 26, 2))
+STRENGTHS = {
+    "bsr": Strength(2, 1.0, _ODD, _ODD, 0.75, (2, 25), (30, 95)),
+    "bsr_light": Strength(1, 0.25, tuple(range(5, 15)), (5, 6, 7), 0.8, (1, 2), (80, 95)),
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Resize:
+    """To (height, width)."""
+
+    size: tuple[int, int]
+    method: Method
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Blur:
+    """A convolution, of which every stride-th pixel is kept."""
+
+    kernel: Kernel
+    stride: int = 1
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Noise:
+    """Gaussian noise with this covariance of the channels, for values in [0, 1]."""
+
+    covariance: Float[np.ndarray, "3 3"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Jpeg:
+    """Encodes and decodes."""
+
+    quality: int
+
+
+Step = Resize | Blur | Noise | Jpeg
 
 
 def degrade(
     image: UInt8[np.ndarray, "h w 3"], kind: Degradation, rng: np.random.Generator
 ) -> UInt8[np.ndarray, "h4 w4 3"]:
-    """Returns a quarter-size picture, degraded at random.
+    """Returns a quarter-size image, degraded at random.
 
     Args:
         image: sides must be multiples of 8.
@@ -56,26 +111,28 @@ def degrade(
     height, width = image.shape[:2]
     if height % (2 * FACTOR) or width % (2 * FACTOR):
         raise ValueError(f"sides of {image.shape=} must be multiples of {2 * FACTOR}")
-    strength, factor = STRENGTHS[kind], FACTOR
-    size = (width // FACTOR, height // FACTOR)
     x = image.astype(np.float32) / 255.0
+    for step in draw_steps(kind, (height, width), rng):
+        x = apply(step, x, rng)
+    return _to_uint8(x)
+
+
+def draw_steps(kind: Degradation, size: tuple[int, int], rng: np.random.Generator) -> list[Step]:
+    """Draws what happens to an image of (height, width), in order."""
+    strength, factor = STRENGTHS[kind], FACTOR
+    (height, width), first, jpeg = size, [], []
     if rng.random() < HALVE_FIRST:
-        x, factor = _resize(x, (width // 2, height // 2), rng), FACTOR // 2
-    steps = _chain(strength, factor, size)
-    for i in step_order(len(steps), rng):
-        x = steps[i](x, rng)
-    return _to_uint8(_jpeg(x, rng))
-
-
-def _chain(strength: Strength, factor: int, size: tuple[int, int]) -> list[Callable[..., Any]]:
-    """Lists the steps; the first two are the resize on the way and the one to the final size."""
-    steps = [
-        lambda x, rng: _resize_on_the_way(x, factor, strength.resize, rng),
-        lambda x, rng: _resize(x, size, rng),
-    ]
-    steps += [lambda x, rng: _blur(x, factor, rng)] * strength.blurs
-    steps += [lambda x, rng: _noise(x, strength.noise, rng)]
-    return [*steps, lambda x, rng: _jpeg(x, rng) if rng.random() < JPEG_PROBABILITY else x]
+        factor, height, width = factor // 2, height // 2, width // 2
+        by_opencv = rng.random() < HALVE_BY_OPENCV
+        first = [Resize((height, width), _method(rng) if by_opencv else "bicubic")]
+    on_the_way = _resize_on_the_way((height, width), factor, strength.plain, rng)
+    last = Resize((height // factor, width // factor), _method(rng))
+    blurs = [_blur(strength, factor, rng) for _ in range(strength.blurs)]
+    if rng.random() < JPEG_PROBABILITY:
+        jpeg = [_jpeg(strength, rng)]
+    steps = [on_the_way, last, *blurs, Noise(_noise_covariance(strength.noise, rng)), *jpeg]
+    order = step_order(len(steps), rng)
+    return [*first, *(steps[i] for i in order), _jpeg(strength, rng)]
 
 
 def step_order(count: int, rng: np.random.Generator) -> list[int]:
@@ -87,96 +144,117 @@ def step_order(count: int, rng: np.random.Generator) -> list[int]:
     return order
 
 
-def _blur(x: Picture, factor: int, rng: np.random.Generator) -> Picture:
-    """Gaussian: half of them isotropic of deviation U(0, 2 + 0.2 f), half of two variances."""
-    radius = int(rng.integers(2, 12)) + 1  # kernels of 2 r + 1 = 7 to 25 taps
-    if rng.random() < 0.5:
-        angle = rng.uniform(0, np.pi)
-        variances = rng.uniform(0, 4 + factor, size=2)
+def apply(step: Step, x: Pixels, rng: np.random.Generator) -> Float[np.ndarray, "h2 w2 3"]:
+    """Does one step to an image in [0, 1]; draws from rng for noise only."""
+    match step:
+        case Resize(size, method):
+            # OpenCV copies where nothing is to be resized.
+            return x if x.shape[:2] == size else np.clip(resize(x, size, method), 0.0, 1.0)
+        case Blur(kernel, stride):
+            return np.ascontiguousarray(convolve(x, kernel)[::stride, ::stride])
+        case Noise(covariance):
+            values, vectors = np.linalg.eigh(covariance)
+            root = (vectors * np.sqrt(np.maximum(values, 0.0))) @ vectors.T
+            noise = rng.standard_normal(x.shape) @ root
+            return np.clip(x + noise, 0.0, 1.0).astype(np.float32)
+        case Jpeg(quality):
+            return _through_jpeg(x, quality)
+
+
+def _method(rng: np.random.Generator) -> Method:
+    return OPENCV[int(rng.integers(len(OPENCV)))]
+
+
+def _jpeg(strength: Strength, rng: np.random.Generator) -> Jpeg:
+    return Jpeg(int(rng.integers(strength.quality[0], strength.quality[1] + 1)))
+
+
+def _blur(strength: Strength, factor: int, rng: np.random.Generator) -> Blur:
+    """Half of them anisotropic: variances U(0, w (4 + f)); else deviation U(0, w (2 + f / 5))."""
+    if rng.random() < ANISOTROPIC:
+        size, angle = rng.choice(strength.anisotropic), rng.uniform(0, np.pi)
+        variances = rng.uniform(0, strength.width * (4 + factor), size=2)
         axes = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
-        covariance = (axes * variances) @ axes.T
-    else:
-        covariance = np.eye(2) * rng.uniform(0, 2 + 0.2 * factor) ** 2
-    return convolve(x, gaussian_kernel_2d(covariance, radius))
-
-
-def gaussian_kernel_2d(
-    covariance: Float[np.ndarray, "2 2"], radius: int, shift: tuple[float, float] = (0.0, 0.0)
-) -> Float[np.ndarray, "k k"]:
-    """Returns exp(-d^T C^-1 d / 2) on a (2 radius + 1)^2 grid, normalised; d = position - shift.
-
-    Variances under a tenth of a pixel squared are raised to it: such a kernel is one pixel.
-    """
-    values, vectors = np.linalg.eigh(np.asarray(covariance, np.float64))
-    inverse = (vectors / np.maximum(values, 0.1)) @ vectors.T
-    offsets = np.arange(-radius, radius + 1, dtype=np.float64)
-    y, x = np.meshgrid(offsets - shift[0], offsets - shift[1], indexing="ij")
-    d = np.stack([x, y], axis=-1)
-    kernel = np.exp(-0.5 * np.einsum("hwi,ij,hwj->hw", d, inverse, d))
-    return kernel / kernel.sum()
-
-
-def convolve(x: Picture, kernel: Float[np.ndarray, "k k"]) -> Picture:
-    """Convolves each channel; borders mirror the picture. By Fourier transforms."""
-    radius = kernel.shape[0] // 2
-    height, width = x.shape[:2]
-    padded = np.pad(x, ((radius, radius), (radius, radius), (0, 0)), mode="symmetric")
-    shape = padded.shape[:2]
-    spectrum = np.fft.rfft2(padded, axes=(0, 1)) * np.fft.rfft2(kernel, s=shape)[..., None]
-    full = np.fft.irfft2(spectrum, s=shape, axes=(0, 1))
-    return full[2 * radius : 2 * radius + height, 2 * radius : 2 * radius + width].astype(x.dtype)
+        return Blur(gaussian_kernel_2d((axes * variances) @ axes.T, int(size)))
+    size, deviation = rng.choice(strength.isotropic), rng.uniform(0, 2 + 0.2 * factor)
+    return Blur(gaussian_kernel_2d(np.eye(2) * (strength.width * deviation) ** 2, int(size)))
 
 
 def _resize_on_the_way(
-    x: Picture, factor: int, plain: float, rng: np.random.Generator
-) -> Float[np.ndarray, "h2 w2 3"]:
+    size: tuple[int, int], factor: int, plain: float, rng: np.random.Generator
+) -> Resize | Blur:
     """Shrinks by U(1, 2 f), or blurs by a shifted Gaussian and takes every f-th pixel."""
-    height, width = x.shape[:2]
     if rng.random() < plain:
         scale = rng.uniform(1, 2 * factor)
-        return _resize(x, (max(1, round(width / scale)), max(1, round(height / scale))), rng)
-    return strided(x, factor, rng.uniform(0.1, 0.6 * factor))
+        return Resize((max(1, int(size[0] / scale)), max(1, int(size[1] / scale))), _method(rng))
+    return Blur(shifted_kernel(rng.uniform(0.1, 0.6 * factor), factor), factor)
 
 
-def strided(x: Picture, factor: int, deviation: float) -> Float[np.ndarray, "h2 w2 3"]:
-    """Takes every f-th pixel of a blur centred on the middle of each f x f cell."""
-    shift = -0.5 * (factor - 1)
-    kernel = gaussian_kernel_2d(np.eye(2) * deviation**2, 12, (shift, shift))
-    return np.ascontiguousarray(convolve(x, kernel)[::factor, ::factor])
+def _noise_covariance(
+    levels: tuple[int, int], rng: np.random.Generator
+) -> Float[np.ndarray, "3 3"]:
+    """Each channel's own (0.4), gray (0.4), or |L^2 U^T D U| of the highest level L (0.2).
+
+    D holds three U(0, 1); U is an orthonormal basis of the columns of a matrix of U(0, 1).
+    """
+    deviation, kind = rng.integers(levels[0], levels[1] + 1) / 255.0, rng.random()
+    if kind < CORRELATED:
+        basis = np.linalg.svd(rng.random((3, 3)))[0]
+        return np.abs((levels[1] / 255.0) ** 2 * (basis.T * rng.random(3)) @ basis)
+    return deviation**2 * (np.ones((3, 3)) if kind < CORRELATED + GRAY else np.eye(3))
 
 
-def _resize(
-    x: Picture, size: tuple[int, int], rng: np.random.Generator
-) -> Float[np.ndarray, "h2 w2 3"]:
-    """Resizes to (width, height) by a filter drawn from linear, cubic and area."""
-    method = FILTERS[int(rng.integers(len(FILTERS)))]
-    planes = [Image.fromarray(np.ascontiguousarray(x[..., c])) for c in range(3)]
-    planes = [np.asarray(plane.resize(size, method)) for plane in planes]
-    return np.clip(np.stack(planes, axis=-1), 0.0, 1.0)
+def gaussian_kernel_2d(covariance: Float[np.ndarray, "2 2"], size: int) -> Kernel:
+    """Returns exp(-d^T C^-1 d / 2), normalized; d = position - (size - 1) / 2 = (x, y).
+
+    However narrow it is, it sums to one: latent-diffusion's isotropic kernels of even sides are all
+    zero for deviations under 0.018 pixels, which makes the image black (ours do not).
+    """
+    values, vectors = np.linalg.eigh(np.asarray(covariance, np.float64))
+    inverse = (vectors / np.maximum(values, 1e-12)) @ vectors.T
+    offsets = np.arange(size) - (size - 1) / 2
+    y, x = np.meshgrid(offsets, offsets, indexing="ij")
+    d = np.stack([x, y], axis=-1)
+    exponent = -0.5 * np.einsum("hwi,ij,hwj->hw", d, inverse, d)
+    kernel = np.exp(exponent - exponent.max())
+    return kernel / kernel.sum()
 
 
-def _noise(x: Picture, levels: tuple[int, int], rng: np.random.Generator) -> Picture:
-    """Adds Gaussian noise: of each channel's own (0.4), grey (0.4) or correlated (0.2)."""
-    deviation = rng.integers(levels[0], levels[1] + 1) / 255.0
-    kind = rng.random()
-    if kind < 0.4:
-        noise = rng.standard_normal(x.shape)
-    elif kind < 0.8:
-        noise = rng.standard_normal((*x.shape[:2], 1))
-    else:
-        mixing = np.linalg.qr(rng.standard_normal((3, 3)))[0] * rng.random(3)
-        noise = rng.standard_normal(x.shape) @ mixing.T
-    return np.clip(x + deviation * noise, 0.0, 1.0).astype(np.float32)
+def shifted_kernel(deviation: float, factor: int, size: int = STRIDE_KERNEL) -> Kernel:
+    """Returns a Gaussian moved by -(f - 1) / 2, to the middle of an f x f cell.
+
+    It is moved by linear interpolation, as latent-diffusion does, not by moving its mean.
+    """
+    place = np.minimum(np.arange(size) + 0.5 * (factor - 1), size - 1)
+    left = np.minimum(place.astype(np.int64), size - 2)
+    move = np.zeros((size, size))
+    rows = np.arange(size)
+    move[rows, left], move[rows, left + 1] = 1 - (place - left), place - left
+    kernel = move @ gaussian_kernel_2d(np.eye(2) * deviation**2, size) @ move.T
+    return kernel / kernel.sum()
 
 
-def _jpeg(x: Picture, rng: np.random.Generator) -> Picture:
-    """Encodes and decodes at a quality of 30 to 95."""
+def convolve(x: Pixels, kernel: Kernel) -> Pixels:
+    """Convolves each channel, the kernel's pixel size // 2 at the center. By Fourier transforms.
+
+    Beyond the border the image is mirrored about its edge pixel, which is not repeated.
+    """
+    size = kernel.shape[0]
+    height, width = x.shape[:2]
+    around = (size - 1 - size // 2, size // 2)
+    padded = np.pad(x.astype(np.float64), (around, around, (0, 0)), mode="reflect")
+    shape = padded.shape[:2]
+    spectrum = np.fft.rfft2(padded, axes=(0, 1)) * np.fft.rfft2(kernel, s=shape)[..., None]
+    full = np.fft.irfft2(spectrum, s=shape, axes=(0, 1))
+    return full[size - 1 : size - 1 + height, size - 1 : size - 1 + width].astype(x.dtype)
+
+
+def _through_jpeg(x: Pixels, quality: int) -> Pixels:
     buffer = io.BytesIO()
-    quality = int(rng.integers(JPEG_QUALITY[0], JPEG_QUALITY[1] + 1))
     Image.fromarray(_to_uint8(x)).save(buffer, format="JPEG", quality=quality)
     with Image.open(io.BytesIO(buffer.getvalue())) as image:
         return np.asarray(image.convert("RGB"), np.float32) / 255.0
 
 
-def _to_uint8(x: Picture) -> UInt8[np.ndarray, "h w 3"]:
+def _to_uint8(x: Pixels) -> UInt8[np.ndarray, "h w 3"]:
     return np.round(np.clip(x, 0.0, 1.0) * 255.0).astype(np.uint8)
