@@ -117,6 +117,17 @@ def test_an_unknown_key_is_refused(name):
         read_config(str(ROOT / name), ["--config.train.fooo=1"])
 
 
+def test_the_papers_upsampler_visits_glides_levels():
+    """10, 10, 3, 2 and 2 in the fifths from the clean end; 999 gives way to 997 (released code)."""
+    steps = tuple(read_config("configs/paper/upsampler_256.py", [])["sampling"]["step_list"])
+    assert (len(steps), steps[:7]) == (27, (997, 800, 799, 600, 599, 500, 400))
+    fifths = [sum(t // 200 == part for t in steps) for part in range(5)]
+    assert fifths == [10, 10, 3, 2, 2]
+    for part in (0, 1):  # evenly from end to end
+        own = [t - 200 * part for t in steps[::-1] if t // 200 == part]
+        assert own == [round(k * 199 / 9) for k in range(10)]
+
+
 @pytest.mark.parametrize("family", [karlo_specs, paper_specs])
 def test_full_size_models_have_rules_and_split_what_is_large(family, mesh):
     for spec in family().values():

@@ -70,7 +70,9 @@ def test_runs_become_a_bundle(toy, clip_run, tmp_path, unclip):
     ]
     out = tmp_path / "all"
     code, printed, err = unclip(
-        "export", *runs, "--out", out, "--json", "--set", "prior_diffusion.guidance=1.25"
+        *("export", *runs, "--out", out, "--json", "--set", "prior_diffusion.guidance=1.25"),
+        *("--set", "upsampler_256.initial_noise_scale=0.997"),
+        *("--set", "upsampler_256.step_list=[997, 800, 0]"),
     )
     assert (code, err) == (0, "")
     assert json.loads(printed)["stages"] == ["clip", "prior_diffusion", "upsampler_256"]
@@ -82,6 +84,8 @@ def test_runs_become_a_bundle(toy, clip_run, tmp_path, unclip):
             np.testing.assert_array_equal(back[key], value.astype(np.float16).astype(np.float32))
     assert made.cascade == toy.cascade or made.cascade[0].nets == toy.cascade[0].nets
     assert made.stage("prior_diffusion").spec.sampling.guidance == 1.25
+    upsampling = made.stage("upsampler_256").spec.sampling
+    assert (upsampling.initial_noise_scale, upsampling.step_list) == (0.997, (997, 800, 0))
     np.testing.assert_array_equal(made.arrays["prior_diffusion.variance_table"], table)
     held = made.provenance["stages"]["upsampler_256"]
     assert (held["steps"], held["of_steps"], held["seed"]) == (20, 20, 3)
