@@ -10,6 +10,7 @@ BIN := $(VENV)/bin
 PROMPT ?= a red heart
 ARGS ?=
 TESTS ?= tests
+KILLS ?= 20
 CASES ?= 10000
 # Which jax to install beside the base: cuda or tpu (`make sample ACCEL=cuda`); empty for the CPU.
 ACCEL ?=
@@ -24,11 +25,12 @@ STAMP := $(VENV)/.installed
 export PROMPT
 export PYTHONUNBUFFERED = 1
 
-.PHONY: help install sample test test-parity fuzz faults lint format audit bench clean
+.PHONY: help install sample test test-parity fuzz kill-test faults lint format audit bench clean
 help:
 	@echo 'make sample PROMPT="a red heart"   install if needed, sample, print the paths of the PNGs'
 	@echo 'make test                          the test suite (no torch)'
 	@echo 'make test-parity                   live comparisons with torch references'
+	@echo 'make kill-test KILLS=20 ONLY=embed  kills every command, or these, at random moments; resumable'
 	@echo 'make fuzz CASES=100000             hostile input for every parser; a table in docs/reliability.md'
 	@echo 'make faults                        planted faults: the tests must catch every one'
 	@echo 'make audit                         an SBOM, and known vulnerabilities of what is installed'
@@ -81,6 +83,10 @@ test: $(STAMP)-test
 
 test-parity: $(STAMP)-parity
 	$(BIN)/python -m pytest tests/parity $(ARGS)
+
+kill-test: $(STAMP)-test
+	$(BIN)/python -m tests.kill.run --kills $(KILLS) $(if $(ONLY),--only $(ONLY)) \
+	  $(if $(FRESH),--fresh) --docs docs/reliability.md $(ARGS)
 
 fuzz: $(STAMP)-test
 	$(BIN)/python -m tests.fuzz.run --cases $(CASES) --docs docs/reliability.md $(ARGS)

@@ -5,6 +5,7 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 
 import jax
 import numpy as np
@@ -95,3 +96,28 @@ def test_classify_prints_probabilities(toy_folder, tmp_path, unclip, refused):
     assert sum(entry["probability"] for entry in labels) == pytest.approx(1.0, abs=1e-5)
     image.write_bytes(b"no picture")
     assert str(image) in refused(*args)
+
+
+def test_a_signal_is_acted_on_while_the_main_thread_does_not_come_back():
+    """As in a compilation, which runs outside of Python: here a hash that takes minutes."""
+    code = (
+        "import hashlib, os, sys, threading, time\n"
+        "from unclip_jax.cli import main\n"
+        "main.own_signals()\n"
+        "told = lambda: (time.sleep(0.5), os.write(1, b'busy'))\n"
+        "threading.Thread(target=told).start()\n"
+        "hashlib.pbkdf2_hmac('sha256', b'', b'', 2**30)\n"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    with process:
+        assert process.stdout.read(4) == b"busy"
+        start = time.monotonic()
+        process.terminate()
+        try:
+            process.wait(timeout=10)
+        finally:
+            process.kill()
+        assert (process.wait(), process.stderr.read()) == (143, b"\nunclip: interrupted\n")
+        assert time.monotonic() - start < 5

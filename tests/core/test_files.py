@@ -1,63 +1,100 @@
-"""JSON from outside is read strictly: what it cannot mean, or nobody means, is one line."""
+"""Folders that appear whole: two makers at once, and what a killed one has left."""
 
-import json
+import os
+import signal
+import subprocess
+import sys
 
 import pytest
 
 from unclip_jax.core.errors import UserError
-from unclip_jax.core.files import read_json, read_mapping
+from unclip_jax.core.files import new_folder, scratch_for, whole_file
 
 
-def complaint(tmp_path, data: bytes, read=read_json) -> str:
-    path = tmp_path / "x.json"
-    path.write_bytes(data)
-    with pytest.raises(UserError) as caught:
-        read(path)
-    assert str(caught.value).startswith(str(path))
-    return str(caught.value)
+def make(out, text, **options):
+    with new_folder(out, "marker", **options) as folder:
+        (folder / "marker").write_text(text)
 
 
-@pytest.mark.parametrize(
-    ("data", "words"),
-    [
-        (b"[" * 100_000 + b"]" * 100_000, "64 levels"),
-        (b"[" * 65 + b"]" * 65, "64 levels"),
-        (b'{"x":' * 65 + b"1" + b"}" * 65, "64 levels"),
-        (b'{"key": 1, "key": 1}', "'key' occurs twice"),
-        (b'[{"a": {"key": 1, "key": 2}}]', "'key' occurs twice"),
-        (b"[NaN]", "NaN"),
-        (b"[-Infinity]", "-Infinity"),
-        (b"[1e999]", "1e999"),
-        (b"9" * 5000, "5000 digits"),
-        (b'["\\ud800"]', "surrogate"),
-        (b'{"\\uDC00": 1}', "surrogate"),
-        (b"\xff\xfe[1]", "utf-8"),
-        (b"", "char 0"),
-        (b'{"a": 1', "char 7"),
-    ],
-    ids=range(14),
-)
-def test_bad_json_is_one_line_that_names_file_and_reason(tmp_path, data, words):
-    assert words in complaint(tmp_path, data)
+def test_of_two_that_make_a_folder_at_once_one_wins(tmp_path):
+    out = tmp_path / "a" / "out"
+    with new_folder(out, "marker") as folder:
+        (folder / "marker").write_text("first")
+        with pytest.raises(UserError, match=f"{out} is in use by unclip, process {os.getpid()} on"):
+            make(out, "second")
+        with pytest.raises(UserError, match="in use"):
+            make(out, "second", overwrite=True)
+    assert (out / "marker").read_text() == "first"
+    with pytest.raises(UserError, match="exists; choose another --out"):
+        make(out, "second")
+    make(out, "third", overwrite=True)
+    assert (out / "marker").read_text() == "third"
+    assert [path.name for path in out.parent.iterdir()] == ["out"]
 
 
-def test_a_file_too_large_to_be_json_of_ours_is_not_read(tmp_path):
-    path = tmp_path / "x.json"
-    with open(path, "wb") as file:
-        file.truncate(65 << 20)  # takes no room on the disk
-    with pytest.raises(UserError, match="64 MiB"):
-        read_json(path)
+def test_one_that_is_filled_meanwhile_by_another_program_is_not_replaced(tmp_path):
+    out = tmp_path / "out"
+    with pytest.raises(UserError, match=f"cannot write {out}: "), new_folder(out, "m") as folder:
+        (folder / "m").write_text("ours")
+        out.mkdir()
+        (out / "theirs").write_text("x")
+    assert [path.name for path in out.iterdir()] == ["theirs"]
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
 
 
-def test_what_is_no_object_is_refused_where_one_is_needed(tmp_path):
-    assert "not a JSON object but a list" in complaint(tmp_path, b"[]", read_mapping)
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from unclip_jax.core.files import new_folder
+with new_folder(Path(sys.argv[1]), "marker", overwrite=True) as folder:
+    (folder / "marker").write_text("half")
+    if sys.argv[2] == "between":             # the older one is out of the way, the new not in yet
+        replace = os.replace
+        def once(source, target):
+            replace(source, target)
+            os.kill(os.getpid(), signal.SIGKILL)
+        os.replace = once
+    else:
+        os.kill(os.getpid(), signal.SIGKILL)
+"""
 
 
-def test_good_json_comes_back(tmp_path):
-    path = tmp_path / "x.json"
-    value = {"a": [1, 10**30, 2.5, None, True, "é 🚀"], "": {"a": 1}, "deep": [[[[0]]]]}
-    for data in (json.dumps(value), json.dumps(value, ensure_ascii=False)):
-        path.write_text(data, encoding="utf-8")
-        assert read_json(path) == value
-    path.write_bytes(b"\xef\xbb\xbf[1]")  # editors on Windows put a mark in front
-    assert read_json(path) == [1]
+@pytest.mark.parametrize("moment", ["within", "between"])
+def test_what_a_killed_process_left_is_swept_by_the_next_and_nothing_is_lost(tmp_path, moment):
+    out = tmp_path / "out"
+    make(out, "older")
+    run = subprocess.run([sys.executable, "-c", KILLED, str(out), moment])
+    assert run.returncode == -signal.SIGKILL
+    assert len(list(tmp_path.glob(".out.*.part"))) == 1
+    with scratch_for(out) as alive:
+        assert (out / "marker").read_text() == "older"
+        with scratch_for(out):
+            assert alive.is_dir()  # the folder of one that lives stays
+    make(out, "new", overwrite=True)
+    assert (out / "marker").read_text() == "new"
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+def test_a_file_that_could_not_be_written_leaves_nothing(tmp_path):
+    path = tmp_path / "a"
+    path.write_text("older")
+    with (
+        pytest.raises(UserError, match=f"cannot write {path}: No space left"),
+        whole_file(path) as p,
+    ):
+        p.write_text("half")
+        raise OSError(28, "No space left on device")
+    assert path.read_text() == "older" and [p.name for p in tmp_path.iterdir()] == ["a"]
+
+
+def test_other_librarys_errors_of_a_full_disk_are_one_line_too(tmp_path):
+    for error in (
+        RuntimeError("write() failed: No space left on device; at byte 9"),
+        OSError(28, "x"),
+    ):
+        with pytest.raises(UserError, match=f"cannot write {tmp_path / 'a'}: "):
+            with new_folder(tmp_path / "a", "marker"):
+                raise error
+    with pytest.raises(RuntimeError, match="else"), whole_file(tmp_path / "a"):
+        raise RuntimeError("something else")
+    assert list(tmp_path.iterdir()) == []

@@ -121,6 +121,35 @@ def test_a_finished_run_is_left_as_it_is(unbroken):
     assert record(unbroken) == before
 
 
+def test_a_damaged_newest_checkpoint_is_set_aside_and_the_run_ends_as_it_would_have(
+    unbroken, tmp_path
+):
+    workdir, said = shutil.copytree(unbroken, tmp_path / "run"), []
+    for path in (workdir / "checkpoints" / "20" / "state").rglob("manifest.ocdbt"):
+        path.write_bytes(b"\0" + path.read_bytes()[1:])
+    assert experiment.train(config(), workdir, say=said.append)
+    assert record(workdir) == record(unbroken)
+    for ours, theirs in zip(final_state(workdir), final_state(unbroken), strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+    assert [line for line in said if "damaged" in line] == [
+        "the checkpoint of step 20 is damaged (a file is corrupt); moved to "
+        f"{workdir / 'checkpoints.damaged' / '20'}, going on from step 15"
+    ]
+
+
+def test_a_damaged_config_of_a_run_is_one_line_with_the_remedy(unbroken, tmp_path):
+    workdir = shutil.copytree(unbroken, tmp_path / "run")
+    path = workdir / "config.json"
+    path.write_text(path.read_text()[:100])
+    with pytest.raises(
+        UserError, match=f"{path}: not readable as JSON .*; delete it and run again"
+    ):
+        experiment.train(config(), workdir)
+    path.unlink()
+    assert experiment.train(config(), workdir)
+    assert path.read_text() == (unbroken / "config.json").read_text()
+
+
 def test_a_changed_config_is_an_error_that_lists_the_keys(unbroken):
     changed = config("--config.optim.learning_rate=0.5", "--config.train.steps=30")
     with pytest.raises(UserError, match="config.optim.learning_rate, config.train.steps"):
@@ -205,18 +234,36 @@ def toy_clip(tmp_path):
     return bundle.save(clip, tmp_path / "clip")
 
 
-def test_a_stop_before_the_first_step_ends_in_good_order(tmp_path):
-    told = []
+def test_before_the_first_step_signals_do_what_they_did_before(tmp_path):
+    """There is nothing to save, and a compilation may take longer than the grace that is given."""
+    told, seen = [], []
 
     def terminate(text):
-        if not told:  # the second time it would be meant at once
-            os.kill(os.getpid(), signal.SIGTERM)
+        os.kill(os.getpid(), signal.SIGTERM)
         told.append(text)
 
     flags = ("--config.train.steps=2", "--config.train.cache_clip=True")
-    assert not experiment.train(config(*flags), tmp_path, say=terminate)
-    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
-    assert experiment.train(config(*flags), tmp_path)
+    before = signal.signal(signal.SIGTERM, lambda number, frame: seen.append(number))
+    try:
+        assert experiment.train(config(*flags), tmp_path, say=terminate)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert told and seen == [signal.SIGTERM] * len(told)
+
+
+def test_a_second_start_on_a_workdir_is_refused_and_the_first_is_unharmed(unbroken, tmp_path):
+    refused = []
+
+    def again(step, state):
+        if step == 3:
+            with pytest.raises(UserError, match="is in use by unclip train, process") as error:
+                experiment.train(config(), tmp_path)
+            refused.append(error)
+
+    assert experiment.train(config(), tmp_path, make_hooks=lambda run: (Hook(1, again),))
+    assert len(refused) == 1
+    assert record(tmp_path) == record(unbroken)
+    assert not (tmp_path / ".lock").exists()
 
 
 @pytest.mark.parametrize(

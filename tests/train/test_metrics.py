@@ -4,7 +4,10 @@ import json
 import math
 
 import numpy as np
+import pytest
 
+from unclip_jax.core.errors import UserError
+from unclip_jax.train.environment import write_environment
 from unclip_jax.train.loop import named_metrics
 from unclip_jax.train.metrics import RunWriter, truncate_jsonl
 
@@ -22,6 +25,42 @@ def test_lines_after_the_step_and_a_torn_last_line_are_dropped(tmp_path):
     assert [line["step"] for line in lines(path)] == [5]
     truncate_jsonl(path, 0)
     assert path.read_text() == ""
+
+
+def test_a_damaged_line_takes_no_other_with_it(tmp_path):
+    path = tmp_path / "metrics.jsonl"
+    rows = [json.dumps({"step": step, "loss": 1.5}).encode() + b"\n" for step in range(1, 51)]
+    damaged = list(rows)
+    damaged[14] = bytes([rows[14][0] ^ 0x80]) + rows[14][1:]  # one bit, and no UTF-8 either
+    damaged[20] = b"[]\n"
+    path.write_bytes(b"".join(damaged))
+    said = []
+    try:
+        truncate_jsonl(path, 50, said.append)
+    except TypeError:  # before it could say so
+        truncate_jsonl(path, 50)
+    assert path.read_bytes() == b"".join(row for i, row in enumerate(rows) if i not in (14, 20))
+    assert (tmp_path / "metrics.jsonl.damaged").read_bytes() == b"".join(damaged)
+    assert len(said) == 1 and said[0].startswith(f"2 lines of {path} are damaged and left out; ")
+
+
+def test_a_full_disk_is_one_line(tmp_path, monkeypatch):
+    writer = RunWriter(tmp_path, 0, tensorboard=False)
+    writer._files["metrics"].close()
+    writer._files["metrics"] = open("/dev/full", "ab", buffering=0)
+    with pytest.raises(UserError, match="cannot write /dev/full: No space left on device"):
+        writer.metrics(1, {"loss": 0.5})
+    writer.close()
+
+
+def test_a_damaged_list_of_starts_is_kept_and_a_new_one_begun(tmp_path):
+    path = tmp_path / "environment.json"
+    path.write_text('[{"date": "2026"')
+    said = []
+    write_environment(path, said.append)
+    assert [sorted(entry)[0] for entry in json.loads(path.read_text())] == ["commit"]
+    assert (tmp_path / "environment.json.damaged").read_text() == '[{"date": "2026"'
+    assert len(said) == 1 and said[0].startswith(str(path))
 
 
 def test_a_writer_continues_the_record(tmp_path):

@@ -12,6 +12,8 @@ from typing import Any
 import jax
 import numpy as np
 
+from unclip_jax.checkpoint.checksums import checksums, differing
+from unclip_jax.checkpoint.records import DamagedCheckpoint, newest_step, read_record
 from unclip_jax.checkpoint.tensors import numpy_dtype
 from unclip_jax.core.errors import UserError
 from unclip_jax.core.files import read_json, read_mapping
@@ -57,34 +59,63 @@ def read_run(folder: str | Path) -> RunResult:
     step = newest_step(folder / "checkpoints")
     if step is None:
         raise UserError(f"{folder} holds no finished checkpoint yet")
-    table, environment = folder / "variance_table.npy", folder / "environment.json"
     return RunResult(
         folder=folder,
         config=config,
         spec=spec,
         step=step,
-        ema_params=_restore_ema(folder / "checkpoints" / str(step) / "state", spec),
-        environment=tuple(read_json(environment)) if environment.exists() else (),
-        arrays={"variance_table": np.load(table)} if table.exists() else {},
+        ema_params=_ema_of(folder, step, spec),
+        environment=_environment(folder / "environment.json"),
+        arrays=_arrays(folder / "variance_table.npy"),
     )
 
 
-def newest_step(checkpoints: Path) -> int | None:
-    """Returns the newest whole step; one that is still being written has another name."""
-    if not checkpoints.is_dir():
-        return None
-    return max((int(p.name) for p in checkpoints.iterdir() if p.name.isdigit()), default=None)
+def _environment(path: Path) -> tuple[Mapping[str, Any], ...]:
+    found = read_json(path) if path.exists() else []
+    if not (isinstance(found, list) and all(isinstance(entry, dict) for entry in found)):
+        raise UserError(f"{path} does not hold a list of starts; delete it or put a copy back")
+    return tuple(found)
 
 
-def _restore_ema(path: Path, spec: StageSpec) -> dict[str, Any]:
+def _arrays(table: Path) -> dict[str, np.ndarray]:
+    if not table.exists():
+        return {}
+    try:
+        array = np.load(table, allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+        raise UserError(
+            f"{table} is damaged; delete it and run unclip train again, which makes it anew"
+        ) from error
+    return {"variance_table": array}
+
+
+def _ema_of(folder: Path, step: int, spec: StageSpec) -> dict[str, Any]:
+    try:
+        return _restore_ema(folder / "checkpoints", step, spec)
+    except DamagedCheckpoint as error:
+        raise UserError(
+            f"{folder}: {error}; run unclip train on it again, which goes on from the one before"
+        ) from error
+
+
+def _restore_ema(checkpoints: Path, step: int, spec: StageSpec) -> dict[str, Any]:
     import orbax.checkpoint as ocp  # takes seconds; only who reads a run pays for it
 
     item = {"ema_params": abstract_params(spec)}
     restore_args = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), item)
     args = ocp.args.PyTreeRestore(item=item, restore_args=restore_args, partial_restore=True)
-    with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as reader:
-        restored = reader.restore(path.absolute(), args=args)
-    return jax.tree.map(np.asarray, restored["ema_params"])
+    path, record = checkpoints / str(step) / "state", read_record(checkpoints, step)
+    try:
+        with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as reader:
+            restored = reader.restore(path.absolute(), args=args)
+        params = jax.tree.map(np.asarray, restored["ema_params"])
+    except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:
+        raise DamagedCheckpoint(step, f"{path} cannot be read") from error
+    if record.checksums is not None:
+        wrong = differing(record.checksums, checksums({"ema_params": params}))
+        if wrong:
+            raise DamagedCheckpoint(step, f"{wrong[0]} is not what was saved")
+    return params
 
 
 def params_digest(params: Mapping[str, Any]) -> str:

@@ -1,12 +1,16 @@
 """Checkpoints of a run: Orbax, asynchronous, the newest and the best kept.
 
 A step's folder appears by a rename once it is whole, so a run that is killed while saving goes on
-from the step before. What is stored: the training state, and the state of the data iterator after
-the batch that was consumed last.
+from the step before. What is stored: the training state, and beside it a record (records.py) of the
+data iterator's state after the batch that was consumed last and of the state's checksums. A
+checkpoint that does not agree with its record is damaged; the newest one that does is gone on from.
 """
 
+import contextlib
 import logging
-from collections.abc import Mapping
+import os
+import sys
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,15 +18,37 @@ import jax
 import orbax.checkpoint as ocp
 from orbax.checkpoint.checkpoint_managers import AnyPreservationPolicy, BestN, LatestN
 
-HELD_OUT = "held_out_loss"
+from unclip_jax.checkpoint import records
+from unclip_jax.checkpoint.checksums import checksums, differing
+from unclip_jax.checkpoint.records import HELD_OUT, DamagedCheckpoint
+from unclip_jax.core.distributed import first_does
+from unclip_jax.core.errors import UserError
+from unclip_jax.core.files import disk_reason
+
+Say = Callable[[str], None]
 
 
 class CheckpointStore:
     """The folder `checkpoints/` of a run."""
 
-    def __init__(self, folder: Path, *, keep_latest: int = 2, keep_best: int = 1):
-        """Opens or creates the folder, and removes what an interrupted save has left."""
-        logging.getLogger("absl").setLevel(logging.ERROR)  # it tells of every save
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        keep_latest: int = 2,
+        keep_best: int = 1,
+        say: Say = lambda text: None,
+    ):
+        """Opens or creates the folder, and removes what an interrupted save has left.
+
+        Args:
+            say: is told, a line each, what was found damaged and what was done about it.
+        """
+        logging.getLogger("absl").setLevel(logging.CRITICAL)  # it tells of saves; errors are raised
+        _silence_closed_loops()
+        self.folder, self._say = Path(folder).absolute(), say
+        self._failed = False  # a save did, and it was said
+        first_does(lambda: records.mend_metrics(self.folder, say))
         policies = [LatestN(keep_latest)]
         if keep_best:
             policies.append(
@@ -39,10 +65,10 @@ class CheckpointStore:
             cleanup_tmp_directories=True,
             enable_async_checkpointing=True,
         )
-        self._manager = ocp.CheckpointManager(Path(folder).absolute(), options=options)
+        self._manager = ocp.CheckpointManager(self.folder, options=options)
 
     def latest(self) -> int | None:
-        """Returns the newest whole step."""
+        """Returns the newest step."""
         return self._manager.latest_step()
 
     def steps(self) -> list[int]:
@@ -60,31 +86,97 @@ class CheckpointStore:
     ) -> None:
         """Starts a save; returns when the arrays are copied, which is before they are written."""
         metrics = None if held_out_loss is None else {HELD_OUT: float(held_out_loss)}
+        record = records.make_record(step, data, checksums(state), metrics)
         args = ocp.args.Composite(
-            state=ocp.args.StandardSave(state), data=ocp.args.JsonSave(dict(data))
+            state=ocp.args.StandardSave(state), data=ocp.args.JsonSave(record)
         )
-        self._manager.save(step, args=args, metrics=metrics, force=True)
+        with self._writing():
+            self._manager.save(step, args=args, metrics=metrics, force=True)
 
     def restore(self, step: int, abstract: Any) -> tuple[Any, dict[str, Any]]:
-        """Returns (state, data iterator's state) of a step.
+        """Returns (state, data iterator's state) of a step; DamagedCheckpoint if it is not whole.
 
         Args:
             abstract: tree of `jax.ShapeDtypeStruct` with shardings: how the state is to lie on the
                 devices, which need not be how it lay when it was saved.
         """
-        args = ocp.args.Composite(
-            state=ocp.args.StandardRestore(abstract), data=ocp.args.JsonRestore()
-        )
-        restored = self._manager.restore(step, args=args)
-        return restored["state"], restored["data"]
+        record = records.read_record(self.folder, step)
+        args = ocp.args.Composite(state=ocp.args.StandardRestore(abstract))
+        try:
+            state = self._manager.restore(step, args=args)["state"]
+        except Exception as error:
+            if isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in str(error):
+                raise
+            raise DamagedCheckpoint(step, _why(error)) from error
+        if record.checksums is not None:
+            wrong = differing(record.checksums, checksums(state))
+            if wrong:
+                raise DamagedCheckpoint(step, f"{wrong[0]} is not what was saved")
+        return state, record.iterator
+
+    def restore_newest(self, abstract: Any) -> tuple[int, Any, dict[str, Any]] | None:
+        """Returns (step, state, data iterator's state) of the newest whole step, None without any.
+
+        Newer ones are damaged: they are moved to `checkpoints.damaged` beside the folder, where a
+        person may look at them, and out of the way of the steps to come.
+        """
+        damaged: list[DamagedCheckpoint] = []
+        for step in reversed(self.steps()):
+            try:
+                state, data = self.restore(step, abstract)
+            except DamagedCheckpoint as error:
+                damaged.append(error)
+                if jax.process_count() > 1 and step != self.steps()[0]:
+                    self._set_aside(error)  # the others may wait for this process: a fresh start
+                    raise UserError(f"{error}; run the same command again to go on") from error
+                continue
+            for error in damaged:
+                moved = self._set_aside(error)
+                self._say(f"{error}; moved to {moved}, going on from step {step}")
+            return step, state, data
+        if damaged:
+            raise UserError(
+                f"{damaged[0]}, and no older one is whole; put a copy back in {self.folder}, or "
+                "train in a fresh workdir"
+            ) from damaged[0]
+        return None
+
+    def _set_aside(self, error: DamagedCheckpoint) -> Path:
+        place = records.free_name(self.folder.with_name(f"{self.folder.name}.damaged"), error.step)
+        place.parent.mkdir(exist_ok=True)
+        with contextlib.suppress(FileNotFoundError):  # another process of the job was first
+            os.replace(self.folder / str(error.step), place)
+        if jax.process_count() == 1:
+            self._manager.reload()
+        return place
 
     def wait(self) -> None:
         """Returns when the last save is on disk."""
-        self._manager.wait_until_finished()
+        with self._writing():
+            self._manager.wait_until_finished()
 
     def close(self) -> None:
         """Finishes the last save and lets go of the folder."""
-        self._manager.close()
+        told = contextlib.suppress(UserError) if self._failed else contextlib.nullcontext()
+        with told, self._writing():
+            self._manager.close()
+
+    @contextlib.contextmanager
+    def _writing(self) -> Iterator[None]:
+        """Makes one line of a disk that is full or cannot be written."""
+        try:
+            yield
+        except Exception as error:
+            reason = disk_reason(error)
+            if reason is None:
+                raise
+            self._failed = True
+            last = records.newest_step(self.folder)
+            go_on = "from the start" if last is None else f"from step {last}, which is whole"
+            raise UserError(
+                f"cannot save a checkpoint in {self.folder}: {reason}; put that right and run the "
+                f"same command again: it goes on {go_on}"
+            ) from error
 
 
 def abstract_like(tree: Any, shardings: Any) -> Any:
@@ -98,3 +190,26 @@ def abstract_like(tree: Any, shardings: Any) -> Any:
 
 def _negative_loss(metrics: Mapping[str, float]) -> float:
     return -metrics[HELD_OUT]
+
+
+def _why(error: Exception) -> str:
+    """Returns a few words of what tensorstore and Orbax say at length."""
+    text = str(error).strip() or type(error).__name__
+    for code, words in (("NOT_FOUND", "a file is missing"), ("DATA_LOSS", "a file is corrupt")):
+        if code in text:
+            return words
+    return text.splitlines()[0][:120]
+
+
+def _silence_closed_loops() -> None:
+    """Keeps tensorstore from printing that nobody waits any more for what failed to be read."""
+    before = sys.unraisablehook
+    if getattr(before, "is_silencing", False):
+        return
+
+    def hook(what: Any) -> None:
+        if not (what.exc_type is RuntimeError and str(what.exc_value) == "Event loop is closed"):
+            before(what)
+
+    hook.is_silencing = True
+    sys.unraisablehook = hook

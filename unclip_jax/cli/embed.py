@@ -9,6 +9,8 @@ import click
 from unclip_jax.cli import common
 from unclip_jax.cli.progress import Progress
 
+PATIENCE = 7 * 24 * 3600  # seconds
+
 
 @click.command(short_help="CLIP embeddings of a data set.")
 @click.option("--bundle", "model", required=True, help="Bundle with the CLIP: folder or name.")
@@ -27,11 +29,15 @@ from unclip_jax.cli.progress import Progress
 )
 @click.option("--prior", type=click.Choice(["diffusion", "ar"]), default="diffusion")
 @common.seed_option
+@common.hosts_options
 @common.json_option
 def embed(model: str, data: str, out: Path, as_json: bool, **options: Any) -> None:
     """Writes a store of (key, z_i, z_t, token ids); the same command goes on where it was stopped.
 
-    On several processes each writes its own shards. A prior trains on it in place of pictures:
+    On several hosts the same command runs on each of them, with an --out that all of them see: each
+    writes its own shards, and when all are there the first one fits the PCA and draws.
+
+    A prior trains on the store in place of pictures:
     unclip train … --config.data.embeddings=OUT --config.eval.embeddings=OUT_OF_THE_HELD_OUT_SPLIT
 
     --prior-draws is for a decoder that is to be trained on what the bundle's prior makes of the
@@ -39,8 +45,16 @@ def embed(model: str, data: str, out: Path, as_json: bool, **options: Any) -> No
 
     Example: unclip embed --bundle runs/clip_bundle --data emoji --out runs/embeddings --fit-pca
     """
-    with Progress() as progress:
-        result, line = _embed(model, data, out, options, progress)
+    hosts = {name: options.pop(name) for name in ("coordinator", "num_processes", "process_id")}
+    common.use_compile_cache()
+    from unclip_jax.core import distributed
+
+    # A process that is done waits at the end for the first one, which may have much to do still.
+    with distributed.joined(**hosts, farewell=PATIENCE), Progress() as progress:
+        with distributed.locked_by_first(out, "unclip embed"):
+            result, line = _embed(model, data, out, options, progress)
+        if not distributed.is_first():
+            return
     if as_json:
         common.echo_json(result)
     else:
@@ -52,11 +66,12 @@ def _embed(
 ) -> tuple[dict[str, Any], str]:
     """Fills the store and returns the JSON object and the line for people."""
     progress.phase(f"loading {model} and {data}")
-    common.use_compile_cache()
     import jax
 
     from unclip_jax.checkpoint import bundle
     from unclip_jax.checkpoint.prior_samples import PRIOR_SAMPLES_FILE, save_prior_samples
+    from unclip_jax.core import distributed
+    from unclip_jax.data import embeddings
     from unclip_jax.data.sources import all_captions, fingerprint, load_source, select
     from unclip_jax.models.pca import components_for
     from unclip_jax.sampling import embed as store
@@ -71,24 +86,29 @@ def _embed(
     loaded = bundle.load(model, stages=stages)
     meta = store.store_meta(loaded, source, about, options["shard_size"])
     progress.phase("embedding")
-    process = jax.process_index(), jax.process_count()
-    made = store.fill_store(
+    missing: list[int] = []
+    distributed.first_does(lambda: missing.extend(embeddings.begin_store(out, meta)))
+    store.fill_store(
         loaded,
         source,
         out,
         meta,
         crop=options["crop"],
-        process=process,
+        process=(jax.process_index(), jax.process_count()),
         report=functools.partial(progress.report, "embedding pictures"),
     )
+    made = len(missing)  # by all processes together
     result = {"store": str(out), "examples": meta.examples, "shards": meta.shards, "written": made}
     line = f"{out}  {meta.examples} pictures, {made} of {meta.shards} shards written"
-    if options["fit_pca"] and process[0] == 0:
+    if not distributed.is_first():
+        return result, line
+    embeddings.wait_for_shards(out, meta)
+    if options["fit_pca"]:
         progress.phase("fitting the PCA")
         pca = store.fit_store_pca(out)
         result["components_99"] = components_for(pca, 0.99)
         line += f"; {result['components_99']} of {pca.width} components hold 99%"
-    if options["prior_draws"] and process[0] == 0:
+    if options["prior_draws"]:
         samples = store.sample_captions(
             loaded,
             all_captions(source),

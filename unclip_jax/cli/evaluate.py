@@ -10,6 +10,7 @@ from unclip_jax.cli import common
 from unclip_jax.cli.progress import Progress
 from unclip_jax.core import files
 from unclip_jax.core.errors import UserError
+from unclip_jax.core.locks import locked_beside
 from unclip_jax.evals.outputs import written_by
 
 SUITES = (
@@ -73,7 +74,9 @@ def evaluate(
     Example: unclip eval --model emoji --data emoji --suite retrieval --out report
     """
     files.refuse_existing(out, written_by(suite), overwrite=options["overwrite"])
-    with files.scratch_for(out, inside=True) as scratch, Progress() as progress:
+    lock = locked_beside(out, "unclip eval")
+    with lock, files.scratch_for(out, inside=True) as scratch, Progress() as progress:
+        files.refuse_existing(out, written_by(suite), overwrite=options["overwrite"])
         progress.phase(f"loading {model}")
         folder = scratch / "ready"
         folder.mkdir()

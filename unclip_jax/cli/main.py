@@ -9,6 +9,9 @@ import importlib
 import os
 import signal
 import sys
+import threading
+import time
+from collections.abc import Callable
 from typing import Any
 
 import click
@@ -39,6 +42,9 @@ COMMANDS = {
     "plan": ("unclip_jax.cli.plan:plan", "Cost of a training, before paying."),
     "info": ("unclip_jax.cli.info:info", "What a bundle holds."),
 }
+
+PATIENCE = 2.0  # seconds until the listening thread acts on a signal itself
+_ending = threading.RLock()  # taken once and for ever by the thread that ends the process
 
 
 class LazyGroup(click.Group):
@@ -86,19 +92,44 @@ def own_signals() -> None:
 
     No exception is raised for it: one that meets a callback of JAX's is lost, and the interpreter
     may crash if it is taken down while a device computes. A signal that is ignored stays so.
+
+    Python runs a handler only between its own instructions, and a compilation can be minutes
+    away from the next one. A thread therefore listens too, and acts if nothing has happened.
     """
+    end = functools.partial(_end, os.getpid())
     for number in (signal.SIGTERM, signal.SIGINT):
         if signal.getsignal(number) is not signal.SIG_IGN:
-            signal.signal(number, functools.partial(_end, os.getpid()))
+            signal.signal(number, end)
+    listened, told = os.pipe()
+    os.set_blocking(told, False)
+    signal.set_wakeup_fd(told, warn_on_full_buffer=False)
+    os.register_at_fork(after_in_child=lambda: signal.set_wakeup_fd(-1))  # its signals are its own
+    threading.Thread(target=_listen, args=(listened, end), name="signals", daemon=True).start()
+
+
+def _listen(listened: int, end: Callable[[int, Any], None]) -> None:
+    """Ends the process for a signal whose handler is still `end` after a while: nobody called it.
+
+    Where a training saves instead, it has taken the signal over.
+    """
+    while number := int.from_bytes(os.read(listened, 1)):
+        if number in (signal.SIGTERM, signal.SIGINT) and signal.getsignal(number) is end:
+            time.sleep(PATIENCE)
+            if signal.getsignal(number) is end:
+                end(number, None)
 
 
 def _end(owner: int, number: int, frame: Any) -> None:
-    if os.getpid() == owner:  # a forked process inherits the handler; the files are not its own
-        for other in (signal.SIGTERM, signal.SIGINT):  # a second one must not stop the cleaning up
+    if os.getpid() != owner:  # a forked process inherits the handler; the files are not its own
+        os._exit(128 + number)
+    if not _ending.acquire(blocking=False):  # by the other thread, which ends the process
+        threading.Event().wait()
+    for other in (signal.SIGTERM, signal.SIGINT):  # a second one must not stop the cleaning up
+        with contextlib.suppress(ValueError):  # only the main thread may
             signal.signal(other, signal.SIG_IGN)
-        interrupts.clear_all()
-        with contextlib.suppress(OSError):
-            os.write(2, b"\nunclip: interrupted\n")
+    interrupts.clear_all()
+    with contextlib.suppress(OSError):
+        os.write(2, b"\nunclip: interrupted\n")
     os._exit(128 + number)
 
 

@@ -37,6 +37,7 @@ def joined(
     process_id: int | None = None,
     *,
     preemption: bool = False,
+    farewell: int = FAREWELL,
 ) -> Iterator[None]:
     """Is part of the job inside the block; with nothing given and nothing to find, by itself.
 
@@ -47,14 +48,15 @@ def joined(
         coordinator: HOST:PORT of process 0, or AUTO.
         preemption: whether jax takes SIGTERM over and makes of it a step at which all stop
             (`multihost_utils.reached_preemption_sync_point`).
+        farewell: seconds that a process which is done waits for the others.
     """
     jax.config.update("jax_enable_preemption_service", preemption)
     given = (coordinator, num_processes, process_id)
     if coordinator == AUTO or (given == (None, None, None) and in_slurm_step(os.environ)):
-        _initialize()
+        _initialize(farewell)
     elif None not in given:
         _check(*given)
-        _initialize(*given)
+        _initialize(farewell, *given)
     elif given != (None, None, None):
         raise UserError(
             "--coordinator, --num-processes and --process-id go together; "
@@ -134,7 +136,10 @@ def _check(coordinator: str, num_processes: int, process_id: int) -> None:
 
 
 def _initialize(
-    coordinator: str | None = None, num_processes: int | None = None, process_id: int | None = None
+    farewell: int,
+    coordinator: str | None = None,
+    num_processes: int | None = None,
+    process_id: int | None = None,
 ) -> None:
     _free_stdout()
     try:
@@ -143,7 +148,7 @@ def _initialize(
             num_processes,
             process_id,
             heartbeat_timeout_seconds=HEARTBEAT,
-            shutdown_timeout_seconds=FAREWELL,
+            shutdown_timeout_seconds=farewell,
         )
     except ValueError as error:  # nothing found, or half of it
         raise UserError(

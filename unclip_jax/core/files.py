@@ -6,6 +6,8 @@ system, which is why the hidden folder sits beside the destination and not in /t
 """
 
 import contextlib
+import errno
+import glob
 import json
 import math
 import os
@@ -18,6 +20,13 @@ from typing import Any
 
 from unclip_jax.core.errors import UserError, shorten
 from unclip_jax.core.interrupts import cleared
+from unclip_jax.core.locks import LOCK, is_stale, locked, locked_beside
+
+DISK_ERRORS = tuple(
+    os.strerror(number)
+    for number in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO)
+)
+OLD = "old"  # in a hidden folder: what is being replaced
 
 JSON_BYTES = 64 << 20  # of a JSON file; CLIP's tokenizer.json has 2 MiB
 JSON_DEPTH = 64  # of objects and lists in each other
@@ -31,12 +40,42 @@ def cache_folder() -> Path:
     return Path(base) / "unclip_jax"
 
 
+def disk_reason(error: BaseException) -> str | None:
+    """Returns what the operating system says is wrong with the disk; None if it is not the disk.
+
+    array_record, safetensors and tensorstore raise errors of their own around its words.
+    """
+    if isinstance(error, OSError):
+        return error.strerror or str(error)
+    return next((words for words in DISK_ERRORS if words in str(error)), None)
+
+
+@contextlib.contextmanager
+def _writing(path: Path) -> Iterator[None]:
+    """Makes one line, which names `path`, of a disk that is full or cannot be written."""
+    try:
+        yield
+    except Exception as error:
+        reason = None if isinstance(error, UserError) else disk_reason(error)
+        if reason is None:
+            raise
+        raise UserError(f"cannot write {path}: {reason}") from error
+
+
 @contextlib.contextmanager
 def whole_file(path: Path) -> Iterator[Path]:
-    """Yields the name to write a file under; at the end of the block it takes the name `path`."""
+    """Yields the name to write a file under; at the end of the block it takes the name `path`.
+
+    What could not be written, on a full disk say, is removed, and the error names the file.
+    """
     part = path.with_name(f"{path.name}.part")
-    yield part
-    os.replace(part, path)
+    try:
+        with _writing(path):
+            yield part
+            os.replace(part, path)
+    finally:
+        with contextlib.suppress(OSError):
+            part.unlink()
 
 
 def read_json(
@@ -141,40 +180,52 @@ def scratch_for(out: Path, *, inside: bool = False) -> Iterator[Path]:
     """
     out = Path(out)
     parent = out if inside and out.is_dir() else out.absolute().parent
-    missing = [p for p in (parent, *parent.parents) if not p.exists()]
+    sweep(out)
     scratch = parent / f".{out.name}.{secrets.token_hex(8)}.part"
 
     def discard() -> None:
         shutil.rmtree(scratch, ignore_errors=True)
-        for folder in missing:
-            with contextlib.suppress(OSError):
-                folder.rmdir()
 
-    with cleared(discard):
-        try:
-            parent.mkdir(parents=True, exist_ok=True)
-            scratch.mkdir()
+    with locked(scratch, "unclip", named=out), cleared(discard):
+        with _writing(out):
             yield scratch
-        except OSError as error:
-            raise UserError(f"cannot write {out}: {error.strerror or error}") from error
+
+
+def sweep(out: Path) -> None:
+    """Removes the hidden folders for `out` whose process is gone; one that lives holds its lock.
+
+    A folder that was being replaced when its process was killed is put back.
+    """
+    out = out.absolute()
+    for parent in (out.parent, out):
+        for scratch in parent.glob(f".{glob.escape(out.name)}.*.part"):
+            if not is_stale(scratch / LOCK):
+                continue
+            with contextlib.suppress(OSError):
+                if not out.exists():
+                    os.replace(scratch / OLD, out)
+            shutil.rmtree(scratch, ignore_errors=True)
 
 
 @contextlib.contextmanager
 def new_folder(out: Path, marker: str, *, overwrite: bool = False) -> Iterator[Path]:
     """Yields a folder to fill; on success it becomes `out`, replacing an older one if allowed.
 
+    Of two processes that make the same folder at once the second is refused.
+
     Args:
         marker: a file that the older one must hold: a folder of other things is never replaced.
     """
     out = Path(out)
     refuse_taken(out, marker, overwrite=overwrite)
-    with scratch_for(out) as scratch:
+    with locked_beside(out, "unclip"), scratch_for(out) as scratch:
+        refuse_taken(out, marker, overwrite=overwrite)
         fresh = scratch / "new"
         fresh.mkdir()
         yield fresh
-        if out.exists():
-            os.replace(out, scratch / "old")
-        os.replace(fresh, out)
+        if overwrite and out.exists():
+            os.replace(out, scratch / OLD)
+        os.replace(fresh, out)  # fails if another has filled `out` since
 
 
 def refuse_taken(out: Path, marker: str, *, overwrite: bool = False) -> None:

@@ -23,7 +23,7 @@ _held: set[int] = set()  # open lock files of this process
 
 
 @contextlib.contextmanager
-def locked(folder: str | Path, what: str) -> Iterator[None]:
+def locked(folder: str | Path, what: str, *, named: str | Path | None = None) -> Iterator[None]:
     """Holds `folder`/.lock inside the block; a folder that another holds is refused in one line.
 
     A folder that does not exist is made, and removed again if nothing came to stand in it. In a job
@@ -31,9 +31,10 @@ def locked(folder: str | Path, what: str) -> Iterator[None]:
 
     Args:
         what: who writes, as the refused one is told: "unclip train".
+        named: what the messages call the folder, if not by its own path.
     """
-    folder = Path(folder)
-    with _made(folder), _holding(folder / LOCK, folder, what):
+    folder, target = Path(folder), Path(named or folder)
+    with _present(folder, target), _holding(folder / LOCK, target, what):
         yield
 
 
@@ -41,26 +42,8 @@ def locked(folder: str | Path, what: str) -> Iterator[None]:
 def locked_beside(out: str | Path, what: str) -> Iterator[None]:
     """As `locked`, for a folder that appears by a rename: holds `.NAME.lock` beside it."""
     out = Path(out)
-    beside = out.absolute().parent / f".{out.name}{LOCK}"
-    with _made(beside.parent), _holding(beside, out, what):
-        yield
-
-
-@contextlib.contextmanager
-def _made(folder: Path) -> Iterator[None]:
-    """Makes a folder; those that were made are removed again if nothing came to stand in them."""
-    missing = [p for p in (folder, *folder.absolute().parents) if not p.exists()]
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"cannot write {folder}: {error.strerror or error}") from error
-
-    def clear_folders() -> None:
-        for made in missing:
-            with contextlib.suppress(OSError):
-                made.rmdir()
-
-    with cleared(clear_folders):
+    parent = out.absolute().parent
+    with _present(parent, out), _holding(parent / f".{out.name}{LOCK}", out, what):
         yield
 
 
@@ -81,6 +64,24 @@ def is_stale(path: Path) -> bool:
         return False
     finally:
         os.close(file)
+
+
+@contextlib.contextmanager
+def _present(folder: Path, target: Path) -> Iterator[None]:
+    """Makes the folder if need be, and at the end removes what it made if it is empty."""
+    missing = [p for p in (folder.absolute(), *folder.absolute().parents) if not p.exists()]
+
+    def clear() -> None:
+        for made in missing:
+            with contextlib.suppress(OSError):
+                made.rmdir()
+
+    with cleared(clear):
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise UserError(f"cannot write {target}: {error.strerror or error}") from error
+        yield
 
 
 @contextlib.contextmanager

@@ -12,6 +12,7 @@ which data (fingerprint): a store of another CLIP cannot be joined.
 import dataclasses
 import json
 import struct
+import time
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from jaxtyping import Float, Int32
 
 from unclip_jax.core.errors import UserError
 from unclip_jax.core.files import read_mapping, whole_file
+from unclip_jax.core.locks import LOCK
 
 META = "meta.json"
 FORMAT_VERSION = 1
@@ -78,13 +80,32 @@ def begin_store(folder: Path, meta: StoreMeta) -> list[int]:
             raise UserError(
                 f"{folder} is a store with other {' and '.join(differing)}; choose another --out"
             )
-    elif folder.is_dir() and any(folder.iterdir()):
+    elif folder.is_dir() and any(path.name != LOCK for path in folder.iterdir()):
         raise UserError(f"{folder} is not empty and no store; choose another --out")
     else:
         folder.mkdir(parents=True, exist_ok=True)
         with whole_file(path) as part:
             part.write_text(json.dumps(held, indent=1) + "\n", encoding="utf-8")
     return [i for i in range(meta.shards) if not shard_path(folder, i, meta.shards).exists()]
+
+
+def wait_to_see(folder: Path, seconds: float = 60.0) -> None:
+    """Returns when a store that another host began is seen here: a shared folder may take a while.
+
+    One that is not shared never shows it, and is an error.
+    """
+    until = time.monotonic() + seconds
+    while not (folder / META).exists():
+        if time.monotonic() > until:
+            raise UserError(f"{folder} is not what process 0 sees; --out must be a shared folder")
+        time.sleep(0.1)
+
+
+def wait_for_shards(folder: Path, meta: StoreMeta) -> None:
+    """Returns when all shards are there; a job of which a process dies ends by itself."""
+    for shard in range(meta.shards):
+        while not shard_path(folder, shard, meta.shards).exists():
+            time.sleep(0.2)
 
 
 def read_meta(folder: Path, clips: Iterable[str] | None = None) -> StoreMeta:

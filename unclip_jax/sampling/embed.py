@@ -69,6 +69,8 @@ def fill_store(
         report: called with (pictures done, pictures to do).
     """
     index, count = process
+    if jax.process_index() > 0:
+        embeddings.wait_to_see(folder)
     if (folder / embeddings.META).exists():  # one that is gone on with keeps its context
         meta = dataclasses.replace(meta, context=embeddings.read_meta(folder).context)
     missing = embeddings.begin_store(folder, meta)

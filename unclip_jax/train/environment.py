@@ -6,11 +6,13 @@ import json
 import os
 import platform
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import jax
 
+from unclip_jax.core.errors import UserError
 from unclip_jax.core.files import read_json, whole_file
 
 PACKAGES = ("unclip_jax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy")
@@ -32,9 +34,20 @@ def environment() -> dict[str, Any]:
     }
 
 
-def write_environment(path: Path) -> None:
-    """Appends this start's environment to the list in environment.json."""
-    entries = read_json(path) if path.exists() else []
+def write_environment(path: Path, say: Callable[[str], None] = lambda text: None) -> None:
+    """Appends this start's environment to the list in environment.json.
+
+    A list that cannot be read is kept beside, and a new one begun.
+    """
+    try:
+        entries = read_json(path) if path.exists() else []
+        if not isinstance(entries, list):
+            raise UserError(f"{path} does not hold a list")
+    except UserError as error:
+        aside = path.with_name(f"{path.name}.damaged")
+        os.replace(path, aside)
+        say(f"{error}; it is kept as {aside}, and a new one begun")
+        entries = []
     with whole_file(path) as part:
         part.write_text(json.dumps([*entries, environment()], indent=1) + "\n", encoding="utf-8")
 

@@ -18,10 +18,11 @@ from jax.sharding import Mesh
 
 from unclip_jax.checkpoint.pca_file import PCA_FILE, save_pca
 from unclip_jax.checkpoint.prior_samples import load_prior_samples
-from unclip_jax.checkpoint.runs import newest_step, params_digest
+from unclip_jax.checkpoint.records import newest_step
+from unclip_jax.checkpoint.runs import params_digest
 from unclip_jax.checkpoint.store import CheckpointStore, abstract_like
 from unclip_jax.checkpoint.tensors import sha256
-from unclip_jax.core.distributed import decided_by_first, first_does, is_first
+from unclip_jax.core.distributed import decided_by_first, first_does, is_first, locked_by_first
 from unclip_jax.core.prng import root_key, stage_key
 from unclip_jax.data.pipeline import open_source
 from unclip_jax.data.sources import fingerprint
@@ -123,6 +124,7 @@ def train(
     mesh = make_mesh(settings.train.mesh)
     with contextlib.ExitStack() as stack:
         stop = stack.enter_context(Stop())
+        stack.enter_context(locked_by_first(Path(workdir), "unclip train"))
         stack.enter_context(run_context(mesh, settings.train.dtype))
         builder = RunBuilder(config, settings, Path(workdir), mesh, say)
         return builder.train(make_hooks, make_progress, stop, profile)
@@ -184,7 +186,7 @@ class RunBuilder:
     def _write_config(self, resolved: Mapping[str, Any], *, is_fresh: bool) -> None:
         path = self.workdir / "config.json"
         resolve.write_or_check_config(path, resolved, is_fresh=is_fresh)
-        write_environment(self.workdir / "environment.json")
+        write_environment(self.workdir / "environment.json", self.say)
 
     def _identity(self) -> dict[str, Any]:
         """Returns what paths do not tell: which parameters the CLIP had, and which data it was."""
@@ -211,7 +213,10 @@ class RunBuilder:
         cfg = self.settings.train
         with contextlib.ExitStack() as stack:
             store = CheckpointStore(
-                self.workdir / "checkpoints", keep_latest=cfg.keep_latest, keep_best=cfg.keep_best
+                self.workdir / "checkpoints",
+                keep_latest=cfg.keep_latest,
+                keep_best=cfg.keep_best,
+                say=self.say,
             )
             stack.enter_context(contextlib.closing(store))
             state, shardings, data_state = self._state(store)
@@ -278,7 +283,8 @@ class RunBuilder:
     def _writer(self, step: int) -> Writer:
         if not is_first():
             return NoWriter()
-        return RunWriter(self.workdir, step, tensorboard=self.settings.train.tensorboard)
+        tensorboard = self.settings.train.tensorboard
+        return RunWriter(self.workdir, step, tensorboard=tensorboard, say=self.say)
 
     def _fitted(self, state: TrainState, frozen: Any, data: DeviceBatches) -> TrainState:
         """Puts what is fitted to training examples into fresh parameters; see fitting.py."""
@@ -299,14 +305,14 @@ class RunBuilder:
         return make_optimizer(self.settings.optim, params, self.settings.train.steps)
 
     def _state(self, store: CheckpointStore) -> tuple[TrainState, Any, dict[str, Any] | None]:
-        """Restores the newest checkpoint, or starts a fresh state."""
+        """Restores the newest whole checkpoint, or starts a fresh state."""
         boxed = abstract_boxed(self.spec)
         tx, count = self._tx(unboxed(boxed)), len(self.task.metric_names) + 1
         shardings = state_shardings(boxed, tx, count, self.mesh)
-        latest = store.latest()
-        if latest is not None:
-            abstract = jax.eval_shape(lambda p: make_state(p, tx, count), unboxed(boxed))
-            state, data = store.restore(latest, abstract_like(abstract, shardings))
+        abstract = jax.eval_shape(lambda p: make_state(p, tx, count), unboxed(boxed))
+        restored = store.restore_newest(abstract_like(abstract, shardings))
+        if restored is not None:
+            latest, state, data = restored
             self.say(f"resuming from step {latest}")
             return state, shardings, data
         key = jax.random.fold_in(stage_key(root_key(self.settings.seed), self.spec.stage), INIT)

@@ -85,31 +85,48 @@ class LoopParts:
 
 
 class Stop:
-    """Set by SIGTERM or Ctrl-C: the run saves and ends in good order."""
+    """Set by SIGTERM or Ctrl-C while steps are taken: the run saves and ends in good order.
+
+    Before the first step and after the last there is nothing to save, and a compilation may take
+    minutes: there signals do at once what they did before the run.
+    """
 
     def __init__(self) -> None:
         """Starts unset."""
         self.requested = False
+        self._old: dict[int, Any] = {}
 
     def __enter__(self) -> "Stop":
-        """Takes the signals over; only the main thread may.
+        """Watches for Ctrl-C if the job has several processes.
 
-        In a job of several processes SIGTERM is jax's, which tells the others of it; Ctrl-C becomes
-        one.
+        There SIGTERM is jax's from the start, which tells the others of it; Ctrl-C becomes one.
         """
-        self._old = {}
-        handlers = {signal.SIGTERM: self._note, signal.SIGINT: self._note}
         if jax.process_count() > 1:
-            handlers = {signal.SIGINT: self._pass_on}
-        if threading.current_thread() is threading.main_thread():
-            for number, handler in handlers.items():
-                self._old[number] = signal.signal(number, handler)
+            self._take({signal.SIGINT: self._pass_on})
         return self
 
     def __exit__(self, *exception: Any) -> None:
         """Gives the signals back."""
+        self.end()
+
+    def begin(self) -> None:
+        """Takes the signals over: from here on there are steps to save. Only the main thread may.
+
+        In a job of several processes all of them stop at a step, whenever the signal came.
+        """
+        if jax.process_count() == 1 and not self._old:
+            self._take({signal.SIGTERM: self._note, signal.SIGINT: self._note})
+
+    def end(self) -> None:
+        """Gives the signals back: everything is saved."""
         for number, handler in self._old.items():
             signal.signal(number, handler)
+        self._old = {}
+
+    def _take(self, handlers: dict[int, Any]) -> None:
+        if threading.current_thread() is threading.main_thread():
+            for number, handler in handlers.items():
+                self._old[number] = signal.signal(number, handler)
 
     def _note(self, number: int, frame: Any) -> None:
         if self.requested:  # the second time it is meant
@@ -160,12 +177,14 @@ class Loop:
                 self._peak = self.parts.peak_seconds(state, batch)
                 jax.block_until_ready(logged)
                 self._clock = (step, time.monotonic())
+                stop.begin()
             self._after_step(step, state)
         done = step >= self.cfg.steps
         if step not in (first, self._saved_step):
             self._save(step, state, None)
         self._flush()
         self.parts.store.wait()
+        stop.end()
         if self.parts.progress is not None:
             self.parts.progress.close()
         return state, done

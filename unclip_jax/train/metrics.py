@@ -5,13 +5,17 @@ bytes; rates and times go to timings.jsonl. On start both are cut back to the re
 """
 
 import json
-from collections.abc import Mapping
+import shutil
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
+from unclip_jax.core.errors import UserError
 from unclip_jax.core.files import whole_file
+
+Say = Callable[[str], None]
 
 
 @runtime_checkable
@@ -31,20 +35,37 @@ class Writer(Protocol):
         """Writes what is still held."""
 
 
-def truncate_jsonl(path: Path, step: int) -> None:
-    """Drops the lines after `step`, and a last line that a kill has cut."""
+def truncate_jsonl(path: Path, step: int, say: Say = lambda text: None) -> None:
+    """Drops the lines after `step`, and a last line that a kill has cut.
+
+    Any other line that cannot be read was damaged later: the file is then kept beside, and every
+    line that can be read stays.
+    """
     if not path.exists():
         return
-    kept = []
-    for line in path.read_text(encoding="utf-8").splitlines():
-        try:
-            record = json.loads(line)
-        except ValueError:
-            break
-        if record["step"] <= step:
-            kept.append(line + "\n")
+    lines = path.read_bytes().split(b"\n")
+    cut = lines.pop()  # what follows the last newline: nothing, or what a kill has left of a line
+    found = [(line, _step_of(line)) for line in lines]
+    unread = sum(at is None for _, at in found)
+    found.append((cut, _step_of(cut)))
+    if unread:
+        aside = path.with_name(f"{path.name}.damaged")
+        with whole_file(aside) as part:
+            shutil.copyfile(path, part)
+        say(f"{unread} lines of {path} are damaged and left out; the file is kept as {aside}")
     with whole_file(path) as part:
-        part.write_text("".join(kept), encoding="utf-8")
+        kept = [line + b"\n" for line, at in found if at is not None and at <= step]
+        part.write_bytes(b"".join(kept))
+
+
+def _step_of(line: bytes) -> int | None:
+    """Returns a line's step; None if it is not a line of a record."""
+    try:
+        record = json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+    at = record.get("step") if isinstance(record, dict) else None
+    return at if isinstance(at, int) else None
 
 
 class NoWriter:
@@ -66,13 +87,20 @@ class NoWriter:
 class RunWriter:
     """Writes to the workdir; only process 0 has one."""
 
-    def __init__(self, workdir: Path, step: int, *, tensorboard: bool = True):
+    def __init__(
+        self,
+        workdir: Path,
+        step: int,
+        *,
+        tensorboard: bool = True,
+        say: Say = lambda text: None,
+    ):
         """Continues the record of a run that was restored at `step` (0: from the start)."""
         self._files = {}
         for name in ("metrics", "timings"):
             path = workdir / f"{name}.jsonl"
-            truncate_jsonl(path, step)
-            self._files[name] = path.open("a", encoding="utf-8")
+            truncate_jsonl(path, step, say)
+            self._files[name] = path.open("ab", buffering=0)
         self._events = None
         if tensorboard:
             from tensorboardX import SummaryWriter  # half a second that a smoke run need not pay
@@ -102,8 +130,11 @@ class RunWriter:
     def _write(self, name: str, step: int, values: Mapping[str, float]) -> None:
         record: dict[str, Any] = {"step": step}
         record |= {key: _number(value) for key, value in values.items()}
-        self._files[name].write(json.dumps(record) + "\n")
-        self._files[name].flush()
+        file = self._files[name]
+        try:
+            file.write((json.dumps(record) + "\n").encode())
+        except OSError as error:
+            raise UserError(f"cannot write {file.name}: {error.strerror or error}") from error
         if self._events is not None:
             for key, value in record.items():
                 if key != "step" and value is not None:

@@ -1,0 +1,135 @@
+"""What a checkpoint says about itself, as JSON: the data iterator's state and the checksums.
+
+The record is the item "data" of a step's folder. One of an older version is the iterator's state
+alone, and nothing can be checked by it.
+"""
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from unclip_jax.core.errors import UserError
+from unclip_jax.core.files import whole_file
+
+HELD_OUT = "held_out_loss"
+_FIELDS = ("step", "iterator", "checksums", "metrics")
+
+
+class DamagedCheckpoint(UserError):
+    """A step whose files are not what was saved."""
+
+    def __init__(self, step: int, reason: str):
+        """Says which step and what is wrong with it."""
+        super().__init__(f"the checkpoint of step {step} is damaged ({reason})")
+        self.step = step
+
+
+@dataclasses.dataclass(frozen=True)
+class Record:
+    """What a record holds.
+
+    Attributes:
+        checksums: by path of the leaf; None in a checkpoint of an older version.
+        metrics: as Orbax has them; None if there are none, or the version is older.
+    """
+
+    iterator: dict[str, Any]
+    checksums: Mapping[str, int] | None = None
+    metrics: Mapping[str, float] | None = None
+
+
+def newest_step(checkpoints: Path) -> int | None:
+    """Returns the newest whole step; one that is still being written has another name."""
+    return max(_steps(checkpoints), default=None)
+
+
+def make_record(
+    step: int,
+    iterator: Mapping[str, Any],
+    checksums: Mapping[str, int],
+    metrics: Mapping[str, float] | None,
+) -> dict[str, Any]:
+    """Returns the record as JSON, with a digest of itself."""
+    values = (step, dict(iterator), dict(checksums), metrics)
+    record = dict(zip(_FIELDS, values, strict=True))
+    return {**record, "digest": _digest(record)}
+
+
+def read_record(checkpoints: Path, step: int) -> Record:
+    """Reads a step's record, and checks it against its digest."""
+    path = _record_path(checkpoints, step)
+    try:
+        found = json.loads(path.read_bytes())
+    except OSError as error:
+        raise DamagedCheckpoint(step, f"{path}: {error.strerror or error}") from error
+    except (ValueError, RecursionError) as error:
+        raise DamagedCheckpoint(step, f"{path} is not readable as JSON") from error
+    if not isinstance(found, dict):
+        raise DamagedCheckpoint(step, f"{path} is not a record")
+    if not {"digest", *_FIELDS} & set(found):
+        return Record(found)
+    digest = found.pop("digest", None)
+    if set(found) != set(_FIELDS) or digest != _digest(found) or found["step"] != step:
+        raise DamagedCheckpoint(step, f"{path} is not what was saved")
+    return Record(found["iterator"], found["checksums"], found["metrics"])
+
+
+def mend_metrics(checkpoints: Path, say: Callable[[str], None]) -> None:
+    """Puts right the steps' files of metrics, which Orbax reads on opening: without them it fails.
+
+    The values are in the record too. Where that cannot be read either the file is set aside.
+    """
+    for step in _steps(checkpoints):
+        path = checkpoints / str(step) / "metrics" / "metrics"
+        if not path.parent.is_dir():
+            continue
+        try:
+            wanted, known = read_record(checkpoints, step).metrics, True
+        except DamagedCheckpoint:
+            wanted, known = None, False
+        found = _metrics(path)
+        if found is not None and (not known or found == wanted or wanted is None):
+            continue
+        if wanted is not None:
+            with whole_file(path) as part:
+                part.write_text(json.dumps(dict(wanted)), encoding="utf-8")
+            say(f"the metrics of step {step} were damaged and are written anew")
+        else:
+            place = free_name(checkpoints.with_name(f"{checkpoints.name}.damaged"), step)
+            place.parent.mkdir(exist_ok=True)
+            path.parent.rename(place.with_name(f"{place.name}.metrics"))
+            say(f"the metrics of step {step} are damaged; moved to {place}.metrics")
+
+
+def free_name(folder: Path, step: int) -> Path:
+    """Returns folder/STEP, or the first of folder/STEP-2, … that does not exist."""
+    place, number = folder / str(step), 2
+    while place.exists() or place.with_name(f"{place.name}.metrics").exists():
+        place, number = folder / f"{step}-{number}", number + 1
+    return place
+
+
+def _steps(checkpoints: Path) -> list[int]:
+    if not checkpoints.is_dir():
+        return []
+    return [int(p.name) for p in checkpoints.iterdir() if p.name.isdigit() and p.is_dir()]
+
+
+def _record_path(checkpoints: Path, step: int) -> Path:
+    return checkpoints / str(step) / "data" / "metadata"
+
+
+def _metrics(path: Path) -> dict[str, float] | None:
+    try:
+        found = json.loads(path.read_bytes())
+    except (OSError, ValueError, RecursionError):
+        return None
+    is_right = isinstance(found, dict) and isinstance(found.get(HELD_OUT), int | float)
+    return found if is_right else None
+
+
+def _digest(record: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(record, sort_keys=True).encode()).hexdigest()
