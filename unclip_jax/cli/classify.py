@@ -17,6 +17,8 @@ from unclip_jax.core.errors import UserError
 def classify(image: Path, labels: tuple[str, ...], model: str, as_json: bool) -> None:
     """Prints how probable CLIP finds each label, the labels being taken as they are.
 
+    The probabilities sum to 1 over the labels given, also where none of them is right.
+
     Example: unclip classify heart.png "a red heart" "a green apple"
     """
     if not labels:
@@ -29,12 +31,14 @@ def classify(image: Path, labels: tuple[str, ...], model: str, as_json: bool) ->
         from unclip_jax.checkpoint import bundle
 
         held = bundle.load(model, stages=["clip"])
+        far = pictures.warn_of_unlike(held, {image: pixels})
+        pictures.warn_of_words(held, labels)
         progress.phase("classifying")
         probabilities = api.classify(held, pixels[None], list(labels))[0]
     if as_json:
         pairs = zip(labels, probabilities, strict=True)
         result = [{"label": label, "probability": float(value)} for label, value in pairs]
-        common.echo_json({"labels": result})
+        common.echo_json({"labels": result, **far})
         return
     for index in (-probabilities).argsort(kind="stable"):
         click.echo(f"{probabilities[index]:8.4f}  {labels[index]}")

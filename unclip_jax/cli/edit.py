@@ -63,4 +63,6 @@ def edit(
             frames=list(made),
         )
 
-    job.run(f"{image.stem} {target}", [*names, "input.png", pictures.GIF], make)
+    written = [*names, "input.png", pictures.GIF]
+    texts = [target] if source is None else [target, source]
+    job.run(f"{image.stem} {target}", written, make, {image: pixels}, texts)

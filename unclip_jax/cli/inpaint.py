@@ -59,4 +59,4 @@ def inpaint(image: Path, prompt: str, mask: Path, num: int, resamples: int, **gi
             {"input.png": shown[0]},
         )
 
-    job.run(f"{image.stem} {prompt}", [*names, "input.png"], make)
+    job.run(f"{image.stem} {prompt}", [*names, "input.png"], make, {image: pixels}, [prompt])

@@ -67,4 +67,5 @@ def interpolate(
         )
 
     stem = f"{image_a.stem} {image_b.stem}"
-    job.run(stem, [*names, "input-a.png", "input-b.png", pictures.GIF], make)
+    given_images = dict(zip((image_a, image_b), pair, strict=True))
+    job.run(stem, [*names, "input-a.png", "input-b.png", pictures.GIF], make, given_images)

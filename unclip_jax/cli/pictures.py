@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from unclip_jax.cli import common
-from unclip_jax.cli.progress import Progress
+from unclip_jax.cli.progress import Progress, say
 from unclip_jax.core import files
 from unclip_jax.core.errors import UserError
 
@@ -126,17 +126,29 @@ class Job:
         names = [field.name for field in dataclasses.fields(cls) if field.name != "command"]
         return cls(command, **{name: given.pop(name) for name in names})
 
-    def run(self, stem: str, names: Sequence[str], make: Callable[..., Made]) -> None:
+    def run(
+        self,
+        stem: str,
+        names: Sequence[str],
+        make: Callable[..., Made],
+        images: Mapping[Path, Any],
+        texts: Sequence[str] = (),
+    ) -> None:
         """Makes everything, writes it whole or not at all, and prints the result.
 
         Args:
             stem: of the default folder's name.
             names: of the files that will be written, beside grid.png and manifest.json.
             make: make(bundle, root key, stage runner) -> what was made.
+            images: the given images by their file, which may be unlike the training set's.
+            texts: the given texts, which may have words that it lacks.
         """
         from unclip_jax.sampling.figures import slug
+        from unclip_jax.sampling.prompts import check_lengths, spell_emoji
 
-        out = self.out or common.fresh_folder(Path("samples"), slug(f"{self.command} {stem}"))
+        check_lengths(texts)
+        name = slug(spell_emoji(f"{self.command} {stem}"))
+        out = self.out or common.fresh_folder(Path("samples"), name)
         files.refuse_existing(out, [*names, "grid.png", "manifest.json"], overwrite=self.overwrite)
         with files.scratch_for(out, inside=True) as scratch, Progress() as progress:
             progress.phase(f"loading {self.model}")
@@ -146,12 +158,15 @@ class Job:
             from unclip_jax.sampling.runner import StageRunner
 
             model = bundle.load(self.model)
+            far = warn_of_unlike(model, images)
+            warn_of_words(model, texts)
             runner = StageRunner(progress.report)
             made = make(model, root_key(self.seed), runner)
             ready = scratch / "ready"
             ready.mkdir()
             seconds = {name: round(value, 3) for name, value in runner.seconds.items()}
-            result = self._write(made, ready, common.origin(model), seconds)
+            result = self._write(made, ready, common.origin(model) | far, seconds)
+            result |= far
             files.publish(ready, out, overwrite=self.overwrite)
         self._report(result, out, made)
 
@@ -194,6 +209,29 @@ class Job:
             return
         for path in [*(image["path"] for image in images), *located.values()]:
             click.echo(path)
+
+
+def warn_of_unlike(model: Any, images: Mapping[Path, Any]) -> dict[str, list[str]]:
+    """Says which images are unlike the training set; returns {"far_from_training": their files}."""
+    from unclip_jax.sampling.unlike import is_unlike_training
+
+    far = [str(path) for path, image in images.items() if is_unlike_training(model, image)]
+    for path in far:
+        say(
+            f"{path} is far from what this model was trained on, drawings on white ground: "
+            "do not rely on the result"
+        )
+    return {"far_from_training": far}
+
+
+def warn_of_words(model: Any, texts: Sequence[str]) -> None:
+    """Says which words of texts the training captions lack."""
+    from unclip_jax.sampling.prompts import quoted, unknown_words
+
+    for text in texts:
+        unknown = ", ".join(map(str, unknown_words(model, text)))
+        if unknown:
+            say(f"far from what this model was trained on: {quoted(text)}; it never saw {unknown}")
 
 
 def latent_settings(given: Mapping[str, Any]) -> Any:

@@ -58,7 +58,7 @@ def reconstruct(image: Path, dims: str, pca: Path | None, **given: Any) -> None:
             notes=notes,
         )
 
-    job.run(image.stem, [*names, "input.png"], make)
+    job.run(image.stem, [*names, "input.png"], make, {image: pixels})
 
 
 def parse_dims(text: str) -> list[int]:

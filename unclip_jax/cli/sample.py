@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import hashlib
 import json
+import struct
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -18,8 +19,11 @@ from unclip_jax.core.errors import UserError
 # What grid.png shows at most: a bulk run has more prompts than a picture can hold.
 GRID_PROMPTS = 32
 GRID_DRAWS = 32
+SLUG_SOURCE = 200  # characters of a prompt that its file's name is made of
 
 MANIFEST = "manifest.json"
+FILE_LIMIT = 256 << 20  # bytes of a file of prompts
+SAID = 5  # prompts that get a line of their own on stderr
 
 
 @click.command(short_help="Text to image.")
@@ -64,7 +68,7 @@ def sample(
 
     Example: unclip sample "a red heart" "a green apple" --num 2 --out hearts
     """
-    captions = list(prompts) + (_read_prompts(prompt_file) if prompt_file else [])
+    captions = list(prompts) + (read_prompt_file(prompt_file) if prompt_file else [])
     if not captions:
         raise UserError("no prompt given: pass one or --prompts FILE")
     if not all(caption.strip() for caption in captions):
@@ -97,15 +101,21 @@ def sample(
 
 def _slug(text: str) -> str:
     from unclip_jax.sampling.figures import slug
+    from unclip_jax.sampling.prompts import spell_emoji
 
-    return slug(text)
+    return slug(spell_emoji(text[:SLUG_SOURCE]))
 
 
-def _read_prompts(path: str) -> list[str]:
+def read_prompt_file(path: str) -> list[str]:
+    """Reads a file of prompts, one a line; empty lines are left out."""
     try:
-        lines = Path(path).read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
+        with open(path, "rb") as file:
+            data = file.read(FILE_LIMIT + 1)
+        lines = data.decode("utf-8-sig").splitlines()
+    except (OSError, ValueError) as error:  # ValueError: not UTF-8, or a NUL in the name
         raise UserError(f"cannot read --prompts {path}: {error}") from error
+    if len(data) > FILE_LIMIT:
+        raise UserError(f"--prompts {path} is larger than {FILE_LIMIT >> 20} MiB; split it")
     found = [line.strip() for line in lines if line.strip()]
     if not found:
         raise UserError(f"--prompts {path} holds no prompt")
@@ -128,14 +138,19 @@ class Job:
 
         On several hosts each makes its own share, and the first one alone returns something.
         """
+        from unclip_jax.core import distributed
         from unclip_jax.sampling.pipeline import requests_for
 
         requests = requests_for(self.captions, self.num)
         if not self.bulk:
             names = [*(_file_name(r) for r in requests), "grid.png", MANIFEST]
             files.refuse_existing(out, names, overwrite=self.overwrite)
-        with files.scratch_for(out, inside=True) as scratch:
-            return self._make(requests, out, scratch, choices, progress)
+        elif out.exists() and not out.is_dir():
+            raise UserError(f"{out} is a file; --out must be a folder")
+        lock = distributed.locked_by_first(out, "unclip sample --prompts")
+        with lock if self.bulk else contextlib.nullcontext():
+            with files.scratch_for(out, inside=True) as scratch:
+                return self._make(requests, out, scratch, choices, progress)
 
     def _make(
         self,
@@ -149,13 +164,17 @@ class Job:
         from unclip_jax.core import distributed
         from unclip_jax.core.prng import root_key
         from unclip_jax.sampling.pipeline import generate
+        from unclip_jax.sampling.prompts import read_prompts
         from unclip_jax.sampling.settings import SampleSettings, resolve
+        from unclip_jax.text.tokenizer import clean_text
 
         model = bundle.load(self.model)
         plan = resolve(model, SampleSettings(**choices))
-        cut = self._cut_prompts(model) if distributed.is_first() else []
+        read = dict(zip(self.captions, read_prompts(model, self.captions), strict=True))
+        cut = self._notes(model, plan, read, choices) if distributed.is_first() else []
         settings = {"model": self.model, "seed": self.seed, "num": self.num, **plan.to_json()}
-        identity = {"settings": settings, "prompts": _digest(self.captions), **common.origin(model)}
+        identity = {"settings": settings, "prompts": _digest(self.captions)}
+        identity |= {"parameters": model.identity, **common.origin(model)}
         missing = self._begin_bulk(requests, out, scratch, identity) if self.bulk else requests
         ready = scratch / "ready"
         ready.mkdir(exist_ok=True)
@@ -164,6 +183,7 @@ class Job:
         key = root_key(self.seed)
         batches = generate(model, missing, key, plan, progress=progress.report, seconds=seconds)
         progress.count(0, len(missing), "images")
+        progress.phase("encoding the prompts")
         for images in batches:
             for image, request in zip(images, missing[done:], strict=False):
                 self._save(ready / _file_name(request), image, request, settings)
@@ -182,12 +202,17 @@ class Job:
             {
                 "path": _file_name(request),
                 "prompt": request.prompt,
+                "read_as": clean_text(read[request.prompt]),
                 "seed": self.seed,
                 "index": request.prompt_index * self.num + request.draw,
             }
             for request in requests
         ]
         self._draw_grid(requests, out if self.bulk else ready, ready / "grid.png")
+        if len(self.captions) > GRID_PROMPTS:
+            say(f"grid.png shows the first {GRID_PROMPTS} of {len(self.captions)} prompts")
+        elif self.num > GRID_DRAWS:
+            say(f"grid.png shows the first {GRID_DRAWS} of {self.num} images a prompt")
         result = {"images": entries, "grid": "grid.png", "settings": settings, "seconds": seconds}
         if cut:
             result["cut_prompts"] = cut
@@ -196,16 +221,24 @@ class Job:
         located = [{**entry, "path": str(out / entry["path"])} for entry in entries]
         return {**result, "images": located, "grid": str(out / "grid.png")}
 
-    def _cut_prompts(self, model: Any) -> list[str]:
-        """Lists the prompts that are longer than the CLIP reads, and says so on stderr."""
+    def _notes(
+        self, model: Any, plan: Any, read: dict[str, str], choices: dict[str, Any]
+    ) -> list[str]:
+        """Says on stderr what may surprise; returns the prompts that are longer than CLIP reads."""
+        from unclip_jax.sampling.prompts import quoted, unknown_words
+
+        if not model.cascade and choices["size"] is None:
+            say(f"images have {plan.size} pixels: bundle {model.name!r} has no upsampler")
         context = model.stage("clip").spec.model.text.context
-        if model.tokenizer is None:
-            return []
-        distinct = list(dict.fromkeys(self.captions))
-        flags = model.tokenizer.encode(distinct, context=context).truncated
-        cut = [caption for caption, is_cut in zip(distinct, flags, strict=True) if is_cut]
-        for caption in cut:
-            say(f"only the first {context - 2} pieces of this prompt are read: {caption!r}")
+        cut = []
+        if model.tokenizer is not None:
+            flags = model.tokenizer.encode(list(read.values()), context=context).truncated
+            cut = [caption for caption, is_cut in zip(read, flags, strict=True) if is_cut]
+        begun = f"only the first {context - 2} pieces of this prompt are read: "
+        _say_each([begun + quoted(caption) for caption in cut])
+        far = {caption: ", ".join(map(str, unknown_words(model, caption))) for caption in read}
+        begun = "far from what this model was trained on: "
+        _say_each([f"{begun}{quoted(c)}; it never saw {w}" for c, w in far.items() if w])
         return cut
 
     def _begin_bulk(
@@ -223,7 +256,7 @@ class Job:
         distributed.first_does(begin)
         mine = distributed.share(requests, lambda request: request.prompt_index)
         if distributed.decided_by_first(goes_on):
-            return [r for r in mine if not (out / _file_name(r)).exists()]
+            return [r for r in mine if not is_whole_png(out / _file_name(r))]
         return mine
 
     def _goes_on(
@@ -233,6 +266,11 @@ class Job:
         manifest = out / MANIFEST
         if manifest.exists() and not self.overwrite:
             held = _read_manifest(manifest)
+            if "parameters" not in held:
+                raise UserError(
+                    f"{out} does not say which parameters made its images, so that it cannot be "
+                    "gone on with; choose another --out or pass --overwrite"
+                )
             differing = [key for key in identity if held.get(key) != identity[key]]
             if differing:
                 raise UserError(
@@ -282,14 +320,34 @@ class Job:
         labelled_grid(list(rows.values()), list(labels.values())).save(path)
 
 
+def _say_each(lines: Sequence[str]) -> None:
+    """Says a few lines, and how many more there are."""
+    for line in lines[:SAID]:
+        say(line)
+    if len(lines) > SAID:
+        say(f"{lines[SAID].partition(':')[0]}: {len(lines) - SAID} more prompts")
+
+
 def _refuse_gaps(requests: Sequence[Any], out: Path) -> None:
     """Fails if an image is not there after all hosts have written theirs."""
-    missing = [r for r in requests if not (out / _file_name(r)).exists()]
+    missing = [r for r in requests if not is_whole_png(out / _file_name(r))]
     if missing:
         raise UserError(
             f"{len(missing)} images of other hosts are not in {out}, such as "
             f"{_file_name(missing[0])}; --out must be a folder that all hosts share"
         )
+
+
+def is_whole_png(path: Path) -> bool:
+    """Whether a file is a PNG to its end: a full disk or a lost machine may leave a part of one."""
+    from PIL import Image
+
+    try:
+        with Image.open(path) as image:
+            image.verify()
+    except (OSError, SyntaxError, ValueError, struct.error):
+        return False
+    return True
 
 
 def _file_name(request: Any) -> str:

@@ -40,4 +40,4 @@ def vary(image: Path, eta: float, num: int, **given: Any) -> None:
             {"input.png": shown},
         )
 
-    job.run(image.stem, [*names, "input.png"], make)
+    job.run(image.stem, [*names, "input.png"], make, {image: pixels})

@@ -129,6 +129,16 @@ def common_concepts() -> tuple[str, ...]:
     return tuple(_lines("emoji_common.txt"))
 
 
+def emoji_names() -> dict[str, str]:
+    """Reads the packaged names of emoji: code points, "2764-200d-1f525" -> emojibase's label."""
+    return dict(_table("emoji_names.txt"))
+
+
+def emoji_words() -> tuple[str, ...]:
+    """Reads the packaged words of the emoji set's training captions, lower case."""
+    return tuple(_lines("emoji_words.txt"))
+
+
 def make_captions(
     name: str, *, style: str = "", other_names: Sequence[str] = (), tags: Iterable[str] = ()
 ) -> tuple[str, ...]:

@@ -16,6 +16,7 @@ from unclip_jax.core.types import Cond, Params, Size, TextFeatures
 from unclip_jax.models.clip import ClipConfig, fit_images, text_features
 from unclip_jax.models.stages import StageSpec, make_module, own_context
 from unclip_jax.sampling import parallel
+from unclip_jax.sampling.prompts import check_lengths, read_prompts
 
 TEXT_LIMIT = 16  # captions a device encodes a call
 IMAGE_LIMIT = 32
@@ -85,7 +86,8 @@ def encode_text(model: Bundle, prompts: Sequence[str], *, dtype: str = "float32"
     `tokens` have the longest context of the stages with a text transformer of their own; for each
     of them `fit_tokens` cuts them to its own.
     """
-    prompts = list(prompts)
+    check_lengths(prompts)
+    prompts = read_prompts(model, prompts)
     if not prompts:
         raise UserError("no prompt given")
     stage = model.stage("clip")
@@ -126,7 +128,11 @@ def with_own_tokens(
 ) -> TextFeatures:
     """Puts in the token ids of a stage's own text transformer, None if it has none."""
     context = own_context(model.stage(stage).spec)
-    tokens = None if context is None else model.tokenizer.encode(list(prompts), context).tokens
+    tokens = (
+        None
+        if context is None
+        else model.tokenizer.encode(read_prompts(model, prompts), context).tokens
+    )
     return text.replace(tokens=tokens)
 
 

@@ -1,5 +1,6 @@
 """Pictures for people: PNG files that say how they were made, and labelled grids."""
 
+import bisect
 import dataclasses
 import re
 import unicodedata
@@ -13,12 +14,18 @@ from PIL.PngImagePlugin import PngInfo
 
 MARGIN = 8
 INK, PAPER = (32, 32, 32), (255, 255, 255)
+LONGEST_LABEL = 1_000  # characters that are looked at: more than any figure shows
 SMALLEST_TILE = 96  # pixels; smaller images are enlarged in figures, never in their own files
 
 
 def slug(text: str, limit: int = 40) -> str:
     """Returns a prompt as a part of a file name: ASCII letters, digits and hyphens."""
-    plain = unicodedata.normalize("NFKD", text).encode("ascii", "ignore").decode().lower()
+    plain = (
+        unicodedata.normalize("NFKD", text[:LONGEST_LABEL])
+        .encode("ascii", "ignore")
+        .decode()
+        .lower()
+    )
     return re.sub(r"[^a-z0-9]+", "-", plain).strip("-")[:limit].rstrip("-") or "image"
 
 
@@ -145,7 +152,7 @@ def save_gif(
 def wrap(text: str, font: ImageFont.FreeTypeFont, width: int) -> list[str]:
     """Breaks a text into at most three lines that fit `width` pixels; the rest is an ellipsis."""
     lines = [""]
-    for word in (" ".join(text.split()) or "(empty prompt)").split(" "):
+    for word in (" ".join(text[:LONGEST_LABEL].split()) or "(empty prompt)").split(" "):
         longer = f"{lines[-1]} {word}".strip()
         if not lines[-1] or font.getlength(longer) <= width:
             lines[-1] = longer
@@ -159,6 +166,6 @@ def wrap(text: str, font: ImageFont.FreeTypeFont, width: int) -> list[str]:
 def _cut(line: str, font: ImageFont.FreeTypeFont, width: int) -> str:
     if font.getlength(line) <= width:
         return line
-    while line and font.getlength(f"{line}…") > width:
-        line = line[:-1]
-    return f"{line}…"
+    fits = lambda count: font.getlength(f"{line[:count]}…") <= width  # noqa: E731
+    shown = bisect.bisect_left(range(1, len(line) + 1), True, key=lambda count: not fits(count))
+    return f"{line[:shown]}…"

@@ -217,6 +217,8 @@ def follow_moves(
 
     It is one program, called once, or in parts if it is watched.
     """
+    if report is not None:
+        report(0, len(moves))
     for start, count in stages.chunk_ends(0, len(moves), 1 if report is None else stages.CHUNKS):
         stop = start + count
         x = program((np.int32(start), np.int32(stop)), moves, inputs, x)

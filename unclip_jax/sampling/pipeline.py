@@ -19,6 +19,7 @@ from unclip_jax.core.errors import UserError
 from unclip_jax.core.types import Cond, TextFeatures
 from unclip_jax.sampling import parallel, runs, stages
 from unclip_jax.sampling.encode import encode_text, with_own_tokens
+from unclip_jax.sampling.prompts import check_lengths
 from unclip_jax.sampling.runner import BATCH_LIMIT, Progress, StageRunner, image_keys
 from unclip_jax.sampling.settings import Plan, SampleSettings, resolve
 
@@ -38,6 +39,7 @@ def requests_for(prompts: Sequence[str], num: int, first: int = 0) -> list[Reque
     """Lists `num` images a prompt, prompt-major; `first` is the index of the first prompt."""
     if not prompts:
         raise UserError("no prompt given")
+    check_lengths(prompts)
     if num < 1:
         raise UserError(f"num must be at least 1, not {num}")
     if len(prompts) * num > REQUEST_LIMIT:

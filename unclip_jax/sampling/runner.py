@@ -15,7 +15,7 @@ from unclip_jax.core.types import Cond, TextFeatures
 from unclip_jax.sampling import parallel, runs, stages
 
 Progress = Callable[[str, int, int], None]
-"""Called as progress(stage, steps done, steps of the stage)."""
+"""Called as progress(stage, steps done, steps of the stage), at first with nothing done."""
 
 BATCH_LIMIT = 16  # images a device makes a call
 
@@ -56,6 +56,10 @@ class StageRunner:
         """
         split = parallel.split((cond, keys, latent), per_device)
         report = self.report(run.name)
+        if report is not None:
+            report(
+                0, sum(count for _, count in run.nets)
+            )  # compiling may take longer than all else
         result = self.timed(
             run.name,
             lambda: stages.run_over_devices(run, split[0], empty, split[1], report, split[2]),

@@ -1,0 +1,114 @@
+"""Prompts as they are read: emoji by name, marks at the end, words that no caption has."""
+
+import dataclasses
+from pathlib import Path
+
+import matplotlib
+import numpy as np
+import pytest
+from PIL import Image, ImageDraw
+
+import unclip_jax
+from tests.toy import toy_bundle
+from unclip_jax.core.errors import UserError
+from unclip_jax.text.tokenizer import Tokenizer
+
+ROOT = Path(__file__).resolve().parents[2]
+EMOJI = {"stages": {"clip": {"data": {"name": "emoji"}}}}
+
+
+@pytest.fixture(scope="module")
+def model():
+    """Returns the toy bundle as if it had been trained on the emoji set."""
+    return dataclasses.replace(toy_bundle(), provenance=EMOJI)
+
+
+def tokens(model, *prompts):
+    return np.asarray(unclip_jax.embed_text(model, list(prompts)).clip_tokens)
+
+
+def test_an_emoji_is_read_as_its_name(model):
+    typed = ["❤️", "a 🍎", "❤❤️❤️", "a red heart.", "A red  heart!", "the 🌞 …"]
+    read = ["a red heart", "a red apple", "a red heart", "a red heart", "a red heart"]
+    np.testing.assert_array_equal(tokens(model, *typed), tokens(model, *read, "the sun with face"))
+
+
+def test_plain_prompts_and_other_vocabularies_are_read_as_ever(model):
+    plain = ["a red heart", "the sun", "a dog, a cat", "St. Basil's", "no 5"]
+    expected = model.tokenizer.encode(plain, context=12).tokens
+    np.testing.assert_array_equal(tokens(model, *plain), expected)
+    other = toy_bundle()  # its captions may well have ended in a full stop
+    kept = ["a red heart.", "the sun!"]
+    expected = other.tokenizer.encode(kept, context=12).tokens
+    np.testing.assert_array_equal(tokens(other, *kept), expected)
+
+
+@pytest.mark.parametrize(
+    ("typed", "read"),
+    [
+        ("🍕 and a 🚀", "a pizza and a rocket"),
+        ("👩🏽‍🚀", "a woman astronaut"),
+        ("🇫🇷", "the flag of France"),
+        ("3️⃣", "a keycap with 3"),
+        ("🐶🍕", "a dog face, a pizza"),
+        ("the 🐶, happy", "the dog face, happy"),
+        ("☕️ please", "a hot beverage please"),
+        ("un café", "un café"),
+    ],
+)
+def test_names_stand_where_emoji_stood(typed, read):
+    from unclip_jax.sampling.prompts import spell_emoji
+
+    assert spell_emoji(typed) == read
+
+
+def test_an_emoji_that_the_vocabulary_has_stays(model):
+    from unclip_jax.sampling.prompts import read_prompts
+    from unclip_jax.text.tokenizer import train_tokenizer
+
+    own = dataclasses.replace(model, tokenizer=train_tokenizer(["a 🍕"] * 9, 540, 12))
+    assert read_prompts(own, ["a 🍕"]) == ["a 🍕"]
+    assert read_prompts(model, ["a 🍕"]) == ["a pizza"]
+
+
+def test_words_that_no_caption_has_are_known():
+    from unclip_jax.sampling.prompts import unknown_words
+
+    tokenizer = Tokenizer.load(ROOT / "unclip_jax/bundles/emoji/tokenizer.json")
+    shipped = dataclasses.replace(toy_bundle(), provenance=EMOJI, tokenizer=tokenizer)
+
+    def found(prompt):
+        return [(unknown.word, unknown.near) for unknown in unknown_words(shipped, prompt)]
+
+    assert found("a red haert") == [("haert", "heart")]
+    assert [word for word, _ in found("ein rotes Herz")] == ["ein", "rotes", "herz"]
+    for known in ("a photo of a cat riding a bicycle", "two cats", "🍕", "An Astronaut."):
+        assert found(known) == []
+    assert unknown_words(toy_bundle(), "ein rotes Herz") == []  # nothing is known of its captions
+
+
+def test_a_prompt_of_a_megabyte_is_refused_in_a_line(model):
+    for make in (unclip_jax.sample, unclip_jax.embed_text):
+        with pytest.raises(UserError) as refused:
+            make(model, ["x" * 1_000_000])
+        assert "1,000,000 characters" in str(refused.value) and len(str(refused.value)) < 400
+
+
+def test_photos_are_told_from_drawings():
+    from unclip_jax.sampling.unlike import is_unlike_training
+
+    model = dataclasses.replace(toy_bundle(), provenance=EMOJI)
+    photo = Path(matplotlib.get_data_path()) / "sample_data" / "grace_hopper.jpg"
+    with Image.open(photo) as image:
+        photo = np.asarray(image.convert("RGB"))
+    noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)
+    for strange in (photo, photo[100:400, 100:400], noise, noise // 8 + np.uint8(200)):
+        assert is_unlike_training(model, strange)
+    assert not is_unlike_training(toy_bundle(), photo)  # nothing is known of its images
+    drawing = Image.new("RGB", (100, 80), "white")
+    ImageDraw.Draw(drawing).ellipse((20, 10, 80, 70), "red", "black")
+    assert not is_unlike_training(model, np.asarray(drawing))
+    with Image.open(ROOT / "docs" / "emoji_prompts.png") as sheet:  # samples of the shipped model
+        assert sheet.size == (1360, 576)
+        tiles = [np.asarray(sheet.convert("RGB"))]
+    assert not is_unlike_training(model, tiles[0])

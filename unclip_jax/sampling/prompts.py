@@ -1,0 +1,167 @@
+"""Prompts as people type them, and as a bundle reads them.
+
+A vocabulary trained on captions has no pieces for emoji, and captions of the emoji set never end
+in a full stop. So an emoji is read as its name and a mark at the end is dropped, for the bundles
+that ask for it; weights with CLIP's own vocabulary get the prompt as it is. What was trained on the
+emoji set also knows which words it has never seen.
+"""
+
+import dataclasses
+import difflib
+import functools
+import re
+import unicodedata
+from collections.abc import Callable, Sequence
+from pathlib import PurePath
+
+from unclip_jax.checkpoint.bundle import Bundle
+from unclip_jax.core.errors import UserError, shorten
+from unclip_jax.data import captions
+from unclip_jax.text.tokenizer import CLIP_VOCAB_SIZE, clean_text
+
+PROMPT_LIMIT = 2_000  # characters; CLIP reads 77 pieces, the paper's own text encoders 256
+SHOWN = 120  # characters of a prompt in messages and labels
+
+_ENDINGS = " .,;:!?…。！？"
+_DROPPED = re.compile("[\ufe0e\ufe0f\U0001f3fb-\U0001f3ff]")  # presentation and skin tones
+_OTHER_SYMBOLS = "[\u2600-\u27bf\U0001f000-\U0001faff]"
+# Words that say nothing of what is to be seen, whether or not captions have them.
+_PLAIN_WORDS = frozenset(
+    """a an the is are am was be this that these those it its his her their my your our me i you we
+    of in on at to for from by as or and with without some any one two three has have there image
+    picture photo photograph drawing illustration painting icon emoji""".split()
+)
+
+_JOINING_WORDS = frozenset("and or with of on in at to for from by under over like love".split())
+
+
+def check_lengths(prompts: Sequence[str]) -> None:
+    """Refuses prompts of a length that nobody types."""
+    for number, prompt in enumerate(prompts, 1):
+        if len(prompt) > PROMPT_LIMIT:
+            raise UserError(
+                f"prompt {number} has {len(prompt):,} characters, more than the "
+                f"{PROMPT_LIMIT:,} that are accepted: {quoted(prompt)}"
+            )
+
+
+def quoted(prompt: str) -> str:
+    """Returns a prompt for a message, its middle cut out if it is long."""
+    return repr(shorten(prompt, SHOWN))
+
+
+def spell_emoji(text: str, keep: Callable[[str], bool] = lambda character: False) -> str:
+    """Puts the names of emoji in their places: "🍕 and a 🚀" -> "a pizza and a rocket".
+
+    Args:
+        keep: whether an emoji is to stay as it is.
+    """
+    if text.isascii():
+        return text
+    pieces = _emoji_pattern().split(_DROPPED.sub("", text))  # text, emoji, text, emoji, …, text
+    spelt, previous = pieces[0], ""  # previous: the emoji that stands right before
+    for emoji, after in zip(pieces[1::2], pieces[2::2], strict=True):
+        if keep(emoji):
+            spelt, previous = f"{spelt}{emoji}{after}", ""
+            continue
+        if emoji != previous:  # hearts in a row are one heart
+            joint = ", " if previous else " "
+            name = _name(emoji, after_word=not previous and _takes_name(spelt))
+            spelt = f"{spelt.rstrip()}{joint}{name}"
+        spelt += f" {after.lstrip()}" if after.lstrip()[:1].isalnum() else after
+        previous = "" if after.strip() else emoji
+    return " ".join(spelt.split())
+
+
+def _takes_name(text: str) -> bool:
+    """Whether a name without an article goes on a text: after "the" or "red", not after "and"."""
+    last = text.rstrip().rpartition(" ")[2]
+    return last[-1:].isalnum() and last.lower() not in _JOINING_WORDS
+
+
+def read_prompts(model: Bundle, prompts: Sequence[str]) -> list[str]:
+    """Returns the prompts as the bundle's tokenizer gets them; plain ones stay as they are."""
+    prompts = list(prompts)
+    if model.tokenizer is None or model.tokenizer.vocab_size == CLIP_VOCAB_SIZE:
+        return prompts
+    ends = "" if not is_of_emoji(model) else _ENDINGS
+    return [_read(prompt, functools.partial(_is_piece, model), ends) for prompt in prompts]
+
+
+def _read(prompt: str, keep: Callable[[str], bool], endings: str) -> str:
+    if not prompt.isascii():
+        prompt = spell_emoji(clean_text(prompt), keep)
+    return prompt.rstrip(endings) or prompt if endings else prompt
+
+
+def _is_piece(model: Bundle, text: str) -> bool:
+    """Whether the vocabulary has a piece of its own for a text."""
+    return int(model.tokenizer.encode([text], context=16).mask.sum()) == 3
+
+
+def is_of_emoji(model: Bundle) -> bool:
+    """Whether the bundle's CLIP was trained on the emoji set."""
+    clip = model.provenance.get("stages", {}).get("clip", {})
+    data = clip.get("data", {}) if isinstance(clip, dict) else {}
+    name = data.get("name", "") if isinstance(data, dict) else ""
+    return PurePath(str(name)).name == "emoji"
+
+
+@dataclasses.dataclass(frozen=True)
+class UnknownWord:
+    """A word that no training caption has, and the nearest that one has ("" if none is near)."""
+
+    word: str
+    near: str
+
+    def __str__(self) -> str:
+        return f"{self.word!r} (did you mean {self.near!r}?)" if self.near else f"{self.word!r}"
+
+
+def unknown_words(model: Bundle, prompt: str) -> list[UnknownWord]:
+    """Lists the words of a prompt that the training captions lack; [] where they are not known."""
+    if not is_of_emoji(model):
+        return []
+    known = _caption_words()
+    words = re.findall(r"[^\W\d_]+", clean_text(read_prompts(model, [prompt])[0]))
+    unknown = [w for w in dict.fromkeys(words) if len(w) > 1 and not _is_known(w, known)]
+    return [UnknownWord(w, _near(w, known)) for w in unknown]
+
+
+def _near(word: str, known: frozenset[str]) -> str:
+    """Returns the known word that a slip of the keys may have made `word` of, else ""."""
+    if len(word) < 4:
+        return ""
+    plain = unicodedata.normalize("NFKD", word).encode("ascii", "ignore").decode()
+    if plain in known:
+        return plain
+    like = sorted(k for k in known if k[0] == word[0] and abs(len(k) - len(word)) <= 1)
+    return next(iter(difflib.get_close_matches(word, like, n=1, cutoff=0.78)), "")
+
+
+def _is_known(word: str, known: frozenset[str]) -> bool:
+    stems = (word, word.removesuffix("s"), word.removesuffix("es"))
+    return any(stem in known or stem in _PLAIN_WORDS for stem in stems)
+
+
+def _name(emoji: str, *, after_word: bool) -> str:
+    """Returns an emoji's name with its article, or without one where a word goes before it."""
+    label = _emoji_names().get(emoji) or unicodedata.name(emoji[0], "").lower()
+    return (captions.bare(label) if after_word else captions.phrase(label)) if label else emoji
+
+
+@functools.cache
+def _emoji_names() -> dict[str, str]:
+    codes = captions.emoji_names()
+    return {"".join(chr(int(c, 16)) for c in code.split("-")): n for code, n in codes.items()}
+
+
+@functools.cache
+def _emoji_pattern() -> re.Pattern[str]:
+    longest_first = sorted(_emoji_names(), key=len, reverse=True)
+    return re.compile(f"({'|'.join(map(re.escape, longest_first))}|{_OTHER_SYMBOLS})")
+
+
+@functools.cache
+def _caption_words() -> frozenset[str]:
+    return frozenset(captions.emoji_words())
