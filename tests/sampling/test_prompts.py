@@ -72,16 +72,17 @@ def test_an_emoji_that_the_vocabulary_has_stays(model):
 
 
 def test_words_that_no_caption_has_are_known():
-    from unclip_jax.sampling.prompts import unknown_words
+    from unclip_jax.sampling.prompts import far_line, unknown_words
 
     tokenizer = Tokenizer.load(ROOT / "unclip_jax/bundles/emoji/tokenizer.json")
     shipped = dataclasses.replace(toy_bundle(), provenance=EMOJI, tokenizer=tokenizer)
 
     def found(prompt):
-        return [(unknown.word, unknown.near) for unknown in unknown_words(shipped, prompt)]
+        return unknown_words(shipped, prompt)
 
-    assert found("a red haert") == [("haert", "heart")]
-    assert [word for word, _ in found("ein rotes Herz")] == ["ein", "rotes", "herz"]
+    assert found("a red haert") == ["haert"]
+    assert far_line("a red haert", ["haert"]).endswith("saw 'haert' (did you mean 'heart'?)")
+    assert found("ein rotes Herz") == ["ein", "rotes", "herz"]
     for known in ("a photo of a cat riding a bicycle", "two cats", "🍕", "An Astronaut."):
         assert found(known) == []
     assert unknown_words(toy_bundle(), "ein rotes Herz") == []  # nothing is known of its captions

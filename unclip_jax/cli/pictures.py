@@ -226,12 +226,11 @@ def warn_of_unlike(model: Any, images: Mapping[Path, Any]) -> dict[str, list[str
 
 def warn_of_words(model: Any, texts: Sequence[str]) -> None:
     """Says which words of texts the training captions lack."""
-    from unclip_jax.sampling.prompts import quoted, unknown_words
+    from unclip_jax.sampling.prompts import far_line, unknown_words
 
     for text in texts:
-        unknown = ", ".join(map(str, unknown_words(model, text)))
-        if unknown:
-            say(f"far from what this model was trained on: {quoted(text)}; it never saw {unknown}")
+        if unknown := unknown_words(model, text):
+            say(far_line(text, unknown))
 
 
 def latent_settings(given: Mapping[str, Any]) -> Any:

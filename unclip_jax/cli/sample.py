@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import hashlib
+import itertools
 import json
 import struct
 from collections.abc import Sequence
@@ -23,6 +24,7 @@ SLUG_SOURCE = 200  # characters of a prompt that its file's name is made of
 
 MANIFEST = "manifest.json"
 FILE_LIMIT = 256 << 20  # bytes of a file of prompts
+FAR_LIMIT = 10_000  # prompts that are looked through for words never seen
 SAID = 5  # prompts that get a line of their own on stderr
 
 
@@ -143,7 +145,7 @@ class Job:
 
         requests = requests_for(self.captions, self.num)
         if not self.bulk:
-            names = [*(_file_name(r) for r in requests), "grid.png", MANIFEST]
+            names = [*(file_name(r) for r in requests), "grid.png", MANIFEST]
             files.refuse_existing(out, names, overwrite=self.overwrite)
         elif out.exists() and not out.is_dir():
             raise UserError(f"{out} is a file; --out must be a folder")
@@ -166,7 +168,6 @@ class Job:
         from unclip_jax.sampling.pipeline import generate
         from unclip_jax.sampling.prompts import read_prompts
         from unclip_jax.sampling.settings import SampleSettings, resolve
-        from unclip_jax.text.tokenizer import clean_text
 
         model = bundle.load(self.model)
         plan = resolve(model, SampleSettings(**choices))
@@ -186,7 +187,7 @@ class Job:
         progress.phase("encoding the prompts")
         for images in batches:
             for image, request in zip(images, missing[done:], strict=False):
-                self._save(ready / _file_name(request), image, request, settings)
+                self._save(ready / file_name(request), image, request, settings)
             done += len(images)
             progress.count(done, len(missing), "images")
             if self.bulk:
@@ -197,10 +198,24 @@ class Job:
             if not distributed.is_first():
                 return None
             _refuse_gaps(requests, out)
-        seconds = {name: round(value, 3) for name, value in seconds.items()}
+        result = {"settings": settings, "seconds": seconds} | ({"cut_prompts": cut} if cut else {})
+        return self._finish(requests, (out, ready), read, result, identity)
+
+    def _finish(
+        self,
+        requests: Sequence[Any],
+        folders: tuple[Path, Path],
+        read: dict[str, str],
+        result: dict[str, Any],
+        identity: dict[str, Any],
+    ) -> dict[str, Any]:
+        """Draws the grid, writes the manifest and returns the result that `--json` prints."""
+        from unclip_jax.text.tokenizer import clean_text
+
+        out, ready = folders
         entries = [
             {
-                "path": _file_name(request),
+                "path": file_name(request),
                 "prompt": request.prompt,
                 "read_as": clean_text(read[request.prompt]),
                 "seed": self.seed,
@@ -213,9 +228,8 @@ class Job:
             say(f"grid.png shows the first {GRID_PROMPTS} of {len(self.captions)} prompts")
         elif self.num > GRID_DRAWS:
             say(f"grid.png shows the first {GRID_DRAWS} of {self.num} images a prompt")
-        result = {"images": entries, "grid": "grid.png", "settings": settings, "seconds": seconds}
-        if cut:
-            result["cut_prompts"] = cut
+        seconds = {name: round(value, 3) for name, value in result["seconds"].items()}
+        result = {"images": entries, "grid": "grid.png", **result, "seconds": seconds}
         common.write_json(ready / MANIFEST, {**result, **identity, "complete": True})
         files.publish(ready, out, overwrite=self.overwrite or self.bulk)
         located = [{**entry, "path": str(out / entry["path"])} for entry in entries]
@@ -225,7 +239,7 @@ class Job:
         self, model: Any, plan: Any, read: dict[str, str], choices: dict[str, Any]
     ) -> list[str]:
         """Says on stderr what may surprise; returns the prompts that are longer than CLIP reads."""
-        from unclip_jax.sampling.prompts import quoted, unknown_words
+        from unclip_jax.sampling.prompts import FAR, far_line, quoted, unknown_words
 
         if not model.cascade and choices["size"] is None:
             say(f"images have {plan.size} pixels: bundle {model.name!r} has no upsampler")
@@ -235,10 +249,10 @@ class Job:
             flags = model.tokenizer.encode(list(read.values()), context=context).truncated
             cut = [caption for caption, is_cut in zip(read, flags, strict=True) if is_cut]
         begun = f"only the first {context - 2} pieces of this prompt are read: "
-        _say_each([begun + quoted(caption) for caption in cut])
-        far = {caption: ", ".join(map(str, unknown_words(model, caption))) for caption in read}
-        begun = "far from what this model was trained on: "
-        _say_each([f"{begun}{quoted(c)}; it never saw {w}" for c, w in far.items() if w])
+        _say_each([begun + quoted(caption) for caption in cut[:SAID]], begun, len(cut))
+        unknown = [(c, unknown_words(model, c)) for c in itertools.islice(read, FAR_LIMIT)]
+        far = [(caption, words) for caption, words in unknown if words]
+        _say_each([far_line(*each) for each in far[:SAID]], f"{FAR}: ", len(far))
         return cut
 
     def _begin_bulk(
@@ -251,15 +265,15 @@ class Job:
 
         def begin() -> None:
             nonlocal goes_on
-            goes_on = self._goes_on(requests, out, scratch, identity)
+            goes_on = self.goes_on(requests, out, scratch, identity)
 
         distributed.first_does(begin)
         mine = distributed.share(requests, lambda request: request.prompt_index)
         if distributed.decided_by_first(goes_on):
-            return [r for r in mine if not is_whole_png(out / _file_name(r))]
+            return [r for r in mine if not is_whole_png(out / file_name(r))]
         return mine
 
-    def _goes_on(
+    def goes_on(
         self, requests: Sequence[Any], out: Path, scratch: Path, identity: dict[str, Any]
     ) -> bool:
         """Whether the folder holds a part of this very run; if none, it begins there."""
@@ -278,7 +292,7 @@ class Job:
                     "choose another --out or pass --overwrite"
                 )
             return True
-        names = [_file_name(request) for request in requests]
+        names = [file_name(request) for request in requests]
         files.refuse_existing(out, ["grid.png", *names], overwrite=self.overwrite)
         begun = scratch / "begun"
         begun.mkdir()
@@ -314,27 +328,27 @@ class Job:
                 break
             if len(rows.get(index, ())) == GRID_DRAWS:
                 continue
-            with Image.open(folder / _file_name(request)) as image:
+            with Image.open(folder / file_name(request)) as image:
                 rows.setdefault(index, []).append(np.asarray(image))
             labels[index] = request.prompt
         labelled_grid(list(rows.values()), list(labels.values())).save(path)
 
 
-def _say_each(lines: Sequence[str]) -> None:
-    """Says a few lines, and how many more there are."""
-    for line in lines[:SAID]:
+def _say_each(lines: Sequence[str], begun: str, count: int) -> None:
+    """Says the first lines of some prompts, and of how many more the same could be said."""
+    for line in lines:
         say(line)
-    if len(lines) > SAID:
-        say(f"{lines[SAID].partition(':')[0]}: {len(lines) - SAID} more prompts")
+    if count > len(lines):
+        say(f"{begun}{count - len(lines):,} more prompts")
 
 
 def _refuse_gaps(requests: Sequence[Any], out: Path) -> None:
     """Fails if an image is not there after all hosts have written theirs."""
-    missing = [r for r in requests if not is_whole_png(out / _file_name(r))]
+    missing = [r for r in requests if not is_whole_png(out / file_name(r))]
     if missing:
         raise UserError(
             f"{len(missing)} images of other hosts are not in {out}, such as "
-            f"{_file_name(missing[0])}; --out must be a folder that all hosts share"
+            f"{file_name(missing[0])}; --out must be a folder that all hosts share"
         )
 
 
@@ -350,7 +364,8 @@ def is_whole_png(path: Path) -> bool:
     return True
 
 
-def _file_name(request: Any) -> str:
+def file_name(request: Any) -> str:
+    """Returns the name of an image's file: its prompt's number, the prompt, the draw."""
     return f"{request.prompt_index:03d}-{_slug(request.prompt)}-{request.draw:02d}.png"
 
 

@@ -6,7 +6,6 @@ that ask for it; weights with CLIP's own vocabulary get the prompt as it is. Wha
 emoji set also knows which words it has never seen.
 """
 
-import dataclasses
 import difflib
 import functools
 import re
@@ -20,7 +19,9 @@ from unclip_jax.data import captions
 from unclip_jax.text.tokenizer import CLIP_VOCAB_SIZE, clean_text
 
 PROMPT_LIMIT = 2_000  # characters; CLIP reads 77 pieces, the paper's own text encoders 256
-SHOWN = 120  # characters of a prompt in messages and labels
+SHOWN = 120  # characters of a prompt in messages
+SAID_WORDS = 5  # of a prompt that its line names
+FAR = "far from what this model was trained on"
 
 _ENDINGS = " .,;:!?…。！？"
 _DROPPED = re.compile("[\ufe0e\ufe0f\U0001f3fb-\U0001f3ff]")  # presentation and skin tones
@@ -107,25 +108,21 @@ def is_of_emoji(model: Bundle) -> bool:
     return PurePath(str(name)).name == "emoji"
 
 
-@dataclasses.dataclass(frozen=True)
-class UnknownWord:
-    """A word that no training caption has, and the nearest that one has ("" if none is near)."""
-
-    word: str
-    near: str
-
-    def __str__(self) -> str:
-        return f"{self.word!r} (did you mean {self.near!r}?)" if self.near else f"{self.word!r}"
-
-
-def unknown_words(model: Bundle, prompt: str) -> list[UnknownWord]:
+def unknown_words(model: Bundle, prompt: str) -> list[str]:
     """Lists the words of a prompt that the training captions lack; [] where they are not known."""
     if not is_of_emoji(model):
         return []
     known = _caption_words()
     words = re.findall(r"[^\W\d_]+", clean_text(read_prompts(model, [prompt])[0]))
-    unknown = [w for w in dict.fromkeys(words) if len(w) > 1 and not _is_known(w, known)]
-    return [UnknownWord(w, _near(w, known)) for w in unknown]
+    return [w for w in dict.fromkeys(words) if len(w) > 1 and not _is_known(w, known)]
+
+
+def far_line(prompt: str, unknown: Sequence[str]) -> str:
+    """Says of a prompt that the model never saw some words of it, and what may have been meant."""
+    near = {word: _near(word, _caption_words()) for word in unknown[:SAID_WORDS]}
+    words = [f"{w!r} (did you mean {n!r}?)" if n else repr(w) for w, n in near.items()]
+    more = ", …" if len(unknown) > SAID_WORDS else ""
+    return f"{FAR}: {quoted(prompt)}; it never saw {', '.join(words)}{more}"
 
 
 def _near(word: str, known: frozenset[str]) -> str:

@@ -1,0 +1,75 @@
+"""Files of prompts, up to the tokens and file names made of them; manifests of bulk runs."""
+
+import functools
+import json
+from pathlib import Path
+
+from hypothesis import strategies as st
+
+from tests.fuzz.framework import Target
+from tests.fuzz.hostile import damaged, hostile_json
+
+SAMPLE = "a red heart\n\n❤️ and a 🍕.\nein rotes Herz\n👩🏽‍🚀 'quoted'\t!\nСолнце &amp; 日本\n"
+IDENTITY = {"settings": {"seed": 0, "size": 16}, "prompts": "0" * 16, "parameters": "1" * 64}
+
+
+@functools.cache
+def emoji_model():
+    """Returns a bundle without parameters, read as one of the emoji set is."""
+    from unclip_jax.checkpoint.bundle import Bundle
+    from unclip_jax.text.tokenizer import train_tokenizer
+
+    tokenizer = train_tokenizer(["a red heart", "the sun"] * 3, 540, 12)
+    provenance = {"stages": {"clip": {"data": {"name": "emoji"}}}}
+    return Bundle(name="fuzz", stages={}, tokenizer=tokenizer, provenance=provenance)
+
+
+def prompt_files() -> st.SearchStrategy[bytes]:
+    def encoded(text: str) -> bytes:
+        return text.encode("utf-8", "surrogatepass")
+
+    emoji = st.sampled_from("❤️🍕🚀🇫🇷3️⃣👩🏽\u200d™\ufe0f\U0001faff\U000e0041\x00\u2028\ufeff")
+    lines = st.lists(st.text(max_size=60) | st.lists(emoji, max_size=30).map("".join), max_size=8)
+    long = st.integers(1, 3000).map(lambda n: "🍕" * n)
+    texts = lines.map("\n".join).map(encoded) | long.map(encoded)
+    return damaged(SAMPLE.encode()) | texts
+
+
+def read(case: bytes, folder: Path) -> None:
+    from unclip_jax.cli.sample import file_name, read_prompt_file
+    from unclip_jax.sampling.pipeline import requests_for
+    from unclip_jax.sampling.prompts import read_prompts, unknown_words
+
+    path = folder / "prompts.txt"
+    path.write_bytes(case)
+    requests = requests_for(read_prompt_file(str(path)), 1)[:20]
+    model = emoji_model()
+    prompts = [request.prompt for request in requests]
+    model.tokenizer.encode(read_prompts(model, prompts))
+    for request in requests:
+        assert len(file_name(request)) < 80
+        unknown_words(model, request.prompt)
+
+
+def manifests() -> st.SearchStrategy[bytes]:
+    return hostile_json({"images": [], **IDENTITY, "complete": False})
+
+
+def go_on(case: bytes, folder: Path) -> None:
+    from unclip_jax.cli.sample import Job
+    from unclip_jax.sampling.pipeline import requests_for
+
+    out = folder / "out"
+    out.mkdir()
+    (out / "manifest.json").write_bytes(case)
+    job = Job(["a red heart"], "emoji", 0, 1, overwrite=False, bulk=True)
+    (folder / "scratch").mkdir()
+    if job.goes_on(requests_for(job.captions, 1), out, folder / "scratch", IDENTITY):
+        held = json.loads(case)
+        assert {key: held[key] for key in IDENTITY} == IDENTITY
+
+
+TARGETS = [
+    Target("--prompts FILE", st.deferred(prompt_files), read, ms=6.0),
+    Target("manifest.json of a bulk run", st.deferred(manifests), go_on, ms=3.0),
+]
