@@ -329,7 +329,7 @@ def test_a_bad_folder_is_one_clear_line(tmp_path, files, message):
 def test_a_missing_folder_or_file_is_a_user_error(tmp_path):
     with pytest.raises(UserError, match="no folder"):
         load_clip_folder(tmp_path / "nowhere")
-    with pytest.raises(UserError, match="cannot be read"):
+    with pytest.raises(UserError, match="cannot read"):
         Tokenizer.load(tmp_path / "nowhere.json")
 
 
@@ -348,3 +348,34 @@ def test_importing_the_module_loads_nothing_heavy():
         check=True,
     )
     assert run.stdout == "[]\n"
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "words"),
+    [
+        ("truncation.max_length", "77", "truncation.max_length"),
+        ("truncation.max_length", 1, "truncation.max_length"),
+        ("truncation.max_length", 10**12, "truncation.max_length"),
+        ("truncation", [77], "truncation.max_length"),
+        ("model.merges", {"a": 1}, "merges"),
+        ("model.merges", 5, "merges"),
+        ("model.merges", [7], "no pair"),
+        ("model.merges", [None], "no pair"),
+        ("model.merges", [["a", 1]], "no pair"),
+        ("model.vocab", None, "vocabulary"),
+        ("model.vocab", {"a": 0.5}, "vocabulary"),
+        ("model", "x", "no CLIP tokenizer"),
+    ],
+)
+def test_a_value_of_a_wrong_kind_is_one_line(trained, tmp_path, path, value, words):
+    trained.save(tmp_path / "tokenizer.json")
+    content = json.loads((tmp_path / "tokenizer.json").read_text(encoding="utf-8"))
+    *parents, last = path.split(".")
+    part = content
+    for key in parents:
+        part = part[key]
+    part[last] = value
+    (tmp_path / "tokenizer.json").write_text(json.dumps(content))
+    with pytest.raises(UserError, match=words) as error:
+        Tokenizer.load(tmp_path / "tokenizer.json")
+    assert str(tmp_path / "tokenizer.json") in str(error.value)

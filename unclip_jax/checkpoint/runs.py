@@ -14,7 +14,7 @@ import numpy as np
 
 from unclip_jax.checkpoint.checksums import checksums, differing
 from unclip_jax.checkpoint.records import DamagedCheckpoint, newest_step, read_record
-from unclip_jax.checkpoint.tensors import numpy_dtype
+from unclip_jax.checkpoint.tensors import numpy_dtype, read_table
 from unclip_jax.core.errors import UserError
 from unclip_jax.core.files import read_json, read_mapping
 from unclip_jax.core.trees import flatten_paths
@@ -78,15 +78,7 @@ def _environment(path: Path) -> tuple[Mapping[str, Any], ...]:
 
 
 def _arrays(table: Path) -> dict[str, np.ndarray]:
-    if not table.exists():
-        return {}
-    try:
-        array = np.load(table, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
-        raise UserError(
-            f"{table} is damaged; delete it and run unclip train again, which makes it anew"
-        ) from error
-    return {"variance_table": array}
+    return {"variance_table": read_table(table)} if table.exists() else {}
 
 
 def _ema_of(folder: Path, step: int, spec: StageSpec) -> dict[str, Any]:

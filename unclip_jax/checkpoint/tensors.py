@@ -8,6 +8,7 @@ import hashlib
 import json
 import math
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,12 @@ from unclip_jax.core.trees import flatten_paths, unflatten_paths
 
 DTYPES = {"float32": np.float32, "float16": np.float16, "bfloat16": ml_dtypes.bfloat16}
 CODES = {"float32": "F32", "float16": "F16", "bfloat16": "BF16"}  # as safetensors spells them
+TABLE_BYTES = 2 << 20  # of a .npy file of one number a noise level
+NPY_HEADER = re.compile(
+    rb"\x93NUMPY\x01\x00..\{'descr': '(<f[48])', 'fortran_order': False, "
+    rb"'shape': \((\d{1,7}),\), \} *\n",
+    re.DOTALL,
+)
 REHASH_LIMIT = 1 << 30  # bytes; files above it are hashed once, then known by size and mtime
 
 
@@ -174,6 +181,25 @@ def _known_hashes(path: Path) -> dict[str, Any]:
     except UserError:
         return {}
     return {k: v for k, v in known.items() if isinstance(v, dict) and {"stamp", "sha256"} <= set(v)}
+
+
+def read_table(path: Path) -> np.ndarray:
+    """Reads a .npy file of one row of finite floats, and none of what else the format can hold."""
+    try:
+        with open(path, "rb") as file:
+            data = file.read(TABLE_BYTES)
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror or error}") from error
+    head = NPY_HEADER.match(data)
+    body = data[head.end() :] if head else b""
+    if head and len(body) == int(head[2]) * int(head[1][-1:]):
+        table = np.frombuffer(body, head[1].decode()).astype(np.float64)
+        if np.isfinite(table).all():
+            return table
+    raise UserError(
+        f"{path}: not a whole row of finite numbers in NumPy's format; delete it and run the same "
+        "unclip train again"
+    )
 
 
 def write_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:

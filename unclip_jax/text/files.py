@@ -11,6 +11,8 @@ from unclip_jax.core.files import read_mapping
 Merge = tuple[str, str]
 
 OPENAI_NAMES = ("bpe_simple_vocab_16e6.txt.gz", "bpe_simple_vocab_16e6.txt")
+LONGEST_LIST = 16 << 20  # bytes of a merge list, unpacked; CLIP's has 1.3 MiB
+LONGEST_CONTEXT = 1 << 16  # token positions
 REFETCH = "fetch it again"
 OPENAI_MERGES = 49152 - 256 - 2  # OpenAI's file lists more merges than CLIP uses
 
@@ -50,16 +52,14 @@ def read_tokenizer_json(path: Path) -> VocabularyFiles:
     model = content.get("model")
     if not isinstance(model, dict) or model.get("end_of_word_suffix") != "</w>":
         raise UserError(f"{path} is no CLIP tokenizer: its model is not byte-pair with </w>")
-    merges = [
-        tuple(merge.split(" ") if isinstance(merge, str) else merge)
-        for merge in model.get("merges", [])
-    ]
+    listed = model.get("merges", [])
+    if not isinstance(listed, list):
+        raise UserError(f"{path}: its merges are not a list; {REFETCH}")
+    merges = [tuple(merge.split(" ")) if isinstance(merge, str) else merge for merge in listed]
+    merges = [tuple(merge) if isinstance(merge, list) else merge for merge in merges]
     for merge in merges:
         _check_merge(merge, path)
-    truncation = content.get("truncation") or {}
-    return VocabularyFiles(
-        _check_ids(model.get("vocab"), path), merges, truncation.get("max_length")
-    )
+    return VocabularyFiles(_check_ids(model.get("vocab"), path), merges, _context(content, path))
 
 
 def read_merges(path: Path, limit: int | None = None) -> list[Merge]:
@@ -81,18 +81,35 @@ def read_merges(path: Path, limit: int | None = None) -> list[Merge]:
 
 def _read_text(path: Path) -> str:
     try:
-        data = path.read_bytes()
-        return (gzip.decompress(data) if path.suffix == ".gz" else data).decode("utf-8")
+        with gzip.open(path) if path.suffix == ".gz" else open(path, "rb") as file:
+            data = file.read(LONGEST_LIST + 1)
+        if len(data) > LONGEST_LIST:
+            raise UserError(f"{path} is larger than the {LONGEST_LIST >> 20} MiB of any merge list")
+        return data.decode("utf-8")
     except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
         raise UserError(f"{path} cannot be read: {error}") from error
 
 
-def _check_merge(merge: tuple[Any, ...], path: Path) -> None:
-    if len(merge) != 2 or not all(isinstance(part, str) for part in merge):
-        raise UserError(f"{path}: merge {merge!r} is no pair; the file is damaged")
+def _context(content: dict[str, Any], path: Path) -> int | None:
+    """Returns the length that texts are cut to, None if the file states none."""
+    truncation = content.get("truncation")
+    if truncation is None:
+        return None
+    length = truncation.get("max_length") if isinstance(truncation, dict) else truncation
+    if type(length) is not int or not 2 <= length <= LONGEST_CONTEXT:
+        raise UserError(
+            f"{path}: truncation.max_length must be a number from 2 to {LONGEST_CONTEXT}; {REFETCH}"
+        )
+    return length
+
+
+def _check_merge(merge: Any, path: Path) -> None:
+    is_pair = isinstance(merge, tuple) and len(merge) == 2
+    if not is_pair or not all(isinstance(part, str) for part in merge):
+        raise UserError(f"{path}: merge {merge!r:.80} is no pair; the file is damaged")
 
 
 def _check_ids(vocab: Any, path: Path) -> dict[str, int]:
     if not isinstance(vocab, dict) or not all(type(i) is int for i in vocab.values()):
-        raise UserError(f"{path}: the vocabulary is no mapping from token to id")
+        raise UserError(f"{path}: the vocabulary is no mapping from token to id; {REFETCH}")
     return vocab

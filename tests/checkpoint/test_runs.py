@@ -1,0 +1,74 @@
+"""Files of a run that others may have damaged are one line at export."""
+
+import io
+import json
+
+import numpy as np
+import pytest
+
+from unclip_jax.checkpoint import runs
+from unclip_jax.core.errors import UserError
+
+TABLE = np.linspace(0.01, 0.9, 1000)
+
+
+@pytest.fixture
+def run(tmp_path, monkeypatch):
+    """A run's folder whose checkpoint is not read."""
+    monkeypatch.setattr(runs, "_restore_ema", lambda *_, **__: {})
+    spec = {
+        "stage": "upsampler_256",
+        "model": {"unet": {"image_size": 16, "channels": 8, "in_channels": 6}, "low_res_size": 8},
+        "diffusion": {},
+    }
+    config = {**spec, "data": {}, "optim": {}, "train": {"steps": 2}}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    (tmp_path / "checkpoints" / "2" / "state").mkdir(parents=True)
+    np.save(tmp_path / "variance_table.npy", TABLE)
+    return tmp_path
+
+
+def refused(run, *words):
+    with pytest.raises(UserError) as caught:
+        runs.read_run(run)
+    for word in words:
+        assert word in str(caught.value)
+
+
+def npy(array, **options):
+    buffer = io.BytesIO()
+    np.save(buffer, array, **options)
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_the_table_is_read(run, dtype):
+    np.save(run / "variance_table.npy", TABLE.astype(dtype))
+    np.testing.assert_array_equal(runs.read_run(run).arrays["variance_table"], TABLE.astype(dtype))
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        npy(np.array([{"a": 1}]), allow_pickle=True),
+        npy(TABLE)[:-8],
+        npy(TABLE)[:40],
+        npy(TABLE) + b"more",
+        b"",
+        npy(TABLE.reshape(10, 100)),
+        npy(TABLE.astype("U8")),
+        npy(np.full(1000, np.nan)),
+        npy(TABLE).replace(b"(1000,)", b"(9**9,)"),
+        npy(TABLE).replace(b"{'descr'", b"((((((((("),
+    ],
+    ids=range(10),
+)
+def test_a_damaged_table_is_one_line(run, data):
+    (run / "variance_table.npy").write_bytes(data)
+    refused(run, "variance_table.npy", "delete it")
+
+
+@pytest.mark.parametrize("entries", [3, {"a": 1}, [1], "x"])
+def test_a_record_of_another_kind_is_one_line(run, entries):
+    (run / "environment.json").write_text(json.dumps(entries))
+    refused(run, "environment.json", "does not hold a list")
