@@ -15,13 +15,22 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from google.protobuf import json_format, message
 
-from unclip_jax.core.errors import UserError
-from unclip_jax.core.files import new_folder
+from unclip_jax.core.errors import UserError, shorten
+from unclip_jax.core.files import new_folder, read_mapping
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")
     import tensorflow_datasets as tfds
+
+INFO = "dataset_info.json"
+REMEDY = "restore it from a copy, or make the set again: unclip data prepare or ingest, --overwrite"
+# What tfds, protobuf and array_record raise at damaged files.
+DAMAGE = (
+    *(ArithmeticError, AttributeError, LookupError, OSError, RuntimeError, TypeError, ValueError),
+    *(AssertionError, NotImplementedError, json_format.Error, message.Error),
+)
 
 Record = dict[str, Any]  # image bytes, captions, concept, style, category, key
 Splits = Mapping[str, Callable[[], Iterable[Record]]]
@@ -73,7 +82,7 @@ def write(
         about: one paragraph for the metadata.
         licences: one entry a part, with "part", "licence", "credit" and "url".
     """
-    with new_folder(Path(out), "dataset_info.json", overwrite=overwrite) as folder, _quiet():
+    with new_folder(Path(out), INFO, overwrite=overwrite) as folder, _quiet():
         build = CaptionedImages(
             data_dir=str(folder / "build"), splits=splits, encoding=encoding, about=about
         )
@@ -104,27 +113,81 @@ def find(folder: Path) -> Path | None:
 
 def split_sizes(folder: Path) -> dict[str, int]:
     """Reads the number of records of each split."""
-    with _quiet():
-        info = tfds.builder_from_directory(str(folder)).info
-    return {name: split.num_examples for name, split in info.splits.items()}
+    splits = _open(folder).info.splits
+    return {name: split.num_examples for name, split in splits.items()}
 
 
-def open_records(folder: Path, split: str):
+def open_records(folder: Path, split: str) -> "Records":
     """Opens a split for random access; item i is a record whose image is still encoded bytes."""
-    with _quiet():
-        try:
-            build = tfds.builder_from_directory(str(folder))
-            known = list(build.info.splits)
-            if not set(split.split("+")) <= set(known):
-                raise UserError(f"{folder} has no split {split!r}; it has {', '.join(known)}")
-            return build.as_data_source(split=split, decoders={"image": tfds.decode.SkipDecoding()})
-        except (FileNotFoundError, ValueError, KeyError) as error:
-            raise UserError(f"{folder} is no readable data set: {error}") from error
+    build = _open(folder)
+    known = dict(build.info.splits.items())
+    if not set(split.split("+")) <= set(known):
+        raise UserError(f"{folder} has no split {split!r}; it has {', '.join(known)}")
+    lacking = set(features(None)) - set(build.info.features)
+    if lacking:
+        raise UserError(
+            f"{folder} has no {', '.join(sorted(lacking))}: not a set of this program; "
+            "bring it in: unclip data ingest"
+        )
+    shards = []
+    for name in split.split("+"):
+        with _readable(folder / INFO):
+            files = list(map(Path, known[name].filepaths))
+            shards += zip(files, known[name].shard_lengths, strict=True)
+    for file, _ in shards:
+        if not file.is_file():
+            raise UserError(f"{file} is missing; {REMEDY}")
+    with _readable(folder / INFO), _quiet():
+        decoders = {"image": tfds.decode.SkipDecoding()}
+        return Records(build.as_data_source(split=split, decoders=decoders), shards)
+
+
+class Records:
+    """The records of a split; one that cannot be read is an error that names its file."""
+
+    def __init__(self, data: Any, shards: list[tuple[Path, int]]):
+        """Keeps tfds' data source, and the number of records of each of its files."""
+        self._data, self._files = data, [file for file, _ in shards]
+        self._ends = np.cumsum([count for _, count in shards])
+
+    def __len__(self) -> int:
+        """Number of records."""
+        return len(self._data)
+
+    def __getitem__(self, index: int) -> Record:
+        """Reads record `index`."""
+        if not 0 <= index < len(self):
+            raise IndexError(index)
+        shard = int(np.searchsorted(self._ends, index, side="right"))
+        with _readable(self._files[min(shard, len(self._files) - 1)]):
+            return self._data[index]
+
+
+def _open(folder: Path) -> tfds.core.DatasetBuilder:
+    """Opens a set that was written as array_record."""
+    for name in (INFO, "features.json"):
+        if not (folder / name).is_file():
+            raise UserError(f"{folder / name} is missing; {REMEDY}")
+        read_mapping(folder / name, remedy=REMEDY)
+    with _readable(folder / f"{INFO} or features.json"), _quiet():
+        build = tfds.builder_from_directory(str(folder))
+        dict(build.info.splits.items())
+        return build
+
+
+@contextlib.contextmanager
+def _readable(path: Path) -> Iterator[None]:
+    """Makes whatever tfds says of a damaged set one line that names the file."""
+    try:
+        yield
+    except DAMAGE as error:
+        reason = shorten(str(error) or type(error).__name__, 200)
+        raise UserError(f"{path} is damaged ({reason}); {REMEDY}") from error
 
 
 def text(value: bytes | str | np.ndarray) -> str:
     """Decodes tfds' text, which comes as bytes."""
-    return value.decode("utf-8") if isinstance(value, bytes) else str(value)
+    return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
 
 
 @contextlib.contextmanager

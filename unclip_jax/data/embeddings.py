@@ -9,6 +9,7 @@ run goes on and processes share the work. meta.json says which CLIP (digest of i
 which data (fingerprint): a store of another CLIP cannot be joined.
 """
 
+import contextlib
 import dataclasses
 import json
 import struct
@@ -20,12 +21,15 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Int32
 
-from unclip_jax.core.errors import UserError
+from unclip_jax.core.errors import UserError, shorten
 from unclip_jax.core.files import read_mapping, whole_file
 from unclip_jax.core.locks import LOCK
 
 META = "meta.json"
 FORMAT_VERSION = 1
+COUNT_LIMIT = 2**40  # of anything that meta.json counts
+REMEDY = "delete it and run unclip embed again, which writes what is missing"
+_DAMAGE = (ArithmeticError, LookupError, OSError, RuntimeError, struct.error, TypeError, ValueError)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -114,12 +118,17 @@ def read_meta(folder: Path, clips: Iterable[str] | None = None) -> StoreMeta:
     Args:
         clips: digests of the CLIP that is to be joined; another one's store is refused.
     """
-    held = read_mapping(folder / META)
+    held = read_mapping(folder / META, remedy=REMEDY)
     if held.pop("format_version", None) != FORMAT_VERSION:
         raise UserError(f"{folder / META} is not of format version {FORMAT_VERSION}")
     names = {field.name for field in dataclasses.fields(StoreMeta)}
     if set(held) != names:
         raise UserError(f"{folder / META} must hold {', '.join(sorted(names))}")
+    counts = [held[name] for name in ("width", "context", "examples", "shard_size")]
+    if not (isinstance(held["clip"], str) and isinstance(held["data"], dict)) or any(
+        type(count) is not int or not 0 < count <= COUNT_LIMIT for count in counts
+    ):
+        raise UserError(f"{folder / META} is damaged: a value of a wrong kind or size; {REMEDY}")
     meta = StoreMeta(**held)
     if clips is not None and meta.clip not in set(clips):
         raise UserError(f"{folder} holds the embeddings of another CLIP; run unclip embed with it")
@@ -154,10 +163,25 @@ def read_shard(folder: Path, shard: int, meta: StoreMeta) -> Iterator[Record]:
     """Yields the records of a shard in order."""
     from array_record.python.array_record_module import ArrayRecordReader
 
-    reader = ArrayRecordReader(str(existing_shard(folder, shard, meta)))
-    for data in reader.read_all():
-        yield unpack(data, meta.width, meta.context)
-    reader.close()
+    path = existing_shard(folder, shard, meta)
+    with readable(path):
+        reader = ArrayRecordReader(str(path))
+        held = reader.read_all()
+        reader.close()
+    for data in held:
+        with readable(path):
+            record = unpack(data, meta.width, meta.context)
+        yield record
+
+
+@contextlib.contextmanager
+def readable(path: Path) -> Iterator[None]:
+    """Makes a fault of a shard or store one line that names it and the remedy."""
+    try:
+        yield
+    except _DAMAGE as error:
+        reason = shorten(str(error) or type(error).__name__, 200)
+        raise UserError(f"{path} is damaged ({reason}); {REMEDY}") from error
 
 
 def pack(record: Record) -> bytes:
@@ -173,8 +197,7 @@ def pack(record: Record) -> bytes:
 
 def unpack(data: bytes, width: int, context: int) -> Record:
     """Returns the record of bytes."""
-    (length,) = struct.unpack_from("<I", data)
-    start = 4 + length
+    start = 4 + struct.unpack_from("<I", data)[0] if len(data) >= 4 else 4
     if len(data) != start + 8 * width + 4 * context:
         raise UserError(f"a record of {len(data)} bytes is not one of {width=}, {context=}")
     floats = np.frombuffer(data, "<f4", 2 * width, start).astype(np.float32)

@@ -78,7 +78,8 @@ class RecordSource:
         try:
             image = images.decode(record["image"])
         except UserError as error:
-            raise UserError(f"{self.folder} {self.split} record {index}: {error}") from error
+            where = f"{self.folder} {self.split} record {index}"
+            raise UserError(f"{where}: {error}; make the set again: unclip data ingest") from error
         return {"image": image, **self._info(record)}
 
     def info(self, index: int) -> Info:

@@ -15,7 +15,7 @@ from jaxtyping import Bool, Int32, Integer
 
 from unclip_jax.core.errors import UserError
 from unclip_jax.data.config import DataConfig
-from unclip_jax.data.embeddings import META, Record, StoreMeta, existing_shard, unpack
+from unclip_jax.data.embeddings import META, Record, StoreMeta, existing_shard, readable, unpack
 from unclip_jax.data.pipeline import ENDLESS, endless_order, start_iterator
 
 LOOKED_AT = 256  # records that a fingerprint is taken of
@@ -30,7 +30,9 @@ class StoredExamples:
         paths = [str(existing_shard(folder, shard, meta)) for shard in range(meta.shards)]
         if not paths:
             raise UserError(f"the store {folder} is empty")
-        self._records = grain.sources.ArrayRecordDataSource(paths)
+        with readable(folder):
+            self._records = grain.sources.ArrayRecordDataSource(paths)
+            len(self._records)
 
     def __len__(self) -> int:
         """Number of records."""
@@ -38,8 +40,9 @@ class StoredExamples:
 
     def read(self, indices: Sequence[int]) -> list[Record]:
         """Returns the records at `indices`, in that order."""
-        held = self._records.__getitems__(list(indices))
-        return [unpack(data, self.meta.width, self.meta.context) for data in held]
+        with readable(self.folder):
+            held = self._records.__getitems__(list(indices))
+            return [unpack(data, self.meta.width, self.meta.context) for data in held]
 
     def fingerprint(self) -> str:
         """Returns a hash of meta.json, of the number of records, and of what some of them are of.
