@@ -2,6 +2,7 @@
 
 import json
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -45,9 +46,9 @@ def test_a_damaged_line_takes_no_other_with_it(tmp_path):
 
 
 def test_a_full_disk_is_one_line(tmp_path, monkeypatch):
+    full = lambda path, *args, **options: open("/dev/full", *args, **options)  # noqa: E731
+    monkeypatch.setattr(Path, "open", full)
     writer = RunWriter(tmp_path, 0, tensorboard=False)
-    writer._files["metrics"].close()
-    writer._files["metrics"] = open("/dev/full", "ab", buffering=0)
     with pytest.raises(UserError, match="cannot write /dev/full: No space left on device"):
         writer.metrics(1, {"loss": 0.5})
     writer.close()
@@ -57,7 +58,10 @@ def test_a_damaged_list_of_starts_is_kept_and_a_new_one_begun(tmp_path):
     path = tmp_path / "environment.json"
     path.write_text('[{"date": "2026"')
     said = []
-    write_environment(path, said.append)
+    try:
+        write_environment(path, said.append)
+    except TypeError:  # before it could say so
+        write_environment(path)
     assert [sorted(entry)[0] for entry in json.loads(path.read_text())] == ["commit"]
     assert (tmp_path / "environment.json.damaged").read_text() == '[{"date": "2026"'
     assert len(said) == 1 and said[0].startswith(str(path))

@@ -51,10 +51,13 @@ def read_run(folder: str | Path) -> RunResult:
     folder = Path(folder)
     if not (folder / "config.json").is_file():
         raise UserError(f"{folder} is no training run: it holds no config.json")
-    config = read_mapping(folder / "config.json")
+    remedy = "delete it and run unclip train again with the config of this run, which writes it"
+    config = read_mapping(folder / "config.json", remedy=remedy)
     for key in ("data", "optim", "train"):
         if not isinstance(config.get(key), Mapping):
             raise UserError(f"{folder / 'config.json'} has no section {key!r}")
+    if not isinstance(config["train"].get("steps"), int):
+        raise UserError(f"{folder / 'config.json'} has no whole number train.steps; {remedy}")
     spec = spec_from_dict({k: config[k] for k in SPEC_SECTIONS if config.get(k) is not None})
     step = newest_step(folder / "checkpoints")
     if step is None:
@@ -65,15 +68,17 @@ def read_run(folder: str | Path) -> RunResult:
         spec=spec,
         step=step,
         ema_params=_ema_of(folder, step, spec),
-        environment=_environment(folder / "environment.json"),
+        environment=read_environment(folder / "environment.json"),
         arrays=_arrays(folder / "variance_table.npy"),
     )
 
 
-def _environment(path: Path) -> tuple[Mapping[str, Any], ...]:
-    found = read_json(path) if path.exists() else []
+def read_environment(path: Path) -> tuple[Mapping[str, Any], ...]:
+    """Reads the list of a run's starts; a run without one has none."""
+    remedy = "delete it or put a copy back"
+    found = read_json(path, remedy=remedy) if path.exists() else []
     if not (isinstance(found, list) and all(isinstance(entry, dict) for entry in found)):
-        raise UserError(f"{path} does not hold a list of starts; delete it or put a copy back")
+        raise UserError(f"{path} does not hold a list of starts; {remedy}")
     return tuple(found)
 
 

@@ -149,7 +149,7 @@ def spec_to_dict(spec: StageSpec) -> dict[str, Any]:
 def spec_from_dict(values: Mapping[str, Any]) -> StageSpec:
     """Builds a spec from `spec_to_dict`'s values or from a training config's sections."""
     stage = values.get("stage")
-    if stage not in MODEL_CONFIGS:
+    if not isinstance(stage, str) or stage not in MODEL_CONFIGS:
         raise UserError(f"stage={stage!r} is not one of {', '.join(STAGES)}")
     model = values.get("model")
     if not isinstance(model, MODEL_CONFIGS[stage]):

@@ -242,12 +242,8 @@ def write_or_check_config(path: Path, config: Mapping[str, Any], *, is_fresh: bo
         with whole_file(path) as part:
             part.write_text(json.dumps(config, indent=1) + "\n", encoding="utf-8")
         return
-    try:
-        before = read_mapping(path)
-    except UserError as error:
-        raise UserError(
-            f"{error}; delete it and run again with the config of this run, which writes it anew"
-        ) from error
+    remedy = "delete it and run again with the config of this run, which writes it anew"
+    before = read_mapping(path, remedy=remedy)
     changed = changed_keys(comparable(before), comparable(config))
     if changed:
         raise UserError(
