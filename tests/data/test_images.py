@@ -239,3 +239,9 @@ def test_too_many_pixels_are_one_line(monkeypatch):
     monkeypatch.setattr(images, "PIXEL_LIMIT", 5)
     with pytest.raises(UserError, match="3 x 2"):
         images.decode(encoded(Image.new("RGB", (3, 2))))
+
+
+def test_small_images_are_enlarged_by_pils_bicubic_not_by_repeating():
+    noise = np.random.default_rng(0).integers(0, 255, (5, 5, 3), np.uint8)
+    expected = Image.fromarray(noise).resize((16, 16), Image.Resampling.BICUBIC)
+    np.testing.assert_array_equal(images.to_square(noise, 16, resize="area"), expected)

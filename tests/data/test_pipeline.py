@@ -385,3 +385,11 @@ def test_images_that_would_be_enlarged_are_not_shown(cache_bytes):
 def test_a_set_of_small_images_alone_is_one_line():
     with pytest.raises(UserError, match="config.data.min_side=99"):
         batches(DataConfig(image_size=8, min_side=99), Sizes())[0]
+
+
+def test_every_batch_draws_anew_and_every_seed_has_its_order():
+    """All pictures are alike, so that two batches differ by their draws alone."""
+    data = batches(DataConfig(image_size=32, zoom=0.3), source=Dot())
+    assert not np.array_equal(data[0]["image"], data[1]["image"])
+    orders = [examples_of(batches(seed=seed, batch_size=SIZE)[0]).tolist() for seed in (1, 2)]
+    assert orders[0] != orders[1] and sorted(orders[0]) == sorted(orders[1])

@@ -379,3 +379,7 @@ def test_a_value_of_a_wrong_kind_is_one_line(trained, tmp_path, path, value, wor
     with pytest.raises(UserError, match=words) as error:
         Tokenizer.load(tmp_path / "tokenizer.json")
     assert str(tmp_path / "tokenizer.json") in str(error.value)
+
+
+def test_a_pair_that_occurs_once_is_not_merged():
+    assert train_tokenizer(["xy"], 1000).vocab_size == 514
