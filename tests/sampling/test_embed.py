@@ -15,7 +15,9 @@ from unclip_jax.data import embeddings
 from unclip_jax.data.embeddings import Record, pack, unpack
 from unclip_jax.data.images import to_square
 from unclip_jax.data.sources import load_source
+from unclip_jax.data.store_pipeline import caption_mask
 from unclip_jax.sampling import embed as store
+from unclip_jax.train.batches import fit_context
 
 DATA, COUNT = "shapes:size=16,count=10", 10
 
@@ -52,7 +54,8 @@ def test_records_are_the_pictures_and_captions_of_the_source(toy, source, meta, 
     np.testing.assert_allclose(firsts, z, atol=1e-5)
     text = unclip_jax.embed_text(toy, [expected[-1][1]])
     np.testing.assert_allclose(records[-1].text_emb, text.text_emb[0], atol=1e-5)
-    np.testing.assert_array_equal(records[-1].tokens[:CONTEXT], text.clip_tokens[0])
+    whole = toy.tokenizer.encode([expected[-1][1]], meta.context)
+    np.testing.assert_array_equal(records[-1].tokens, whole.tokens[0])
 
 
 class Long:
@@ -76,10 +79,11 @@ def test_a_store_keeps_of_a_caption_what_sampling_gives_a_prior(toy, tmp_path):
     meta = store.store_meta(toy, Long(), {"name": "long"}, 4)
     store.fill_store(toy, Long(), tmp_path / "s", meta)
     (record,) = embeddings.read_shard(tmp_path / "s", 0, meta)
-    own = 2 * CONTEXT
-    at_sampling = toy.tokenizer.encode([Long.caption], own).tokens[0]
-    np.testing.assert_array_equal(record.tokens[:own], at_sampling)
-    assert (at_sampling[CONTEXT:] != 0).any()
+    kept, mask = record.tokens[None], caption_mask(record.tokens[None])
+    for context in (CONTEXT, 2 * CONTEXT, 8 * CONTEXT):  # the CLIP's, and two of priors
+        at_sampling = toy.tokenizer.encode([Long.caption], context).tokens
+        tokens, _ = fit_context(kept, mask, context, toy.tokenizer.eot_id)
+        np.testing.assert_array_equal(tokens, at_sampling)
     text = unclip_jax.embed_text(toy, [Long.caption])
     np.testing.assert_allclose(record.text_emb, text.text_emb[0], atol=1e-5)
 
