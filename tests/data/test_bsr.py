@@ -2,7 +2,7 @@
 
 The goldens come from the reference's own functions (tests/golden/make_bsr.py). Operations agree to
 rounding. What is drawn, and what comes out, agrees in the mean within BOUND standard errors, those
-of the reference's 40 chains included.
+of the reference's chains included.
 """
 
 import functools

@@ -1,8 +1,9 @@
 """Runs latent-diffusion's two BSR degradations and records them.
 
-    python -m tests.golden.make_bsr CHECKOUT
+    python -m tests.golden.make_bsr CHECKOUT [CHAINS]
 
-CHECKOUT is a clone of github.com/CompVis/latent-diffusion. Needs opencv-python-headless, torch,
+CHECKOUT is a clone of github.com/CompVis/latent-diffusion, CHAINS how many chains of each variant
+the statistics are of (40). Needs opencv-python-headless, torch,
 SciPy below 1.11 and NumPy 1, as that code does (interp2d, scipy.finfo). albumentations and
 torchvision, which it imports and does not use here, are stood in for. The package itself is not
 imported.
@@ -21,7 +22,6 @@ import numpy as np
 from tests.golden import bsr_features
 
 GOLDEN = Path(__file__).parent / "bsr.npz"
-CHAINS = 40
 REPLAYS = {"bsr": 12, "bsr_light": 16}
 NAMES = {"bsr": "bsrgan", "bsr_light": "bsrgan_light"}
 METHODS = {1: "linear", 2: "cubic", 3: "area"}
@@ -154,15 +154,15 @@ def run_chains(module, count, size, seed):
     recorder.close()
 
 
-def statistics(module):
+def statistics(module, chains):
     """Summaries of what is drawn and of the images."""
     drawn, seen, count = [], [], 0
     image = bsr_features.striped_image()
-    for steps, small in run_chains(module, CHAINS, 64, 0):
+    for steps, small in run_chains(module, chains, 64, 0):
         drawn += bsr_features.chain_features(steps)
         seen += list(bsr_features.image_features(small, image).items())
         count += 1
-    return bsr_features.summarize(drawn), bsr_features.summarize(seen), CHAINS - count
+    return bsr_features.summarize(drawn), bsr_features.summarize(seen), chains - count
 
 
 def replays(module, count):
@@ -235,21 +235,21 @@ def versions(checkout):
     ]
 
 
-def main(checkout):
+def main(checkout, chains=40):
     """Writes the golden file."""
     modules = load(checkout)
     made = {"versions": np.array(versions(checkout))}
     made |= {f"op/{name}": value for name, value in operations(modules["bsr"]).items()}
     for kind, module in modules.items():
-        drawn, seen, voids = statistics(module)
+        drawn, seen, voids = statistics(module, chains)
         for label, table in (("drawn", drawn), ("seen", seen)):
             made[f"{kind}/{label}/names"] = np.array(list(table))
             made[f"{kind}/{label}/table"] = np.array(list(table.values()))
-        made[f"{kind}/voids"] = np.array([voids, CHAINS])
+        made[f"{kind}/voids"] = np.array([voids, chains])
         found = replays(module, REPLAYS[kind])
         made |= {f"{kind}/replay/{name}": value for name, value in found.items()}
     np.savez_compressed(GOLDEN, **made)
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]).resolve())
+    main(Path(sys.argv[1]).resolve(), *map(int, sys.argv[2:]))
