@@ -9,6 +9,7 @@ from PIL import Image, ImageFont
 
 from tests.toy import toy_bundle
 from unclip_jax.checkpoint import bundle
+from unclip_jax.sampling import figures
 
 EMOJI = {"stages": {"clip": {"data": {"name": "emoji"}}}}
 FAST = ("--num", 1, "--size", 16, "--prior", "text")
@@ -20,12 +21,20 @@ def emoji_folder(tmp_path_factory):
     return bundle.save(made, tmp_path_factory.mktemp("bundles") / "emoji_toy")
 
 
-def test_emoji_are_read_named_and_recorded(emoji_folder, tmp_path, unclip):
+def test_emoji_are_read_named_and_recorded(emoji_folder, tmp_path, unclip, monkeypatch):
+    labels, draw = [], figures.labelled_grid
+
+    def noted(rows, given, *args):
+        labels.extend(given)
+        return draw(rows, given, *args)
+
+    monkeypatch.setattr(figures, "labelled_grid", noted)
     args = ("--model", emoji_folder, *FAST, "--out", tmp_path / "out", "--json")
     code, out, err = unclip("sample", "❤️", "a red heart", "a red haert!", *args)
     assert code == 0
     names = [path.name for path in sorted((tmp_path / "out").glob("0*.png"))]
     assert names == ["000-a-red-heart-00.png", "001-a-red-heart-00.png", "002-a-red-haert-00.png"]
+    assert labels == ["a red heart", "a red heart", "a red haert!"]  # the font has no emoji
     manifest = json.loads((tmp_path / "out" / "manifest.json").read_text())
     assert [e["prompt"] for e in manifest["images"]] == ["❤️", "a red heart", "a red haert!"]
     read = ["a red heart", "a red heart", "a red haert"]

@@ -319,6 +319,7 @@ class Job:
         from PIL import Image
 
         from unclip_jax.sampling.figures import labelled_grid
+        from unclip_jax.sampling.prompts import spell_emoji
 
         rows: dict[int, list[Any]] = {}
         labels: dict[int, str] = {}
@@ -330,7 +331,7 @@ class Job:
                 continue
             with Image.open(folder / file_name(request)) as image:
                 rows.setdefault(index, []).append(np.asarray(image))
-            labels[index] = request.prompt
+            labels[index] = spell_emoji(request.prompt)  # the font has no emoji
         labelled_grid(list(rows.values()), list(labels.values())).save(path)
 
 
