@@ -208,17 +208,21 @@ def sweep(out: Path) -> None:
 
 
 @contextlib.contextmanager
-def new_folder(out: Path, marker: str, *, overwrite: bool = False) -> Iterator[Path]:
+def new_folder(
+    out: Path, marker: str, *, overwrite: bool = False, lock: bool = True
+) -> Iterator[Path]:
     """Yields a folder to fill; on success it becomes `out`, replacing an older one if allowed.
 
     Of two processes that make the same folder at once the second is refused.
 
     Args:
         marker: a file that the older one must hold: a folder of other things is never replaced.
+        lock: False where the caller holds `locked_beside(out)` already.
     """
     out = Path(out)
     refuse_taken(out, marker, overwrite=overwrite)
-    with locked_beside(out, "unclip"), scratch_for(out) as scratch:
+    held = locked_beside(out, "unclip") if lock else contextlib.nullcontext()
+    with held, scratch_for(out) as scratch:
         refuse_taken(out, marker, overwrite=overwrite)
         fresh = scratch / "new"
         fresh.mkdir()

@@ -74,6 +74,7 @@ def write(
     licences: list[dict[str, str]],
     encoding: str | None = "png",
     overwrite: bool = False,
+    lock: bool = True,
 ) -> None:
     """Writes a set into the folder `out`, whole or not at all.
 
@@ -81,8 +82,9 @@ def write(
         splits: for each split a function that yields its records.
         about: one paragraph for the metadata.
         licences: one entry a part, with "part", "licence", "credit" and "url".
+        lock: False where the caller holds the lock of `out` already.
     """
-    with new_folder(Path(out), INFO, overwrite=overwrite) as folder, _quiet():
+    with new_folder(Path(out), INFO, overwrite=overwrite, lock=lock) as folder, _quiet():
         build = CaptionedImages(
             data_dir=str(folder / "build"), splits=splits, encoding=encoding, about=about
         )

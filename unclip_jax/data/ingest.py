@@ -69,6 +69,7 @@ def ingest(
             licences=[credit],
             encoding=None,
             overwrite=overwrite,
+            lock=False,
         )
     sizes = {s: len(wanted) for s, wanted in splits.items() if wanted}
     named = {why: left.named[why] for why in sorted(left.named)}

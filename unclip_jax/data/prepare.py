@@ -7,7 +7,6 @@ from pathlib import Path
 
 from unclip_jax.core.errors import UserError
 from unclip_jax.core.files import is_empty_folder
-from unclip_jax.core.locks import locked_beside
 from unclip_jax.data import builder, emoji, npm
 
 ABOUT = """Emoji in up to four drawn styles (3d, flat, noto, twemoji) with English captions. The
@@ -48,8 +47,7 @@ def prepare_emoji(
     records = {s: functools.partial(drawn.records, p, size) for s, p in splits.items()}
     kept = [x for x in emoji.licences() if x["part"] in tarballs]
     about = " ".join(ABOUT.split())
-    with locked_beside(out, "unclip data prepare"):
-        builder.write(out, records, about=about, licences=kept, overwrite=overwrite)
+    builder.write(out, records, about=about, licences=kept, overwrite=overwrite)
     counts = {
         name: dict(sorted(Counter(p.style for p in ps).items())) for name, ps in splits.items()
     }
