@@ -15,7 +15,7 @@ from PIL import Image
 from tests.data.memory import peak_mib
 from unclip_jax.cli.data import data
 from unclip_jax.core.errors import UserError
-from unclip_jax.data import builder, ingest, readers
+from unclip_jax.data import builder, ingest
 from unclip_jax.data.sources import load_source
 
 
@@ -123,6 +123,8 @@ def _infos(out, split):
 
 
 def test_prepared_tfds_sets_by_folder_and_by_name(prepared, tmp_path):
+    from unclip_jax.data import readers
+
     made = ingest.ingest(str(prepared[0]), tmp_path / "copy", test_share=0.0)
     assert made["images"] == {"train": sum(builder.split_sizes(prepared[0]).values())}
     captions = {e["captions"][0] for e in read_all(tmp_path / "copy").values()}
@@ -132,6 +134,8 @@ def test_prepared_tfds_sets_by_folder_and_by_name(prepared, tmp_path):
 
 
 def test_tfds_class_names_become_captions(tmp_path):
+    from unclip_jax.data import readers
+
     import tensorflow_datasets as tfds
 
     class TinyClasses(tfds.core.GeneratorBasedBuilder, skip_registration=True):
@@ -161,6 +165,8 @@ def test_tfds_class_names_become_captions(tmp_path):
 
 
 def test_nested_caption_features_are_found():
+    from unclip_jax.data import readers
+
     assert readers.texts({"captions": {"text": [b"one", " two "]}}) == ("one", "two")
     assert readers.texts({"caption": b"one"}) == ("one",)
     assert readers.texts({"label": 3}) == ()
