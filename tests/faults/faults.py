@@ -531,7 +531,7 @@ FAULTS: list[Fault] = [
             "mlp_activation_fixed",
             "ACTIVATIONS[cfg.activation](",
             'ACTIVATIONS["gelu"](',
-            "tests/checkpoint/test_karlo_golden.py",
+            "tests/checkpoint/test_karlo_golden.py::test_text",
         ),
     ),
     *faults_in(
@@ -1035,7 +1035,7 @@ FAULTS: list[Fault] = [
             "decay_on_biases_of_scanned_stacks",
             "p.ndim >= 2 and not is_gain",
             "p.ndim >= 2",
-            "tests/train/test_optim.py",
+            "tests/train/test_optim.py::test_biases_and_gains_of_scanned_stacks_do_not_decay",
         ),
         (
             "gradients_clipped_each_by_itself",
@@ -1218,7 +1218,7 @@ FAULTS: list[Fault] = [
             "blur_never_applied",
             "if train_cfg.blur_prob:",
             "if False and train_cfg.blur_prob:",
-            "tests/train/test_tasks.py",
+            "tests/train/test_tasks.py::test_the_low_res_images_of_training_are_blurred_as_often_as_the_config_says",
         ),
         (
             "low_res_by_subsampling",
