@@ -7,7 +7,7 @@ import functools
 import pytest
 
 from tests.faults.faults import FAULTS
-from tests.faults.run import ROOT, chosen, digest_of, read_args
+from tests.faults.run import ROOT, Outcome, Planter, Results, chosen, digest_of, read_args
 
 FOLDERS = "diffusion nn models train sampling data text checkpoint evals".split()
 LEAST, LEAST_IN_A_FOLDER = 90, 6
@@ -67,3 +67,34 @@ def test_a_result_is_of_its_fault_its_file_and_its_tests():
     digests = {digest_of(fault, clean=False) for fault in same_file}
     assert len(digests) == len(same_file)
     assert digest_of(FAULTS[0], clean=True) not in digests
+
+
+@pytest.mark.parametrize(
+    ("clean", "faulted", "word"),
+    [
+        ("passed", "failed", "caught"),
+        ("passed", "passed", "NOT CAUGHT"),
+        ("passed", "error", "ERROR"),
+        ("failed", None, "ERROR"),
+    ],
+)
+def test_a_fault_is_judged_by_a_clean_and_a_faulted_run(tmp_path, clean, faulted, word):
+    """The copy is whole again afterwards, and a second run takes what is known."""
+    fault, root = FAULTS[0], tmp_path / "copy"
+    copy, source = root / fault.file, source_of(fault.file)
+    copy.parent.mkdir(parents=True)
+    copy.write_text(source)
+    seen = []
+
+    class Told(Planter):
+        def _run(self, root, tests):
+            is_clean = copy.read_text() == source
+            seen.append(is_clean)
+            return Outcome(clean if is_clean else faulted, "how", 1.0)
+
+    for again in (False, True):
+        planter = Told(Results(tmp_path / "results.jsonl", fresh=False), timeout=1)
+        assert planter.judge(root, fault)[0] == word
+        assert copy.read_text() == source
+        retried = [False] if faulted == "error" and again else []
+        assert seen == ([True, False] if faulted else [True]) + retried
