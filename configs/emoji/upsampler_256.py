@@ -70,7 +70,7 @@ def get_config(variant: str = "") -> ConfigDict:
     )
     config.eval.update({"batches": 4, "batch_size": 32})
     if variant == "smoke":
-        config.model.low_res_size = 8
+        config.model.low_res_size = 16  # what the smoke decoder draws
         config.model.unet.update(
             {
                 "image_size": 32,

@@ -58,7 +58,7 @@ def get_config(variant: str = "") -> ConfigDict:
         }
     )
     if variant == "smoke":
-        config.model.low_res_size = 8
+        config.model.low_res_size = 16  # what the smoke decoder draws
         config.model.unet.update({"image_size": 32, "channels": 8, "channel_mult": (1, 2)})
         config.model.unet.update({"res_blocks": 1, "norm_groups": 4})
         config.sampling.steps = 5

@@ -6,6 +6,7 @@ import pickle
 import shutil
 import sys
 import tarfile
+import threading
 
 import numpy as np
 import pytest
@@ -99,6 +100,14 @@ def test_webdataset_tars(tmp_path):
     }
     alone = ingest.ingest(str(shards / "01.tar"), tmp_path / "alone", test_share=0.0)
     assert alone["images"] == {"train": 1}
+
+
+def test_of_a_small_set_one_image_is_held_out(tmp_path):
+    write_tar(tmp_path / "x.tar", pairs(5))
+    made = ingest.ingest(str(tmp_path / "x.tar"), tmp_path / "out", test_share=1e-9)
+    assert made["images"] == {"train": 4, "test": 1}
+    made = ingest.ingest(str(tmp_path / "x.tar"), tmp_path / "all", test_share=0.0)
+    assert made["images"] == {"train": 5}
 
 
 def test_test_share_is_held_out_by_key(tmp_path):
@@ -487,12 +496,17 @@ def test_two_at_once_are_one_too_many(tmp_path):
     write_tar(tmp_path / "x.tar", pairs(2))
     out, refusals, counted = tmp_path / "new" / "out", [], []
 
-    def meanwhile(stage, done, total):
-        counted.append((stage, done, total))
+    def another():
         try:
             ingest.ingest(str(tmp_path / "x.tar"), out)
         except UserError as error:
             refusals.append(str(error))
+
+    def meanwhile(stage, done, total):
+        counted.append((stage, done, total))
+        thread = threading.Thread(target=another)
+        thread.start()
+        thread.join()
 
     ingest.ingest(str(tmp_path / "x.tar"), out, report=meanwhile)
     assert counted[:2] == [("checking", 1, None), ("checking", 2, None)]

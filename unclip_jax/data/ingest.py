@@ -38,7 +38,8 @@ def ingest(
         source: a tar, a folder of tars or of images with .txt beside them, a list of images and
             captions (.csv, .tsv, .jsonl, .parquet), a pattern of such files (`*`, {000..127}), a
             prepared tfds folder, or "tfds:NAME", "tfds:NAME:SPLIT".
-        test_share: share held out as split "test", by hash of the key; 0 holds nothing out.
+        test_share: share held out as split "test", by hash of the key; at least one of two or more
+            images; 0 holds nothing out.
         licence: what the set may be used for, kept in its metadata.
         report: called with what is done, "checking" or "writing", and how many items of how many;
             None, where nobody knows yet.
@@ -50,10 +51,13 @@ def ingest(
         keys = _check(reader, left, report)
         if not keys:
             raise UserError(f"no usable captioned image in {source}: {left}")
+        held_out = frozenset(k for k in keys if _share(k) < test_share)
+        if not held_out and test_share and len(keys) > 1:  # of a small set at least one
+            held_out = frozenset([min(keys, key=_share)])
         splits: dict[str, frozenset[str]] = {
-            "train": frozenset(k for k in keys if _share(k) >= test_share)
+            "train": frozenset(keys) - held_out,
+            "test": held_out,
         }
-        splits["test"] = frozenset(keys) - splits["train"]
         written = itertools.count(1)
 
         def note() -> None:
