@@ -192,7 +192,8 @@ def load(
         raise UserError(f"{folder / 'bundle.json'}: files has no entry {name!r}")
     for name in wanted:
         shapes = tensors.read_shapes(folder / f"{name}.safetensors")
-        check_extent(folder / "bundle.json", name, manifest["stages"][name]["spec"], shapes)
+        spec = manifest["stages"][name]["spec"]
+        check_extent(folder / "bundle.json", f"stages.{name}.spec.", spec, shapes)
     tokenizer = None
     if "tokenizer.json" in files:
         tokenizer = Tokenizer.load(folder / "tokenizer.json")

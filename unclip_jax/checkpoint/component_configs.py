@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
+from unclip_jax.checkpoint.config_kinds import check_kinds
 from unclip_jax.checkpoint.torch_import import mlp_ratio
 from unclip_jax.core.config import build
 from unclip_jax.core.errors import UserError
@@ -68,7 +69,9 @@ def read_config(folder: Path, name: str = "config.json") -> Config:
     """Reads a component's configuration."""
     if not (folder / name).is_file():
         raise UserError(f"{folder} holds no {name}")
-    return read_mapping(folder / name, remedy="fetch it again")
+    config = read_mapping(folder / name, remedy="fetch it again")
+    check_kinds(folder / name, config)
+    return config
 
 
 def _demand(what: str, config: Config, wanted: Config) -> None:

@@ -16,7 +16,6 @@ from unclip_jax.checkpoint.torch_files import TensorFile, find_weights, joined, 
 from unclip_jax.checkpoint.torch_import import import_tree, mlp_ratio
 from unclip_jax.core.config import build
 from unclip_jax.core.errors import UserError
-from unclip_jax.core.files import read_mapping
 from unclip_jax.models.clip import ClipConfig
 from unclip_jax.models.stages import StageSpec
 
@@ -61,7 +60,7 @@ def import_hf_clip(folder: Path) -> Imported:
     if config.get("model_type") == "clip_text_model":
         cfg = clip_from_configs(config, None, {})
     elif config.get("model_type") == "clip":
-        text, vision = (_nested(config, tower) for tower in ("text", "vision"))
+        text, vision = (nested(config, tower) for tower in ("text", "vision"))
         embed_dim = config.get("projection_dim", 512)
         cfg = clip_from_configs(text, vision, _preprocessor(folder), embed_dim)
     else:
@@ -96,7 +95,7 @@ def joined_towers(text: TensorFile, vision: TensorFile) -> TensorFile:
     )
 
 
-def _nested(config: Mapping[str, Any], tower: str) -> dict[str, Any]:
+def nested(config: Mapping[str, Any], tower: str) -> dict[str, Any]:
     """Returns a tower's config; older files also have a `_dict` form, which overrides."""
     return (config.get(f"{tower}_config") or {}) | (config.get(f"{tower}_config_dict") or {})
 
@@ -137,16 +136,16 @@ def import_openai_clip(path: Path, resize: str = "center_crop") -> Imported:
 
 def _open_clip_config(folder: Path) -> Mapping[str, Any]:
     path = folder / "open_clip_config.json"
-    return read_mapping(path, remedy="fetch it again") if path.is_file() else {}
+    return read_config(folder, path.name) if path.is_file() else {}
 
 
 def _openai_config(tensors: TensorFile, config: Mapping[str, Any], resize: str) -> ClipConfig:
     """Reads the architecture off the shapes; what they cannot tell is in `config` or a rule."""
     shape, model = tensors.shape, config.get("model_cfg", {})
     given_text, given_vision = model.get("text_cfg", {}), model.get("vision_cfg", {})
-    context, width = shape("positional_embedding")
-    v_width, _, patch, _ = shape("visual.conv1.weight")
-    grid = round((shape("visual.positional_embedding")[0] - 1) ** 0.5)
+    context, width = shape("positional_embedding", 2)
+    v_width, _, patch, _ = shape("visual.conv1.weight", 4)
+    grid = round((shape("visual.positional_embedding", 2)[0] - 1) ** 0.5)
     by_rule = max(1, v_width // HEAD_CHANNELS)
     if "head_width" in given_vision:
         v_heads = v_width // given_vision["head_width"]
@@ -155,7 +154,7 @@ def _openai_config(tensors: TensorFile, config: Mapping[str, Any], resize: str) 
     key = "resblocks.{}.ln_1.weight"
     is_openai = any(scalar in tensors.shapes for scalar in OPENAI_SCALARS)
     values = {
-        "embed_dim": shape("text_projection")[1],
+        "embed_dim": shape("text_projection", 2)[1],
         "vision": {
             "image_size": grid * patch,
             "patch_size": patch,
@@ -165,7 +164,7 @@ def _openai_config(tensors: TensorFile, config: Mapping[str, Any], resize: str) 
             "mlp_ratio": _ratio(tensors, "visual.transformer.", v_width),
         },
         "text": {
-            "vocab_size": shape("token_embedding.weight")[0],
+            "vocab_size": shape("token_embedding.weight", 2)[0],
             "width": width,
             "layers": tensors.count("transformer." + key),
             "heads": given_text.get("heads", max(1, width // HEAD_CHANNELS)),
@@ -183,4 +182,4 @@ def _openai_config(tensors: TensorFile, config: Mapping[str, Any], resize: str) 
 
 
 def _ratio(tensors: TensorFile, stack: str, width: int) -> float:
-    return mlp_ratio(width, tensors.shape(f"{stack}resblocks.0.mlp.c_fc.weight")[0])
+    return mlp_ratio(width, tensors.shape(f"{stack}resblocks.0.mlp.c_fc.weight", 2)[0])

@@ -24,14 +24,14 @@ from unclip_jax.checkpoint.import_clip import (
     imported,
 )
 from unclip_jax.checkpoint.torch_files import TensorFile, find_weights, joined, open_tensors
-from unclip_jax.core.config import build
+from unclip_jax.core.config import build, to_dict
 from unclip_jax.core.errors import UserError
 from unclip_jax.diffusion.config import DiffusionConfig, SamplingConfig
 from unclip_jax.models.decoder import DecoderConfig
 from unclip_jax.models.embedding_codec import EmbeddingNorm
 from unclip_jax.models.presets import karlo_specs
 from unclip_jax.models.prior_diffusion import EXTRA, PriorDiffusionConfig
-from unclip_jax.models.stages import StageSpec
+from unclip_jax.models.stages import ModelConfig, StageSpec
 from unclip_jax.models.upsampler import UpsamplerConfig
 
 STEM = "diffusion_pytorch_model"
@@ -78,7 +78,7 @@ def import_diffusers_karlo(src: Path, clamp: float | None = None) -> dict[str, I
     for name in SUPER_RES:
         cfg = super_res_from_config(name, read_config(src / name), size)
         sampling = SamplingConfig(steps=DIFFUSERS_STEPS["super_res"])
-        spec = StageSpec(name, cfg, *_scheduled(src, "super_res", sampling))
+        spec = _make_spec(name, cfg, *_scheduled(src, "super_res", sampling))
         table = karlo_names.diffusers_super_res_table(cfg.unet)
         stages[name] = imported(spec, table, _component(src, name))
     return stages
@@ -121,7 +121,21 @@ def _scheduled(
     """Reads a scheduler; its bound of |x0| goes into the sampling settings."""
     config = read_config(src / f"{name}_scheduler", "scheduler_config.json")
     diffusion, bound = scheduler_from_config(f"{name}_scheduler", config)
-    return diffusion, dataclasses.replace(sampling, clip=bound)
+    return diffusion, build(
+        SamplingConfig, {**to_dict(sampling), "clip": bound}, f"{name}_scheduler"
+    )
+
+
+def _make_spec(
+    stage: str,
+    cfg: ModelConfig,
+    diffusion: DiffusionConfig,
+    sampling: SamplingConfig,
+    norm: EmbeddingNorm | None = None,
+) -> StageSpec:
+    """Makes a spec of what files say; parts that do not fit together are a UserError."""
+    values = {"stage": stage, "model": cfg, "diffusion": diffusion, "sampling": sampling}
+    return build(StageSpec, {**values, "embedding_norm": norm}, stage)
 
 
 def _prior_spec(
@@ -129,13 +143,13 @@ def _prior_spec(
 ) -> StageSpec:
     if diffusion.prediction != "x0":
         raise UserError("prior_scheduler: prediction_type must be sample")
-    return StageSpec("prior_diffusion", cfg, diffusion, sampling, EmbeddingNorm("standardise"))
+    return _make_spec("prior_diffusion", cfg, diffusion, sampling, EmbeddingNorm("standardise"))
 
 
 def _decoder_spec(
     cfg: DecoderConfig, diffusion: DiffusionConfig, sampling: SamplingConfig
 ) -> StageSpec:
-    return StageSpec("decoder", cfg, diffusion, sampling, EmbeddingNorm("none"))
+    return _make_spec("decoder", cfg, diffusion, sampling, EmbeddingNorm("none"))
 
 
 def import_original_karlo(
@@ -175,7 +189,7 @@ def import_original_karlo(
         tensors = both.only(lambda key, prefix=prefix: key.startswith(prefix))
         unet = _unet_from_shapes(tensors, prefix, sizes.super_res_size, sizes)
         cfg = build(UpsamplerConfig, {"unet": unet, "low_res_size": sizes.decoder_size}, name)
-        spec = StageSpec(name, cfg, published[name].diffusion, published[name].sampling)
+        spec = _make_spec(name, cfg, published[name].diffusion, published[name].sampling)
         table = karlo_names.karlo_super_res_table(cfg.unet, prefix)
         stages[name] = imported(spec, table, tensors)
     return stages
@@ -190,15 +204,15 @@ def _the_file(src: Path, pattern: str) -> Path:
 
 def _prior_from_shapes(tensors: TensorFile, sizes: OriginalSizes) -> PriorDiffusionConfig:
     shape = tensors.shape
-    _, positions, width = shape("model.positional_embedding")
+    _, positions, width = shape("model.positional_embedding", 3)
     values = {
         "transformer": {
             "width": width,
             "layers": tensors.count("model.transformer.resblocks.{}.ln_1.weight"),
             "heads": max(1, width // sizes.head_channels),
         },
-        "image_dim": shape("model.clip_img_proj.weight")[1],
-        "text_dim": shape("model.text_enc_proj.weight")[1],
+        "image_dim": shape("model.clip_img_proj.weight", 2)[1],
+        "text_dim": shape("model.text_enc_proj.weight", 2)[1],
         "context": positions - EXTRA,
         "mask_text": True,
     }
@@ -207,8 +221,8 @@ def _prior_from_shapes(tensors: TensorFile, sizes: OriginalSizes) -> PriorDiffus
 
 def _decoder_from_shapes(tensors: TensorFile, context: int, sizes: OriginalSizes) -> DecoderConfig:
     shape = tensors.shape
-    width, text_dim = shape("model.text_seq_proj.0.weight")
-    rows, image_dim = shape("model.clip_tok_proj.weight")
+    width, text_dim = shape("model.text_seq_proj.0.weight", 2)
+    rows, image_dim = shape("model.clip_tok_proj.weight", 2)
     values = {
         "unet": _unet_from_shapes(tensors, "model.", sizes.decoder_size, sizes),
         "image_dim": image_dim,
@@ -235,19 +249,19 @@ def _unet_from_shapes(
     ]
     stride = ends[0] + 1 if ends else count
     levels = count // stride if stride else 0
-    channels = shape(f"{prefix}time_embed.0.weight")[1]
+    channels = shape(f"{prefix}time_embed.0.weight", 2)[1]
     firsts = [place.format((levels - 1 - i) * stride) for i in range(levels)]
-    widths = [shape(f"{first}.0.in_layers.2.weight")[0] for first in firsts]
+    widths = [shape(f"{first}.0.in_layers.2.weight", 4)[0] for first in firsts]
     attends = [f"{first}.1.qkv.weight" in tensors.shapes for first in firsts]
     first = f"{prefix}input_blocks.1.0."
-    scale_shift = shape(f"{first}emb_layers.1.weight")[0] == 2 * widths[0] if widths else False
+    scale_shift = shape(f"{first}emb_layers.1.weight", 2)[0] == 2 * widths[0] if widths else False
     return {
         "image_size": size,
         "channels": channels,
         "channel_mult": [width // channels for width in widths],
         "res_blocks": stride - 1,
-        "in_channels": shape(f"{prefix}input_blocks.0.0.weight")[1],
-        "out_channels": shape(f"{prefix}out.2.weight")[0],
+        "in_channels": shape(f"{prefix}input_blocks.0.0.weight", 4)[1],
+        "out_channels": shape(f"{prefix}out.2.weight", 4)[0],
         "attention_resolutions": [size // 2**i for i in range(levels) if attends[i]],
         "mid_attention": f"{prefix}middle_block.1.qkv.weight" in tensors.shapes,
         "head_channels": sizes.head_channels,

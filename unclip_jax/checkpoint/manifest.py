@@ -144,27 +144,26 @@ def _leaves(where: str, name: str, value: Any) -> Iterator[tuple[str, str, Any]]
 
 
 def check_extent(
-    path: Path, stage: str, spec: Mapping[str, Any], shapes: Mapping[str, tuple[int, ...]]
+    path: Path, where: str, spec: Mapping[str, Any], shapes: Mapping[str, tuple[int, ...]]
 ) -> None:
     """Fails where a spec has more layers or blocks than its file can hold, before it is traced.
 
     A layer has arrays of its own, or is a row of stacked ones.
 
     Args:
+        path: of what says so, in messages.
+        where: its place in there, with a dot behind.
         shapes: of the arrays in the stage's file.
     """
     most = max([len(shapes), *(shape[0] for shape in shapes.values() if shape)])
-    for where, name, value in _leaves(f"stages.{stage}.spec.model", "", spec.get("model")):
-        if name == "layers" and type(value) is int and value > most:
-            raise UserError(
-                f"{path}: {where} is {value}, but {stage}.safetensors has {len(shapes)} arrays"
-            )
+    for name, field, value in _leaves(f"{where}model", "", spec.get("model")):
+        if field == "layers" and type(value) is int and value > most:
+            raise UserError(f"{path}: {name} is {value}, but there are {len(shapes)} arrays")
     unet = _unet(spec)
     blocks = len(unet.get("channel_mult", ())) * (2 * unet.get("res_blocks", 1) + 1)  # down and up
     if blocks * BLOCK_ARRAYS > len(shapes):
         raise UserError(
-            f"{path}: stages.{stage}.spec.model.unet has {blocks} blocks, and "
-            f"{stage}.safetensors has {len(shapes)} arrays"
+            f"{path}: {where}model.unet has {blocks} blocks, but there are {len(shapes)} arrays"
         )
 
 

@@ -52,11 +52,14 @@ class TensorFile:
         found = {self.dtypes[key] for key in self.dtypes if self.dtypes[key] in FLOATS.values()}
         return found.pop() if len(found) == 1 else "float32"
 
-    def shape(self, key: str) -> tuple[int, ...]:
-        """Returns the shape of a tensor that must be there."""
+    def shape(self, key: str, rank: int) -> tuple[int, ...]:
+        """Returns the shape of a tensor that must be there, with `rank` axes of some length."""
         if key not in self.shapes:
             raise UserError(f"{self.files[0]}: it has no {key}; is it what its name says?")
-        return self.shapes[key]
+        shape = self.shapes[key]
+        if len(shape) != rank or 0 in shape:
+            raise UserError(f"{self.files[0]}: {key} has shape {shape} instead of {rank} axes")
+        return shape
 
     def count(self, pattern: str) -> int:
         """Returns how many numbers, from 0 on, can stand for {} in the key."""

@@ -20,10 +20,11 @@ from typing import Any
 
 import numpy as np
 
+from unclip_jax.checkpoint.manifest import check_extent
 from unclip_jax.checkpoint.torch_files import TensorFile
 from unclip_jax.core.errors import UserError
 from unclip_jax.core.trees import flatten_paths, unflatten_paths
-from unclip_jax.models.stages import StageSpec, abstract_params
+from unclip_jax.models.stages import StageSpec, abstract_params, spec_to_dict
 
 SUFFIX = {"kernel": "weight", "scale": "weight", "embedding": "weight", "bias": "bias"}
 
@@ -181,6 +182,7 @@ def import_tree(
         ignored: keys that are known to hold no parameter.
     """
     file = tensors.files[0]
+    check_extent(file, f"{spec.stage}.", spec_to_dict(spec), tensors.shapes)
     leaves = _our_shapes(spec)
     sources = {path: source_of(table, path) for path in leaves}
     optional = {
