@@ -143,9 +143,9 @@ def test_prepared_tfds_sets_by_folder_and_by_name(prepared, tmp_path):
 
 
 def test_tfds_class_names_become_captions(tmp_path):
-    from unclip_jax.data import readers
-
     import tensorflow_datasets as tfds
+
+    from unclip_jax.data import readers
 
     class TinyClasses(tfds.core.GeneratorBasedBuilder, skip_registration=True):
         VERSION = tfds.core.Version("1.0.0")
