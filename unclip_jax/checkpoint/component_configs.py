@@ -88,6 +88,11 @@ def _need(what: str, config: Config, key: str) -> Any:
     return config[key]
 
 
+def _stated(config: Config) -> dict[str, Any]:
+    """Returns the settings that are not null, which stands for the default."""
+    return {key: value for key, value in config.items() if value is not None}
+
+
 def clip_from_configs(
     text: Config, vision: Config | None, preprocess: Config, embed_dim: int | None = None
 ) -> ClipConfig:
@@ -97,12 +102,12 @@ def clip_from_configs(
         preprocess: of the image processor; a centre crop unless it says otherwise.
         embed_dim: of a CLIPModel, whose towers' own projection_dim means nothing.
     """
-    text = TEXT_DEFAULTS | dict(text)
+    text = TEXT_DEFAULTS | _stated(text)
     dims = {embed_dim or text["projection_dim"]}
     acts, eps = {text["hidden_act"]}, {text["layer_norm_eps"]}
     tower = None
     if vision is not None:
-        vision = VISION_DEFAULTS | dict(vision)
+        vision = VISION_DEFAULTS | _stated(vision)
         dims.add(embed_dim or vision["projection_dim"])
         acts.add(vision["hidden_act"])
         eps.add(vision["layer_norm_eps"])

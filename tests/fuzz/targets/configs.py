@@ -107,7 +107,13 @@ COMPONENTS = {
         "model_type": "clip",
         "projection_dim": 16,
         "text_config": {"hidden_size": 16, "intermediate_size": 64, "num_attention_heads": 2},
-        "vision_config": {"hidden_size": 16, "image_size": 16, "patch_size": 8},
+        "vision_config": {
+            "hidden_size": 16,
+            "intermediate_size": 64,
+            "num_attention_heads": 2,
+            "image_size": 16,
+            "patch_size": 8,
+        },
     },
     "preprocessor": {"do_center_crop": True, "image_mean": [0.5] * 3, "image_std": [0.5] * 3},
 }
