@@ -44,7 +44,7 @@ class Examples:
 def as_seen(model: Bundle | None, image: UInt8[np.ndarray, "h w 3"], size: int) -> np.ndarray:
     """Returns an image as the square that a bundle sees; at CLIP's own size, what its tower gets.
 
-    So the z_i of what is returned is that of `embed_image` of the image, to 8 bits. No model pads.
+    So the z_i of what is returned is that of `embed_image` of the whole image. No model pads.
     """
     if model is None:
         return to_square(image, size)

@@ -13,6 +13,7 @@ from jaxtyping import Array, Float, Int, UInt8
 from unclip_jax.checkpoint.bundle import Bundle, Stage
 from unclip_jax.core.errors import UserError
 from unclip_jax.core.types import Cond, Params, Size, TextFeatures
+from unclip_jax.data.images import to_float, to_uint8
 from unclip_jax.models.clip import ClipConfig, fit_images, text_features
 from unclip_jax.models.stages import StageSpec, make_module, own_context
 from unclip_jax.sampling import parallel
@@ -166,13 +167,16 @@ def check_images(pixels: np.ndarray) -> None:
 
 @functools.lru_cache(maxsize=32)
 def _fit_program(cfg: ClipConfig) -> Callable[[Array], Array]:
-    return jax.jit(lambda images: fit_images(images, cfg))
+    return jax.jit(lambda images: to_float(to_uint8(fit_images(images, cfg))))
 
 
 def fit_to_tower(
     cfg: ClipConfig, image: UInt8[np.ndarray, "h w 3"] | Float[np.ndarray, "h w 3"]
 ) -> Float[np.ndarray, "s s 3"]:
-    """Returns an image of any shape as the square in [-1, 1] that the tower is to see."""
+    """Returns an image of any shape as the square in [-1, 1] that the tower is to see.
+
+    What had to be resized has 8 bits, as in CLIP's own preprocessing, which resizes 8-bit images.
+    """
     if image.dtype == np.uint8:
         image = image.astype(np.float32) / np.float32(127.5) - 1
     image = np.asarray(image, np.float32)
