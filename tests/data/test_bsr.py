@@ -18,6 +18,7 @@ GOLDEN = Path(__file__).parent.parent / "golden" / "bsr.npz"
 KINDS = ("bsr", "bsr_light")
 RNG = np.random.default_rng(0)  # of steps that draw nothing
 DRAWS, IMAGES = 1500, 250
+METHODS = ("linear", "cubic", "area")
 BOUND = 4.5  # standard errors; about 250 comparisons with fixed seeds
 CLOSE = 2e-6  # float32 sums of values up to 1
 RANGES = {  # of whole numbers, from the reference's text; enough is drawn to meet both ends
@@ -68,16 +69,58 @@ def test_images_are_alike(kind, picture):
     assert_alike(bsr_features.summarize(measures), kind, "seen")
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_chains_are_alike(kind):
-    """Halving, order, kernels, sizes, filters, noise and JPEG, as drawn."""
+@functools.cache
+def drawn(kind):
     rng, found = np.random.default_rng(0), []
     for _ in range(DRAWS):
         steps = [recorded(step) for step in bsr.draw_steps(kind, (64, 64), rng)]
         found += bsr_features.chain_features(steps)
-    found = bsr_features.summarize(found)
+    return bsr_features.summarize(found)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_chains_are_alike(kind):
+    """Halving, order, kernels, sizes, filters, noise and JPEG, as drawn."""
+    found = drawn(kind)
     assert_alike(found, kind, "drawn")
     assert {name: found[name][3:] for name in RANGES[kind]} == RANGES[kind]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_is_drawn_has_the_means_of_the_references_text(kind):
+    """Closed forms, where there are some: sharper than the goldens, which are of fewer chains."""
+    light = kind == "bsr_light"
+    low, high = (1, 2) if light else (2, 25)
+    squares = np.arange(low, high + 1.0) ** 2
+    expected = {"halved": 0.25, "halved by bicubic": 0.5, "plain": 0.8 if light else 0.75}
+    expected |= {f"{step} {m}": 1 / 3 for step in ("way", "last") for m in METHODS}
+    expected |= {f"halved by {m}": 1 / 6 for m in METHODS}
+    expected |= {"isotropic": 0.5, "jpegs": 1.9, "quality": sum(RANGES[kind]["quality"]) / 2}
+    expected |= {"noise is own": 0.4, "noise is gray": 0.4, "noise is correlated": 0.2}
+    expected |= {"own variance": squares.mean(), "gray variance": squares.mean()}
+    expected |= {"correlated variance": high**2 / 2}  # diag(U^T D U) has the mean of D
+    # One of a shuffle stands before the first of two others 1 time in 3, before the second 2 in 3.
+    expected |= {"blur before way": 1 / 3, "blur before last": 2 / 3, "blur before noise": 1 / 2}
+    expected |= {"jpeg before way": 1 / 3, "jpeg before last": 2 / 3, "jpeg before noise": 1 / 2}
+    for factor in (2, 4):
+        deviations = np.linspace(0, (0.25 if light else 1) * (2 + 0.2 * factor), 2001)[1:]
+        sides = (5, 6, 7) if light else range(7, 26, 2)
+        variances = np.mean([[gaussian_variance(d, n) for d in deviations] for n in sides])
+        expected[f"isotropic variance {factor}"] = variances
+    found, far = drawn(kind), {}
+    for name, mean in expected.items():
+        n, m, deviation = found[name][:3]
+        # Two blurs of a chain share its order, so chains are counted.
+        if abs(m - mean) > BOUND * deviation / np.sqrt(min(n, DRAWS)):
+            far[name] = (m, mean)
+    assert not far
+
+
+def gaussian_variance(deviation, side):
+    """Variance of the kernel exp(-x^2 / 2 s^2) on `side` pixels about their middle."""
+    x = np.arange(side) - (side - 1) / 2
+    weights = np.exp(-(x**2 - (x**2).min()) / (2 * deviation**2))
+    return (weights * x**2).sum() / weights.sum()
 
 
 def recorded(step):
