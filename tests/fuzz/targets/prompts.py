@@ -70,6 +70,6 @@ def go_on(case: bytes, folder: Path) -> None:
 
 
 TARGETS = [
-    Target("--prompts FILE", st.deferred(prompt_files), read, ms=6.0),
+    Target("--prompts FILE", st.deferred(prompt_files), read, ms=20.0),
     Target("manifest.json of a bulk run", st.deferred(manifests), go_on, ms=3.0),
 ]
