@@ -30,4 +30,4 @@ def load(case: bytes, folder: Path) -> None:
     bundle.load(folder)
 
 
-TARGETS = [Target("bundle.json", st.deferred(manifests), load, ms=5.0)]
+TARGETS = [Target("bundle.json", st.deferred(manifests), load, ms=60.0)]

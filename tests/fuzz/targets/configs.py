@@ -143,6 +143,6 @@ def component(case: tuple[str, bytes], folder: Path) -> None:
 
 
 TARGETS = [
-    Target("config flags", st.deferred(flags), train_flags, ms=15.0),
+    Target("config flags", st.deferred(flags), train_flags, ms=40.0),
     Target("config.json of components", st.deferred(components), component, ms=3.0),
 ]
