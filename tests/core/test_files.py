@@ -75,6 +75,74 @@ def test_what_a_killed_process_left_is_swept_by_the_next_and_nothing_is_lost(tmp
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
 
 
+STOPPED = """
+import os, signal, sys
+from pathlib import Path
+from unclip_jax.core.files import new_folder
+from unclip_jax.core.interrupts import clear_all
+def end(number, frame):                      # what the command line does on SIGTERM
+    clear_all()
+    os._exit(128 + number)
+signal.signal(signal.SIGTERM, end)
+replace = os.replace
+def once(source, target):
+    replace(source, target)
+    if Path(source) == Path(sys.argv[1]):    # the older one is out of the way, the new not in yet
+        os.kill(os.getpid(), signal.SIGTERM)
+with new_folder(Path(sys.argv[1]), "marker", overwrite=True) as folder:
+    (folder / "marker").write_text("new")
+    os.replace = once
+"""
+
+
+def test_sigterm_between_the_two_renames_puts_the_older_folder_back(tmp_path):
+    out = tmp_path / "out"
+    make(out, "older")
+    run = subprocess.run([sys.executable, "-c", STOPPED, str(out)])
+    assert run.returncode == 128 + signal.SIGTERM
+    assert (out / "marker").read_text() == "older"
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+@pytest.mark.parametrize("how", ["disk", "filled", "dead disk"])
+def test_a_failed_second_rename_loses_nothing(tmp_path, monkeypatch, how):
+    out = tmp_path / "out"
+    make(out, "older")
+    replace = os.replace
+
+    def failing(source, target):
+        if source == out:
+            return replace(source, target)
+        if how == "filled" and not out.exists():
+            out.mkdir()
+            (out / "theirs").write_text("x")
+        if how == "dead disk" or source.name == "new" and how == "disk":
+            raise OSError(5, "Input/output error", str(source))
+        return replace(source, target)
+
+    monkeypatch.setattr(os, "replace", failing)
+    with pytest.raises(UserError, match=f"cannot write {out}: ") as caught:
+        make(out, "new", overwrite=True)
+    names = [path.name for path in tmp_path.iterdir()]
+    if how == "disk":
+        assert (out / "marker").read_text() == "older" and names == ["out"]
+        return
+    (older,) = (path for path in tmp_path.rglob("marker") if path.read_text() == "older")
+    assert str(caught.value).endswith(f"; the older one is kept as {older.parent}")
+    if how == "filled":
+        assert sorted(names) == ["out", "out.old"] and (out / "theirs").exists()
+
+
+def test_the_hidden_folder_of_a_longer_name_is_not_taken(tmp_path):
+    older = tmp_path / "a.b"
+    make(older, "older")
+    assert subprocess.run([sys.executable, "-c", KILLED, str(older), "between"]).returncode < 0
+    make(tmp_path / "a", "mine")
+    assert (tmp_path / "a" / "marker").read_text() == "mine"
+    with scratch_for(older):
+        assert (older / "marker").read_text() == "older"
+
+
 def test_a_file_that_could_not_be_written_leaves_nothing(tmp_path):
     path = tmp_path / "a"
     path.write_text("older")

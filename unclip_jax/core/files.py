@@ -11,6 +11,7 @@ import glob
 import json
 import math
 import os
+import re
 import secrets
 import shutil
 from collections import Counter
@@ -26,7 +27,7 @@ DISK_ERRORS = tuple(
     os.strerror(number)
     for number in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO)
 )
-OLD = "old"  # in a hidden folder: what is being replaced
+OLD, NEW = "old", "new"  # in a hidden folder: what is being replaced, and by what
 
 JSON_BYTES = 64 << 20  # of a JSON file; CLIP's tokenizer.json has 2 MiB
 JSON_DEPTH = 64  # of objects and lists in each other
@@ -179,16 +180,16 @@ def scratch_for(out: Path, *, inside: bool = False) -> Iterator[Path]:
     to be created are removed again if nothing came to stand in them.
     """
     out = Path(out)
-    parent = out if inside and out.is_dir() else out.absolute().parent
+    scratch = _hidden(out, out if inside and out.is_dir() else out.absolute().parent)
     sweep(out)
-    scratch = parent / f".{out.name}.{secrets.token_hex(8)}.part"
-
-    def discard() -> None:
-        shutil.rmtree(scratch, ignore_errors=True)
-
-    with locked(scratch, "unclip", named=out), cleared(discard):
+    with locked(scratch, "unclip", named=out), cleared(lambda: _remove(scratch, out)):
         with _writing(out):
             yield scratch
+
+
+def _hidden(out: Path, parent: Path) -> Path:
+    """Returns an unused name in `parent` for a hidden folder of `out`; `sweep` knows it."""
+    return parent / f".{out.absolute().name}.{secrets.token_hex(8)}.part"
 
 
 def sweep(out: Path) -> None:
@@ -197,14 +198,60 @@ def sweep(out: Path) -> None:
     A folder that was being replaced when its process was killed is put back.
     """
     out = out.absolute()
+    name = re.compile(rf"\.{re.escape(out.name)}\.[0-9a-f]{{16}}\.part")  # of `a`, not of `a.b`
     for parent in (out.parent, out):
         for scratch in parent.glob(f".{glob.escape(out.name)}.*.part"):
-            if not is_stale(scratch / LOCK):
-                continue
-            with contextlib.suppress(OSError):
-                if not out.exists():
-                    os.replace(scratch / OLD, out)
-            shutil.rmtree(scratch, ignore_errors=True)
+            if name.fullmatch(scratch.name) and is_stale(scratch / LOCK):
+                _remove(scratch, out)
+
+
+def _remove(scratch: Path, out: Path) -> None:
+    """Removes a hidden folder for `out`, but never the only copy of what was being replaced.
+
+    It takes another name first: after that a thread that is still at work cannot move anything in.
+    """
+    _put_back(scratch, out)
+    if _unfinished(scratch, out):
+        return
+    doomed = _hidden(out, scratch.parent)
+    try:
+        os.replace(scratch, doomed)
+    except OSError:
+        doomed = scratch
+    _put_back(doomed, out)
+    if not _unfinished(doomed, out):
+        shutil.rmtree(doomed, ignore_errors=True)
+
+
+def _unfinished(scratch: Path, out: Path) -> bool:
+    """Whether a hidden folder holds an older `out` whose successor is not in place."""
+    waiting = os.path.lexists(scratch / NEW) or not os.path.lexists(out)
+    return os.path.lexists(scratch / OLD) and waiting
+
+
+def _put_back(scratch: Path, out: Path) -> Path | None:
+    """Puts an older `out` back whose successor is not in place; to NAME.old if `out` is taken.
+
+    Returns:
+        Where it is kept; None if it is back, or if there was nothing to put back.
+    """
+    if not _unfinished(scratch, out):
+        return None
+    taken = os.path.lexists(out) and not is_empty_folder(out)
+    place = free_path(out.with_name(f"{out.name}.old")) if taken else out
+    try:
+        os.replace(scratch / OLD, place)
+    except OSError:
+        place = scratch / OLD
+    return None if place == out else place
+
+
+def free_path(path: Path) -> Path:
+    """Returns `path`, or the first of PATH-2, PATH-3, … that does not exist."""
+    place, number = path, 2
+    while os.path.lexists(place):
+        place, number = path.with_name(f"{path.name}-{number}"), number + 1
+    return place
 
 
 @contextlib.contextmanager
@@ -224,12 +271,19 @@ def new_folder(
     held = locked_beside(out, "unclip") if lock else contextlib.nullcontext()
     with held, scratch_for(out) as scratch:
         refuse_taken(out, marker, overwrite=overwrite)
-        fresh = scratch / "new"
+        fresh = scratch / NEW
         fresh.mkdir()
         yield fresh
         if overwrite and out.exists():
             os.replace(out, scratch / OLD)
-        os.replace(fresh, out)  # fails if another has filled `out` since
+        try:
+            os.replace(fresh, out)  # fails if another has filled `out` since
+        except OSError as error:
+            kept = _put_back(scratch, out)
+            if kept is None:
+                raise
+            reason = f"{error.strerror}; the older one is kept as {kept}"
+            raise UserError(f"cannot write {out}: {reason}") from error
 
 
 def refuse_taken(out: Path, marker: str, *, overwrite: bool = False) -> None:
