@@ -1,6 +1,7 @@
 """`unclip train`'s own part: where configs are found, how flags are read, one line an error."""
 
 import dataclasses
+import time
 import typing
 from pathlib import Path
 
@@ -110,3 +111,25 @@ def test_an_unknown_section_is_named(tmp_path):
 
     with pytest.raises(UserError, match="config.trian"):
         read_settings({"trian": {}})
+
+
+def test_it_says_what_is_done_before_the_first_step(capsys, tmp_path, monkeypatch):
+    from unclip_jax.train import experiment
+
+    monkeypatch.delenv("TQDM_DISABLE", raising=False)
+
+    def train(config, workdir, *, make_progress, **rest):
+        time.sleep(2.5)
+        bar = make_progress(0, 20)
+        time.sleep(2.5)
+        bar.set_postfix_str("step 1/20")
+        time.sleep(2.5)
+        return True
+
+    monkeypatch.setattr(experiment, "train", train)
+    with pytest.raises(SystemExit) as stop:
+        main(["train", "--config", f"{ROOT / CLIP}:smoke", "--workdir", str(tmp_path / "w")])
+    out, err = capsys.readouterr()
+    assert stop.value.code == 0 and out.endswith("w: finished\n")
+    lines = [line for line in err.splitlines() if "reading the config" not in line]
+    assert lines == ["unclip: loading data and models", "unclip: first steps", "step 1/20"]

@@ -1,16 +1,18 @@
 """`unclip train`: trains one stage from a config file; the same command resumes."""
 
+import functools
 import importlib.resources
 import importlib.util
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import click
 
 from unclip_jax.cli.common import hosts_options, use_compile_cache
+from unclip_jax.cli.progress import Progress
 from unclip_jax.core.errors import UserError
 
 PASS_THROUGH = {"ignore_unknown_options": True, "allow_extra_args": True}
@@ -46,27 +48,42 @@ def train(
 
     Example: unclip train --config configs/emoji/clip.py --workdir runs/clip
     """
-    config = read_config(config_file, ctx.args)
-    use_compile_cache()
+    with Progress() as progress:
+        progress.phase("reading the config")
+        config = read_config(config_file, ctx.args)
+        use_compile_cache()
+        done = _train(config, workdir, hosts, progress, profile)
+    if done is None:
+        return
+    if as_json:
+        click.echo(json.dumps({"workdir": str(workdir), "finished": done}))
+    else:
+        click.echo(f"{workdir}: {'finished' if done else 'stopped; run again to go on'}")
+
+
+def _train(
+    config: dict[str, Any],
+    workdir: Path,
+    hosts: Mapping[str, Any],
+    progress: Progress,
+    profile: int,
+) -> bool | None:
+    """Trains; returns whether the end was reached, None on all hosts but the first."""
     from unclip_jax.cli.grids import make_hooks  # jax and the rest only for a config that stands
     from unclip_jax.core import distributed
     from unclip_jax.train import experiment
 
     with distributed.joined(**hosts, preemption=True):
+        progress.phase("loading data and models" if distributed.is_first() else "")
         done = experiment.train(
             config,
             workdir,
             make_hooks=make_hooks,
-            make_progress=progress_bar,
+            make_progress=functools.partial(progress_bar, progress),
             say=lambda text: click.echo(f"unclip train: {text}", err=True),
             profile=profile,
         )
-        if not distributed.is_first():
-            return
-    if as_json:
-        click.echo(json.dumps({"workdir": str(workdir), "finished": done}))
-    else:
-        click.echo(f"{workdir}: {'finished' if done else 'stopped; run again to go on'}")
+        return done if distributed.is_first() else None
 
 
 def read_config(config_file: str, flags: Sequence[str]) -> dict[str, Any]:
@@ -155,27 +172,38 @@ def make_configs_importable() -> None:
         unclip_jax.__path__.append(str(Path(__file__).resolve().parents[2]))
 
 
-def progress_bar(done: int, steps: int) -> Any:
-    """Returns a bar with rate and time left; lines, which suit a log, if stderr is no terminal."""
+def progress_bar(progress: Progress, done: int, steps: int) -> Any:
+    """Returns a bar with rate and time left; lines, which suit a log, if stderr is no terminal.
+
+    `progress` says what was done until now; it is silent from the first line of the loop's own.
+    """
     if not sys.stderr.isatty():
-        return LogLines()
+        progress.phase("first steps")
+        return LogLines(progress)
     from tqdm import tqdm
 
+    progress.phase("")
     return tqdm(total=steps, initial=done, unit="step", dynamic_ncols=True, mininterval=0.5)
 
 
 class LogLines:
     """Progress for a log file: what would stand beside the bar, a line each time."""
 
+    def __init__(self, progress: Progress):
+        """`progress` speaks until there is a first line."""
+        self._progress = progress
+
     def update(self, n: int) -> None:
         """Does nothing."""
 
     def set_postfix_str(self, text: str, refresh: bool = True) -> None:
         """Prints the line on stderr."""
+        self._progress.phase("")
         click.echo(text, err=True)
 
     def close(self) -> None:
-        """Does nothing."""
+        """Says no more."""
+        self._progress.phase("")
 
 
 def _complaint(error: BaseException, flags: Sequence[str]) -> str:
