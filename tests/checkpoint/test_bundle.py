@@ -177,7 +177,7 @@ def test_cascade_and_provenance_are_checked_before_anything_is_loaded(copy, chan
 
 def test_a_size_of_nothing_is_one_line(copy):
     edit(copy, lambda m: m["stages"]["clip"]["spec"]["model"]["vision"].update(patch_size=0))
-    fails(copy, "must not be 0")
+    fails(copy, "patch_size=0 must be at least 1")
 
 
 def test_unknown_models_and_stages(saved, tmp_path):

@@ -61,11 +61,11 @@ WIDE = SPECS["upsampler_256"].model.unet
                 SPECS["decoder"].diffusion,
                 SamplingConfig(draws=2),
             ),
-            "sampling.draws=2: only a prior keeps the best of several",
+            "sampling.draws=2: only a prior keeps the best",
         ),
         (
             lambda: StageSpec("decoder", SPECS["decoder"].model, DiffusionConfig()),
-            "unet.out_channels=6 does not suit variance='fixed_small'",
+            "model.unet.out_channels=6 does not suit diffusion.variance='fixed_small'",
         ),
         (lambda: prior_ar(), "codec.components=50 exceeds image_dim=16"),
         (
@@ -80,7 +80,7 @@ WIDE = SPECS["upsampler_256"].model.unet
             lambda: UpsamplerConfig(unet(16), low_res_size=8),
             "unet.in_channels=3 must be 6: x_t and the low-res image",
         ),
-        (lambda: DataConfig("shapes", window=90), "window=90 must lie in 0..image_size=64"),
+        (lambda: DataConfig("shapes", window=90), "window=90 must lie in [0, 64]"),
     ],
 )
 def test_a_refusal_names_the_field_as_a_config_does(make, message):

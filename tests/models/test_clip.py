@@ -27,12 +27,12 @@ SPEC = networks.clip_spec()
 def numpy_loss(image, text, scale):
     image = image / np.linalg.norm(image, axis=1, keepdims=True)
     text = text / np.linalg.norm(text, axis=1, keepdims=True)
-    logits = min(math.exp(scale), 100.0) * image @ text.T
+    logits = math.exp(scale) * image @ text.T
     rows = (logsumexp(logits, axis=1) - np.diag(logits)).mean()
     return (rows + (logsumexp(logits, axis=0) - np.diag(logits)).mean()) / 2
 
 
-@pytest.mark.parametrize("scale", [math.log(1 / 0.07), 9.0])
+@pytest.mark.parametrize("scale", [math.log(1 / 0.07), 5.0])  # 5: beyond ln 100
 def test_loss_equals_numpy(scale):
     image, text = np.random.default_rng(0).normal(size=(2, 5, 7))
     ours = clip_loss(*(jnp.asarray(x, jnp.float32) for x in (image, text, scale)))

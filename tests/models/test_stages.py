@@ -89,7 +89,7 @@ def test_wrong_specs_are_refused():
     decoder = SPECS["decoder"]
     with pytest.raises(ValueError, match="stage='clip' cannot be a DecoderConfig"):
         StageSpec("clip", decoder.model)
-    with pytest.raises(ValueError, match="does not suit variance='fixed_small'"):
+    with pytest.raises(ValueError, match="does not suit diffusion.variance='fixed_small'"):
         StageSpec("decoder", decoder.model, presets.DiffusionConfig())
     with pytest.raises(ValueError, match="needs diffusion settings"):
         StageSpec("decoder", decoder.model)

@@ -79,6 +79,6 @@ def test_wrong_sizes_are_refused():
         UNetConfig(20, 8)
     with pytest.raises(ValueError, match=r"attention_resolutions=\[5\] are none of the levels'"):
         UNetConfig(16, 8, attention_resolutions=(5, 4))
-    with pytest.raises(ValueError, match="input has 3 channels, config cfg.in_channels=6"):
+    with pytest.raises(ValueError, match="input has 3 channels, the config in_channels=6"):
         cfg = dataclasses.replace(CFG, in_channels=6)
         UNet(cfg).init(jax.random.key(0), jnp.zeros((1, 8, 8, 3)), jnp.zeros(1))

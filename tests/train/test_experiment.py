@@ -277,7 +277,7 @@ def test_a_second_start_on_a_workdir_is_refused_and_the_first_is_unharmed(unbrok
         ("train.mesh.data=0", "data=0"),
         ("train.caption_drop=-3.0", "caption_drop=-3.0"),
         ("eval.every=0", "every=0"),
-        ("optim.learning_rate=nan", "learning_rate=nan"),
+        ("optim.learning_rate=nan", "learning_rate: expected a finite number, got nan"),
         ("optim.ema_decay=2.0", "ema_decay=2.0"),
         ("optim.b2=1.0", "b2=1.0"),
         ("optim.frozen=(", "regular expression"),

@@ -74,7 +74,7 @@ def test_a_job_that_is_preempted_killed_and_stopped_trains_as_one_process(whole,
     victim = random.Random(time.time_ns()).randrange(2)
 
     with Job(next(log), args, processes=2) as job:
-        job.wait_for("step ")
+        job.wait_for(" loss ")
         job.signal(1, signal.SIGTERM)  # one host is told; all save, and end in good order
         code, out = job.end()
         assert (code, out) == (0, f"{folder}: stopped; run again to go on\n"), job.told()
@@ -83,14 +83,14 @@ def test_a_job_that_is_preempted_killed_and_stopped_trains_as_one_process(whole,
     assert record(whole).startswith(record(folder))
 
     with Job(next(log), args, devices=2) as job:  # another topology
-        job.wait_for("step ")
+        job.wait_for(" loss ")
         assert f"resuming from step {saved}\n" in job.told()
         job.process.terminate()
         assert job.end()[0] == 0, job.told()
 
     for what, name in ((signal.SIGKILL, "137"), (signal.SIGSTOP, "")):
         with Job(next(log), args, processes=2) as job:
-            job.wait_for("step ")
+            job.wait_for(" loss ")
             job.signal(victim, what)
             start = time.monotonic()
             code, out = job.end()

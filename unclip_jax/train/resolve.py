@@ -244,6 +244,9 @@ def write_or_check_config(path: Path, config: Mapping[str, Any], *, is_fresh: bo
         return
     remedy = "delete it and run again with the config of this run, which writes it anew"
     before = read_mapping(path, remedy=remedy)
+    for section in ("data", "optim", "train", "eval"):
+        if not isinstance(before.get(section), Mapping):
+            raise UserError(f"{path} has no section {section!r}: {remedy}")
     changed = changed_keys(comparable(before), comparable(config))
     if changed:
         raise UserError(
