@@ -233,6 +233,31 @@ def test_large_files_are_hashed_once(copy, monkeypatch, tmp_path):
     assert hashed == ["clip.safetensors"]
 
 
+@pytest.mark.parametrize("trouble", ["no folder", "full", "damaged"])
+def test_a_large_file_is_read_without_a_record_of_hashes_too(tmp_path, monkeypatch, trouble):
+    path, cache = tmp_path / "a", tmp_path / "cache"
+    path.write_bytes(b"abc")
+    sha256 = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"  # FIPS 180-2, B.1
+    monkeypatch.setattr(tensors, "REHASH_LIMIT", 0)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(cache))
+    record = cache / "unclip_jax" / "hashes.json"
+    if trouble == "no folder":
+        cache.write_text("a file")
+    elif trouble == "full":
+        record.mkdir(parents=True)  # the last step, its rename, fails
+    else:
+        record.parent.mkdir(parents=True)
+        stamp = [3, path.stat().st_mtime_ns]
+        record.write_text(json.dumps({str(path): {"stamp": stamp, "sha256": 5}}))
+    tensors.check_file(path, {"bytes": 3, "sha256": sha256})
+    with pytest.raises(UserError, match="was changed"):
+        tensors.check_file(path, {"bytes": 3, "sha256": "0" * 64}, force=True)
+    if trouble == "damaged":
+        assert json.loads(record.read_text())[str(path)] == {"stamp": stamp, "sha256": sha256}
+    else:
+        assert [p for p in cache.rglob("*") if p.is_file()] == []
+
+
 def test_identity_is_that_of_configs_parameters_and_vocabulary(saved, copy):
     model = bundle.load(saved, stages=["decoder"])
     same = bundle.load(copy, stages=["decoder"], params_dtype=None)

@@ -1,12 +1,15 @@
 """Folders that appear whole: two makers at once, and what a killed one has left."""
 
 import os
+import pwd
 import signal
 import subprocess
 import sys
+import tempfile
 
 import pytest
 
+from unclip_jax.core import files
 from unclip_jax.core.errors import UserError
 from unclip_jax.core.files import new_folder, scratch_for, whole_file
 
@@ -166,3 +169,21 @@ def test_other_librarys_errors_of_a_full_disk_are_one_line_too(tmp_path):
     with pytest.raises(RuntimeError, match="else"), whole_file(tmp_path / "a"):
         raise RuntimeError("something else")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_user_without_a_home_has_a_private_cache_folder(tmp_path, monkeypatch):
+    def unknown(uid):
+        raise KeyError(uid)
+
+    for name in ("HOME", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(pwd, "getpwuid", unknown)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    folder = files.cache_folder()
+    assert folder.parent == tmp_path and folder == files.cache_folder()
+    assert folder.stat().st_mode & 0o777 == 0o700
+    files._temporary_cache.cache_clear()
+    folder.chmod(0o777)  # somebody else's: what lies in it is not to be trusted
+    other = files.cache_folder()
+    assert other != folder and other.stat().st_mode & 0o777 == 0o700
+    files._temporary_cache.cache_clear()

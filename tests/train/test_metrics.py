@@ -45,6 +45,15 @@ def test_a_damaged_line_takes_no_other_with_it(tmp_path):
     assert len(said) == 1 and said[0].startswith(f"2 lines of {path} are damaged and left out; ")
 
 
+def test_a_second_damage_keeps_what_was_kept_at_the_first(tmp_path):
+    path = tmp_path / "metrics.jsonl"
+    for text in ("first\n", "second\n", "third\n"):
+        path.write_text(text)
+        truncate_jsonl(path, 50)
+    for end, text in (("", "first\n"), ("-2", "second\n"), ("-3", "third\n")):
+        assert (tmp_path / f"metrics.jsonl.damaged{end}").read_text() == text
+
+
 def test_a_full_disk_is_one_line(tmp_path, monkeypatch):
     full = lambda path, *args, **options: open("/dev/full", *args, **options)  # noqa: E731
     monkeypatch.setattr(Path, "open", full)

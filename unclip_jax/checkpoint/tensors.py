@@ -4,6 +4,7 @@ Keys are slash paths ("unet/conv_in/kernel"). Files hold float16, bfloat16 or fl
 chosen when writing and stated, never guessed.
 """
 
+import contextlib
 import hashlib
 import json
 import math
@@ -168,10 +169,19 @@ def check_file(path: Path, stated: Mapping[str, Any], *, force: bool = False) ->
         )
     if large and (entry is None or entry["stamp"] != stamp):
         known[str(path.resolve())] = {"stamp": stamp, "sha256": found}
-        record.parent.mkdir(parents=True, exist_ok=True)
-        part = record.with_suffix(f".{os.getpid()}")
+        _keep_hashes(record, known)
+
+
+def _keep_hashes(path: Path, known: Mapping[str, Any]) -> None:
+    """Writes the record of hashes; where it cannot be written the next load hashes again."""
+    part = path.with_suffix(f".{os.getpid()}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         part.write_text(json.dumps(known))
-        os.replace(part, record)
+        os.replace(part, path)
+    except OSError:
+        with contextlib.suppress(OSError):
+            part.unlink()
 
 
 def _known_hashes(path: Path) -> dict[str, Any]:
@@ -180,7 +190,12 @@ def _known_hashes(path: Path) -> dict[str, Any]:
         known = read_mapping(path)
     except UserError:
         return {}
-    return {k: v for k, v in known.items() if isinstance(v, dict) and {"stamp", "sha256"} <= set(v)}
+    whole = {"stamp": list, "sha256": str}
+    return {
+        name: entry
+        for name, entry in known.items()
+        if isinstance(entry, dict) and all(isinstance(entry.get(k), t) for k, t in whole.items())
+    }
 
 
 def read_table(path: Path) -> np.ndarray:

@@ -7,6 +7,7 @@ system, which is why the hidden folder sits beside the destination and not in /t
 
 import contextlib
 import errno
+import functools
 import glob
 import json
 import math
@@ -14,6 +15,8 @@ import os
 import re
 import secrets
 import shutil
+import stat
+import tempfile
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -36,9 +39,30 @@ RESTORE = "restore it or make it again"
 
 
 def cache_folder() -> Path:
-    """Returns the folder for compiled programs and records: $XDG_CACHE_HOME or ~/.cache."""
-    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(base) / "unclip_jax"
+    """Returns the folder for compiled programs and records: $XDG_CACHE_HOME or ~/.cache.
+
+    A user without a home, as in a container that runs under a number, has one in the folder for
+    temporary files.
+    """
+    base = os.environ.get("XDG_CACHE_HOME")
+    try:
+        return Path(base or Path.home() / ".cache") / "unclip_jax"
+    except RuntimeError:
+        return _temporary_cache()
+
+
+@functools.cache
+def _temporary_cache() -> Path:
+    """Returns this user's cache folder in /tmp; another user could have made it, to be trusted."""
+    folder = Path(tempfile.gettempdir()) / f"unclip_jax-{os.getuid()}"
+    with contextlib.suppress(OSError):
+        folder.mkdir(mode=0o700)
+    with contextlib.suppress(OSError):
+        info = folder.lstat()
+        private = stat.S_ISDIR(info.st_mode) and not info.st_mode & 0o022
+        if private and info.st_uid == os.getuid():
+            return folder
+    return Path(tempfile.mkdtemp(prefix="unclip_jax-"))
 
 
 def disk_reason(error: BaseException) -> str | None:

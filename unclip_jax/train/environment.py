@@ -13,7 +13,7 @@ from typing import Any
 import jax
 
 from unclip_jax.core.errors import UserError
-from unclip_jax.core.files import read_json, whole_file
+from unclip_jax.core.files import free_path, read_json, whole_file
 
 PACKAGES = ("unclip_jax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy")
 
@@ -44,7 +44,7 @@ def write_environment(path: Path, say: Callable[[str], None] = lambda text: None
         if not isinstance(entries, list):
             raise UserError(f"{path} does not hold a list")
     except UserError as error:
-        aside = path.with_name(f"{path.name}.damaged")
+        aside = free_path(path.with_name(f"{path.name}.damaged"))
         os.replace(path, aside)
         say(f"{error}; it is kept as {aside}, and a new one begun")
         entries = []

@@ -13,7 +13,7 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 
 from unclip_jax.core.errors import UserError
-from unclip_jax.core.files import whole_file
+from unclip_jax.core.files import free_path, whole_file
 
 Say = Callable[[str], None]
 
@@ -49,7 +49,7 @@ def truncate_jsonl(path: Path, step: int, say: Say = lambda text: None) -> None:
     unread = sum(at is None for _, at in found)
     found.append((cut, _step_of(cut)))
     if unread:
-        aside = path.with_name(f"{path.name}.damaged")
+        aside = free_path(path.with_name(f"{path.name}.damaged"))  # an earlier one is kept too
         with whole_file(aside) as part:
             shutil.copyfile(path, part)
         say(f"{unread} lines of {path} are damaged and left out; the file is kept as {aside}")
