@@ -210,3 +210,47 @@ def test_every_cut_and_flip_is_read_or_refused(tmp_path):
                     tensors[key]
             except UserError as error:
                 assert str(path) in str(error)
+
+
+def huge(path, storage, shape, strides, key="t"):
+    """A file of 16 bytes of numbers whose headers claim a storage of so many."""
+    writer = Writer()
+    data = writer.pickle({key: np.zeros(4, np.float32)})
+    old = [writer._value(value) for value in (4, 0, (4,), (1,))]
+    new = [writer._value(value) for value in (storage, 0, shape, strides)]
+    for before, after in ((old[0] + b"tQ", new[0] + b"tQ"), (b"".join(old[1:]), b"".join(new[1:]))):
+        assert data.count(before) == 1
+        data = data.replace(before, after)
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("x/data.pkl", data)
+        archive.writestr("x/data/0", bytes(16))
+    return path
+
+
+def test_a_storage_is_not_believed_to_be_larger_than_the_file(tmp_path):
+    """A repeated number would be expanded to as much memory as a header of 500 bytes claims."""
+    refused(huge(tmp_path / "x.pt", 2**40, (2**25,), (0,)), "larger than the file")
+
+
+def test_a_member_is_not_believed_to_be_larger_than_the_file(tmp_path):
+    path = huge(tmp_path / "x.pt", 2**44, (2**44,), (1,))
+    with zipfile.ZipFile(path, "a") as archive:
+        info = archive.getinfo("x/data/0")
+        info.file_size = info.compress_size = 2**46
+        archive.writestr("x/version", "3\n")  # writes the directory anew
+    refused(path, "larger than the file")
+
+
+def test_an_old_storage_is_not_believed_to_be_larger_than_the_file(tmp_path):
+    path = save_old(tmp_path / "x.pt", {"t": np.zeros(2**15 + 5, np.float32)})
+    data = path.read_bytes()
+    size, claim = 2**15 + 5, 2**44
+    old, new = pickle.dumps(size, 2)[2:-1], pickle.dumps(claim, 2)[2:-1]
+    assert data.count(old) == 2  # as the shape and as the storage's size
+    data = data.replace(old, new).replace(size.to_bytes(8, "little"), claim.to_bytes(8, "little"))
+    path.write_bytes(data)
+    refused(path, "larger than the file")
+
+
+def test_a_key_of_thousands_of_digits_is_refused(tmp_path):
+    refused(save_zip(tmp_path / "x.pt", {**STATE, 10**6000: STATE["b"]}), "64 bits")

@@ -67,7 +67,7 @@ def _open_zip(path: Path) -> Opened:
     roots = [name[:-8] for name in members if name.count("/") == 1 and name.endswith("/data.pkl")]
     if len(roots) != 1:
         raise Refused("a zip archive that torch did not write: it has no data.pkl")
-    root = roots[0]
+    root, whole = roots[0], path.stat().st_size
     order = "<"
     if f"{root}byteorder" in members:
         with archive.open(f"{root}byteorder") as file:
@@ -84,12 +84,19 @@ def _open_zip(path: Path) -> Opened:
             info = members[name]
             if info.compress_type != zipfile.ZIP_STORED:
                 raise Refused(f"{name} is compressed, which torch never does")
+            if max(info.file_size, _extent(record.storage)) > whole:  # what headers claim
+                raise Refused(f"{name} claims to be larger than the file")
             with archive.open(info) as file:
                 return _view(file, record, dtype)
         except ZIP_ERRORS as error:
             raise Refused(f"{name} is missing or damaged ({type(error).__name__})") from error
 
     return Opened(value, read)
+
+
+def _extent(storage: Storage) -> int:
+    """Returns the bytes that a storage claims to have."""
+    return storage.size * storage.dtype.itemsize
 
 
 def _view(file: BufferedIOBase, record: TensorRecord, dtype: np.dtype) -> np.ndarray:
@@ -152,13 +159,16 @@ def _open_old(path: Path, file: BufferedIOBase) -> Opened:
     starts: dict[str, int] = {}
     if not isinstance(keys, list):
         raise Refused("a damaged list of storages")
+    whole = path.stat().st_size
     for key in keys:
         storage = sizes.get(key) if isinstance(key, str) else None
         count = int.from_bytes(file.read(8), "little" if order == "<" else "big")
         if storage is None or count != storage.size:
             raise Refused("a damaged list of storages")
         starts[key] = file.tell()
-        file.seek(count * storage.dtype.itemsize, 1)
+        if starts[key] + _extent(storage) > whole:
+            raise Refused("a storage claims to be larger than the file")
+        file.seek(_extent(storage), 1)
 
     def read(record: TensorRecord) -> np.ndarray:
         try:

@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 import ml_dtypes
 import numpy as np
 
-STEPS = 500_000  # operations of one pickle; a published U-Net has 100,000
+STEPS = 300_000  # operations of one pickle; a published U-Net has 100,000
 LONGEST = 32 << 20  # bytes of one pickle
 AXES = 16
 EXPANDED = 1 << 24  # numbers of a tensor that repeats what its storage holds
@@ -189,6 +189,8 @@ LITERALS: dict[str, Callable[[Any], Any]] = {
 def _set(target: Any, key: Any, value: Any) -> None:
     if isinstance(key, _Mark | bool) or not isinstance(key, str | int):
         raise Refused("a dict whose keys are not names")
+    if isinstance(key, int) and not -(2**63) <= key < 2**63:  # Python prints no endless integer
+        raise Refused("a dict with a key of more than 64 bits")
     _expect(target, dict)[key] = value
 
 
