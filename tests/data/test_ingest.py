@@ -1,9 +1,11 @@
+import contextlib
 import gzip
 import io
 import json
 import os
 import pickle
 import shutil
+import signal
 import sys
 import tarfile
 import threading
@@ -514,3 +516,80 @@ def test_two_at_once_are_one_too_many(tmp_path):
     assert len(refusals) == 4
     assert all("in use by unclip data ingest" in line for line in refusals)
     assert [path.name for path in out.parent.iterdir()] == ["out"]
+
+
+@contextlib.contextmanager
+def within(seconds):
+    """Fails a block that waits; not by an Exception, which a reader might take for damage."""
+
+    def stop(signum, frame):
+        pytest.fail(f"still running after {seconds} s")
+
+    before = signal.signal(signal.SIGALRM, stop)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+
+
+@pytest.mark.parametrize(
+    ("pipe", "left"),
+    [
+        ("a.txt", {"unreadable files": 1}),
+        ("x.tar", None),
+        ("dataset_info.json", {}),
+        ("1.0.0/dataset_info.json", {}),
+    ],
+)
+def test_a_pipe_in_a_folder_is_not_waited_for(tmp_path, pipe, left):
+    root = tmp_path / "pictures"
+    (root / "1.0.0").mkdir(parents=True)
+    for name in ("a", "b"):
+        (root / f"{name}.png").write_bytes(picture("red"))
+        (root / f"{name}.txt").write_text("a red field")
+    (root / pipe).unlink(missing_ok=True)
+    os.mkfifo(root / pipe)
+    with within(20):
+        if left is None:
+            with pytest.raises(UserError, match=r"1 unreadable files.*x\.tar is not a file"):
+                ingest.ingest(str(root), tmp_path / "out")
+        else:
+            assert ingest.ingest(str(root), tmp_path / "out")["left_out"] == left
+
+
+def test_a_pipe_in_a_prepared_set_is_not_waited_for(tmp_path):
+    root = tmp_path / "set"
+    root.mkdir()
+    (root / "dataset_info.json").write_text("{}")
+    os.mkfifo(root / "features.json")
+    with within(20), pytest.raises(UserError, match=r"features\.json is missing or not a file"):
+        ingest.ingest(str(root), tmp_path / "out")
+
+
+def test_a_set_within_a_folder_of_images_does_not_stand_for_them(folder, tmp_path):
+    ingest.ingest(str(folder), folder / "set", test_share=0.0)
+    (folder / "c.png").write_bytes(picture("white"))
+    (folder / "c.txt").write_text("a white field")
+    ingest.ingest(str(folder), tmp_path / "again", test_share=0.0)
+    assert set(read_all(tmp_path / "again")) == {"a.png", "c.png", "deep/b.JPG"}
+
+
+def test_a_set_is_not_written_as_a_version_of_its_source(folder):
+    with pytest.raises(UserError, match="version of .*pictures; choose another name"):
+        ingest.ingest(str(folder), folder / "1.0.0", test_share=0.0)
+    assert not (folder / "1.0.0").exists()
+
+
+def test_the_newest_version_of_a_prepared_set_is_read(tmp_path):
+    for name in ("9.0.0", "10.0.0"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / builder.INFO).write_text("{}")
+    assert builder.find(tmp_path) == tmp_path / "10.0.0"
+
+
+def test_a_pattern_of_many_names_ends_at_the_first_that_is_missing(tmp_path):
+    for pattern in ("{000000..300000}.tar", "{000000..300000}{a,b}{a,b}{a,b}{a,b}"):
+        with within(3), pytest.raises(UserError, match="000000.*does not exist"):
+            ingest.ingest(str(tmp_path / pattern), tmp_path / "out")

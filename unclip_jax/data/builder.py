@@ -8,6 +8,7 @@ import contextlib
 import io
 import json
 import logging
+import re
 import shutil
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -106,11 +107,22 @@ def readme(about: str, licences: list[dict[str, str]]) -> str:
 
 
 def find(folder: Path) -> Path | None:
-    """Returns the folder that holds dataset_info.json: `folder`, or its newest version below."""
-    if (folder / "dataset_info.json").exists():
+    """Returns the folder that holds dataset_info.json: `folder`, or its newest version below.
+
+    A version is a folder that tfds names so, as 1.0.0: another set that lies in a folder of images
+    does not stand for them.
+    """
+    if (folder / INFO).is_file():
         return folder
-    below = sorted(p.parent for p in folder.glob("*/dataset_info.json"))
-    return below[-1] if below else None
+    found = {p.parent.name: p.parent for p in folder.glob(f"*/{INFO}") if p.is_file()}
+    versions = filter(is_version, found)
+    newest = max(versions, key=lambda name: tuple(map(int, name.split("."))), default=None)
+    return None if newest is None else found[newest]
+
+
+def is_version(name: str) -> bool:
+    """Whether a folder is named as tfds names the versions of a set."""
+    return re.fullmatch(r"[0-9]{1,9}(\.[0-9]{1,9}){2}", name) is not None
 
 
 def split_sizes(folder: Path) -> dict[str, int]:

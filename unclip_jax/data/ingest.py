@@ -6,6 +6,7 @@ never ends the reading; the rest is written with the images' own bytes.
 
 import hashlib
 import itertools
+import os
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -44,6 +45,7 @@ def ingest(
         report: called with what is done, "checking" or "writing", and how many items of how many;
             None, where nobody knows yet.
     """
+    _refuse_shadow(source, out)
     refuse_existing(out, overwrite)
     with locked_beside(out, "unclip data ingest"):
         reader = open_reader(source)
@@ -79,6 +81,17 @@ def ingest(
     named = {why: left.named[why] for why in sorted(left.named)}
     counts = dict(sorted(left.counts.items()))
     return {"folder": str(out), "images": sizes, "left_out": counts, "left_out_names": named}
+
+
+def _refuse_shadow(source: str, out: Path) -> None:
+    """Stops before a set is written where it would be read in place of the folder it is made of."""
+    try:
+        folder, wanted = Path(os.path.expanduser(source)).resolve(), Path(out).resolve()
+        shadows = folder == wanted.parent and builder.is_version(wanted.name)
+    except (OSError, ValueError):  # a name that is too long, or holds a NUL
+        return
+    if shadows:
+        raise UserError(f"--out {out} would be a version of {source}; choose another name for it")
 
 
 class LeftOut:

@@ -82,29 +82,39 @@ def _exists(path: Path) -> bool:
         return False
 
 
-def _braces(pattern: str) -> list[str]:
-    """Expands {a,b} and {00..12} as a shell does; other braces stay."""
-    done, open_ones = [], [pattern]
+def _braces(pattern: str) -> Iterator[str]:
+    """Expands {a,b} and {00..12} as a shell does, name by name; other braces stay."""
+    open_ones, named = [iter([pattern])], 0
     while open_ones:
-        pattern = open_ones.pop(0)
-        for match in re.finditer(r"\{([^{}]*)\}", pattern):
-            span = re.fullmatch(r"(\d{1,9})\.\.(\d{1,9})", match[1])
-            choices: Sequence[str | int] = match[1].split(",")
-            width = 0
-            if span:
-                first, last = map(int, span.groups())
-                choices = range(first, last + 1)
-                if any(number.startswith("0") for number in span.groups()):
-                    width = max(map(len, span.groups()))
-            if not choices or len(choices) + len(open_ones) + len(done) > _FILES_LIMIT:
-                raise UserError(f"{match[0]} names no file, or more than {_FILES_LIMIT:,}")
-            if span or len(choices) > 1:
-                before, after = pattern[: match.start()], pattern[match.end() :]
-                open_ones[:0] = [f"{before}{c:0>{width}}{after}" for c in choices]
-                break
+        name = next(open_ones[-1], None)
+        if name is None:
+            open_ones.pop()
+        elif (choices := _first_braces(name)) is not None:
+            open_ones.append(choices)
         else:
-            done.append(pattern)
-    return done
+            named += 1
+            if named > _FILES_LIMIT:
+                raise UserError(f"{pattern} names more than {_FILES_LIMIT:,} files")
+            yield name
+
+
+def _first_braces(pattern: str) -> Iterator[str] | None:
+    """Returns the pattern with each choice of its first braces; None: it has no braces."""
+    for match in re.finditer(r"\{([^{}]*)\}", pattern):
+        span = re.fullmatch(r"(\d{1,9})\.\.(\d{1,9})", match[1])
+        choices: Sequence[str | int] = match[1].split(",")
+        width = 0
+        if span:
+            first, last = map(int, span.groups())
+            choices = range(first, last + 1)
+            if any(number.startswith("0") for number in span.groups()):
+                width = max(map(len, span.groups()))
+        if not 0 < len(choices) <= _FILES_LIMIT:
+            raise UserError(f"{match[0]} names no file, or more than {_FILES_LIMIT:,}")
+        if span or len(choices) > 1:
+            before, after = pattern[: match.start()], pattern[match.end() :]
+            return (f"{before}{choice:0>{width}}{after}" for choice in choices)
+    return None
 
 
 def _open(path: Path, name: str) -> Reader:
@@ -118,8 +128,9 @@ def _open(path: Path, name: str) -> Reader:
         raise UserError(f"{path} is not one of {known}, a folder or tfds:NAME")
     if not path.is_dir():
         raise UserError(f"{path} is neither a file nor a folder")
-    if builder.find(path) is not None:
-        return lambda: read_tfds(str(builder.find(path)), "")
+    prepared = builder.find(path)
+    if prepared is not None:
+        return lambda: read_tfds(str(prepared), "")
     shards = sorted(path.glob("*.tar"))
     if shards:
         return lambda: itertools.chain.from_iterable(read_tar(tar, tar.name) for tar in shards)
@@ -147,6 +158,9 @@ def read_folder(folder: Path, prefix: str = "") -> Iterator[Item]:
 def read_tar(path: Path, name: str = "") -> Iterator[Item]:
     """Yields the samples of a webdataset tar: members that share the name up to the first dot."""
     name = printable(name or path.name)
+    if not path.is_file():  # a pipe might never end
+        yield Item(name, fault="unreadable files", reason=f"{path} is not a file")
+        return
     try:
         for sample in tars.read_samples(path):
             key = f"{name}/{printable(sample.name)}"
@@ -198,6 +212,12 @@ def read_tfds(name: str, split: str) -> Iterator[Item]:
     from tensorflow_datasets import builder as make_builder
     from tensorflow_datasets import builder_from_directory, decode, features
 
+    if Path(name).is_dir():
+        odd = next(
+            (p for p in sorted(Path(name).iterdir()) if not (p.is_file() or p.is_dir())), None
+        )
+        if odd is not None:  # tfds would wait for a pipe
+            raise UserError(f"{odd} is missing or not a file; {builder.REMEDY}")
     try:
         build = builder_from_directory(name) if Path(name).is_dir() else make_builder(name)
         build_features, splits = dict(build.info.features.items()), list(build.info.splits)
@@ -271,6 +291,8 @@ def printable(name: str) -> str:
 
 
 def _text(path: Path) -> bytes:
+    if not path.is_file():  # a pipe or a device might never end
+        raise UserError(f"{path} is not a file")
     with path.open("rb") as file:
         data = file.read(tars.TEXT_LIMIT + 1)
     if len(data) > tars.TEXT_LIMIT:
