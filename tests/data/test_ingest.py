@@ -593,3 +593,19 @@ def test_a_pattern_of_many_names_ends_at_the_first_that_is_missing(tmp_path):
     for pattern in ("{000000..300000}.tar", "{000000..300000}{a,b}{a,b}{a,b}{a,b}"):
         with within(3), pytest.raises(UserError, match="000000.*does not exist"):
             ingest.ingest(str(tmp_path / pattern), tmp_path / "out")
+
+
+def test_a_share_that_is_not_a_number_is_refused(folder, tmp_path):
+    for share in (float("nan"), 1.0, -0.1):
+        with pytest.raises(UserError, match="--test-share .* below 1"):
+            ingest.ingest(str(folder), tmp_path / "out", test_share=share)
+    assert not (tmp_path / "out").exists()
+
+
+def test_flags_that_are_not_utf8(folder, tmp_path):
+    with pytest.raises(UserError, match=r"--licence \\udcff is not UTF-8"):
+        ingest.ingest(str(folder), tmp_path / "out", licence="\udcff")
+    assert not (tmp_path / "out").exists()
+    odd = folder.rename(folder.with_name("\udcff"))
+    ingest.ingest(str(odd), tmp_path / "out", test_share=0.0)
+    assert r"\udcff" in (tmp_path / "out" / "README.md").read_text()

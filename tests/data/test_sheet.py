@@ -29,6 +29,21 @@ def test_pictures_stand_in_rows_above_their_labels():
         sheet.contact_sheet([], [])
 
 
+def test_a_long_label_is_not_measured_whole(monkeypatch):
+    measured = []
+    draw = sheet.ImageDraw.ImageDraw
+    length = draw.textlength
+
+    def textlength(self, text, **options):
+        measured.append(len(text))
+        return length(self, text, **options)
+
+    monkeypatch.setattr(draw, "textlength", textlength)
+    made = sheet.contact_sheet([np.zeros((8, 8, 3), np.uint8)], ["il" * 1000], size=64)
+    assert (made[69:84, 4:68] < 128).any()
+    assert max(measured) <= 200
+
+
 def test_pick_is_distinct_and_repeatable():
     chosen = sheet.pick(100, 10, 0)
     assert len(set(chosen)) == 10

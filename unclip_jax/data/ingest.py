@@ -15,7 +15,7 @@ from unclip_jax.core.errors import UserError, one_line, shorten
 from unclip_jax.core.locks import locked_beside
 from unclip_jax.data import builder, images
 from unclip_jax.data.prepare import refuse_existing
-from unclip_jax.data.readers import Item, Reader, open_reader
+from unclip_jax.data.readers import Item, Reader, open_reader, printable
 
 Report = Callable[[str, int, int | None], None]
 
@@ -45,6 +45,10 @@ def ingest(
         report: called with what is done, "checking" or "writing", and how many items of how many;
             None, where nobody knows yet.
     """
+    if not 0 <= test_share < 1:  # NaN included
+        raise UserError(f"--test-share {test_share} is not at least 0 and below 1")
+    if printable(licence) != licence:
+        raise UserError(f"--licence {printable(licence)} is not UTF-8 text; spell it so")
     _refuse_shadow(source, out)
     refuse_existing(out, overwrite)
     with locked_beside(out, "unclip data ingest"):
@@ -67,11 +71,11 @@ def ingest(
                 report("writing", next(written), len(keys))
 
         makers = {s: _records(reader, wanted, note) for s, wanted in splits.items() if wanted}
-        credit = {"part": "all", "licence": licence, "credit": source, "url": ""}
+        credit = {"part": "all", "licence": licence, "credit": printable(source), "url": ""}
         builder.write(
             out,
             makers,
-            about=f"Captioned images from {source}.",
+            about=f"Captioned images from {printable(source)}.",
             licences=[credit],
             encoding=None,
             overwrite=overwrite,

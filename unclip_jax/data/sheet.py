@@ -34,6 +34,7 @@ def contact_sheet(
     for place, (picture, label) in enumerate(zip(pictures, labels, strict=True)):
         x, y = gap + place % columns * cell[0], gap + place // columns * cell[1]
         sheet.paste(Image.fromarray(images.to_square(picture, size)), (x, y))
+        label = label[:size]  # no letter is narrower than a pixel; each turn measures all of it
         while label and draw.textlength(label, font=font) > size:
             label = label[:-1]
         draw.text((x, y + size + 1), label, fill=(60, 60, 60), font=font)
