@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+from pathlib import Path
 
 import pytest
 
@@ -187,3 +188,40 @@ def test_a_user_without_a_home_has_a_private_cache_folder(tmp_path, monkeypatch)
     other = files.cache_folder()
     assert other != folder and other.stat().st_mode & 0o777 == 0o700
     files._temporary_cache.cache_clear()
+
+
+@pytest.mark.parametrize("kind", ["dangling link", "link to an empty folder", "current folder"])
+def test_what_no_folder_can_replace_is_refused_before_the_work(tmp_path, monkeypatch, kind):
+    out, target = tmp_path / "out", tmp_path / "target"
+    if kind == "current folder":
+        monkeypatch.chdir(tmp_path)
+        out, expected = Path("."), r"^\. is the current folder, which stays; choose another"
+    else:
+        out.symlink_to(target)
+        expected = "out is a link, which no folder can replace; remove it or choose another"
+    if kind == "link to an empty folder":
+        target.mkdir()
+    with pytest.raises(UserError, match=expected), new_folder(out, "m", overwrite=True):
+        pytest.fail("the work began")
+
+
+def test_an_input_that_cannot_be_read_is_named_and_not_the_output(tmp_path):
+    given, out = tmp_path / "given", tmp_path / "out"
+    for block in (new_folder(out, "m"), scratch_for(out), whole_file(out)):
+        with pytest.raises(UserError, match=f"{given}: No such file or directory"), block:
+            given.read_bytes()
+        assert list(tmp_path.iterdir()) == []
+    with pytest.raises(UserError, match=f"cannot write {out}: "), new_folder(out, "m") as folder:
+        (folder / "none" / "file").write_text("x")
+
+
+def test_what_was_killed_in_the_current_folder_is_swept(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    killed = (
+        "import os; from pathlib import Path; from unclip_jax.core.files import scratch_for\n"
+        "with scratch_for(Path('.'), inside=True): os.kill(os.getpid(), 9)"
+    )
+    assert subprocess.run([sys.executable, "-c", killed]).returncode == -signal.SIGKILL
+    assert len(list(tmp_path.iterdir())) == 1
+    with scratch_for(tmp_path, inside=True) as scratch:
+        assert list(tmp_path.iterdir()) == [scratch]

@@ -76,15 +76,25 @@ def disk_reason(error: BaseException) -> str | None:
 
 
 @contextlib.contextmanager
-def _writing(path: Path) -> Iterator[None]:
-    """Makes one line, which names `path`, of a disk that is full or cannot be written."""
+def _writing(path: Path, hidden: Path) -> Iterator[None]:
+    """Makes one line, which names `path`, of a disk that is full or cannot be written.
+
+    An error of another file than `path` and `hidden`, an input say, names that one.
+    """
     try:
         yield
     except Exception as error:
         reason = None if isinstance(error, UserError) else disk_reason(error)
         if reason is None:
             raise
+        name = getattr(error, "filename", None)
+        if isinstance(name, str) and not any(_is_within(name, own) for own in (path, hidden)):
+            raise UserError(f"cannot read or write {name}: {reason}") from error
         raise UserError(f"cannot write {path}: {reason}") from error
+
+
+def _is_within(name: str, folder: Path) -> bool:
+    return Path(os.path.realpath(name)).is_relative_to(os.path.realpath(folder))
 
 
 @contextlib.contextmanager
@@ -95,7 +105,7 @@ def whole_file(path: Path) -> Iterator[Path]:
     """
     part = path.with_name(f"{path.name}.part")
     try:
-        with _writing(path):
+        with _writing(path, part):
             yield part
             os.replace(part, path)
     finally:
@@ -207,7 +217,7 @@ def scratch_for(out: Path, *, inside: bool = False) -> Iterator[Path]:
     scratch = _hidden(out, out if inside and out.is_dir() else out.absolute().parent)
     sweep(out)
     with locked(scratch, "unclip", named=out), cleared(lambda: _remove(scratch, out)):
-        with _writing(out):
+        with _writing(out, scratch):
             yield scratch
 
 
@@ -311,7 +321,13 @@ def new_folder(
 
 
 def refuse_taken(out: Path, marker: str, *, overwrite: bool = False) -> None:
-    """Fails unless `new_folder` may make `out`."""
+    """Fails unless `new_folder` may make `out`: what the last rename would refuse is told here."""
+    if out.exists() and os.path.samefile(out, os.curdir):
+        raise UserError(f"{out} is the current folder, which stays; choose another --out")
+    if out.is_symlink() and (not out.exists() or is_empty_folder(out)):
+        raise UserError(
+            f"{out} is a link, which no folder can replace; remove it or choose another"
+        )
     if out.exists() and not is_empty_folder(out):
         if not overwrite:
             raise UserError(f"{out} exists; choose another --out or pass --overwrite")
