@@ -606,6 +606,8 @@ def test_flags_that_are_not_utf8(folder, tmp_path):
     with pytest.raises(UserError, match=r"--licence \\udcff is not UTF-8"):
         ingest.ingest(str(folder), tmp_path / "out", licence="\udcff")
     assert not (tmp_path / "out").exists()
+    with pytest.raises(UserError, match=r"o\\udcff is not UTF-8; choose another"):
+        ingest.ingest(str(folder), tmp_path / "o\udcff")
     odd = folder.rename(folder.with_name("\udcff"))
     ingest.ingest(str(odd), tmp_path / "out", test_share=0.0)
     assert r"\udcff" in (tmp_path / "out" / "README.md").read_text()

@@ -56,7 +56,10 @@ def prepare_emoji(
 
 
 def refuse_existing(out: Path, overwrite: bool) -> None:
-    """Stops before any work if `out` is taken."""
+    """Stops before any work if `out` is taken, or has a name that array_record cannot open."""
+    name = str(out).encode("utf-8", "backslashreplace").decode("utf-8")
+    if name != str(out):
+        raise UserError(f"--out {name} is not UTF-8; choose another name")
     if out.exists() and not overwrite and not is_empty_folder(out):
         raise UserError(f"{out} exists; choose another --out or pass --overwrite")
 
