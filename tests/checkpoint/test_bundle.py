@@ -14,8 +14,10 @@ from safetensors.numpy import load_file, save_file
 
 from tests.toy import toy_bundle
 from unclip_jax.checkpoint import bundle, tensors
+from unclip_jax.checkpoint.torch_files import open_tensors
 from unclip_jax.core.errors import UserError
 from unclip_jax.core.trees import flatten_paths, unflatten_paths
+from unclip_jax.text.tokenizer import Tokenizer, build_vocab
 
 
 @pytest.fixture(scope="module")
@@ -327,3 +329,89 @@ def test_keys_that_occur_twice_and_deep_nesting_are_refused(copy):
     fails(copy, "bundle.json", "'name' occurs twice")
     path.write_text(text.replace('"metrics": {}', f'"metrics": {"[" * 50_000}{"]" * 50_000}'))
     fails(copy, "bundle.json", "levels")
+
+
+@pytest.mark.parametrize("kind", [np.int8, np.bool_, np.complex64, np.float32])
+def test_parameters_of_another_type_than_stated_are_refused(copy, kind):
+    key = "unet/conv_in/bias"
+    rewrite(copy, lambda arrays: arrays.update({key: arrays[key].astype(kind)}))
+    fails(copy, "decoder.safetensors", key, "stored as", stages=["decoder"])
+
+
+def float8(path, keys):
+    """Rewrites the header of a file of float16: half as many columns of two bytes as F8_E4M3."""
+    data = path.read_bytes()
+    size = int.from_bytes(data[:8], "little")
+    header = json.loads(data[8 : 8 + size])
+    for key in keys or list(header):
+        entry = header[key]
+        length = (entry["data_offsets"][1] - entry["data_offsets"][0]) // int(
+            np.prod(entry["shape"])
+        )
+        entry.update(dtype="F8_E4M3", shape=[*entry["shape"], length])
+    text = json.dumps(header).encode()
+    path.write_bytes(len(text).to_bytes(8, "little") + text + data[8 + size :])
+
+
+def test_eight_bit_floats_are_refused_by_name(copy, tmp_path):
+    float8(copy / "arrays.safetensors", None)
+    restate(copy, "arrays.safetensors")
+    fails(copy, "arrays.safetensors", "variance_table", "F8_E4M3", stages=["prior_diffusion"])
+    path = tmp_path / "x.safetensors"
+    save_file({"a": np.zeros(3, np.float16)}, path)
+    float8(path, ["a"])
+    for read in (lambda: tensors.read_tree(path, None), lambda: open_tensors(path)["a"]):
+        with pytest.raises(UserError, match="x.safetensors: a is stored as F8_E4M3"):
+            read()
+
+
+def test_a_dtype_that_no_file_has_is_refused(copy):
+    edit(copy, lambda m: m["stages"]["clip"].update(dtype="int4"))
+    fails(copy, "stages.clip.dtype", "float16")
+
+
+def test_a_vocabulary_of_another_size_than_the_embedding_is_refused(copy, toy):
+    words = toy.tokenizer
+    merges = [*words.merges, ("zq"[0], "q")]
+    Tokenizer(build_vocab(merges), merges, words.context).save(copy / "tokenizer.json")
+    restate(copy, "tokenizer.json")
+    fails(copy, "tokenizer.json", str(words.vocab_size + 1), "CLIP", stages=["clip"])
+
+
+@pytest.mark.parametrize(
+    "table", [np.linspace(0, 1, 7), np.zeros(1000, np.complex64), np.full(1000, np.nan)]
+)
+def test_a_variance_table_that_does_not_fit_is_refused(copy, table):
+    change = {"prior_diffusion.variance_table": table}
+    rewrite(copy, lambda arrays: arrays.update(change), "arrays.safetensors")
+    fails(copy, "prior_diffusion.variance_table", stages=["prior_diffusion"])
+
+
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        ("cascade.0.resize", "nope"),
+        ("cascade.0.output_size", 128),
+        ("cascade.0.nets.0.steps", -7),
+        ("cascade.0.nets.0.steps", 0),
+        ("cascade.0.nets.0.steps", 100_000),
+        ("sampling.size", -3),
+        ("stages.decoder.spec.sampling.guidance", -1e300),
+    ],
+)
+def test_values_that_make_no_image_are_refused(copy, path, value):
+    def change(manifest):
+        *parents, last = (int(key) if key.isdigit() else key for key in path.split("."))
+        for key in parents:
+            manifest = manifest[key]
+        manifest[last] = value
+
+    edit(copy, change)
+    with pytest.raises(UserError, match="bundle.json: "):
+        bundle.read_manifest(copy)
+
+
+def test_a_step_that_is_listed_again_is_refused(copy):
+    edit(copy, lambda m: m.update(cascade=m["cascade"] * 2))
+    with pytest.raises(UserError, match=re.escape("cascade[")):
+        bundle.read_manifest(copy)

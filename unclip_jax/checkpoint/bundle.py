@@ -203,6 +203,8 @@ def load(
     pca = load_pca(folder / PCA_FILE) if PCA_FILE in files else None
     loaded = {n: _load_stage(folder, n, manifest, params_dtype) for n in wanted}
     check_embeddings({name: stage.spec for name, stage in loaded.items()})
+    _check_vocabulary(folder, loaded, tokenizer)
+    _check_tables(folder, loaded, arrays)
     return Bundle(
         name=manifest["name"],
         licence=manifest["licence"],
@@ -215,6 +217,36 @@ def load(
         arrays=arrays,
         pca=pca,
     )
+
+
+def _check_vocabulary(
+    folder: Path, stages: Mapping[str, Stage], tokenizer: Tokenizer | None
+) -> None:
+    """Fails unless the CLIP embeds exactly the vocabulary: a lookup beyond its table is silent."""
+    if tokenizer is None or "clip" not in stages:
+        return
+    size = stages["clip"].spec.model.text.vocab_size
+    if tokenizer.vocab_size != size:
+        raise UserError(
+            f"{folder / 'tokenizer.json'} has {tokenizer.vocab_size} tokens, but the CLIP "
+            f"embeds {size}: it is the vocabulary of another model"
+        )
+
+
+def _check_tables(
+    folder: Path, stages: Mapping[str, Stage], arrays: Mapping[str, np.ndarray]
+) -> None:
+    """Fails where a table of variances is not one finite float of each noise level."""
+    for name, stage in stages.items():
+        table, diffusion = arrays.get(f"{name}.variance_table"), stage.spec.diffusion
+        if table is None or diffusion is None:
+            continue
+        is_real = table.dtype.name in ("float16", "bfloat16", "float32", "float64")
+        if not is_real or table.shape != (diffusion.num_steps,) or not np.isfinite(table).all():
+            raise UserError(
+                f"{folder / 'arrays.safetensors'}: {name}.variance_table ({table.dtype}, shape "
+                f"{table.shape}) must hold {diffusion.num_steps} finite floats"
+            )
 
 
 def _is_stage_file(name: str) -> bool:
@@ -230,7 +262,7 @@ def _load_stage(
         raise UserError(f"{folder / 'bundle.json'}: stage {name!r} has the spec of {spec.stage!r}")
     leaves = flatten_paths(abstract_params(spec))
     expected = {key: tuple(leaf.shape) for key, leaf in leaves.items()}
-    params = tensors.read_tree(folder / file, expected, params_dtype)
+    params = tensors.read_tree(folder / file, expected, params_dtype, stored=entry["dtype"])
     stage = Stage(spec=spec, params=params, dtype=entry["dtype"])
     stage.__dict__["params_digest"] = manifest["files"][file]["sha256"]  # the cached property
     return stage

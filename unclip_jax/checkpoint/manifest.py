@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from unclip_jax.checkpoint.tensors import DTYPES
 from unclip_jax.core.config import build
 from unclip_jax.core.errors import UserError
 from unclip_jax.core.files import read_json
@@ -33,6 +34,8 @@ LIMITS = {
 
 BLOCK_ARRAYS = 4  # that a block of a U-Net has at least: two norms or projections
 LARGEST = 1 << 20  # of every other number: widths, heads, vocabularies
+MOST_GUIDANCE = 1000.0  # papers use 1 to 15
+RESIZES = ("bicubic", "bilinear", "cubic", "linear")
 LONGEST = 1 << 12  # items of a list, such as a list of timesteps
 
 
@@ -88,6 +91,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     _check_limits(path, "sampling", manifest["sampling"])
     _check_limits(path, "cascade", manifest["cascade"])
     _check_cascade(path, manifest)
+    _check_sampling(path, manifest)
     return manifest
 
 
@@ -107,6 +111,9 @@ def _check_types(path: Path, manifest: Mapping[str, Any]) -> None:
             for key, kind in fields.items():
                 if not isinstance(entry, dict) or not isinstance(entry.get(key), kind):
                     raise UserError(f"{path}: {section}.{name}.{key} must be a {kind.__name__}")
+    for name, entry in manifest["stages"].items():
+        if entry["dtype"] not in DTYPES:
+            raise UserError(f"{path}: stages.{name}.dtype must be one of {', '.join(DTYPES)}")
 
 
 def _check_files(path: Path, files: Mapping[str, Mapping[str, Any]]) -> None:
@@ -177,13 +184,57 @@ def _unet(spec: Mapping[str, Any]) -> Mapping[str, Any]:
     return {key: unet[key] for key, kind in kinds.items() if isinstance(unet.get(key), kind)}
 
 
+def _check_net(
+    path: Path, where: str, step: CascadeStep, net: CascadeNet, spec: Mapping[str, Any]
+) -> None:
+    """Fails where a network of a step runs no number of steps, or makes images of other sizes."""
+    levels = _part(spec, "diffusion").get("num_steps")
+    most = levels if type(levels) is int else LIMITS["num_steps"]
+    if net.steps is not None and net.steps != -1 and not 1 <= net.steps <= most:
+        raise UserError(f"{path}: {where}: {net.stage} runs 1 to {most} steps, -1 or null")
+    model = _part(spec, "model")
+    sizes = (model.get("low_res_size"), _part(model, "unet").get("image_size"))
+    for stated, size in zip((step.input_size, step.output_size), sizes, strict=True):
+        if type(size) is int and size != stated:
+            raise UserError(f"{path}: {where} states {stated} pixels, {net.stage} has {size}")
+
+
+def _part(spec: Mapping[str, Any], key: str) -> Mapping[str, Any]:
+    """Returns a section of a spec; one of another kind is refused when it is built."""
+    found = spec.get(key)
+    return found if isinstance(found, Mapping) else {}
+
+
+def _check_sampling(path: Path, manifest: Mapping[str, Any]) -> None:
+    """Fails where settings that all samplers take as they are make no image."""
+    size = build(SamplingDefaults, manifest["sampling"], f"{path}: sampling").size
+    sizes = [entry["output_size"] for entry in manifest["cascade"]]
+    if "decoder" in manifest["stages"]:
+        model = _part(manifest["stages"]["decoder"]["spec"], "model")
+        sizes.insert(0, _part(model, "unet").get("image_size"))
+    if size is not None and size not in sizes:
+        raise UserError(f"{path}: sampling.size is {size}, but the stages make {sizes}")
+    for name, entry in manifest["stages"].items():
+        scale = _part(entry["spec"], "sampling").get("guidance", 1.0)
+        if isinstance(scale, int | float) and abs(scale) > MOST_GUIDANCE:
+            raise UserError(f"{path}: stages.{name}.spec.sampling.guidance is beyond all use")
+
+
 def _check_cascade(path: Path, manifest: Mapping[str, Any]) -> None:
     """Fails where an upsampling step or the provenance is not what its readers rely on."""
+    last = 0
     for i, entry in enumerate(manifest["cascade"]):
         step = build(CascadeStep, entry, f"{path}: cascade[{i}]")
         names = [net.stage for net in step.nets]
         if not names or not set(names) <= set(manifest["stages"]):
             raise UserError(f"{path}: cascade[{i}] names the networks {names}, which are not there")
+        if step.resize not in RESIZES:
+            raise UserError(f"{path}: cascade[{i}].resize must be one of {', '.join(RESIZES)}")
+        if not 0 < step.input_size < step.output_size or step.output_size <= last:
+            raise UserError(f"{path}: cascade[{i}] does not enlarge: its sizes must grow by step")
+        last = step.output_size
+        for net in step.nets:
+            _check_net(path, f"cascade[{i}]", step, net, manifest["stages"][net.stage]["spec"])
     held = manifest["provenance"].get("stages", {})
     if not isinstance(held, dict) or not all(isinstance(v, dict) for v in held.values()):
         raise UserError(f"{path}: provenance.stages must hold an object for each stage")

@@ -7,6 +7,7 @@ alone, and nothing can be checked by it.
 import dataclasses
 import hashlib
 import json
+import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from typing import Any
 from unclip_jax.core.errors import UserError
 from unclip_jax.core.files import whole_file
 
+STEP = re.compile("[0-9]{1,18}")  # str.isdigit takes ² too, which int() does not
 HELD_OUT = "held_out_loss"
 _FIELDS = ("step", "iterator", "checksums", "metrics")
 
@@ -115,7 +117,7 @@ def free_name(folder: Path, step: int) -> Path:
 def _steps(checkpoints: Path) -> list[int]:
     if not checkpoints.is_dir():
         return []
-    return [int(p.name) for p in checkpoints.iterdir() if p.name.isdigit() and p.is_dir()]
+    return [int(p.name) for p in checkpoints.iterdir() if STEP.fullmatch(p.name) and p.is_dir()]
 
 
 def _record_path(checkpoints: Path, step: int) -> Path:

@@ -10,7 +10,7 @@ import json
 import math
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,8 @@ from unclip_jax.core.trees import flatten_paths, unflatten_paths
 
 DTYPES = {"float32": np.float32, "float16": np.float16, "bfloat16": ml_dtypes.bfloat16}
 CODES = {"float32": "F32", "float16": "F16", "bfloat16": "BF16"}  # as safetensors spells them
+NAMES = {code: name for name, code in CODES.items()}
+READABLE = frozenset("BOOL U8 I8 U16 I16 F16 BF16 U32 I32 F32 U64 I64 F64".split())
 TABLE_BYTES = 2 << 20  # of a .npy file of one number a noise level
 NPY_HEADER = re.compile(
     rb"\x93NUMPY\x01\x00..\{'descr': '(<f[48])', 'fortran_order': False, "
@@ -82,15 +84,20 @@ def as_dtype(leaf: Any, dtype: str, name: str) -> np.ndarray:
 
 
 def read_tree(
-    path: Path, expected: Mapping[str, tuple[int, ...]] | None, dtype: str | None = None
+    path: Path,
+    expected: Mapping[str, tuple[int, ...]] | None,
+    dtype: str | None = None,
+    *,
+    stored: str | None = None,
 ) -> dict[str, Any]:
     """Reads a parameter tree, checking that its keys and shapes are exactly the expected ones.
 
     Args:
         expected: shape of every slash path; None accepts whatever the file holds.
         dtype: what to convert to; None keeps the stored one.
+        stored: the dtype that the file is said to hold; None accepts each of DTYPES.
     """
-    arrays = {}
+    arrays, allowed = {}, DTYPES if stored is None else (stored,)
     try:
         with safe_open(path, framework="np") as file:
             keys = list(file.keys())
@@ -98,6 +105,7 @@ def read_tree(
                 shapes = {key: tuple(file.get_slice(key).get_shape()) for key in keys}
                 _check_shapes(path, shapes, expected)
             for key in keys:
+                _check_type(path, key, file.get_slice(key).get_dtype(), allowed)
                 array = file.get_tensor(key)
                 arrays[key] = array if dtype is None else array.astype(numpy_dtype(dtype))
     except (SafetensorError, OSError) as error:
@@ -116,6 +124,13 @@ def read_shapes(path: Path) -> dict[str, tuple[int, ...]]:
         raise UserError(
             f"{path}: not a readable safetensors file, truncated or damaged ({error})"
         ) from error
+
+
+def _check_type(path: Path, key: str, code: str, allowed: Collection[str]) -> None:
+    """Fails where a file's own type of an array is not one of the allowed dtypes."""
+    if NAMES.get(code) not in allowed:
+        found = NAMES.get(code, code)
+        raise UserError(f"{path}: {key} is stored as {found}, not as {' or '.join(allowed)}")
 
 
 def _check_shapes(
@@ -234,6 +249,10 @@ def read_arrays(path: Path) -> dict[str, np.ndarray]:
     """Reads named arrays as they are stored."""
     try:
         with safe_open(path, framework="np") as file:
+            for name in file.keys():
+                kind = file.get_slice(name).get_dtype()
+                if kind not in READABLE:
+                    raise UserError(f"{path}: {name} is stored as {kind}, which is not supported")
             return {name: file.get_tensor(name) for name in file.keys()}
     except (SafetensorError, OSError) as error:
         raise UserError(

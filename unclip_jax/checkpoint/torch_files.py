@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from safetensors import SafetensorError, safe_open
 
+from unclip_jax.checkpoint.tensors import READABLE
 from unclip_jax.checkpoint.torch_archive import open_archive
 from unclip_jax.checkpoint.torch_pickle import Refused, TensorRecord
 from unclip_jax.core.errors import UserError
@@ -153,6 +154,8 @@ def _open_safetensors(path: Path) -> TensorFile:
         raise UserError(f"{path}: not a readable safetensors file ({error})") from error
 
     def read(key: str) -> np.ndarray:
+        if kinds[key] not in READABLE:
+            raise UserError(f"{path}: {key} is stored as {kinds[key]}, which is not supported")
         with safe_open(path, framework="np") as file:  # opened anew: nothing stays mapped
             return file.get_tensor(key)
 
