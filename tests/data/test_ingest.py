@@ -585,7 +585,7 @@ def test_a_set_is_not_written_as_a_version_of_its_source(folder):
 def test_the_newest_version_of_a_prepared_set_is_read(tmp_path):
     for name in ("9.0.0", "10.0.0"):
         (tmp_path / name).mkdir()
-        (tmp_path / name / builder.INFO).write_text("{}")
+        (tmp_path / name / "dataset_info.json").write_text("{}")
     assert builder.find(tmp_path) == tmp_path / "10.0.0"
 
 
