@@ -198,3 +198,44 @@ def test_damaged_records_are_one_line(clip_run, tmp_path, refused, text):
     run.mkdir()
     (run / "config.json").write_text(text)
     assert "config.json" in refused("export", run, "--out", tmp_path / "out")
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("identity", None), ("identity", "x"), ("identity", {}), ("seed", None), ("data", {})],
+)
+def test_a_damaged_config_of_a_run_is_one_line(clip_run, tmp_path, refused, key, value):
+    run = tmp_path / "run"
+    run.mkdir()
+    (run / "checkpoints").symlink_to(clip_run / "checkpoints")
+    config = json.loads((clip_run / "config.json").read_text()) | {key: value}
+    (run / "config.json").write_text(json.dumps(config))
+    assert key in refused("export", run, "--out", tmp_path / "out")
+
+
+def test_a_folder_that_is_no_step_is_passed_over(tmp_path, refused, clip_run):
+    run = tmp_path / "run"
+    (run / "checkpoints" / "²").mkdir(parents=True)
+    (run / "config.json").write_text((clip_run / "config.json").read_text())
+    assert "no finished checkpoint" in refused("export", run, "--out", tmp_path / "out")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"suite": ["x"], "metrics": {}}',
+        '{"suite": "x", "metrics": {"r1": {"value": "x", "n": 1}}}',
+        '{"suite": "x", "metrics": {"r1": {"value": 1.0, "low": 0.5, "n": 1}}}',
+    ],
+)
+def test_figures_that_no_card_can_print_are_one_line(clip_run, tmp_path, refused, text):
+    (tmp_path / "m.json").write_text(text)
+    message = refused("export", clip_run, "--out", tmp_path / "o", "--metrics", tmp_path / "m.json")
+    assert "m.json" in message
+
+
+@pytest.mark.parametrize("option", ["--name", "--licence", "--out"])
+def test_flags_that_are_not_utf8_are_one_line(clip_run, tmp_path, refused, option):
+    words = ["--out", tmp_path / "out"] if option != "--out" else []
+    bad = tmp_path / "\udcff" if option == "--out" else "\udcff"
+    assert option in refused("export", clip_run, *words, option, bad)

@@ -58,6 +58,7 @@ def read_run(folder: str | Path) -> RunResult:
             raise UserError(f"{folder / 'config.json'} has no section {key!r}")
     if not isinstance(config["train"].get("steps"), int):
         raise UserError(f"{folder / 'config.json'} has no whole number train.steps; {remedy}")
+    _check_records(folder / "config.json", config, remedy)
     spec = spec_from_dict({k: config[k] for k in SPEC_SECTIONS if config.get(k) is not None})
     step = newest_step(folder / "checkpoints")
     if step is None:
@@ -71,6 +72,20 @@ def read_run(folder: str | Path) -> RunResult:
         environment=read_environment(folder / "environment.json"),
         arrays=_arrays(folder / "variance_table.npy"),
     )
+
+
+def _check_records(path: Path, config: Mapping[str, Any], remedy: str) -> None:
+    """Fails by name where what an export copies out of a run's config is not as it was written."""
+    identity = config.get("identity", {"clip": "", "data": ""})
+    is_whole = isinstance(identity, Mapping) and {"clip", "data"} <= set(identity)
+    wrong = {
+        "identity": not is_whole,
+        "seed": type(config.get("seed")) is not int,
+        "data.name": not isinstance(config["data"].get("name"), str),
+        "clip": not isinstance(config.get("clip") or "", str),
+    }
+    for name in (name for name, is_wrong in wrong.items() if is_wrong):
+        raise UserError(f"{path}: {name} is missing or damaged; {remedy}")
 
 
 def read_environment(path: Path) -> tuple[Mapping[str, Any], ...]:

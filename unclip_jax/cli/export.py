@@ -11,7 +11,9 @@ import click
 from unclip_jax.cli import common, program
 from unclip_jax.cli.progress import Progress, say
 from unclip_jax.core.errors import UserError
-from unclip_jax.core.files import parse_json, read_mapping, scratch_for
+from unclip_jax.core.files import parse_json, scratch_for
+
+TEXTS = ("name", "licence")  # options that are written into files
 
 
 @click.command(short_help="Finished training runs to a bundle.")
@@ -69,6 +71,9 @@ def export(runs: tuple[Path, ...], out: Path, **options: Any) -> None:
     Example: unclip export runs/clip runs/prior runs/decoder runs/upsampler --out mine
     """
     program.check_options(options)
+    for option, text in (("--out", str(out)), *((f"--{k}", options[k]) for k in TEXTS)):
+        if text is not None and not text.isprintable():
+            raise UserError(f"{option} {text!r} is not printable text in UTF-8; type another")
     if not runs:
         raise UserError("no run given: pass the workdirs of `unclip train`")
     with Progress() as progress:
@@ -90,12 +95,12 @@ def _to_bundle(
 ) -> list[str]:
     """Writes the bundle of runs and returns the stages in it."""
     from unclip_jax.checkpoint import bundle
-    from unclip_jax.evals.card import write_card
+    from unclip_jax.evals.card import read_metrics, write_card
 
     made, results = read_runs(runs, out, options)
     made = dataclasses.replace(
         _with_changes(made, options["changes"]),
-        metrics=_read_metrics(options["metrics"]),
+        metrics=read_metrics(options["metrics"]),
         pca=_pca(results, options["pca"]),
     )
     notes = _read_text(options["notes"], "--notes") if options["notes"] else ""
@@ -369,16 +374,6 @@ def _with_changes(made: Any, changes: Sequence[str]) -> Any:
         spec = dataclasses.replace(stages[stage].spec, sampling=sampling)
         stages[stage] = dataclasses.replace(held, spec=spec)
     return dataclasses.replace(made, stages=stages)
-
-
-def _read_metrics(paths: Sequence[Path]) -> dict[str, Any]:
-    """Joins files of figures; a report of `unclip eval` goes under its suite's name."""
-    metrics: dict[str, Any] = {}
-    for path in paths:
-        found = read_mapping(path, remedy="--metrics takes what unclip eval wrote")
-        is_report = {"suite", "metrics"} <= set(found)
-        metrics |= {found["suite"]: found["metrics"]} if is_report else found
-    return metrics
 
 
 def _read_text(path: Path, option: str) -> str:

@@ -11,7 +11,7 @@ from typing import Any
 from unclip_jax.checkpoint.bundle import Bundle
 from unclip_jax.checkpoint.runs import RunResult
 from unclip_jax.core.errors import UserError
-from unclip_jax.core.files import parse_json, read_json
+from unclip_jax.core.files import parse_json, read_json, read_mapping
 from unclip_jax.core.trees import count_params
 from unclip_jax.data.sources import locate
 
@@ -184,6 +184,34 @@ def _suite_table(figures: Mapping[str, Any]) -> str:
         floor = "–" if floor is None else f"{floor:.3f}"
         rows.append(f"| {name} | {figure['value']:.3f} | {interval} | {floor} | {figure['n']} |")
     return "\n".join(rows)
+
+
+def read_metrics(paths: Sequence[Path]) -> dict[str, Any]:
+    """Joins files of figures; a report of `unclip eval` goes under its suite's name."""
+    metrics: dict[str, Any] = {}
+    for path in paths:
+        found = read_mapping(path, remedy="--metrics takes what unclip eval wrote")
+        is_report = {"suite", "metrics"} <= set(found)
+        if is_report and not isinstance(found["suite"], str):
+            raise UserError(f"{path}: suite is not a name; --metrics takes what unclip eval wrote")
+        found = {found["suite"]: found["metrics"]} if is_report else found
+        for suite, figures in found.items():
+            for name, figure in figures.items() if isinstance(figures, dict) else ():
+                if isinstance(figure, dict) and not _is_figure(figure):
+                    raise UserError(
+                        f"{path}: {suite}.{name} has no numbers value and n; --metrics takes what "
+                        "unclip eval wrote"
+                    )
+        metrics |= found
+    return metrics
+
+
+def _is_figure(figure: Mapping[str, Any]) -> bool:
+    """Whether the model card can print a figure; its interval has two ends or none."""
+    bounds = [figure.get(key) for key in ("low", "high")]
+    given = [figure.get("value"), *(b for b in (*bounds, figure.get("floor")) if b is not None)]
+    is_pair = (bounds[0] is None) == (bounds[1] is None)
+    return is_pair and "n" in figure and all(type(part) in (int, float) for part in given)
 
 
 def _credits(runs: Sequence[RunResult]) -> str:
