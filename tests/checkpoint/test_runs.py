@@ -21,7 +21,8 @@ def run(tmp_path, monkeypatch):
         "model": {"unet": {"image_size": 16, "channels": 8, "in_channels": 6}, "low_res_size": 8},
         "diffusion": {},
     }
-    config = {**spec, "data": {}, "optim": {}, "train": {"steps": 2}}
+    data = {"name": "shapes"}
+    config = {**spec, "seed": 0, "data": data, "optim": {}, "train": {"steps": 2}}
     (tmp_path / "config.json").write_text(json.dumps(config))
     (tmp_path / "checkpoints" / "2" / "state").mkdir(parents=True)
     np.save(tmp_path / "variance_table.npy", TABLE)

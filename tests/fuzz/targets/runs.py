@@ -27,7 +27,8 @@ def sample() -> Path:
 
     folder = kept_folder("runs")
     spec = toy_specs(4 * CONTEXT)["prior_diffusion"]
-    sections = {"seed": 3, "clip": "", "data": {"name": "shapes"}, "optim": {}, "identity": {}}
+    sections = {"seed": 3, "clip": "", "data": {"name": "shapes"}, "optim": {}}
+    sections["identity"] = {"clip": None, "data": "0" * 64}
     config = spec_to_dict(spec) | sections | {"train": {"steps": 1}}
     (folder / "config.json").write_text(json.dumps(config))
     (folder / "environment.json").write_text(json.dumps(STARTS))
