@@ -4,6 +4,7 @@ Only the EMA parameters are read from the checkpoint, not the optimizer's state.
 """
 
 import dataclasses
+import functools
 import hashlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -39,6 +40,11 @@ class RunResult:
     ema_params: Mapping[str, Any] = dataclasses.field(repr=False)
     environment: tuple[Mapping[str, Any], ...]
     arrays: Mapping[str, np.ndarray]
+
+    @functools.cached_property
+    def digests(self) -> frozenset[str]:
+        """What the EMA parameters are known by; see `stored_digests`."""
+        return frozenset(stored_digests(self.ema_params))
 
     @property
     def is_finished(self) -> bool:

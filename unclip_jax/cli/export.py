@@ -259,18 +259,16 @@ def _tokenizer(results: Sequence[Any]) -> Any:
 def _check_clip(results: Sequence[Any]) -> None:
     """Fails if a run was trained against another CLIP than the one exported with it."""
     from unclip_jax.checkpoint import bundle
-    from unclip_jax.checkpoint.runs import stored_digests
 
     clips = [result for result in results if result.spec.stage == "clip"]
     if not clips:
         return
-    known = stored_digests(clips[0].ema_params)
     for result in results:
         name = result.config.get("clip")
         if not name or name == "random":
             continue
         if "identity" in result.config:
-            if result.config["identity"]["clip"] not in known:
+            if result.config["identity"]["clip"] not in clips[0].digests:
                 raise UserError(
                     f"{result.folder} was trained against another CLIP than that of "
                     f"{clips[0].folder}"
@@ -282,7 +280,7 @@ def _check_clip(results: Sequence[Any]) -> None:
             say(f"{result.folder}: its CLIP was not checked: {error}")
             continue
         found = held.get("stages", {}).get("clip", {}).get("params_sha256")
-        if found not in known:
+        if found not in clips[0].digests:
             raise UserError(
                 f"{result.folder} was trained against the CLIP in {name}, "
                 f"which is not that of {clips[0].folder}"
@@ -292,7 +290,6 @@ def _check_clip(results: Sequence[Any]) -> None:
 def _pca(results: Sequence[Any], file: Path | None) -> Any:
     """Returns the PCA of a file, else that of a run that has one; it must be of the CLIP here."""
     from unclip_jax.checkpoint.pca_file import PCA_FILE, load_pca
-    from unclip_jax.checkpoint.runs import stored_digests
 
     folders = [result.folder / PCA_FILE for result in results]
     file = file or next((path for path in folders if path.exists()), None)
@@ -300,12 +297,7 @@ def _pca(results: Sequence[Any], file: Path | None) -> Any:
         return None
     pca = load_pca(file)
     known = {result.config.get("identity", {}).get("clip") for result in results}
-    known |= {
-        digest
-        for result in results
-        if result.spec.stage == "clip"
-        for digest in stored_digests(result.ema_params)
-    }
+    known = known.union(*(result.digests for result in results if result.spec.stage == "clip"))
     if pca.clip not in known:
         raise UserError(f"{file} is of another CLIP's embeddings than the CLIP of these runs")
     return pca
