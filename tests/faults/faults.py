@@ -939,7 +939,7 @@ FAULTS: list[Fault] = [
             "long_text_keeps_its_end",
             "kept = ids[: context - 2]",
             "kept = ids[-(context - 2) :]",
-            "tests/text/test_tokenizer.py::test_long_texts_keep_their_end_and_are_flagged",
+            "tests/text/test_tokenizer.py::test_long_texts_lose_their_last_pieces_keep_eot_and_are_flagged",
         ),
         (
             "mask_ends_before_eot",

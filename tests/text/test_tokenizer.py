@@ -119,12 +119,12 @@ def test_special_tokens_in_a_text_are_text(which, request):
         assert row.argmax() == mask.sum() - 1  # the tower finds the true end
 
 
-def test_long_texts_keep_their_end_and_are_flagged(trained):
-    fits, cut = "circle " * 14, "circle " * 15
+def test_long_texts_lose_their_last_pieces_keep_eot_and_are_flagged(trained):
+    fits, cut = "square " + "circle " * 13, "square " + "circle " * 14
     tokens, mask, truncated = trained.encode([fits, cut, ""])
-    circle = trained.encode(["circle"]).tokens[0, 1]
-    assert trained.encode(["circle"]).mask.sum() == 3  # one piece a word
-    expected = [trained.sot_id, *[circle] * 14, trained.eot_id]
+    square, circle = (trained.encode([word]).tokens[0, 1] for word in ("square", "circle"))
+    assert trained.encode(["circle", "square"]).mask.sum(axis=1).tolist() == [3, 3]
+    expected = [trained.sot_id, square, *[circle] * 13, trained.eot_id]
     assert tokens[0].tolist() == tokens[1].tolist() == expected
     assert truncated.tolist() == [False, True, False]
     assert mask.sum(axis=1).tolist() == [16, 16, 2]

@@ -212,7 +212,7 @@ def _check_sampling(path: Path, manifest: Mapping[str, Any]) -> None:
     if "decoder" in manifest["stages"]:
         model = _part(manifest["stages"]["decoder"]["spec"], "model")
         sizes.insert(0, _part(model, "unet").get("image_size"))
-    if size is not None and size not in sizes:
+    if sizes and size is not None and size not in sizes:
         raise UserError(f"{path}: sampling.size is {size}, but the stages make {sizes}")
     for name, entry in manifest["stages"].items():
         scale = _part(entry["spec"], "sampling").get("guidance", 1.0)

@@ -225,13 +225,13 @@ class _Compiles:
         spent = self._clock() - self._since
         return spent if self._depth > 0 and spent >= 1.0 else 0.0
 
-    def _begun(self, event: str, value: float, **_: Any) -> None:
+    def _begun(self, event: str, value: float | int, **_: Any) -> None:
         if event in COMPILE_EVENTS:
             if self._depth == 0:
                 self._since = self._clock()
             self._depth += 1
 
-    def _ended(self, event: str, seconds: float, **_: Any) -> None:
+    def _ended(self, event: str, seconds: float | int, **_: Any) -> None:
         if event in COMPILE_EVENTS:
             self._depth = max(0, self._depth - 1)
 
