@@ -843,7 +843,7 @@ FAULTS: list[Fault] = [
             "diffusion_prior_bidirectional",
             "mask = causal_mask(cfg.context + EXTRA)",
             "mask = jnp.ones((1, 1, cfg.context + EXTRA, cfg.context + EXTRA), bool)",
-            "tests/checkpoint/test_karlo_golden.py::test_prior",
+            "tests/models/test_text_masks.py::test_the_diffusion_prior_is_causal",
         ),
         (
             "prior_padding_visible",

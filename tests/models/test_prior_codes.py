@@ -130,6 +130,8 @@ def test_dot_codes_are_buckets_of_the_cosine():
     codes = prior_codes.dot_codes(CFG, image, text)
     assert np.asarray(codes).tolist() == [9, 0]
     assert np.asarray(prior_codes.dot_codes(CFG, image, text[::-1])).tolist() == [5, 5]
+    slanted = jnp.array([[1.0, 2.0], [2.0, 1.0]])  # cosines 0.447 and -0.447: 7.2 and 2.8 of 10
+    assert np.asarray(prior_codes.dot_codes(CFG, slanted, text)).tolist() == [7, 2]
 
 
 def test_dots_are_drawn_above_the_percentile(codec):

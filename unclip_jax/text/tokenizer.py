@@ -117,7 +117,7 @@ class Tokenizer:
         merges: Sequence[tuple[str, str]],
         context: int = CLIP_CONTEXT,
     ):
-        """Checks the vocabulary's layout and builds transformers' CLIPTokenizer from it."""
+        """Checks the vocabulary's layout and builds the `tokenizers` library's encoder from it."""
         _check_vocab(vocab, merges)
         if context < 2:
             raise ValueError(f"{context=} has no room for SOT and EOT")
@@ -297,36 +297,30 @@ def _make_pre_tokenizer() -> Any:
 
 
 def _make_backend(vocab: dict[str, int], merges: list[tuple[str, str]]) -> Any:
-    """Builds transformers' CLIPTokenizer and returns its Rust tokenizer.
+    """Builds what transformers' CLIPTokenizer has inside, without the seconds of importing that.
 
-    Its normalizer goes: NFC after HTML unescaping would compose what CLIP leaves apart, and
-    `clean_text` has done the rest. Its pattern is replaced by the case-insensitive one of CLIP.
+    It has no normalizer: NFC after HTML unescaping would compose what CLIP leaves apart, and
+    `clean_text` has done the rest. Its pattern is the case-insensitive one of CLIP.
     """
-    tokenizer = _clip_tokenizer_class()(vocab=vocab, merges=merges, split_special_tokens=True)
-    if len(tokenizer) != len(vocab):  # other versions of the class ignore keywords they don't know
-        raise UserError(
-            f"transformers' CLIPTokenizer took {len(tokenizer)} of {len(vocab)} entries; install "
-            "the version of transformers that requirements.txt pins"
-        )
-    backend = tokenizer.backend_tokenizer
-    from tokenizers import normalizers
+    from tokenizers import AddedToken, decoders, models, normalizers, processors
+    from tokenizers import Tokenizer as Backend
 
+    backend = Backend(
+        models.BPE(
+            vocab=vocab,
+            merges=merges,
+            continuing_subword_prefix="",
+            end_of_word_suffix=END_OF_WORD,
+            unk_token=EOT,
+        )
+    )
+    special = [AddedToken(token, special=True, normalized=False) for token in (SOT, EOT)]
+    backend.add_special_tokens(special)
     backend.normalizer = normalizers.Sequence([])
     backend.pre_tokenizer = _make_pre_tokenizer()
+    backend.post_processor = processors.RobertaProcessing(
+        (EOT, vocab[EOT]), (SOT, vocab[SOT]), add_prefix_space=False, trim_offsets=False
+    )
+    backend.decoder = decoders.ByteLevel()
     backend.encode_special_tokens = True
     return backend
-
-
-def _clip_tokenizer_class() -> Any:
-    """Imports CLIPTokenizer (a second or so) without the advice to install torch."""
-    name = "TRANSFORMERS_NO_ADVISORY_WARNINGS"
-    before = os.environ.get(name)
-    os.environ[name] = "1"
-    try:
-        from transformers.models.clip.tokenization_clip import CLIPTokenizer
-    finally:
-        if before is None:
-            del os.environ[name]
-        else:
-            os.environ[name] = before
-    return CLIPTokenizer
