@@ -155,6 +155,11 @@ def test_bad_calls_are_one_line_and_leave_nothing(toy_folder, tmp_path, refused,
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize("option", ["--steps", "--prior-steps", "--size"])
+def test_a_number_that_none_can_have_is_refused_before_the_bundle_is_read(refused, option):
+    assert option in refused("sample", "x", option, 0, "--model", "no-such-bundle")
+
+
 def test_an_unwritable_out_leaves_nothing(toy_folder, tmp_path, refused):
     blocked = tmp_path / "file"
     blocked.write_text("")

@@ -92,6 +92,8 @@ def test_a_misspelt_flag_is_one_line(capsys, tmp_path):
     base = ("--config", str(ROOT / CLIP), "--workdir", str(tmp_path / "w"))
     for flag in ("--config.foo=1", "--config.optim.learning_rat=1", "--confg.seed=1"):
         assert flag.strip("-").partition("=")[0] in fails(capsys, *base, flag)
+    assert "did you mean --config.seed?" in fails(capsys, *base, "--confg.seed=1")
+    assert "did you mean --workdir?" in fails(capsys, *base, "--workdirr=x")
     assert "abc" in fails(capsys, *base, "--config.optim.learning_rate=abc")
     assert not (tmp_path / "w").exists()
 

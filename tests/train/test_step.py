@@ -65,7 +65,8 @@ def test_ema_follows_its_closed_form(prior):
         expected = jax.tree.map(
             lambda e, p, d=decay: d * np.float64(e) + (1 - d) * p, expected, params[-1]
         )
-    assert largest_difference(state.ema_params, expected) < EMA_TOLERANCE
+        # At every step: the start has next to no weight after a few.
+        assert largest_difference(state.ema_params, expected) < EMA_TOLERANCE
     assert largest_difference(state.params, expected) > 100 * EMA_TOLERANCE
 
 

@@ -13,6 +13,8 @@ from unclip_jax.cli.progress import Progress
 from unclip_jax.core.errors import UserError
 from unclip_jax.core.files import cache_folder, scratch_for
 
+FEW = 16  # held-out images below which a figure measured on them tells next to nothing
+
 
 @click.group(no_args_is_help=False)
 def data() -> None:
@@ -115,12 +117,17 @@ def ingest(
         names = made["left_out_names"][why]
         more = f", and {n - len(names)} more" if n > len(names) else ""
         click.echo(f"left out: {n} {why}: {', '.join(names)}{more}")
+    if 0 < made["images"].get("test", 0) < FEW:
+        click.echo(
+            f"note: {made['images']['test']} in test measure little; a larger --test-share keeps "
+            "more back"
+        )
     click.echo(f"written to {made['folder']}")
     folder = shlex.quote(made["folder"])
     click.echo(f"next: unclip data show {folder}")
     click.echo(
         f"then: unclip train --config configs/own/clip.py --config.data.name={folder} "
-        "--workdir runs/clip"
+        "--workdir runs/own_clip"
     )
 
 
@@ -172,6 +179,8 @@ def show(
     if as_json:
         echo_json(found)
         return
+    if set(found["styles"]) <= {""}:  # a set of one's own has neither
+        found = {key: value for key, value in found.items() if key not in ("styles", "concepts")}
     for key, value in found.items():
         text = json.dumps(value) if isinstance(value, dict) else value
         click.echo(f"{key.replace('_', ' ')}: {text}")

@@ -58,15 +58,18 @@ def options(*, inverts: bool) -> Callable[[Callable[..., Any]], Callable[..., An
         common.model_option,
         click.option("--out", type=click.Path(path_type=Path), help="Folder; default: a new one."),
         common.seed_option,
-        click.option("--size", type=int, help="Pixels: one of the bundle's sizes."),
+        click.option("--size", type=click.IntRange(1), help="Pixels: one of the bundle's sizes."),
         click.option("--guidance", type=float, help=f"Scale of the decoder; default: {own}."),
-        click.option("--steps", type=int, help="Steps of decoding."),
+        click.option("--steps", type=click.IntRange(1), help="Steps of decoding."),
         click.option("--dtype", type=click.Choice(["float32", "bfloat16"]), default="float32"),
         common.json_option,
         click.option("--overwrite", is_flag=True, help="Replace existing files."),
     ]
     if inverts:
-        added.insert(6, click.option("--invert-steps", type=int, help="Levels of the inversion."))
+        levels = click.IntRange(1)
+        added.insert(
+            6, click.option("--invert-steps", type=levels, help="Levels of the inversion.")
+        )
 
     def decorate(command: Callable[..., Any]) -> Callable[..., Any]:
         for option in reversed(added):

@@ -1,5 +1,6 @@
 """`unclip train`: trains one stage from a config file; the same command resumes."""
 
+import difflib
 import functools
 import importlib.resources
 import importlib.util
@@ -100,7 +101,7 @@ def read_config(config_file: str, flags: Sequence[str]) -> dict[str, Any]:
     make_configs_importable()
     for flag in flags:
         if flag.startswith("-") and not flag.startswith("--config."):
-            raise UserError(f"unknown option {flag}; see --help")
+            raise UserError(f"unknown option {flag}; {_remedy(flag)}")
     argv = ["unclip train", *flags]
     values = absl_flags.FlagValues()
     try:
@@ -115,6 +116,18 @@ def read_config(config_file: str, flags: Sequence[str]) -> dict[str, Any]:
     if len(rest) > 1:
         raise UserError(f"unexpected argument {rest[1]!r}; write --config.KEY=VALUE")
     return config
+
+
+def _remedy(flag: str) -> str:
+    """Says what a misspelt option of the commands that read a config may have meant."""
+    name = flag.partition("=")[0]
+    context = click.get_current_context(silent=True)
+    options = context.command.params if context is not None else []
+    known = ["--config.KEY=VALUE", *(o for p in options for o in p.opts if o.startswith("--"))]
+    close = difflib.get_close_matches(name.partition(".")[0], [k.partition(".")[0] for k in known])
+    if "." in name and close[:1] == ["--config"]:
+        return f"did you mean --config.{name.partition('.')[2]}?"
+    return f"did you mean {close[0]}?" if close else "see --help"
 
 
 def _run_file(path: Path, variant: str) -> Any:
