@@ -33,7 +33,7 @@ def base(stage: str) -> ConfigDict:
 def check_variant(variant: str, *known: str) -> None:
     """Refuses a misspelt variant, which would otherwise silently be the full config."""
     if variant not in ("", *known):
-        raise ValueError(f"unknown variant {variant!r}; there are {', '.join(known)}")
+        raise ValueError(f"unknown variant {variant!r}; known: {', '.join(known)}")
 
 
 def data(**values: object) -> ConfigDict:

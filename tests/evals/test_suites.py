@@ -48,7 +48,15 @@ def check(figures):
 
 
 def test_retrieval(model):
-    figures = run_suite("retrieval", model, SETTINGS)
+    said = []
+    settings = dataclasses.replace(SETTINGS, report=lambda *part: said.append(part))
+    figures = run_suite("retrieval", model, settings)
+    assert {what for what, _, _ in said} == {
+        "reading test",
+        "embedding images",
+        "embedding captions",
+    }
+    assert all(0 <= done < total for _, done, total in said)
     check(figures)
     assert {"test/recall_at_1", "test/recall_at_5"} <= set(figures)
     assert figures["test/recall_at_1"].value <= figures["test/recall_at_5"].value

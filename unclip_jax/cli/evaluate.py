@@ -75,7 +75,7 @@ def evaluate(
     """
     files.refuse_existing(out, written_by(suite), overwrite=options["overwrite"])
     lock = locked_beside(out, "unclip eval")
-    with lock, files.scratch_for(out, inside=True) as scratch, Progress() as progress:
+    with lock, files.scratch_for(out, inside=True) as scratch, Progress("it") as progress:
         files.refuse_existing(out, written_by(suite), overwrite=options["overwrite"])
         progress.phase(f"loading {model}")
         folder = scratch / "ready"
@@ -84,7 +84,7 @@ def evaluate(
         # Imported late, so that `--help` and a taken --out do not wait for jax.
         from unclip_jax import api
 
-        settings = _settings(data, judge, options, folder)
+        settings = _settings(data, judge, options, folder, progress)
         start = time.perf_counter()
         stated = {"model": model, "data": data, "judge": judge}
         stated |= {"concepts": settings.concepts, "styles": settings.styles}
@@ -101,7 +101,9 @@ def evaluate(
     click.echo(f"wrote {out}", err=True)
 
 
-def _settings(data: str, judge: str | None, options: dict[str, Any], folder: Path) -> Any:
+def _settings(
+    data: str, judge: str | None, options: dict[str, Any], folder: Path, progress: Progress
+) -> Any:
     from unclip_jax import api
     from unclip_jax.evals.settings import Settings
 
@@ -118,6 +120,7 @@ def _settings(data: str, judge: str | None, options: dict[str, Any], folder: Pat
         sample_size=options["size"],
         pca=options["pca"],
         pictures=folder,
+        report=progress.report,
     )
 
 

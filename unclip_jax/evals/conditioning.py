@@ -76,7 +76,7 @@ def denoising_errors(
         return terms.mse
 
     errors = {name: np.zeros(len(x0)) for name in conds}
-    for start in range(0, len(x0), settings.batch):
+    for start in settings.starts(len(x0), f"errors of {stage}"):
         index = np.minimum(np.arange(start, start + settings.batch), len(x0) - 1)
         kept = len(x0[start : start + settings.batch])
         for name, cond in conds.items():
@@ -142,7 +142,7 @@ def upsampler_psnr(
     """Compares the upsampler's images from true small ones with bicubic enlargement."""
     size = images.shape[1]
     made = np.empty_like(images)
-    for start in range(0, len(images), settings.batch):
+    for start in settings.starts(len(images), f"images of {stage}"):
         rows = np.minimum(np.arange(start, start + settings.batch), len(images) - 1)
         kept = len(images[start : start + settings.batch])
         cond = Cond(low_res=np.asarray(to_float(low_res[rows])))
@@ -172,7 +172,7 @@ def conditioning(model: Bundle, settings: Settings) -> dict[str, Figure]:
     swap = metrics.derangement(examples.concepts, seed=settings.seed)
     captions = main_captions(examples)
     text = api.embed_text(model, captions)
-    image_emb = embed_images(model, examples.images)
+    image_emb = embed_images(model, examples.images, settings.report)
     cases = {}
     if "prior_diffusion" in model.stages:
         own = with_own_tokens(model, text, captions, "prior_diffusion")

@@ -52,8 +52,9 @@ def edits(model: Bundle, settings: Settings) -> dict[str, Figure]:
             max_theta=MAX_THETA,
             invert_steps=LEVELS,
             size=size,
+            progress=settings.report,
         )
-        emb = embed_images(judge, resized(made, clip_size(judge)))
+        emb = embed_images(judge, resized(made, clip_size(judge)), settings.report)
         rows = np.repeat(target_emb, THETAS, axis=0)
         cosine = metrics.cosine(emb, rows).reshape(-1, THETAS)
         figures |= theta_figures(f"from_{name}/{who}", cosine)

@@ -79,6 +79,8 @@ def load_examples(
     records = []
     images = np.empty((len(indices), size, size, 3), np.uint8)
     for row, index in enumerate(indices):
+        if settings.report is not None and row % 100 == 0:
+            settings.report(f"reading {split}", row, len(indices))
         record = source[int(index)]
         images[row] = as_seen(model, record["image"], size)
         records.append((tuple(record["captions"]), record["concept"], record["style"]))

@@ -92,8 +92,9 @@ class Room:
 
     @property
     def options(self) -> dict[str, Any]:
-        """Key and size of every call."""
-        return {"key": root_key(self.settings.seed), "size": self.size}
+        """Key, size and progress of every call."""
+        seed, report = self.settings.seed, self.settings.report
+        return {"key": root_key(seed), "size": self.size, "progress": report}
 
 
 def variations(room: Room) -> Image.Image:

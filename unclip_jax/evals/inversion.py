@@ -36,7 +36,7 @@ def inversion(model: Bundle, settings: Settings) -> dict[str, Figure]:
     for count in LEVELS:
         chosen = latents.LatentSettings(size=size, invert_steps=count)
         plan = latents.resolve_latents(model, chosen)
-        runner = StageRunner()
+        runner = StageRunner(settings.report)
         held = manipulate.encode(model, examples.images, plan, runner)
         made = latents.decode(model, held.image_emb, keys, plan, latent=held.latent, runner=runner)
         psnr = metrics.psnr(made, true)

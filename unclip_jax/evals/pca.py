@@ -40,14 +40,14 @@ def pca(model: Bundle, settings: Settings) -> dict[str, Figure]:
             continue
         size = clip_size(held)
         train = load_examples(settings, "train", model=held, size=size, limit=settings.limit)
-        train_emb = embed_images(held, train.images)
+        train_emb = embed_images(held, train.images, settings.report)
         fitted = fit_pca(moments(train_emb))
         found = spectrum_figures(fitted, len(train))
         found |= codec_figures(held, "train", train, train_emb)
         count = components_for(fitted, 0.99)
         for split in settings.splits:
             examples = load_examples(settings, split, model=held, size=size, limit=settings.limit)
-            image_emb = embed_images(held, examples.images)
+            image_emb = embed_images(held, examples.images, settings.report)
             lost = residual(fitted, image_emb, count)
             groups = np.asarray(examples.concepts)
             found[f"{split}/residual_99"] = mean_figure(lost, groups=groups, floor=0.01)

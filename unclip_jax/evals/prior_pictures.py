@@ -41,8 +41,8 @@ def decoded_figures(model: Bundle, examples: Examples, settings: Settings) -> di
     examples = random_subset(examples, settings.prompts, settings.seed)
     rows = len(examples)
     captions = main_captions(examples)
-    text_emb = embed_captions(judge, captions)
-    true = embed_images(judge, resized(examples.images, size))
+    text_emb = embed_captions(judge, captions, settings.report)
+    true = embed_images(judge, resized(examples.images, size), settings.report)
     groups = np.asarray(examples.concepts)
     swap = metrics.derangement(examples.concepts, seed=settings.seed)
     figures, made = {}, {}
@@ -53,8 +53,9 @@ def decoded_figures(model: Bundle, examples: Examples, settings: Settings) -> di
             key=root_key(settings.seed),
             prior=source,
             size=settings.sample_size or decoder_size(model),
+            progress=settings.report,
         )
-        emb = embed_images(judge, resized(np.asarray(made[source]), size))
+        emb = embed_images(judge, resized(np.asarray(made[source]), size), settings.report)
         floor = float(metrics.cosine(emb, text_emb[swap]).mean())
         score = metrics.cosine(emb, text_emb)
         figures[f"{source}/clip_score"] = metrics.mean_figure(score, groups=groups, floor=floor)

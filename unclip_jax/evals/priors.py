@@ -66,8 +66,8 @@ def embed_split(model: Bundle, split: str, settings: Settings, limit: int | None
     return Embedded(
         examples=examples,
         captions=captions,
-        image_emb=embed_images(model, examples.images),
-        text_emb=embed_captions(model, captions),
+        image_emb=embed_images(model, examples.images, settings.report),
+        text_emb=embed_captions(model, captions, settings.report),
     )
 
 
@@ -77,8 +77,8 @@ def embed_training(model: Bundle, settings: Settings) -> Training:
     owner = np.repeat(np.arange(len(examples)), [len(c) for c in examples.captions])
     captions = [caption for captions in examples.captions for caption in captions]
     return Training(
-        image_emb=embed_images(model, examples.images),
-        caption_emb=embed_captions(model, captions),
+        image_emb=embed_images(model, examples.images, settings.report),
+        caption_emb=embed_captions(model, captions, settings.report),
         owner=owner,
     )
 
@@ -91,7 +91,7 @@ def sample_prior(
     The key is that of draw `draw` of caption i, whatever the batch.
     """
     parts = []
-    for start in range(0, len(captions), settings.batch):
+    for start in settings.starts(len(captions), f"embeddings of the {stage}"):
         rows = np.minimum(np.arange(start, start + settings.batch), len(captions) - 1)
         keys = image_keys(root_key(settings.seed), rows, np.full(len(rows), draw))
         text = api.embed_text(model, [captions[i] for i in rows])

@@ -15,7 +15,8 @@ from unclip_jax.core.errors import UserError
 from unclip_jax.evals import metrics
 from unclip_jax.evals.examples import Examples, load_examples, names_style
 from unclip_jax.evals.metrics import Figure
-from unclip_jax.evals.settings import Settings
+from unclip_jax.evals.settings import Settings, starts
+from unclip_jax.sampling.runner import Progress
 
 RANKS = (1, 5)
 CAPTIONS, IMAGES = 512, 1024  # a call; more would only take memory
@@ -81,20 +82,24 @@ def clip_size(model: Bundle) -> int:
     return vision.image_size
 
 
-def embed_images(model: Bundle, images: UInt8[np.ndarray, "n h w 3"]) -> Float[np.ndarray, "n d"]:
+def embed_images(
+    model: Bundle, images: UInt8[np.ndarray, "n h w 3"], report: Progress | None = None
+) -> Float[np.ndarray, "n d"]:
     """Returns the raw CLIP embeddings of images of one shape."""
     parts = [
         api.embed_image(model, images[start : start + IMAGES])
-        for start in range(0, len(images), IMAGES)
+        for start in starts(len(images), IMAGES, "embedding images", report)
     ]
     return np.concatenate(parts)
 
 
-def embed_captions(model: Bundle, captions: list[str]) -> Float[np.ndarray, "n d"]:
+def embed_captions(
+    model: Bundle, captions: list[str], report: Progress | None = None
+) -> Float[np.ndarray, "n d"]:
     """Returns the raw CLIP embeddings of all captions, dropping their states on the way."""
     parts = [
         np.asarray(api.embed_text(model, captions[start : start + CAPTIONS]).text_emb)
-        for start in range(0, len(captions), CAPTIONS)
+        for start in starts(len(captions), CAPTIONS, "embedding captions", report)
     ]
     return np.concatenate(parts)
 
@@ -107,8 +112,8 @@ def retrieval(model: Bundle, settings: Settings) -> dict[str, Figure]:
             settings, split, model=model, size=clip_size(model), limit=settings.limit
         )
         queries = make_queries(examples)
-        text_emb = embed_captions(model, [q.caption for q in queries])
-        image_emb = embed_images(model, examples.images)
+        text_emb = embed_captions(model, [q.caption for q in queries], settings.report)
+        image_emb = embed_images(model, examples.images, settings.report)
         found = retrieval_figures(queries, examples, text_emb, image_emb)
         figures |= {f"{split}/{name}": figure for name, figure in found.items()}
     return figures

@@ -110,12 +110,17 @@ def samples(model: Bundle, settings: Settings) -> dict[str, Figure]:
     )
     chosen, prompts = choose_prompts(train, settings.prompts, settings.seed)
     images = api.sample(
-        model, prompts, key=root_key(settings.seed), num=1, size=settings.sample_size
+        model,
+        prompts,
+        key=root_key(settings.seed),
+        num=1,
+        size=settings.sample_size,
+        progress=settings.report,
     )
     small = resized(np.asarray(images), size)
     return sample_figures(
-        (embed_images(judge, small), small),
+        (embed_images(judge, small, settings.report), small),
         chosen,
-        (embed_images(judge, held_out.images), held_out),
-        (embed_images(judge, train.images), train),
+        (embed_images(judge, held_out.images, settings.report), held_out),
+        (embed_images(judge, train.images, settings.report), train),
     )

@@ -1,9 +1,11 @@
 """What a measurement is taken with."""
 
 import dataclasses
+from collections.abc import Iterator
 from pathlib import Path
 
 from unclip_jax.checkpoint.bundle import Bundle
+from unclip_jax.sampling.runner import Progress
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,6 +26,7 @@ class Settings:
             decoder's own.
         pictures: folder for what a suite draws; None draws nothing.
         pca: file of a PCA for the gallery; None = the bundle's.
+        report: told what is done and how much of it, while a suite works.
     """
 
     data: str
@@ -38,3 +41,16 @@ class Settings:
     sample_size: int | None = None
     pca: str | None = None
     pictures: Path | None = None
+    report: Progress | None = None
+
+    def starts(self, total: int, what: str) -> Iterator[int]:
+        """Yields where each batch of `total` examples begins, and reports the examples done."""
+        return starts(total, self.batch, what, self.report)
+
+
+def starts(total: int, size: int, what: str, report: Progress | None) -> Iterator[int]:
+    """Yields where each part of at most `size` examples begins, and reports the examples done."""
+    for start in range(0, total, size):
+        if report is not None:
+            report(what, start, total)
+        yield start
