@@ -70,11 +70,11 @@ def test_a_clip_that_is_yet_to_be_trained(unclip):
 
 
 def test_a_mesh_that_splits_too_little_is_said(unclip):
-    large = ("plan", "--config", "configs/paper/upsampler_256.py", "--json")
-    large += ("--config.train.batch_size=8192", "--topology", "v5p:8x8x8")
-    assert "times its share of the state" in unclip(*large)[2]
-    code, out, err = unclip(*large, "--config.train.mesh.data=-1", "--config.train.mesh.fsdp=64")
-    assert (code, err) == (0, "") and json.loads(out)["mesh"] == [8, 64, 1]
+    wide = ("plan", "--config", f"{CONFIG}:smoke", "--config.train.batch_size=8192", "--json")
+    wide += ("--topology", "v5p:8x8x8", "--config.train.mesh.data=-1")
+    assert "times its share of the state" in unclip(*wide, "--config.train.mesh.fsdp=512")[2]
+    code, out, err = unclip(*wide, "--config.train.mesh.fsdp=2")
+    assert (code, err) == (0, "") and json.loads(out)["mesh"] == [256, 2, 1]
 
 
 def test_sizes_of_the_clip_are_the_shipped_ones_unless_it_is_named(unclip):

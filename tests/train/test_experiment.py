@@ -309,30 +309,28 @@ def run_command(workdir, *flags, **options):
 
 
 def test_a_run_killed_at_a_random_moment_resumes_to_the_bit(tmp_path):
-    """Kills while the run trains or saves, twice; the seed of the moment is shown on failure."""
+    """Kills while the run trains or saves; the seed of the moment is shown on failure.
+
+    `make kill-test` does so twenty times to every command.
+    """
     steps = "--config.train.steps=80"
     whole = run_command(tmp_path / "whole", steps)
-    started = time.monotonic()
     _, errors = whole.communicate()
     assert whole.returncode == 0, errors.decode()
     assert list((tmp_path / "whole" / "samples").glob("*.png"))
 
     seed = time.time_ns() % 2**32
-    moment = random.Random(seed)
-    killed, cut_off = tmp_path / "killed", 0
-    for _ in range(2):
-        process = run_command(killed, steps)
-        wait_for_steps(process, killed / "timings.jsonl")
-        time.sleep(moment.uniform(0.0, 0.5))
-        cut_off += process.poll() is None
-        process.kill()
-        process.communicate()
-    assert cut_off, f"{seed=}: no run was still going when it was killed"
+    killed = tmp_path / "killed"
+    process = run_command(killed, steps)
+    wait_for_steps(process, killed / "timings.jsonl")
+    time.sleep(random.Random(seed).uniform(0.0, 0.5))
+    assert process.poll() is None, f"{seed=}: the run had ended before it was killed"
+    process.kill()
+    process.communicate()
     last = run_command(killed, steps)
     _, errors = last.communicate()
     assert last.returncode == 0, f"{seed=} {errors.decode()}"
     assert record(killed) == record(tmp_path / "whole"), f"{seed=}"
-    assert time.monotonic() - started < 600
 
 
 def wait_for_steps(process, path):
