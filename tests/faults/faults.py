@@ -1434,7 +1434,7 @@ FAULTS: list[Fault] = [
             "draws_of_other_captions",
             "jnp.repeat(leaf, static.draws, axis=0)",
             "jnp.tile(leaf, (static.draws,) + (1,) * (leaf.ndim - 1))",
-            "tests/sampling/test_stages.py::test_the_prior_keeps_the_draw_nearer_to_the_caption",
+            "tests/sampling/test_stages.py::test_an_examples_draws_stand_together_with_its_caption",
         ),
         (
             "second_net_begins_again",

@@ -90,6 +90,9 @@ def test_two_nets_share_one_schedule(toy, low_res, large):
     )
     result = api.run_stage(model, "upsampler_256", Cond(low_res=low_res), key=root())
     np.testing.assert_allclose(result, large, **SAME)
+    noise = documented_noise(root(), 4, N)
+    injected = api.run_stage(model, "upsampler_256", Cond(low_res=low_res), noise=noise)
+    np.testing.assert_allclose(injected, large, **SAME)
     zeros = dataclasses.replace(other, params=jax.tree.map(np.zeros_like, other.params))
     model = dataclasses.replace(model, stages={**model.stages, "upsampler_1024": zeros})
     result = api.run_stage(model, "upsampler_256", Cond(low_res=low_res), key=root())
@@ -137,6 +140,15 @@ def test_the_best_draw_is_kept_and_ties_go_to_the_first():
     z = jnp.array([[[0.5, 9.0], [0.6, -9.0]], [[1.0, 2.0], [5.0, 1.0]], [[1.0, 2.0], [2.0, 1.0]]])
     expected = [[0.6, -9.0], [1.0, 2.0], [1.0, 2.0]]
     np.testing.assert_array_equal(stages.best_draw(z, text_emb), np.array(expected, np.float32))
+
+
+def test_an_examples_draws_stand_together_with_its_caption(toy, text):
+    """Also where a device has several examples; `best_draw` reads them in this order."""
+    run = runs.run_for(toy, "prior_diffusion", None, "float32")
+    static = dataclasses.replace(run.static, sampling=dataclasses.replace(run.sampling, draws=2))
+    found = stages.prepare(static, Cond(text=text)).text.text_emb
+    expected = [text.text_emb[i] for i in (0, 0, 1, 1, 2, 2)]
+    np.testing.assert_array_equal(found, expected)
 
 
 def test_the_prior_keeps_the_draw_nearer_to_the_caption(toy, text):
