@@ -922,6 +922,48 @@ FAULTS: list[Fault] = [
         ),
     ),
     *faults_in(
+        "unclip_jax/models/stages.py",
+        (
+            "unit_prior_with_a_raw_decoder",
+            'if name == "prior_ar" or (name == "prior_diffusion" and spec.norm.kind == "l2"):',
+            'if name == "prior_ar":',
+            "tests/sampling/test_one_embedding.py::test_a_prior_of_unit_embeddings_needs_a_decoder_that_reads_them",
+        ),
+        (
+            "left_over_text_encoder_read",
+            'case DecoderConfig(text="transformer", text_encoder=encoder):',
+            "case DecoderConfig(text_encoder=encoder) if encoder is not None:",
+            "tests/sampling/test_own_text.py::test_a_left_over_text_encoder_is_not_read",
+        ),
+        (
+            "decoder_reads_raw_embeddings",
+            "return Decoder(spec.model, spec.norm, dtype)",
+            'return Decoder(spec.model, EmbeddingNorm("none"), dtype)',
+            "tests/sampling/test_api.py::test_the_embeddings_length_is_normalised_away",
+        ),
+    ),
+    *faults_in(
+        "unclip_jax/api.py",
+        (
+            "vary_rebuilds_by_default",
+            "eta: float = 1.0,",
+            "eta: float = 0.0,",
+            "tests/sampling/test_manipulate.py::test_more_draws_change_no_earlier_one",
+        ),
+        (
+            "classify_without_the_temperature",
+            "logits = scale * jnp.matmul",
+            "logits = jnp.matmul",
+            "tests/sampling/test_api.py::test_classify_is_a_softmax_of_cosines",
+        ),
+        (
+            "classify_over_the_images",
+            "jax.nn.softmax(logits, axis=-1)",
+            "jax.nn.softmax(logits, axis=0)",
+            "tests/sampling/test_api.py::test_classify_is_a_softmax_of_cosines",
+        ),
+    ),
+    *faults_in(
         "unclip_jax/text/tokenizer.py",
         (
             "case_kept",
@@ -1075,6 +1117,12 @@ FAULTS: list[Fault] = [
             "ema_params=jax.tree.map(jnp.copy, params)",
             "ema_params=jax.tree.map(jnp.zeros_like, params)",
             "tests/train/test_step.py::test_ema_follows_its_closed_form",
+        ),
+        (
+            "moments_on_every_device",
+            "lambda _, sharding: sharding,",
+            "lambda _, sharding: whole,",
+            "tests/train/test_sharding.py::test_each_device_holds_its_share_of_the_state",
         ),
     ),
     *faults_in(
@@ -1274,6 +1322,18 @@ FAULTS: list[Fault] = [
             "inputs(params, frozen, batch, keys, True)",
             "tests/train/test_finish.py::test_the_table_is_that_of_the_closed_form",
         ),
+        (
+            "timesteps_of_the_clean_half",
+            "(np.arange(count) + 0.5) * num_steps / count)",
+            "(np.arange(count) + 0.5) * num_steps / count / 2)",
+            "tests/train/test_finish.py::test_the_table_is_that_of_the_closed_form",
+        ),
+        (
+            "data_variance_about_no_mean",
+            ".var(axis=0, dtype=np.float64).mean())",
+            ".var(dtype=np.float64))",
+            "tests/train/test_finish.py::test_the_table_is_that_of_the_closed_form",
+        ),
     ),
     *faults_in(
         "unclip_jax/train/experiment.py",
@@ -1307,6 +1367,18 @@ FAULTS: list[Fault] = [
             'self.image_emb[batch["example"] - 1]',
             "tests/train/test_tasks.py::test_cached_features_are_those_computed_on_the_fly",
         ),
+        (
+            "tower_sees_pixels_unscaled",
+            "images = to_float(pixels)",
+            "images = pixels.astype(jnp.float32)",
+            "tests/train/test_tasks.py::test_cached_features_are_those_computed_on_the_fly",
+        ),
+        (
+            "cached_text_of_a_neighbour",
+            "rows = [self._row[ids.tobytes()] for ids",
+            "rows = [self._row[ids.tobytes()] - 1 for ids",
+            "tests/train/test_tasks.py::test_cached_features_are_those_computed_on_the_fly",
+        ),
     ),
     *faults_in(
         "unclip_jax/train/batches.py",
@@ -1337,6 +1409,18 @@ FAULTS: list[Fault] = [
             "if at is not None and at < step]",
             "tests/train/test_metrics.py::test_lines_after_the_step_and_a_torn_last_line_are_dropped",
         ),
+        (
+            "record_begun_anew",
+            'path.open("ab", buffering=0)',
+            'path.open("wb", buffering=0)',
+            "tests/train/test_metrics.py::test_a_writer_continues_the_record",
+        ),
+        (
+            "nan_written_as_such",
+            "return value if np.isfinite(value) else None",
+            "return value",
+            "tests/train/test_metrics.py::test_a_writer_continues_the_record",
+        ),
     ),
     *faults_in(
         "unclip_jax/train/loop.py",
@@ -1345,6 +1429,12 @@ FAULTS: list[Fault] = [
             "self._pending = (step, logged)",
             "self._pending = (step - 1, logged)",
             "tests/train/test_experiment.py::test_a_run_writes_what_it_promises",
+        ),
+        (
+            "metrics_not_divided",
+            "name: float(total / weight)",
+            "name: float(total)",
+            "tests/train/test_metrics.py::test_metrics_without_weight_are_left_out",
         ),
     ),
     *faults_in(
@@ -1375,6 +1465,69 @@ FAULTS: list[Fault] = [
             "return local[first : first + len(wanted)]",
             "return local[: len(wanted)]",
             "tests/train/test_sharding.py::test_processes_bring_the_rows_that_their_devices_hold",
+        ),
+        (
+            "fsdp_and_tensor_swapped",
+            "sizes = [cfg.data, cfg.fsdp, cfg.tensor]",
+            "sizes = [cfg.data, cfg.tensor, cfg.fsdp]",
+            "tests/train/test_sharding.py::test_meshes_that_do_not_fit_the_devices_are_errors",
+        ),
+        (
+            "batch_size_checked_against_data_alone",
+            'shards = mesh.shape["data"] * mesh.shape["fsdp"]',
+            'shards = mesh.shape["data"]',
+            "tests/train/test_sharding.py::test_a_batch_that_the_devices_do_not_divide_is_an_error",
+        ),
+    ),
+    *faults_in(
+        "unclip_jax/train/init_from.py",
+        (
+            "average_stays_as_drawn",
+            "ema_params=fresh_copy(tree)",
+            "ema_params=state.ema_params",
+            "tests/train/test_init_from.py::test_everything_that_fits_is_taken",
+        ),
+    ),
+    *faults_in(
+        "unclip_jax/train/stored.py",
+        (
+            "split_of_the_store_not_looked_at",
+            '"split": split, "concepts"',
+            '"split": meta.data.get("split"), "concepts"',
+            "tests/train/test_stored.py::test_what_does_not_fit_is_one_line",
+        ),
+    ),
+    *faults_in(
+        "unclip_jax/train/feed.py",
+        (
+            "held_out_loss_of_training_pictures",
+            "split=cfg.split, focus_times=1)",
+            "focus_times=1)",
+            "tests/train/test_clip_image.py::test_the_tower_sees_its_own_size_and_the_very_crop[prior_diffusion-32-False]",
+        ),
+    ),
+    *faults_in(
+        "unclip_jax/train/throughput.py",
+        (
+            "mfu_with_recomputation",
+            '"mfu": model / rate, "hfu": hardware / rate',
+            '"mfu": hardware / rate, "hfu": hardware / rate',
+            "tests/train/test_throughput.py::test_a_steps_time_at_the_peak",
+        ),
+        (
+            "peak_of_one_device",
+            "rate = chip.flops * len(devices)",
+            "rate = chip.flops",
+            "tests/train/test_throughput.py::test_a_steps_time_at_the_peak",
+        ),
+    ),
+    *faults_in(
+        "unclip_jax/train/resolve.py",
+        (
+            "prior_sees_its_own_size",
+            "        return side, None\n",
+            "        return own, None\n",
+            "tests/train/test_clip_image.py::test_the_tower_sees_its_own_size_and_the_very_crop[prior_ar-8-False]",
         ),
     ),
     *faults_in(
@@ -1466,6 +1619,24 @@ FAULTS: list[Fault] = [
             "return make_denoiser(network, schedule, diffusion)",
             "tests/sampling/test_chain.py::test_a_prior_s_result_leaves_the_space_that_is_diffused_within_its_limits",
         ),
+        (
+            "initial_noise_never_scaled",
+            "return x if scale is None else scale * x",
+            "return x",
+            "tests/sampling/test_one_embedding.py::test_sampling_may_start_from_less_noise",
+        ),
+        (
+            "v_read_as_x0_of_another_sign",
+            'source=spec.diffusion.prediction, target="eps"',
+            'source="x0", target="eps"',
+            "tests/sampling/test_api.py::test_guidance_is_the_linear_mix_of_two_predictions",
+        ),
+        (
+            "second_net_draws_noise_of_its_own",
+            "program = steps_program(static, run.name)",
+            "program = steps_program(static, static.spec.stage)",
+            "tests/sampling/test_stages.py::test_two_nets_share_one_schedule",
+        ),
     ),
     *faults_in(
         "unclip_jax/sampling/latents.py",
@@ -1480,6 +1651,30 @@ FAULTS: list[Fault] = [
             "eta=0.0, guidance=1.0, step_list=climb",
             "eta=0.0, step_list=climb",
             "tests/sampling/test_manipulate.py::test_levels_fit_between_inversion_and_decoding",
+        ),
+        (
+            "inversion_over_all_levels",
+            "climb = spread_levels(levels[0], levels[-1], settings",
+            "climb = spread_levels(limit - 1, 0, settings",
+            "tests/sampling/test_manipulate.py::test_levels_fit_between_inversion_and_decoding",
+        ),
+        (
+            "eta_of_decoding_lost",
+            "replace(invert, eta=float(eta), step_list=descent)",
+            "replace(invert, step_list=descent)",
+            "tests/sampling/test_manipulate.py::test_more_draws_change_no_earlier_one",
+        ),
+        (
+            "inversion_to_the_noisiest",
+            "limit, skip_last=True)",
+            "limit, skip_last=False)",
+            "tests/sampling/test_manipulate.py::test_eta_0_is_the_inversion_decoded",
+        ),
+        (
+            "stretched_for_a_cropping_clip",
+            'crop="center" if fit == "center_crop" else fit',
+            'crop="squash" if fit == "center_crop" else fit',
+            "tests/sampling/test_one_embedding.py::test_the_inverted_image_is_fitted_likewise",
         ),
     ),
     *faults_in(
@@ -1508,6 +1703,24 @@ FAULTS: list[Fault] = [
             "rows = np.tile(np.arange(len(held.latent)), num)\n    draws",
             "tests/sampling/test_manipulate.py::test_more_draws_change_no_earlier_one",
         ),
+        (
+            "one_noise_for_all_paths",
+            "draws = np.tile(np.repeat(np.arange(num), frames), len(first))",
+            "draws = np.tile(np.repeat(np.zeros(num, int), frames), len(first))",
+            "tests/sampling/test_manipulate.py::test_fixed_noise_gives_paths_of_their_own",
+        ),
+        (
+            "reconstruction_at_unit_length",
+            "count)) * length for count",
+            "count)) for count",
+            "tests/sampling/test_one_embedding.py::test_every_call_takes_the_same_embedding",
+        ),
+        (
+            "interpolation_stops_short",
+            "np.linspace(0.0, 1.0, frames, dtype=np.float32)",
+            "np.linspace(0.0, 1.0, frames, False, dtype=np.float32)",
+            "tests/sampling/test_manipulate.py::test_theta_0_and_the_ends_are_the_rebuilt_pictures",
+        ),
     ),
     *faults_in(
         "unclip_jax/sampling/inpaint.py",
@@ -1522,6 +1735,18 @@ FAULTS: list[Fault] = [
             "mask[:, a:b].any(axis=1)",
             "mask[:, a:b].all(axis=1)",
             "tests/sampling/test_chain.py::test_a_small_pixel_is_filled_if_any_that_it_stands_for_is",
+        ),
+        (
+            "padding_is_filled",
+            "padded = np.zeros((side, side), bool)",
+            "padded = np.ones((side, side), bool)",
+            "tests/sampling/test_one_embedding.py::test_inpainting_keeps_the_square_and_its_mask_together",
+        ),
+        (
+            "mask_of_the_corner",
+            "top, left = round((height - side) * 0.5), round((width - side) * 0.5)",
+            "top, left = 0, 0",
+            "tests/sampling/test_one_embedding.py::test_inpainting_keeps_the_square_and_its_mask_together",
         ),
     ),
     *faults_in(
@@ -1555,6 +1780,12 @@ FAULTS: list[Fault] = [
             "return _fold(root, np.asarray(index, np.uint32), np.asarray(draw, np.uint32))",
             "return _fold(root, np.asarray(draw, np.uint32), np.asarray(index, np.uint32))",
             "tests/sampling/test_chain.py::test_an_image_s_key_is_folded_with_its_prompt_and_then_its_draw",
+        ),
+        (
+            "latent_left_out",
+            "report, split[2])",
+            "report, None)",
+            "tests/sampling/test_manipulate.py::test_eta_0_is_the_inversion_decoded",
         ),
     ),
     *faults_in(
@@ -1874,6 +2105,18 @@ FAULTS: list[Fault] = [
             "size",
             "tests/evals/test_metrics.py::test_chance_is_hypergeometric",
         ),
+        (
+            "psnr_capped_by_the_batch",
+            "floor = 1.0 / error[0].size",
+            "floor = 1.0 / error.size",
+            "tests/evals/test_metrics.py::test_psnr",
+        ),
+        (
+            "exchanged_within_a_label",
+            "shift = int(np.bincount(member).max())",
+            "shift = 1",
+            "tests/evals/test_metrics.py::test_derangement_changes_every_label",
+        ),
     ),
     *faults_in(
         "unclip_jax/evals/gaussians.py",
@@ -1888,6 +2131,12 @@ FAULTS: list[Fault] = [
             "(count * (count - 1))",
             "(count * count)",
             "tests/evals/test_gaussians.py::test_diversity_is_the_mean_distance_of_pairs",
+        ),
+        (
+            "distance_of_raw_embeddings",
+            "Moments.of(normalise(a)), Moments.of(normalise(b))",
+            "Moments.of(a), Moments.of(b)",
+            "tests/evals/test_gaussians.py::test_distance_is_the_closed_form_with_scipys_root",
         ),
     ),
     *faults_in(
@@ -1952,6 +2201,12 @@ FAULTS: list[Fault] = [
             "best = min(float(values.mean())",
             "tests/evals/test_figures.py::test_prior_figures",
         ),
+        (
+            "every_draw_the_first",
+            "np.full(len(rows), draw)",
+            "np.full(len(rows), 0)",
+            "tests/evals/test_priors.py::test_a_draw_of_one_seed_is_no_draw_of_another",
+        ),
     ),
     *faults_in(
         "unclip_jax/evals/samples.py",
@@ -1981,12 +2236,123 @@ FAULTS: list[Fault] = [
         ),
     ),
     *faults_in(
+        "unclip_jax/evals/inversion.py",
+        (
+            "rebuilt_from_fresh_noise",
+            "latent=held.latent, runner=runner)",
+            "latent=None, runner=runner)",
+            "tests/evals/test_manipulations.py::test_inversion_reports_the_psnr_of_what_is_rebuilt",
+        ),
+    ),
+    *faults_in(
+        "unclip_jax/evals/report.py",
+        (
+            "interval_reversed",
+            'f"{figure.low:.4f} to {figure.high:.4f}"',
+            'f"{figure.high:.4f} to {figure.low:.4f}"',
+            "tests/evals/test_figures.py::test_report",
+        ),
+    ),
+    *faults_in(
+        "unclip_jax/evals/examples.py",
+        (
+            "style_within_a_word",
+            'rf"\\b{re.escape(word)}\\b"',
+            "re.escape(word)",
+            "tests/evals/test_retrieval.py::test_names_style",
+        ),
+    ),
+    *faults_in(
         "unclip_jax/sampling/runs.py",
         (
             "first_net_takes_every_step",
             "count = max(left + net.steps, 0) if count < 0 else count",
             "count = left if count < 0 else count",
             "tests/sampling/test_chain.py::test_the_nets_of_a_cascade_share_its_steps",
+        ),
+    ),
+    *faults_in(
+        "unclip_jax/sampling/encode.py",
+        (
+            "uint8_read_as_zero_to_one",
+            "image = image.astype(np.float32) / np.float32(127.5) - 1",
+            "image = image.astype(np.float32) / np.float32(255)",
+            "tests/sampling/test_api.py::test_uint8_and_float_images_embed_alike",
+        ),
+        (
+            "own_tokens_of_the_shortest_context",
+            "longest = max((context",
+            "longest = min((context",
+            "tests/sampling/test_own_text.py::test_each_stage_reads_its_own_context",
+        ),
+    ),
+    *faults_in(
+        "unclip_jax/sampling/settings.py",
+        (
+            "prior_guidance_for_the_decoder",
+            "            guidance=settings.guidance,",
+            "            guidance=settings.prior_guidance,",
+            "tests/sampling/test_settings.py::test_given_settings_go_to_their_stage",
+        ),
+        (
+            "levels_rounded_down",
+            "np.round(np.linspace(first, last, count))",
+            "np.linspace(first, last, count)",
+            "tests/sampling/test_manipulate.py::test_levels_fit_between_inversion_and_decoding",
+        ),
+        (
+            "top_p_as_temperature",
+            '{"temperature": settings.prior_temperature, "top_p": settings.prior_top_p}',
+            '{"temperature": settings.prior_top_p, "top_p": settings.prior_temperature}',
+            "tests/sampling/test_codes.py::test_settings_of_a_prior_that_has_none_of_them_are_refused",
+        ),
+    ),
+    *faults_in(
+        "unclip_jax/sampling/prompts.py",
+        (
+            "marks_dropped_for_every_bundle",
+            'ends = "" if not is_of_emoji(model) else _ENDINGS',
+            "ends = _ENDINGS",
+            "tests/sampling/test_prompts.py::test_plain_prompts_and_other_vocabularies_are_read_as_ever",
+        ),
+    ),
+    *faults_in(
+        "unclip_jax/sampling/stablehlo.py",
+        (
+            "exported_negative_ignored",
+            'features.replace(tokens=own), 0 if contrast == "" else 1',
+            "features.replace(tokens=own), 0",
+            "tests/sampling/test_stablehlo.py::test_own_token_contexts_two_nets_and_a_negative_caption[8]",
+        ),
+        (
+            "exported_seed_ignored",
+            "root = prng.root_key(seed)",
+            "root = prng.root_key(0)",
+            "tests/sampling/test_stablehlo.py::test_own_token_contexts_two_nets_and_a_negative_caption[8]",
+        ),
+        (
+            "exported_keys_swapped",
+            "in_axes=(None, 0, 0))(root, prompt_index, draw)",
+            "in_axes=(None, 0, 0))(root, draw, prompt_index)",
+            "tests/sampling/test_stablehlo.py::test_own_token_contexts_two_nets_and_a_negative_caption[8]",
+        ),
+    ),
+    *faults_in(
+        "unclip_jax/sampling/figures.py",
+        (
+            "gif_goes_back_first",
+            "order = [*range(len(shown)), *range(rest - 1, 0, -1)]",
+            "order = [*range(rest, -1, -1), *range(1, rest)]",
+            "tests/sampling/test_figures.py::test_a_gif_goes_there_and_back",
+        ),
+    ),
+    *faults_in(
+        "unclip_jax/sampling/single_stage.py",
+        (
+            "examples_share_a_key",
+            "keys = prng.example_keys(keys, np.arange(n))",
+            "keys = prng.example_keys(keys, np.zeros(n, int))",
+            "tests/sampling/test_stages.py::test_noise_is_what_the_keys_document",
         ),
     ),
     *faults_in(

@@ -90,6 +90,8 @@ def test_two_nets_share_one_schedule(toy, low_res, large):
     )
     result = api.run_stage(model, "upsampler_256", Cond(low_res=low_res), key=root())
     np.testing.assert_allclose(result, large, **SAME)
+    named = api.run_stage(model, "upsampler_1024", Cond(low_res=low_res), key=root())
+    np.testing.assert_allclose(named, large, **SAME)  # either name stands for the whole step
     zeros = dataclasses.replace(other, params=jax.tree.map(np.zeros_like, other.params))
     model = dataclasses.replace(model, stages={**model.stages, "upsampler_1024": zeros})
     result = api.run_stage(model, "upsampler_256", Cond(low_res=low_res), key=root())
