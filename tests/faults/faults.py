@@ -358,6 +358,33 @@ FAULTS: list[Fault] = [
         ),
     ),
     *faults_in(
+        "unclip_jax/diffusion/config.py",
+        (
+            "ddim_draws_noise_by_default",
+            "eta: float = 0.0",
+            "eta: float = 1.0",
+            "tests/models/test_presets.py::test_presets_are_sampled_as_published",
+        ),
+        (
+            "samples_unbounded_by_default",
+            "clip: float | None = 1.0",
+            "clip: float | None = None",
+            "tests/models/test_presets.py::test_presets_are_sampled_as_published",
+        ),
+        (
+            "bound_weighs_tenfold",
+            "vlb_weight: float = 0.001",
+            "vlb_weight: float = 0.01",
+            "tests/models/test_presets.py::test_diffusion_settings_that_are_left_open_are_the_published_ones",
+        ),
+        (
+            "snr_cut_off_elsewhere",
+            "min_snr_gamma: float = 5.0",
+            "min_snr_gamma: float = 1.0",
+            "tests/models/test_presets.py::test_diffusion_settings_that_are_left_open_are_the_published_ones",
+        ),
+    ),
+    *faults_in(
         "unclip_jax/nn/attention.py",
         (
             "causal_mask_transposed",
@@ -920,6 +947,18 @@ FAULTS: list[Fault] = [
             'norm = EmbeddingNorm("l2", 1.0)',
             "tests/train/test_plan.py::test_the_papers_configs_are_the_papers_models[prior_diffusion]",
         ),
+        (
+            "paper_prior_draws_once",
+            "SamplingConfig(steps=64, clip=None, draws=2)",
+            "SamplingConfig(steps=64, clip=None)",
+            "tests/models/test_presets.py::test_presets_are_sampled_as_published",
+        ),
+        (
+            "karlo_guidances_alike",
+            "SamplingConfig(steps=50, guidance=8.0)",
+            "SamplingConfig(steps=50, guidance=4.0)",
+            "tests/models/test_presets.py::test_presets_are_sampled_as_published",
+        ),
     ),
     *faults_in(
         "unclip_jax/models/stages.py",
@@ -961,6 +1000,18 @@ FAULTS: list[Fault] = [
             "jax.nn.softmax(logits, axis=-1)",
             "jax.nn.softmax(logits, axis=0)",
             "tests/sampling/test_api.py::test_classify_is_a_softmax_of_cosines",
+        ),
+        (
+            "edit_goes_back_to_its_source",
+            "for t in (to, source)]",
+            "for t in (source or to, to if source else None)]",
+            "tests/sampling/test_manipulate.py::test_an_edit_goes_from_one_text_toward_the_other_by_half",
+        ),
+        (
+            "edit_goes_all_the_way",
+            "max_theta: float = 0.5,",
+            "max_theta: float = 1.0,",
+            "tests/sampling/test_manipulate.py::test_an_edit_goes_from_one_text_toward_the_other_by_half",
         ),
     ),
     *faults_in(
@@ -1343,6 +1394,12 @@ FAULTS: list[Fault] = [
             "state.params,",
             "tests/train/test_experiment.py::test_the_variance_table_is_that_of_the_averaged_parameters",
         ),
+        (
+            "parameters_drawn_with_one_seed",
+            "stage_key(root_key(self.settings.seed), self.spec.stage), INIT)",
+            "stage_key(root_key(0), self.spec.stage), INIT)",
+            "tests/train/test_feed.py::test_parameters_are_drawn_with_the_key_of_seed_and_stage",
+        ),
     ),
     *faults_in(
         "unclip_jax/train/fitting.py",
@@ -1436,6 +1493,30 @@ FAULTS: list[Fault] = [
             "name: float(total)",
             "tests/train/test_metrics.py::test_metrics_without_weight_are_left_out",
         ),
+        (
+            "last_step_not_evaluated",
+            "(step % self.every_eval == 0 or last)",
+            "step % self.every_eval == 0",
+            "tests/train/test_loop.py",
+        ),
+        (
+            "checkpoints_without_their_loss",
+            "            self._save(step, state, held_out)\n",
+            "            self._save(step, state, None)\n",
+            "tests/train/test_loop.py",
+        ),
+        (
+            "evaluation_counted_as_training",
+            "parts.writer.metrics(step, values)\n            self._restart_clock(step)",
+            "parts.writer.metrics(step, values)",
+            "tests/train/test_loop.py",
+        ),
+        (
+            "batches_counted_as_images",
+            "images = rate * self.cfg.batch_size",
+            "images = rate",
+            "tests/train/test_loop.py",
+        ),
     ),
     *faults_in(
         "unclip_jax/train/sampled.py",
@@ -1478,6 +1559,18 @@ FAULTS: list[Fault] = [
             'shards = mesh.shape["data"]',
             "tests/train/test_sharding.py::test_a_batch_that_the_devices_do_not_divide_is_an_error",
         ),
+        (
+            "batch_not_split_over_fsdp",
+            'BATCH_AXES = ("data", "fsdp")',
+            'BATCH_AXES = ("data",)',
+            "tests/train/test_sharding.py::test_examples_are_split_over_data_and_fsdp",
+        ),
+        (
+            "float32_runs_in_bfloat16_products",
+            'precision = "highest" if dtype == "float32" else "default"',
+            'precision = "default"',
+            "tests/train/test_sharding.py::test_a_run_is_traced_under_its_mesh_and_precision",
+        ),
     ),
     *faults_in(
         "unclip_jax/train/init_from.py",
@@ -1496,6 +1589,18 @@ FAULTS: list[Fault] = [
             '"split": meta.data.get("split"), "concepts"',
             "tests/train/test_stored.py::test_what_does_not_fit_is_one_line",
         ),
+        (
+            "held_out_store_of_any_clip",
+            "for source in (self.train, self.held_out):",
+            "for source in (self.train,):",
+            "tests/train/test_stored.py::test_the_held_out_store_is_of_the_same_clip_too",
+        ),
+        (
+            "cut_captions_not_said",
+            "self.train.meta.context >= context",
+            "self.train.meta.context <= context",
+            "tests/train/test_stored.py::test_the_held_out_store_is_of_the_same_clip_too",
+        ),
     ),
     *faults_in(
         "unclip_jax/train/feed.py",
@@ -1504,6 +1609,18 @@ FAULTS: list[Fault] = [
             "split=cfg.split, focus_times=1)",
             "focus_times=1)",
             "tests/train/test_clip_image.py::test_the_tower_sees_its_own_size_and_the_very_crop[prior_diffusion-32-False]",
+        ),
+        (
+            "held_out_embeddings_of_a_prior",
+            "held_out_batches(pipeline, self._prepare(source), where",
+            "held_out_batches(pipeline, self._prepare(source, self._sampled()), where",
+            "tests/train/test_feed.py::test_held_out_batches_are_of_true_pictures_as_they_are",
+        ),
+        (
+            "batches_in_one_order",
+            "self._pipeline(source, self.settings.data, where, self.settings.seed)",
+            "self._pipeline(source, self.settings.data, where, 0)",
+            "tests/train/test_feed.py::test_training_batches_are_of_the_runs_seed_and_mixed_with_a_priors_samples",
         ),
     ),
     *faults_in(
@@ -1528,6 +1645,69 @@ FAULTS: list[Fault] = [
             "        return side, None\n",
             "        return own, None\n",
             "tests/train/test_clip_image.py::test_the_tower_sees_its_own_size_and_the_very_crop[prior_ar-8-False]",
+        ),
+        (
+            "scale_of_one_width",
+            "SCALE * math.sqrt(clip.embed_dim)",
+            "SCALE * math.sqrt(1024)",
+            "tests/train/test_feed.py::test_sizes_left_open_are_the_clips",
+        ),
+    ),
+    *faults_in(
+        "unclip_jax/train/plan.py",
+        (
+            "smaller_bound_taken",
+            "bound = max(compute, memory)",
+            "bound = min(compute, memory)",
+            "tests/train/test_plan.py::test_the_larger_bound_is_the_steps_time",
+        ),
+        (
+            "planned_mfu_with_recomputation",
+            "mfu_bound=plan.flops_per_step /",
+            "mfu_bound=plan.hardware_flops_per_step /",
+            "tests/train/test_plan.py::test_the_larger_bound_is_the_steps_time",
+        ),
+        (
+            "state_read_but_not_written",
+            "2 * share + 2 * plan.params * 4",
+            "share + plan.params * 4",
+            "tests/train/test_plan.py::test_the_larger_bound_is_the_steps_time",
+        ),
+    ),
+    *faults_in(
+        "unclip_jax/train/chips.py",
+        (
+            "rate_of_another_chip",
+            'Chip("v6e", 918e12, 32 * GIB, 1640e9',
+            'Chip("v6e", 459e12, 32 * GIB, 1640e9',
+            "tests/train/test_plan.py::test_chips_have_their_makers_figures",
+        ),
+        (
+            "dense_rate_of_sparse_products",
+            'Chip("h100", 989.4e12',
+            'Chip("h100", 1979e12',
+            "tests/train/test_plan.py::test_chips_have_their_makers_figures",
+        ),
+    ),
+    *faults_in(
+        "unclip_jax/train/compiled.py",
+        (
+            "donated_memory_counted_twice",
+            'held += kept["output_bytes"] - kept["aliased_bytes"]',
+            'held += kept["output_bytes"]',
+            "tests/train/test_compiled.py",
+        ),
+        (
+            "reductions_sent_once",
+            'WIRE = {"all-reduce": 2.0}',
+            'WIRE = {"all-reduce": 1.0}',
+            "tests/train/test_compiled.py",
+        ),
+        (
+            "loops_run_once",
+            'seconds = reported * kept["loop_factor"]',
+            "seconds = reported",
+            "tests/train/test_compiled.py",
         ),
     ),
     *faults_in(
@@ -1676,6 +1856,24 @@ FAULTS: list[Fault] = [
             'crop="squash" if fit == "center_crop" else fit',
             "tests/sampling/test_one_embedding.py::test_the_inverted_image_is_fitted_likewise",
         ),
+        (
+            "eta_of_the_bundle_from_fresh_noise",
+            "decode = dataclasses.replace(chosen, eta=float(eta))",
+            "decode = chosen",
+            "tests/sampling/test_manipulate.py::test_fresh_noise_is_decoded_without_eta_whatever_the_bundle_samples_with",
+        ),
+        (
+            "later_inversions_of_the_first_embeddings",
+            "(decoder_cond(image_emb[rows], empty), x[rows])",
+            "(decoder_cond(image_emb[: len(x[rows])], empty), x[rows])",
+            "tests/sampling/test_manipulate.py::test_a_second_batch_has_its_own_rows",
+        ),
+        (
+            "later_decodings_with_the_first_keys",
+            "images = runner.stage(run, cond, empty, keys[rows], per",
+            "images = runner.stage(run, cond, empty, keys[: len(keys[rows])], per",
+            "tests/sampling/test_manipulate.py::test_a_second_batch_has_its_own_rows",
+        ),
     ),
     *faults_in(
         "unclip_jax/sampling/manipulate.py",
@@ -1721,6 +1919,36 @@ FAULTS: list[Fault] = [
             "np.linspace(0.0, 1.0, frames, False, dtype=np.float32)",
             "tests/sampling/test_manipulate.py::test_theta_0_and_the_ends_are_the_rebuilt_pictures",
         ),
+        (
+            "latents_interpolated_linearly",
+            "latent = np.asarray(slerp(ends[0][rows], ends[1][rows], theta))",
+            "weight = theta[:, None, None, None]\n        latent = (1 - weight) * ends[0][rows] + weight * ends[1][rows]",
+            "tests/sampling/test_manipulate.py::test_interpolation_turns_z_i_and_x_t_alike",
+        ),
+        (
+            "embeddings_interpolated_linearly",
+            "image_emb = np.asarray(slerp(z[0][rows], z[1][rows], theta))",
+            "image_emb = (1 - theta[:, None]) * z[0][rows] + theta[:, None] * z[1][rows]",
+            "tests/sampling/test_manipulate.py::test_interpolation_turns_z_i_and_x_t_alike",
+        ),
+        (
+            "text_to_go_from_ignored",
+            "direction = text_direction(z_t, z_0)",
+            "direction = text_direction(z_t, None)",
+            "tests/sampling/test_manipulate.py::test_an_edit_goes_from_one_text_toward_the_other_by_half",
+        ),
+        (
+            "single_frame_goes_nowhere",
+            "else np.asarray([max_theta])",
+            "else np.asarray([0.0])",
+            "tests/sampling/test_manipulate.py::test_an_edit_goes_from_one_text_toward_the_other_by_half",
+        ),
+        (
+            "edit_with_another_latent",
+            "latent=held.latent[rows], runner=runner)",
+            "latent=held.latent[rows[::-1]], runner=runner)",
+            "tests/sampling/test_manipulate.py::test_an_edit_goes_from_one_text_toward_the_other_by_half",
+        ),
     ),
     *faults_in(
         "unclip_jax/sampling/inpaint.py",
@@ -1748,6 +1976,24 @@ FAULTS: list[Fault] = [
             "top, left = 0, 0",
             "tests/sampling/test_one_embedding.py::test_inpainting_keeps_the_square_and_its_mask_together",
         ),
+        (
+            "every_part_begins_anew",
+            "x = jnp.where(span[0] == 0, fresh, x)",
+            "x = fresh",
+            "tests/sampling/test_manipulate.py::test_python_calls_report_their_progress",
+        ),
+        (
+            "resamples_not_passed_on",
+            "jump=JUMP, resamples=resamples)",
+            "jump=JUMP, resamples=RESAMPLES)",
+            "tests/sampling/test_manipulate.py::test_python_calls_report_their_progress",
+        ),
+        (
+            "later_fillings_of_the_first_pictures",
+            "held = known[rows[chosen]], fill[rows[chosen]]",
+            "held = known[rows[: len(chosen)]], fill[rows[: len(chosen)]]",
+            "tests/sampling/test_manipulate.py::test_a_second_batch_has_its_own_rows",
+        ),
     ),
     *faults_in(
         "unclip_jax/sampling/parallel.py",
@@ -1772,6 +2018,30 @@ FAULTS: list[Fault] = [
             "given, empty = captions(plan.prior_stage, plan.negative)",
             "tests/sampling/test_chain.py::test_each_stage_gets_the_last_one_s_result_and_its_own_contrast",
         ),
+        (
+            "z_t_not_taken_as_z_i",
+            "image_emb = text.text_emb",
+            "image_emb = None",
+            "tests/sampling/test_chain.py::test_without_a_prior_z_i_is_z_t_or_missing",
+        ),
+        (
+            "prompts_numbered_anew",
+            "Request(prompt, first + index, draw)",
+            "Request(prompt, index, draw)",
+            "tests/sampling/test_chain.py::test_an_image_has_the_key_and_the_caption_of_its_request",
+        ),
+        (
+            "keys_of_draw_then_prompt",
+            "[r.prompt_index for r in batch], [r.draw for r in batch]",
+            "[r.draw for r in batch], [r.prompt_index for r in batch]",
+            "tests/sampling/test_chain.py::test_an_image_has_the_key_and_the_caption_of_its_request",
+        ),
+        (
+            "later_batches_repeat_the_first",
+            "batch = requests[start : start + size]",
+            "batch = requests[: min(size, len(requests) - start)]",
+            "tests/sampling/test_chain.py::test_an_image_has_the_key_and_the_caption_of_its_request",
+        ),
     ),
     *faults_in(
         "unclip_jax/sampling/runner.py",
@@ -1786,6 +2056,12 @@ FAULTS: list[Fault] = [
             "report, split[2])",
             "report, None)",
             "tests/sampling/test_manipulate.py::test_eta_0_is_the_inversion_decoded",
+        ),
+        (
+            "one_finite_value_is_enough",
+            "if not np.isfinite(made).all():",
+            "if not np.isfinite(made).any():",
+            "tests/sampling/test_chain.py::test_one_number_that_is_not_finite_is_too_many",
         ),
     ),
     *faults_in(
@@ -2117,6 +2393,12 @@ FAULTS: list[Fault] = [
             "shift = 1",
             "tests/evals/test_metrics.py::test_derangement_changes_every_label",
         ),
+        (
+            "groups_weighed_alike",
+            "means[i] = (weight @ sums) / (weight @ counts)",
+            "means[i] = (weight @ (sums / counts)) / len(sums)",
+            "tests/evals/test_metrics.py::test_a_group_weighs_as_many_values_as_it_has",
+        ),
     ),
     *faults_in(
         "unclip_jax/evals/gaussians.py",
@@ -2147,6 +2429,12 @@ FAULTS: list[Fault] = [
             "(concepts == q.concept)",
             "tests/evals/test_retrieval.py::test_queries_and_relevance",
         ),
+        (
+            "floor_of_all_queries",
+            "floor=metrics.chance_at(relevant[rows], k)",
+            "floor=metrics.chance_at(relevant, k)",
+            "tests/evals/test_retrieval.py::test_retrieval_figures",
+        ),
     ),
     *faults_in(
         "unclip_jax/evals/conditioning.py",
@@ -2173,6 +2461,24 @@ FAULTS: list[Fault] = [
             'own = errors.get(f"true_{name}", errors["true"])',
             'own = errors["true"]',
             "tests/evals/test_figures.py::test_a_condition_is_set_against_its_own_true_one",
+        ),
+        (
+            "prior_scored_on_raw_embeddings",
+            "x0 = normalise(jnp.asarray(image_emb), held.spec.norm, stats_of(held.params))",
+            "x0 = jnp.asarray(image_emb)",
+            "tests/evals/test_figures.py::test_a_prior_is_scored_in_the_space_it_diffuses",
+        ),
+        (
+            "exchanged_caption_is_its_own",
+            '"caption": Cond(image_emb=image_emb, text=rows_of(text, swap)),',
+            '"caption": Cond(image_emb=image_emb, text=text),',
+            "tests/evals/test_figures.py::test_one_input_of_the_decoder_is_exchanged_at_a_time",
+        ),
+        (
+            "caption_alone_beside_z_i",
+            '"caption_alone": Cond(text=rows_of(text, swap)),',
+            '"caption_alone": Cond(image_emb=image_emb, text=rows_of(text, swap)),',
+            "tests/evals/test_figures.py::test_one_input_of_the_decoder_is_exchanged_at_a_time",
         ),
     ),
     *faults_in(
@@ -2216,6 +2522,18 @@ FAULTS: list[Fault] = [
             "square = np.max(squares[None]",
             "tests/evals/test_figures.py::test_pixel_distance_is_the_smallest_rms",
         ),
+        (
+            "nearest_of_real_and_samples_swapped",
+            'figures["nearest_training_cosine"] = metrics.mean_figure(own)',
+            'figures["nearest_training_cosine"] = metrics.mean_figure(reference)',
+            "tests/evals/test_figures.py::test_sample_figures_tell_samples_from_real_pictures",
+        ),
+        (
+            "ceiling_of_the_samples_concepts",
+            "metrics.mean_figure(hits[k][0], floor=hits[k][1])",
+            "metrics.mean_figure(ceiling[k][0], floor=hits[k][1])",
+            "tests/evals/test_figures.py::test_sample_figures_tell_samples_from_real_pictures",
+        ),
     ),
     *faults_in(
         "unclip_jax/evals/edits.py",
@@ -2224,6 +2542,18 @@ FAULTS: list[Fault] = [
             "cosine[:, column] - cosine[:, column - 1]",
             "cosine[:, column] - cosine[:, 0]",
             "tests/evals/test_manipulations.py::test_rises_are_differences_of_the_cosines",
+        ),
+        (
+            "edits_judged_by_their_own_captions",
+            "target_emb = api.embed_text(judge, targets).text_emb",
+            "target_emb = api.embed_text(judge, captions).text_emb",
+            "tests/evals/test_manipulations.py::test_an_edit_is_judged_by_the_text_it_goes_to",
+        ),
+        (
+            "edits_judged_by_other_targets",
+            "rows = np.repeat(target_emb, THETAS, axis=0)",
+            "rows = np.tile(target_emb, (THETAS, 1))",
+            "tests/evals/test_manipulations.py::test_an_edit_is_judged_by_the_text_it_goes_to",
         ),
     ),
     *faults_in(
@@ -2234,6 +2564,18 @@ FAULTS: list[Fault] = [
             "np.exp(-(share * np.log2(share)).sum())",
             "tests/evals/test_suites.py::test_spectrum_of_known_eigenvalues",
         ),
+        (
+            "residual_of_the_second_moment",
+            "return lost / np.square(unit - unit.mean(axis=0)).sum(axis=1).mean()",
+            "return lost / np.square(unit).sum(axis=1).mean()",
+            "tests/evals/test_suites.py::test_what_components_leave_out_is_a_share_of_the_spread",
+        ),
+        (
+            "parts_of_the_codecs_loss_swapped",
+            '"error_dropped": trip.dropped, "error_buckets": trip.bucketed',
+            '"error_dropped": trip.bucketed, "error_buckets": trip.dropped',
+            "tests/evals/test_suites.py::test_the_codecs_loss_is_named_by_its_parts",
+        ),
     ),
     *faults_in(
         "unclip_jax/evals/inversion.py",
@@ -2242,6 +2584,12 @@ FAULTS: list[Fault] = [
             "latent=held.latent, runner=runner)",
             "latent=None, runner=runner)",
             "tests/evals/test_manipulations.py::test_inversion_reports_the_psnr_of_what_is_rebuilt",
+        ),
+        (
+            "variance_of_the_latents",
+            "held.latent.std(axis=(1, 2, 3))",
+            "held.latent.var(axis=(1, 2, 3))",
+            "tests/evals/test_manipulations.py::test_a_latents_deviation_is_taken_within_each_picture",
         ),
     ),
     *faults_in(
@@ -2261,6 +2609,33 @@ FAULTS: list[Fault] = [
             "re.escape(word)",
             "tests/evals/test_retrieval.py::test_names_style",
         ),
+        (
+            "limit_takes_the_first",
+            "indices = np.sort(rng.permutation(len(source))[:limit])",
+            "indices = indices[:limit]",
+            "tests/evals/test_manipulations.py::test_a_limit_draws_by_the_seed",
+        ),
+        (
+            "resized_by_subsampling",
+            "return np.stack([to_square(image, size) for image in images])",
+            "return images[:, :: images.shape[1] // size, :: images.shape[1] // size]",
+            "tests/evals/test_retrieval.py::test_resized_is_the_area_average",
+        ),
+    ),
+    *faults_in(
+        "unclip_jax/evals/prior_pictures.py",
+        (
+            "score_of_the_true_pictures",
+            "score = metrics.cosine(emb, text_emb)",
+            "score = metrics.cosine(emb, true)",
+            "tests/evals/test_priors.py::test_decoded_pictures_are_compared_with_caption_and_picture",
+        ),
+        (
+            "floor_of_its_own_caption",
+            "metrics.cosine(emb, text_emb[swap]).mean()",
+            "metrics.cosine(emb, text_emb).mean()",
+            "tests/evals/test_priors.py::test_decoded_pictures_are_compared_with_caption_and_picture",
+        ),
     ),
     *faults_in(
         "unclip_jax/sampling/runs.py",
@@ -2269,6 +2644,24 @@ FAULTS: list[Fault] = [
             "count = max(left + net.steps, 0) if count < 0 else count",
             "count = left if count < 0 else count",
             "tests/sampling/test_chain.py::test_the_nets_of_a_cascade_share_its_steps",
+        ),
+        (
+            "guidance_below_one_is_none",
+            "guided=sampling.guidance != 1.0",
+            "guided=sampling.guidance > 1.0",
+            "tests/sampling/test_api.py::test_guidance_is_the_linear_mix_of_two_predictions",
+        ),
+        (
+            "low_res_rounded_in_every_bundle",
+            "round_low_res=model.sampling.round_low_res",
+            "round_low_res=True",
+            "tests/sampling/test_chain.py::test_the_bundle_says_whether_small_images_are_rounded",
+        ),
+        (
+            "second_net_runs_alone",
+            "if stage in [net.stage for net in step.nets]:",
+            "if stage == step.nets[0].stage:",
+            "tests/sampling/test_stages.py::test_two_nets_share_one_schedule",
         ),
     ),
     *faults_in(
@@ -2284,6 +2677,24 @@ FAULTS: list[Fault] = [
             "longest = max((context",
             "longest = min((context",
             "tests/sampling/test_own_text.py::test_each_stage_reads_its_own_context",
+        ),
+        (
+            "end_cut_at_the_context",
+            "tokens.argmax(-1) >= context",
+            "tokens.argmax(-1) > context",
+            "tests/sampling/test_api.py::test_a_cut_caption_ends_with_its_end",
+        ),
+        (
+            "dark_floats_not_refused",
+            "np.abs(pixels).max(initial=0.0)",
+            "pixels.max(initial=0.0)",
+            "tests/sampling/test_api.py::test_what_is_no_picture_is_refused",
+        ),
+        (
+            "resized_images_keep_their_fractions",
+            "to_float(to_uint8(fit_images(images, cfg)))",
+            "fit_images(images, cfg)",
+            "tests/sampling/test_api.py::test_what_is_resized_for_the_tower_has_eight_bits",
         ),
     ),
     *faults_in(
@@ -2315,6 +2726,12 @@ FAULTS: list[Fault] = [
             "ends = _ENDINGS",
             "tests/sampling/test_prompts.py::test_plain_prompts_and_other_vocabularies_are_read_as_ever",
         ),
+        (
+            "clips_own_vocabulary_reworded",
+            "if model.tokenizer is None or model.tokenizer.vocab_size == CLIP_VOCAB_SIZE:",
+            "if model.tokenizer is None:",
+            "tests/sampling/test_prompts.py::test_clips_own_vocabulary_gets_the_prompt_as_it_is",
+        ),
     ),
     *faults_in(
         "unclip_jax/sampling/stablehlo.py",
@@ -2345,6 +2762,18 @@ FAULTS: list[Fault] = [
             "order = [*range(rest, -1, -1), *range(1, rest)]",
             "tests/sampling/test_figures.py::test_a_gif_goes_there_and_back",
         ),
+        (
+            "grid_in_columns",
+            "across, down = index % columns, index // columns\n        block",
+            "down, across = index % columns, index // columns\n        block",
+            "tests/sampling/test_figures.py::test_a_grid_holds_every_image",
+        ),
+        (
+            "images_of_a_row_reversed",
+            "for index, image in enumerate(row):",
+            "for index, image in enumerate(row[::-1]):",
+            "tests/sampling/test_figures.py::test_a_grid_holds_every_image",
+        ),
     ),
     *faults_in(
         "unclip_jax/sampling/single_stage.py",
@@ -2353,6 +2782,18 @@ FAULTS: list[Fault] = [
             "keys = prng.example_keys(keys, np.arange(n))",
             "keys = prng.example_keys(keys, np.zeros(n, int))",
             "tests/sampling/test_stages.py::test_noise_is_what_the_keys_document",
+        ),
+        (
+            "negative_of_a_denoiser_ignored",
+            "_negative(model, name, negative))",
+            '_negative(model, name, ""))',
+            "tests/sampling/test_api.py::test_a_negative_caption_takes_the_empty_ones_place",
+        ),
+        (
+            "default_prior_always_diffusion",
+            'name = f"prior_{model.sampling.prior}" if stage',
+            'name = "prior_diffusion" if stage',
+            "tests/sampling/test_api.py::test_the_prior_is_the_bundles_default_one",
         ),
     ),
     *faults_in(

@@ -17,9 +17,11 @@ from unclip_jax.train.config import MeshConfig
 from unclip_jax.train.sharding import (
     RULES,
     BatchPlace,
+    batch_sharding,
     check_batch_size,
     make_mesh,
     param_shardings,
+    run_context,
 )
 from unclip_jax.train.state import init_state, jit_once, state_shardings
 from unclip_jax.train.step import accumulate, batch_keys
@@ -72,6 +74,18 @@ def test_meshes_that_do_not_fit_the_devices_are_errors():
     for cfg in (MeshConfig(fsdp=3), MeshConfig(data=1), MeshConfig(fsdp=-1)):
         with pytest.raises(UserError, match="config.train.mesh"):
             make_mesh(cfg)
+
+
+def test_a_run_is_traced_under_its_mesh_and_precision(mesh):
+    for dtype, precision in (("float32", "highest"), ("bfloat16", "default")):
+        with run_context(mesh, dtype):
+            assert jax.config.jax_default_matmul_precision == precision
+            assert jax.sharding.get_mesh() == mesh
+
+
+def test_examples_are_split_over_data_and_fsdp(mesh):
+    """Of two by two by two devices each pair along "tensor" holds a quarter of the batch."""
+    assert batch_sharding(mesh).shard_shape((8, 3)) == (2, 3)
 
 
 class Sliced:
