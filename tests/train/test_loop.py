@@ -5,8 +5,11 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from unclip_jax.checkpoint.store import CheckpointStore
 from unclip_jax.train import loop
 from unclip_jax.train.config import TrainConfig
+from unclip_jax.train.metrics import NoWriter
+from unclip_jax.train.state import TrainState
 
 STEPS, BATCH, SECONDS = 7, 8, 2.0
 CFG = TrainConfig(steps=STEPS, batch_size=BATCH, log_every=3, save_every=5)
@@ -27,31 +30,46 @@ class World:
         number = state.step + 1
         sums = np.array([[4.0 * number, 4.0]])
         logged = {"sums": sums, "row": 0, "rate": 0.1, "skipped": 0}
-        return SimpleNamespace(step=number, skipped_row=0), logged
+        return state.replace(step=number), logged
 
     def evaluate(self, state):
         """The held-out loss of step n is 10 n."""
         self.now += 100
         return {"held_out/loss": 10.0 * state.step}
 
-    def save(self, step, state, data, held_out):
-        """Notes what was written of metrics up to then."""
-        self.saved.append((step, state.step, data, held_out, [s for s, _ in self.metrics]))
-
     def parts(self):
         """The parts of the loop."""
         return loop.LoopParts(
             step=self.step,
             data=Data(self),
-            store=SimpleNamespace(save=self.save, wait=lambda: None),
-            writer=SimpleNamespace(
-                metrics=lambda step, values: self.metrics.append((step, values)),
-                timings=lambda step, values: self.timings.append((step, values)),
-            ),
+            store=Store(self),
+            writer=Notes(self),
             metric_names=("loss",),
             evaluate=self.evaluate,
             peak_seconds=lambda state, batch: {"mfu": 0.5},
         )
+
+
+class Notes(NoWriter):
+    """Notes what is logged."""
+
+    def __init__(self, world):
+        self.metrics = lambda step, values: world.metrics.append((step, values))
+        self.timings = lambda step, values: world.timings.append((step, values))
+
+
+class Store(CheckpointStore):
+    """Notes what is saved, and which metrics had been written by then."""
+
+    def __init__(self, world):
+        self.world = world
+
+    def save(self, step, state, data, held_out_loss=None):
+        written = [s for s, _ in self.world.metrics]
+        self.world.saved.append((step, state.step, data, held_out_loss, written))
+
+    def wait(self):
+        """Nothing is under way."""
 
 
 class Data:
@@ -74,7 +92,7 @@ def world():
     clock = SimpleNamespace(monotonic=lambda: made.now, time=lambda: 0.0)
     with pytest.MonkeyPatch.context() as patch, loop.Stop() as stop:
         patch.setattr(loop, "time", clock)
-        start = SimpleNamespace(step=0, skipped_row=0)
+        start = TrainState(0, {}, {}, (), skipped=0, skipped_row=0, sums=None)
         state, done = loop.Loop(CFG, 3, made.parts()).run(start, stop)
     assert done and state.step == made.taken == STEPS
     return made
