@@ -28,6 +28,7 @@ def examples():
         ("a red heart", "3d", False),
         ("a 3d emoji of a red heart", "flat", False),
         ("a flat tyre", "flat", False),
+        ("a bored cat", "red", False),
         ("a red circle", "", False),
         ("a watercolour of the sun", "watercolour", True),
     ],

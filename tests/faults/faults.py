@@ -1379,12 +1379,6 @@ FAULTS: list[Fault] = [
             "(np.arange(count) + 0.5) * num_steps / count / 2)",
             "tests/train/test_finish.py::test_the_table_is_that_of_the_closed_form",
         ),
-        (
-            "data_variance_about_no_mean",
-            ".var(axis=0, dtype=np.float64).mean())",
-            ".var(dtype=np.float64))",
-            "tests/train/test_finish.py::test_the_table_is_that_of_the_closed_form",
-        ),
     ),
     *faults_in(
         "unclip_jax/train/experiment.py",

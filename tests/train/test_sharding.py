@@ -116,6 +116,8 @@ def test_slices_that_the_data_axis_does_not_divide_are_an_error():
 def test_a_batch_that_the_devices_do_not_divide_is_an_error():
     with pytest.raises(UserError, match="batch_size=12 must be a multiple of the 8"):
         check_batch_size(12, make_mesh(MeshConfig()))
+    with pytest.raises(UserError, match="batch_size=4 must be a multiple of the 8"):
+        check_batch_size(4, make_mesh(MeshConfig(data=2, fsdp=4)))
 
 
 @pytest.mark.parametrize("shape", [(1, 8, 1), (2, 2, 2)])
