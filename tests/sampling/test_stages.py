@@ -82,10 +82,8 @@ def test_chunks_give_the_same_numbers_and_report_every_step(toy, low_res, large)
 def test_two_nets_share_one_schedule(toy, low_res, large):
     """The same network twice is the network; the second's parameters matter where they differ."""
     first = toy.stage("upsampler_256")
-    nets = (
-        CascadeNet("upsampler_256", 2),
-        CascadeNet("upsampler_1024"),
-    )  # the last step has no noise
+    # Two steps each, for the last one has no noise that could be another's.
+    nets = (CascadeNet("upsampler_256", 2), CascadeNet("upsampler_1024"))
     other = dataclasses.replace(first, spec=dataclasses.replace(first.spec, stage="upsampler_1024"))
     cascade = (CascadeStep(SIZE, LARGE, nets),)
     model = dataclasses.replace(
