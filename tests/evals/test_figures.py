@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from tests.toy import DIM, SIZE, toy_bundle
-from unclip_jax.core.types import Cond
+from unclip_jax.core.types import Cond, TextFeatures
 from unclip_jax.data.images import to_float, to_uint8
 from unclip_jax.diffusion.schedules import make_schedule
 from unclip_jax.evals import conditioning, report
@@ -111,6 +111,56 @@ def test_sample_figures_of_copies():
     assert figures["top_1"].floor == pytest.approx(0.25)
     assert figures["nearest_training_cosine"].value == pytest.approx(1.0)
     assert figures["nearest_training_rms"].value < 0.1
+
+
+def test_sample_figures_tell_samples_from_real_pictures():
+    """Samples are copies; the real one is like the first concept in CLIP, another in fact."""
+    grey = np.array([0, 60, 120, 180, 70], np.uint8)[:, None, None, None]
+    images = np.broadcast_to(grey, (5, 2, 2, 3)).copy()
+    train = make_examples(["a", "b", "c", "d"], images[:4])
+    emb, real = np.eye(5)[:4], np.array([[0.8, 0.0, 0.0, 0.0, 0.6]])
+    held_out = make_examples(["b"], images[4:])
+    chosen = train.take([0, 1])
+    figures = sample_figures((emb[:2], images[:2]), chosen, (real, held_out), (emb, train))
+    expected = {"top_1": 1.0, "real_top_1": 0.0, "top_5": 1.0, "real_top_5": 1.0}
+    expected |= {"nearest_training_cosine": 1.0, "real_nearest_training_cosine": 0.8}
+    expected |= {"nearest_training_rms": 0.0, "real_nearest_training_rms": 10.0}
+    assert {name: figures[name].value for name in expected} == pytest.approx(expected, abs=0.01)
+    assert [figures[f"{kind}top_1"].n for kind in ("", "real_")] == [2, 1]
+
+
+def test_a_prior_is_scored_in_the_space_it_diffuses():
+    """z 4 / |z|, as the toy's norm says; the exchanged caption is another example's."""
+    z = np.random.default_rng(4).normal(size=(3, DIM)).astype(np.float32)
+    text, swap = TextFeatures(text_emb=np.eye(3, dtype=np.float32)), np.array([1, 2, 0])
+    x0, conds = conditioning.prior_cases(toy_bundle(), "prior_diffusion", z, text, swap)
+    np.testing.assert_allclose(x0, 4 * z / np.linalg.norm(z, axis=1, keepdims=True), rtol=1e-5)
+    np.testing.assert_array_equal(conds["true"].text.text_emb, np.eye(3))
+    np.testing.assert_array_equal(conds["caption"].text.text_emb, np.eye(3)[swap])
+
+
+def test_one_input_of_the_decoder_is_exchanged_at_a_time():
+    images = np.random.default_rng(5).integers(0, 256, (3, 2 * SIZE, 2 * SIZE, 3), np.uint8)
+    z, swap = np.eye(3, dtype=np.float32), np.array([1, 2, 0])
+    text = TextFeatures(text_emb=10 * z)
+    x0, conds = conditioning.decoder_cases(toy_bundle(), images, z, text, swap)
+    small = images.reshape(3, SIZE, 2, SIZE, 2, 3).mean((2, 4), dtype=np.float64)
+    np.testing.assert_allclose((x0 + 1) * 127.5, small, atol=1.0)
+    order = {"swap": swap, "own": np.arange(3)}
+    expected = {
+        "true": ("own", "own"),
+        "image_emb": ("swap", "own"),
+        "caption": ("own", "swap"),
+        "true_caption_alone": (None, "own"),
+        "caption_alone": (None, "swap"),
+    }
+    assert set(conds) == set(expected)
+    for name, (image, caption) in expected.items():
+        np.testing.assert_array_equal(conds[name].text.text_emb, 10 * z[order[caption]])
+        if image is None:
+            assert conds[name].image_emb is None
+        else:
+            np.testing.assert_array_equal(conds[name].image_emb, z[order[image]])
 
 
 def test_rise_figures():

@@ -12,10 +12,12 @@ from tests.toy import DIM, toy_bundle
 from unclip_jax import api
 from unclip_jax.checkpoint.bundle import save
 from unclip_jax.cli.evaluate import evaluate
+from unclip_jax.core.types import TextFeatures
 from unclip_jax.evals import edits, examples, gallery, inversion
 from unclip_jax.evals.runner import run_suite
 from unclip_jax.evals.settings import Settings
 from unclip_jax.models.pca import fit_pca, unit_moments
+from unclip_jax.sampling import manipulate
 
 SETTINGS = Settings("shapes:size=32,count=24", splits=("test",), prompts=8, batch=8, limit=4)
 
@@ -59,6 +61,70 @@ def test_rises_are_differences_of_the_cosines():
     assert figures["x_rise_to_0.2"].value == pytest.approx(0.1)
     assert figures["x_rise_to_0.5"].value == pytest.approx(0.1)
     assert figures["x_rise_to_0.5"].floor == 0.0
+
+
+def test_an_edit_is_judged_by_the_text_it_goes_to(model, monkeypatch):
+    """By construction: picture i at the j-th theta has the cosine j / 10 with its target."""
+    pictures = np.zeros((2, 16, 16, 3), np.uint8)
+    held = examples.Examples(pictures, (("a sun",), ("a car",)), ("sun", "car"), ("", ""))
+    unit = dict(zip(["a sun", "a car"], np.eye(4), strict=False))
+    cosines, asked = np.arange(edits.THETAS) / 10, []
+
+    def edit(model, images, to, *, source, frames, max_theta, **settings):
+        asked.append((to, source, frames, max_theta))
+        return np.zeros((2 * frames, 16, 16, 3), np.uint8)
+
+    def embed(judge, images, report):
+        across = np.sqrt(1 - cosines**2)[:, None] * np.eye(4)[3]
+        return np.concatenate([cosines[:, None] * unit[to] + across for to in ("a car", "a sun")])
+
+    monkeypatch.setattr(edits, "load_splits", lambda *args, **settings: held)
+    monkeypatch.setattr(edits, "embed_images", embed)
+    monkeypatch.setattr(edits.api, "edit", edit)
+    text = lambda judge, texts: TextFeatures(np.stack([unit[t] for t in texts]))  # noqa: E731
+    monkeypatch.setattr(edits.api, "embed_text", text)
+    figures = edits.edits(model, SETTINGS)
+    targets = ["a car", "a sun"]  # each goes to the other concept
+    sources = (["a sun", "a car"], "a picture", None)
+    assert asked == [(targets, source, 6, 0.5) for source in sources]
+    for name in ("caption", "dummy", "nothing"):
+        found = [figures[f"from_{name}/own_clip_cosine_{k / 10}"].value for k in range(6)]
+        np.testing.assert_allclose(found, cosines, atol=1e-12)
+
+
+def test_a_latents_deviation_is_taken_within_each_picture(model, monkeypatch):
+    """+-2 about a mean of the picture's own; what is decoded is five grey levels off."""
+    monkeypatch.setattr(inversion, "LEVELS", (4,))
+    signs = np.tile([[-2.0, 2.0]], (16, 8))[None, :, :, None]
+    latent = (signs + np.arange(4)[:, None, None, None] * np.ones(3)).astype(np.float32)
+    shown, z = [], np.ones((4, DIM), np.float32)
+
+    def encode(model, images, plan, runner):
+        shown.append(np.minimum(images, 250))
+        return manipulate.Inverted(z, latent)
+
+    def decode(model, image_emb, keys, plan, *, latent, runner):
+        return shown[-1] + np.uint8(5)
+
+    squares = lambda images, size, fit: np.minimum(images, 250)  # noqa: E731
+    monkeypatch.setattr(inversion.manipulate, "encode", encode)
+    monkeypatch.setattr(inversion.latents, "decode", decode)
+    monkeypatch.setattr(inversion.latents, "squares", squares)
+    figures = inversion.inversion(model, SETTINGS)
+    assert figures["latent_std_4"].value == pytest.approx(2.0)
+    assert figures["psnr_4"].value == pytest.approx(20 * np.log10(255 / 5))
+
+
+def test_a_limit_draws_by_the_seed(model):
+    whole = examples.load_examples(SETTINGS, "test", size=8)
+    drawn = []
+    for seed in range(4):
+        settings = dataclasses.replace(SETTINGS, seed=seed)
+        few = examples.load_examples(settings, "test", size=8, limit=3)
+        same = (few.images[:, None] == whole.images[None]).all((2, 3, 4))
+        drawn.append(tuple(same.argmax(1)))
+        assert same.any(1).all() and list(drawn[-1]) == sorted(set(drawn[-1]))
+    assert len(set(drawn)) > 1 and max(map(max, drawn)) >= 3
 
 
 def test_splits_together_are_drawn_from_all():

@@ -28,6 +28,13 @@ def test_grouped_bootstrap_of_copies_is_that_of_the_originals():
     assert naive[1] - naive[0] < 0.6 * (copied[1] - copied[0])  # copies are no new evidence
 
 
+def test_a_group_weighs_as_many_values_as_it_has():
+    """Of one 0 and three 1, half of the draws hold both groups: 3/4, and not 1/2."""
+    values, groups = np.array([0.0, 1.0, 1.0, 1.0]), np.array(["a", "b", "b", "b"])
+    assert metrics.bootstrap_interval(values, groups=groups, level=0.2) == (0.75, 0.75)
+    assert metrics.bootstrap_interval(values, groups=groups, level=0.98) == (0.0, 1.0)
+
+
 def test_mean_figure_of_a_rate():
     figure = metrics.mean_figure(np.array([True, False, True, True]), floor=0.25)
     assert figure.value == 0.75

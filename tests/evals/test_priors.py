@@ -117,6 +117,31 @@ def test_decoded_captions_are_a_random_subset(model, monkeypatch):
     assert max(first) >= 8 and first != other
 
 
+def test_decoded_pictures_are_compared_with_caption_and_picture(model, monkeypatch):
+    """By construction: 0.6 along the true picture's embedding and 0.8 along the caption's."""
+    shape = np.ones((1, SIZE, SIZE, 3), np.uint8)
+    number = np.arange(4, dtype=np.uint8)[:, None, None, None]
+    captions = tuple((f"caption {i}",) for i in range(4))
+    examples = Examples(number * shape, captions, tuple("abcd"), ("",) * 4)
+    true, text = np.eye(8)[:4], np.eye(8)[4:]
+
+    def embed(judge, images, report):
+        at = images[:, 0, 0, 0].astype(int)
+        return np.where(at[:, None] < 4, true[at % 4], 0.6 * true[at % 4] + 0.8 * text[at % 4])
+
+    def embed_texts(judge, texts, report):
+        return np.stack([text[int(t.split()[1])] for t in texts])
+
+    monkeypatch.setattr(prior_pictures.api, "sample", lambda *a, **k: (4 + number) * shape)
+    monkeypatch.setattr(prior_pictures, "embed_images", embed)
+    monkeypatch.setattr(prior_pictures, "embed_captions", embed_texts)
+    figures = prior_pictures.decoded_figures(model, examples, SETTINGS)
+    for source in ("none", "text", "diffusion"):
+        score = figures[f"{source}/clip_score"]
+        assert (score.value, score.floor) == (pytest.approx(0.8), pytest.approx(0.0))
+        assert figures[f"{source}/cosine_true"].value == pytest.approx(0.6)
+
+
 @pytest.mark.parametrize(
     ("suite", "name"),
     [

@@ -28,6 +28,7 @@ def examples():
         ("a red heart", "3d", False),
         ("a 3d emoji of a red heart", "flat", False),
         ("a flat tyre", "flat", False),
+        ("a bored cat", "red", False),
         ("a red circle", "", False),
         ("a watercolour of the sun", "watercolour", True),
     ],
@@ -65,6 +66,8 @@ def test_retrieval_figures(examples):
     assert figures["recall_at_5"].value == 1.0
     assert figures["recall_at_1"].floor == pytest.approx((2 + 1 + 1 + 1 + 1) / 3 / 5)
     assert figures["recall_at_1"].n == 5
+    assert figures["recall_at_1_styled"].floor == pytest.approx(1 / 3)
+    assert figures["recall_at_1_plain"].floor == pytest.approx((2 + 1) / 3 / 2)
 
 
 def test_resized_keeps_flat_colour():
@@ -72,3 +75,9 @@ def test_resized_keeps_flat_colour():
     assert resized(images, 4).shape == (2, 4, 4, 3)
     assert (resized(images, 4) == 77).all()
     assert resized(images, 8) is images
+
+
+def test_resized_is_the_area_average():
+    images = np.random.default_rng(0).integers(0, 256, (2, 8, 8, 3), np.uint8)
+    expected = images.reshape(2, 4, 2, 4, 2, 3).mean((2, 4), dtype=np.float64)
+    np.testing.assert_allclose(resized(images, 4), expected, atol=1.0)

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+from types import SimpleNamespace
 
 import jax.numpy as jnp
 import numpy as np
@@ -18,8 +19,10 @@ from unclip_jax.core.types import Cond, TextFeatures
 from unclip_jax.data import sources
 from unclip_jax.data.ingest import ingest
 from unclip_jax.diffusion.schedules import make_schedule
+from unclip_jax.evals import pca as pca_suite
 from unclip_jax.evals.conditioning import denoising_errors, rise_figures
-from unclip_jax.evals.pca import spectrum_figures
+from unclip_jax.evals.examples import Examples
+from unclip_jax.evals.pca import residual, spectrum_figures
 from unclip_jax.evals.runner import run_suite
 from unclip_jax.evals.settings import Settings
 from unclip_jax.models.pca import Pca, fit_pca, unit_moments
@@ -136,6 +139,29 @@ def test_spectrum_of_known_eigenvalues():
     figures = spectrum_figures(fitted, 9)
     assert figures["effective_rank"].value == pytest.approx(4.0)
     assert figures["components_50"].value == 2 and figures["components_99"].value == 4
+
+
+def test_what_components_leave_out_is_a_share_of_the_spread():
+    """Of the embeddings that a PCA was fitted to, the share of the eigenvalues that are left."""
+    z = np.random.default_rng(0).normal(size=(50, 6)) * np.arange(1, 7) + 3.0
+    fitted = fit_pca(unit_moments(z))
+    values = np.asarray(fitted.eigenvalues, np.float64)
+    for dims in (0, 2, 5):
+        share = values[dims:].sum() / values.sum()
+        assert residual(fitted, z, dims).mean() == pytest.approx(share, rel=1e-4)
+
+
+def test_the_codecs_loss_is_named_by_its_parts(model, monkeypatch):
+    """Four orthogonal unit vectors spread by 3/4 about their mean."""
+    parts = {"lost": 0.3, "dropped": 0.15, "bucketed": 0.075, "cosine": 0.9, "outside": 0.5}
+    trip = SimpleNamespace(**{name: np.full(4, value) for name, value in parts.items()})
+    monkeypatch.setattr(pca_suite, "round_trip", lambda *args: trip)
+    held = Examples(np.zeros((4, 2, 2, 3), np.uint8), ((),) * 4, tuple("abcd"), ("",) * 4)
+    figures = pca_suite.codec_figures(with_prior_ar(model), "test", held, 3 * np.eye(4))
+    expected = {"error": 0.4, "error_dropped": 0.2, "error_buckets": 0.1}
+    expected |= {"cosine": 0.9, "outside": 0.5}
+    found = {name.removeprefix("codec/test/"): f.value for name, f in figures.items()}
+    assert found == pytest.approx(expected)
 
 
 def test_the_rise_is_the_error_that_an_exchanged_input_makes(model, monkeypatch):

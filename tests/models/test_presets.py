@@ -79,6 +79,45 @@ def test_presets_survive_their_dictionaries(family):
         assert spec_from_dict(spec_to_dict(spec)) == spec
 
 
+# The paper's table 3 and section 2; of Karlo its own release: steps, guidance, draws, bound of x_0.
+PUBLISHED = {
+    "paper": {
+        "prior_diffusion": (64, 1.0, 2, None),
+        "decoder": (250, 1.25, 1, 1.0),
+        "upsampler_256": (27, 1.0, 1, 1.0),
+        "upsampler_1024": (15, 1.0, 1, 1.0),
+    },
+    "karlo": {
+        "prior_diffusion": (25, 4.0, 1, 10.0),
+        "decoder": (50, 8.0, 1, 1.0),
+        "super_res_first": (7, 1.0, 1, 1.0),
+        "super_res_last": (7, 1.0, 1, 1.0),
+    },
+}
+
+
+@pytest.mark.parametrize("family", ["karlo", "paper"])
+def test_presets_are_sampled_as_published(family):
+    for stage, expected in PUBLISHED[family].items():
+        sampling = specs(family)[stage].sampling
+        found = (sampling.steps, sampling.guidance, sampling.draws, sampling.clip)
+        assert found == expected, stage
+        is_ddim = family == "paper" and stage.startswith("upsampler")
+        assert (sampling.sampler, sampling.eta) == ("ddim" if is_ddim else "ddpm", 0.0)
+
+
+def test_diffusion_settings_that_are_left_open_are_the_published_ones():
+    """Nichol & Dhariwal 2021: cosine, eps, lambda 0.001; Hang et al. 2023: gamma 5, if at all."""
+    cfg = presets.DiffusionConfig()
+    assert (cfg.schedule, cfg.num_steps, cfg.prediction) == ("cosine", 1000, "eps")
+    assert (cfg.loss, cfg.vlb_weight, cfg.variance) == ("simple", 1e-3, "fixed_small")
+    assert (cfg.loss_weighting, cfg.min_snr_gamma, cfg.min_snr_floor) == ("none", 5.0, 0.0)
+    schedules = {
+        name: spec.diffusion.schedule for name, spec in specs("paper").items() if spec.diffusion
+    }
+    assert {name for name, kind in schedules.items() if kind == "linear"} == {"upsampler_1024"}
+
+
 def test_upsamplers_have_no_attention():
     params = params_of(specs("paper")["upsampler_256"])
     assert not [path for path in flatten_paths(params) if "attn" in path]

@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 
 import unclip_jax
-from tests.toy import DIM, SIZE
+from tests.toy import DIM, SIZE, with_prior_ar
 from unclip_jax.core.errors import UserError
 from unclip_jax.core.types import Cond
 from unclip_jax.sampling import runs, stages
-from unclip_jax.sampling.encode import check_images
+from unclip_jax.sampling.encode import check_images, fit_to_tower, fit_tokens
+from unclip_jax.sampling.single_stage import stage_name
 
 # float32 programs of another shape or fusion.
 CLOSE = {"rtol": 1e-4, "atol": 2e-5}
@@ -99,7 +100,7 @@ def test_guidance_is_the_linear_mix_of_two_predictions(toy, inputs, text, decode
     uncond = unclip_jax.predict(toy, "decoder", x_t, T)
     alpha, sigma = levels()
     cond = Cond(image_emb=image_emb, text=text)
-    for scale in (1.0, 3.5):
+    for scale in (0.5, 1.0, 3.5):
         sampling = with_guidance(toy, "decoder", scale)
         denoise = unclip_jax.x0_denoiser(toy, "decoder", cond, sampling=sampling)
         eps = uncond + scale * (decoded - uncond)
@@ -107,6 +108,32 @@ def test_guidance_is_the_linear_mix_of_two_predictions(toy, inputs, text, decode
         x0 = (x_t - sigma * eps[..., :3]) / alpha
         np.testing.assert_allclose(out.x0, x0, rtol=1e-3, atol=1e-3)
         np.testing.assert_allclose(2 * out.variance_frac - 1, decoded[..., 3:], **CLOSE)
+
+
+def test_a_negative_caption_takes_the_empty_ones_place(toy, inputs, text, decoded):
+    """Guidance away from it: eps = negative + s (cond - negative), without z_i in the negative."""
+    x_t, image_emb = inputs
+    away = unclip_jax.embed_text(toy, ["a dog face", "a dog face"])
+    negative = unclip_jax.predict(toy, "decoder", x_t, T, text=away)
+    denoise = unclip_jax.x0_denoiser(
+        toy,
+        "decoder",
+        Cond(image_emb=image_emb, text=text),
+        sampling=with_guidance(toy, "decoder", 3.5),
+        negative="a dog face",
+    )
+    alpha, sigma = levels()
+    eps = negative + 3.5 * (decoded - negative)
+    x0 = (x_t - sigma * eps[..., :3]) / alpha
+    found = denoise(jnp.asarray(x_t), jnp.asarray(T)).x0
+    np.testing.assert_allclose(found, x0, rtol=1e-3, atol=1e-3)
+
+
+def test_the_prior_is_the_bundles_default_one(toy):
+    both = with_prior_ar(toy)
+    assert stage_name(both, "prior") == "prior_diffusion"
+    switched = dataclasses.replace(both, sampling=dataclasses.replace(both.sampling, prior="ar"))
+    assert stage_name(switched, "prior") == "prior_ar"
 
 
 def test_denoise_fn_has_gradients(toy, inputs):
@@ -156,6 +183,24 @@ def test_uint8_and_float_images_embed_alike(toy):
     np.testing.assert_allclose(of_uint8, of_float, **CLOSE)
 
 
+def test_what_is_resized_for_the_tower_has_eight_bits(toy):
+    """As in CLIP's own preprocessing, which resizes 8-bit images to 8-bit ones."""
+    pixels = np.random.default_rng(5).integers(0, 256, (20, 28, 3), np.uint8)
+    levels = (fit_to_tower(toy.stage("clip").spec.model, pixels) + 1) * 127.5
+    np.testing.assert_allclose(levels, np.round(levels), atol=1e-4)
+    assert levels.min() >= 0 and levels.max() <= 255 and levels.std() > 10
+
+
+@pytest.mark.parametrize("end", range(1, 7))
+def test_a_cut_caption_ends_with_its_end(end):
+    """Seven positions brought to four; the end of text, 9, stands at any of them."""
+    ids = np.array([[8, 1, 2, 3, 4, 5, 6]])
+    ids[0, end], ids[0, end + 1 :] = 9, 0
+    expected = [*ids[0, :3], 9 if end >= 3 else 0]
+    assert np.asarray(fit_tokens(ids, 4)).tolist() == [expected]
+    assert np.asarray(fit_tokens(ids, 9)).tolist() == [[*ids[0], 0, 0]]
+
+
 def test_captions_do_not_see_each_other(toy):
     captions = [f"caption {i}" for i in range(11)]
     together = unclip_jax.embed_text(toy, captions)
@@ -187,6 +232,7 @@ def test_classify_is_a_softmax_of_cosines(toy):
         (np.zeros((1, 16, 16, 1), np.uint8), "uint8 or floats"),
         (np.zeros((1, 16, 16, 3), np.int64), "not int64"),
         (np.full((1, 16, 16, 3), 200.0), "must lie in .-1, 1."),
+        (np.full((1, 16, 16, 3), -3.0), "must lie in .-1, 1."),
     ],
 )
 def test_what_is_no_picture_is_refused(toy, images, complaint):

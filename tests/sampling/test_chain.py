@@ -7,16 +7,17 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from tests.toy import DIM, LARGE, SIZE, root
+from tests.toy import CONTEXT, DIM, LARGE, SIZE, root
 from unclip_jax import api
 from unclip_jax.checkpoint.bundle import CascadeNet, CascadeStep
+from unclip_jax.core.errors import UserError
 from unclip_jax.core.types import Cond, TextFeatures
 from unclip_jax.models.embedding_codec import EmbeddingNorm
-from unclip_jax.sampling import runs, stages
+from unclip_jax.sampling import pipeline, runs, stages
 from unclip_jax.sampling.encode import encode_text
 from unclip_jax.sampling.inpaint import any_in_block
 from unclip_jax.sampling.pipeline import chain
-from unclip_jax.sampling.runner import image_keys
+from unclip_jax.sampling.runner import finite, image_keys
 from unclip_jax.sampling.settings import SampleSettings, resolve
 
 
@@ -60,6 +61,60 @@ def test_each_stage_gets_the_last_one_s_result_and_its_own_contrast(toy):
     assert prior.image_emb is None and decoder.image_emb[0, 0] == 1.0
     assert upsampler.low_res[0, 0] == 2.0 and upsampler.text is None
     assert made[0, 0] == 3.0
+
+
+@pytest.mark.parametrize("prior", ["text", "none"])
+def test_without_a_prior_z_i_is_z_t_or_missing(toy, prior):
+    """The paper's ablations (figure 8): the decoder gets the text embedding, or the caption."""
+    seen = []
+
+    def stage(run, cond, contrast):
+        seen.append((run.name, cond))
+        return np.zeros((1, 3), np.float32)
+
+    plan = resolve(toy, SampleSettings(prior=prior, size=SIZE))
+    chain(toy, plan, lambda stage, contrast: (marked(3), marked(0)), stage)
+    ((name, cond),) = seen
+    assert name == "decoder" and float(cond.text.text_emb[0, 0]) == 3.0
+    assert cond.image_emb is None if prior == "none" else (cond.image_emb == 3.0).all()
+
+
+def test_an_image_has_the_key_and_the_caption_of_its_request(toy, monkeypatch):
+    """Ten requests in batches of eight, of prompts that are numbered from 5."""
+    prompts, seen = ["a red heart", "the sun", "a cat face", "a blue car", "a dog face"], []
+
+    def record(model, plan, captions, stage):
+        keys = jax.random.key_data(stage.keywords["keys"])
+        seen.append((keys, captions("decoder", "")[0].clip_tokens))
+        return np.zeros((len(keys), 2, 2, 3), np.float32)
+
+    monkeypatch.setattr(pipeline, "chain", record)
+    monkeypatch.setattr(pipeline, "BATCH_LIMIT", 1)
+    requests = pipeline.requests_for(prompts, 2, first=5)
+    plan = resolve(toy, SampleSettings())
+    assert [len(made) for made in pipeline.generate(toy, requests, root(), plan)] == [8, 2]
+    fold, numbers = jax.random.fold_in, [(5 + i, draw) for i in range(5) for draw in range(2)]
+    keys = [jax.random.key_data(fold(fold(root(), i), draw)) for i, draw in numbers]
+    np.testing.assert_array_equal(np.concatenate([k for k, _ in seen]), keys)
+    tokens = toy.tokenizer.encode(prompts, context=CONTEXT).tokens
+    np.testing.assert_array_equal(np.concatenate([t for _, t in seen]), np.repeat(tokens, 2, 0))
+
+
+def test_one_number_that_is_not_finite_is_too_many():
+    made = np.zeros((2, 3), np.float32)
+    np.testing.assert_array_equal(finite(made, "decoder"), made)
+    for bad in (np.nan, np.inf):
+        made[1, 2] = bad
+        with pytest.raises(UserError, match="decoder made values that are not finite"):
+            finite(made, "decoder")
+
+
+@pytest.mark.parametrize("rounds", [True, False])
+def test_the_bundle_says_whether_small_images_are_rounded(toy, rounds):
+    model = dataclasses.replace(
+        toy, sampling=dataclasses.replace(toy.sampling, round_low_res=rounds)
+    )
+    assert runs.cascade_run(model, toy.cascade[0], "float32").static.round_low_res == rounds
 
 
 def test_an_image_s_key_is_folded_with_its_prompt_and_then_its_draw():

@@ -39,6 +39,9 @@ def test_a_grid_holds_every_image():
     grid = np.asarray(labelled_grid([images[:3], images[3:]], ["three", "one"], columns=2))
     for colour in colours:  # every tile is the image at twice its size
         assert (grid == np.array(colour, np.uint8)).all(-1).sum() == 128 * 128
+    corners = [np.argwhere((grid == np.array(c, np.uint8)).all(-1)).min(0) for c in colours]
+    (top, left), (same, right), (below, under), (last, first) = corners
+    assert top == same < below < last and left == under == first < right  # in reading order
 
 
 def test_single_images_share_lines():

@@ -17,10 +17,12 @@ from unclip_jax.diffusion.samplers import ddim_invert, sample_loop
 from unclip_jax.diffusion.schedules import make_schedule, respaced_steps
 from unclip_jax.models.embedding_codec import EmbeddingNorm
 from unclip_jax.models.pca import fit_pca, unit_moments
-from unclip_jax.sampling import inpaint, manipulate
+from unclip_jax.sampling import inpaint, latents, manipulate
 from unclip_jax.sampling.latents import LatentSettings, resolve_latents, spread_levels
+from unclip_jax.sampling.runner import StageRunner, image_keys
 
 FAST = {"size": SIZE, "invert_steps": 8}
+ALL, LAST = slice(0, 9), slice(8, 9)
 
 
 def oracle(a, b, theta):
@@ -263,7 +265,12 @@ def test_python_calls_report_their_progress(toy, images):
     masks = np.zeros(images.shape[:3], bool)
     masks[:, 3:9, 5:] = True
     call = {"resamples": 2, "steps": 12, "size": SIZE, "num": 2, "progress": progress}
-    unclip_jax.inpaint(toy, images, masks, ["the sun", "a blue car", "a red heart"], **call)
+    prompts = ["the sun", "a blue car", "a red heart"]
+    watched = unclip_jax.inpaint(toy, images, masks, prompts, **call)
+    del call["progress"]
+    np.testing.assert_array_equal(watched, unclip_jax.inpaint(toy, images, masks, prompts, **call))
+    # 12 steps down; going back by RePaint's ten levels, once, is a move up and ten down again.
+    assert {total for stage, _, total in seen if stage == "decoder"} == {12 + 1 + 10}
     assert {stage for stage, *_ in seen} == {"prior_diffusion", "decoder"}
     assert all(done == total for _, done, total in {s[0]: s for s in seen}.values())
 
@@ -304,6 +311,104 @@ def test_inpainting_keeps_what_is_kept(toy, images):
 def test_bad_settings_are_one_line(toy, images, call, words):
     with pytest.raises(UserError, match=words):
         unclip_jax.vary(toy, images, **call)
+
+
+@pytest.fixture
+def decoded(monkeypatch):
+    """What is decoded of given latents; nothing is inverted or drawn."""
+    rng, seen = np.random.default_rng(6), []
+    given = {"z": [], "latent": []}
+
+    def embed(model, images, *, dtype):
+        given["z"].append(rng.standard_normal((len(images), DIM)).astype(np.float32))
+        return given["z"][-1]
+
+    def invert(model, images, image_emb, plan, runner):
+        shape = (len(images), SIZE, SIZE, 3)
+        given["latent"].append(rng.standard_normal(shape).astype(np.float32))
+        return given["latent"][-1]
+
+    def record(model, image_emb, keys, plan, *, latent=None, runner):
+        seen.append((image_emb, latent))
+        return np.zeros((len(image_emb), SIZE, SIZE, 3), np.uint8)
+
+    for name, function in {"encode_images": embed, "invert": invert, "decode": record}.items():
+        monkeypatch.setattr(manipulate, name, function)
+    return given, seen
+
+
+def test_interpolation_turns_z_i_and_x_t_alike(toy, images, decoded):
+    """Both by the paper's slerp, also in the middle, where a straight line is shorter."""
+    given, seen = decoded
+    unclip_jax.interpolate(toy, images[:2], images[1:], frames=3, **FAST)
+    ((image_emb, latent),) = seen
+    for pair in range(2):
+        for frame, theta in enumerate((0.0, 0.5, 1.0)):
+            for found, ends in ((image_emb, given["z"]), (latent, given["latent"])):
+                a, b = (end[pair].ravel() for end in ends)
+                expected = oracle(a, b, theta)
+                np.testing.assert_allclose(
+                    found[3 * pair + frame].ravel(), expected, rtol=1e-4, atol=1e-4
+                )
+
+
+def test_an_edit_goes_from_one_text_toward_the_other_by_half(toy, images, decoded):
+    """z_d = (z_t - z_t0) / |z_t - z_t0| of unit embeddings (unCLIP 3.3); x_T stays."""
+    given, seen = decoded
+    to, source = ["the sun", "a blue car"], ["a dog face", "a red heart"]
+    unclip_jax.edit(toy, images[:2], to, source=source, frames=3, **FAST)
+    ((image_emb, latent),) = seen
+    (z,), (x,) = given["z"], given["latent"]
+    ends = [np.float64(unclip_jax.embed_text(toy, texts).text_emb) for texts in (to, source)]
+    ends = [e / np.linalg.norm(e, axis=1, keepdims=True) for e in ends]
+    direction = ends[0] - ends[1]
+    direction /= np.linalg.norm(direction, axis=1, keepdims=True)
+    for i in range(2):
+        goal = direction[i] * np.linalg.norm(z[i])
+        for frame, theta in enumerate((0.0, 0.25, 0.5)):
+            expected = oracle(z[i], goal, theta)
+            np.testing.assert_allclose(image_emb[3 * i + frame], expected, atol=1e-4)
+            np.testing.assert_array_equal(latent[3 * i + frame], x[i])
+    assert manipulate.edit_thetas(1, 0.4).tolist() == [0.4]
+
+
+def test_a_second_batch_has_its_own_rows(toy, images, monkeypatch):
+    """Nine pictures on eight devices, one each: the ninth is what it is alone."""
+    for module in (latents, inpaint):
+        monkeypatch.setattr(module, "BATCH_LIMIT", 1)
+    rng, runner = np.random.default_rng(7), StageRunner()
+    nine = rng.integers(0, 256, (9, SIZE, SIZE, 3)).astype(np.uint8)
+    z = rng.standard_normal((9, DIM)).astype(np.float32)
+    keys = image_keys(root(), range(9), [0] * 9)
+    plan = resolve_latents(toy, LatentSettings(**FAST), eta=1.0)
+    whole, last = (latents.invert(toy, nine[s], z[s], plan, runner) for s in (ALL, LAST))
+    np.testing.assert_allclose(whole[LAST], last, atol=1e-3)
+    made, last = (
+        latents.decode(toy, z[s], keys[s], plan, latent=whole[s], runner=runner)
+        for s in (ALL, LAST)
+    )
+    np.testing.assert_allclose(made[LAST].astype(int), last, atol=1)
+    # Of inpainting the keys too are the same for every third picture.
+    monkeypatch.setattr(inpaint, "image_keys", lambda k, i, d: image_keys(k, i % 3, d))
+    masks = np.zeros((3, SIZE, SIZE), bool)
+    for i in range(3):
+        masks[i, 3 + i : 9 + i, 5:] = True
+    third, prompts = np.arange(9) % 3, np.array(["the sun", "a blue car", "a red heart"])
+    filled = unclip_jax.inpaint(
+        toy, images[third], masks[third], prompts[third].tolist(), resamples=2, steps=12, size=SIZE
+    )
+    np.testing.assert_allclose(filled[8].astype(int), filled[2], atol=1)
+    assert (filled[8] != filled[0]).mean() > 0.5
+
+
+def test_fresh_noise_is_decoded_without_eta_whatever_the_bundle_samples_with(toy):
+    sampling = SamplingConfig("ddim", steps=4, eta=0.7, guidance=3.0)
+    spec = dataclasses.replace(toy.stage("decoder").spec, sampling=sampling)
+    stages = {**toy.stages, "decoder": Stage(spec, toy.stage("decoder").params)}
+    model = dataclasses.replace(toy, stages=stages)
+    for inverted, guidance in ((True, 1.0), (False, 3.0)):
+        plan = resolve_latents(model, LatentSettings(invert_steps=8), inverted=inverted)
+        assert (plan.decode.eta, plan.decode.guidance) == (0.0, guidance)
 
 
 def test_bad_paths_are_one_line(toy, images):

@@ -43,6 +43,15 @@ def test_plain_prompts_and_other_vocabularies_are_read_as_ever(model):
     np.testing.assert_array_equal(tokens(other, *kept), expected)
 
 
+def test_clips_own_vocabulary_gets_the_prompt_as_it_is(model, monkeypatch):
+    from unclip_jax.sampling import prompts
+
+    typed = ["a 🍕.", "the sun!"]
+    assert prompts.read_prompts(model, typed) == ["a pizza", "the sun"]
+    monkeypatch.setattr(prompts, "CLIP_VOCAB_SIZE", model.tokenizer.vocab_size)
+    assert prompts.read_prompts(model, typed) == typed
+
+
 @pytest.mark.parametrize(
     ("typed", "read"),
     [

@@ -82,7 +82,8 @@ def test_chunks_give_the_same_numbers_and_report_every_step(toy, low_res, large)
 def test_two_nets_share_one_schedule(toy, low_res, large):
     """The same network twice is the network; the second's parameters matter where they differ."""
     first = toy.stage("upsampler_256")
-    nets = (CascadeNet("upsampler_256", 3), CascadeNet("upsampler_1024"))
+    # Two steps each, for the last one has no noise that could be another's.
+    nets = (CascadeNet("upsampler_256", 2), CascadeNet("upsampler_1024"))
     other = dataclasses.replace(first, spec=dataclasses.replace(first.spec, stage="upsampler_1024"))
     cascade = (CascadeStep(SIZE, LARGE, nets),)
     model = dataclasses.replace(
@@ -93,6 +94,8 @@ def test_two_nets_share_one_schedule(toy, low_res, large):
     noise = documented_noise(root(), 4, N)
     injected = api.run_stage(model, "upsampler_256", Cond(low_res=low_res), noise=noise)
     np.testing.assert_allclose(injected, large, **SAME)
+    named = api.run_stage(model, "upsampler_1024", Cond(low_res=low_res), key=root())
+    np.testing.assert_allclose(named, large, **SAME)  # either name stands for the whole step
     zeros = dataclasses.replace(other, params=jax.tree.map(np.zeros_like, other.params))
     model = dataclasses.replace(model, stages={**model.stages, "upsampler_1024": zeros})
     result = api.run_stage(model, "upsampler_256", Cond(low_res=low_res), key=root())

@@ -141,6 +141,36 @@ def test_bounds_scale_with_the_chips():
     assert 1.15 < ratio < 4 / 3
 
 
+def test_the_larger_bound_is_the_steps_time():
+    plan = make_plan(config("paper/prior_diffusion.py"), parse_topology("v5p:2x2x2"))
+    bound = max(plan.compute_seconds, plan.memory_seconds)
+    assert plan.step_seconds_bound == bound
+    assert plan.mfu_bound == pytest.approx(plan.flops_per_step / 8 / CHIPS["v5p"].flops / bound)
+    assert plan.days == pytest.approx(bound * 600_000 / (24 * 3600))
+    assert plan.chip_hours == pytest.approx(bound * 600_000 / 3600 * 8)
+    # Adam reads and writes the state once a step, gradients are written and read, all as float32.
+    least = 2 * plan.state_bytes_per_chip + 2 * 4 * plan.params / (plan.mesh[1] * plan.mesh[2])
+    assert plan.memory_seconds > least / CHIPS["v5p"].hbm_rate
+
+
+# Google Cloud's pages of each generation and NVIDIA's data sheets (SXM, dense): bfloat16 TFLOPS,
+# memory in bytes, GB a second.
+PUBLISHED = {
+    "v4": (275, 32 * 2**30, 1228),
+    "v5e": (197, 16 * 2**30, 819),
+    "v5p": (459, 95 * 2**30, 2765),
+    "v6e": (918, 32 * 2**30, 1640),
+    "a100": (312, 80e9, 2039),
+    "h100": (989.4, 80e9, 3350),
+    "h200": (989.4, 141e9, 4800),
+}
+
+
+def test_chips_have_their_makers_figures():
+    found = {n: (c.flops / 1e12, c.hbm_bytes, c.hbm_rate / 1e9) for n, c in CHIPS.items()}
+    assert found == {name: pytest.approx(figures) for name, figures in PUBLISHED.items()}
+
+
 @pytest.mark.parametrize("text", ["v5p", "v9:4", "v5p:0", "v5p:4x", "v5p:-1", ""])
 def test_topologies_that_are_none(text):
     with pytest.raises(UserError, match="topology"):

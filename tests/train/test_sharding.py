@@ -17,9 +17,11 @@ from unclip_jax.train.config import MeshConfig
 from unclip_jax.train.sharding import (
     RULES,
     BatchPlace,
+    batch_sharding,
     check_batch_size,
     make_mesh,
     param_shardings,
+    run_context,
 )
 from unclip_jax.train.state import init_state, jit_once, state_shardings
 from unclip_jax.train.step import accumulate, batch_keys
@@ -74,6 +76,18 @@ def test_meshes_that_do_not_fit_the_devices_are_errors():
             make_mesh(cfg)
 
 
+def test_a_run_is_traced_under_its_mesh_and_precision(mesh):
+    for dtype, precision in (("float32", "highest"), ("bfloat16", "default")):
+        with run_context(mesh, dtype):
+            assert jax.config.jax_default_matmul_precision == precision
+            assert jax.sharding.get_mesh() == mesh
+
+
+def test_examples_are_split_over_data_and_fsdp(mesh):
+    """Of two by two by two devices each pair along "tensor" holds a quarter of the batch."""
+    assert batch_sharding(mesh).shard_shape((8, 3)) == (2, 3)
+
+
 class Sliced:
     """A device of one of several slices, as far as the layout of a mesh asks."""
 
@@ -102,6 +116,8 @@ def test_slices_that_the_data_axis_does_not_divide_are_an_error():
 def test_a_batch_that_the_devices_do_not_divide_is_an_error():
     with pytest.raises(UserError, match="batch_size=12 must be a multiple of the 8"):
         check_batch_size(12, make_mesh(MeshConfig()))
+    with pytest.raises(UserError, match="batch_size=4 must be a multiple of the 8"):
+        check_batch_size(4, make_mesh(MeshConfig(data=2, fsdp=4)))
 
 
 @pytest.mark.parametrize("shape", [(1, 8, 1), (2, 2, 2)])

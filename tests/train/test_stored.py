@@ -15,13 +15,14 @@ from unclip_jax.checkpoint import bundle
 from unclip_jax.cli.embed import embed
 from unclip_jax.cli.train import read_config
 from unclip_jax.core.errors import UserError
-from unclip_jax.data.embeddings import shard_path
+from unclip_jax.data.embeddings import StoreMeta, begin_store, shard_path
 from unclip_jax.data.ingest import ingest
 from unclip_jax.data.store_pipeline import StoredExamples
 from unclip_jax.train import experiment
 from unclip_jax.train.frozen import params_of
 from unclip_jax.train.loop import Hook
 from unclip_jax.train.plan import PlannedRun, make_plan
+from unclip_jax.train.stored import Stores
 
 ROOT = Path(__file__).resolve().parents[2]
 STAGES = ("prior_diffusion", "prior_ar")
@@ -188,6 +189,22 @@ def test_other_stages_and_other_clips_are_refused(world, tmp_path):
             experiment.train(config(world, "prior_ar"), tmp_path / "run")
     finally:
         gone.write_bytes(kept)
+
+
+def test_the_held_out_store_is_of_the_same_clip_too(tmp_path):
+    held = {}
+    for name, clip in (("train", "a" * 64), ("held_out", "b" * 64)):
+        meta = StoreMeta(clip, {}, width=4, context=12, examples=2, shard_size=2)
+        begin_store(tmp_path / name, meta)
+        held[name] = object.__new__(StoredExamples)  # without shards, which nobody reads here
+        held[name].folder, held[name].meta = tmp_path / name, meta
+    stores = Stores(**held)
+    for clip in ("a" * 64, "b" * 64):
+        with pytest.raises(UserError, match="embeddings of another CLIP"):
+            stores.check_clip(clip)
+    Stores(held["train"], None).check_clip("a" * 64)
+    assert stores.describe_cut(12) is stores.describe_cut(None) is None
+    assert "keeps 12 tokens of a caption, where the stage reads 13" in stores.describe_cut(13)
 
 
 def config_of_clip(world):
