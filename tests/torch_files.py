@@ -33,6 +33,16 @@ class Module:
     state: Any
 
 
+@dataclasses.dataclass
+class View:
+    """A tensor that is a part of a storage; offset and strides count its numbers."""
+
+    storage: np.ndarray
+    offset: int
+    shape: tuple[int, ...]
+    strides: tuple[int, ...]
+
+
 class Writer:
     """Writes one pickle of protocol 2, and keeps the storages that it refers to."""
 
@@ -46,6 +56,9 @@ class Writer:
     def _value(self, value: Any) -> bytes:
         match value:
             case np.ndarray():
+                strides = tuple(step // value.itemsize for step in value.strides)
+                return self._tensor(View(value, 0, value.shape, strides))
+            case View():
                 return self._tensor(value)
             case Call():
                 return self._name(value.function) + self._value(value.arguments) + b"R"
@@ -64,7 +77,8 @@ class Writer:
         module, attribute = name.split(" ")
         return f"c{module}\n{attribute}\n".encode()
 
-    def _tensor(self, array: np.ndarray) -> bytes:
+    def _tensor(self, view: View) -> bytes:
+        array = view.storage
         self.storages.append(array)
         key = str(len(self.storages) - 1)
         reference = (
@@ -72,21 +86,24 @@ class Writer:
         )
         reference += self._value(key) + self._value("cpu") + self._value(array.size)
         reference += (b"N" if self.old else b"") + b"tQ"
-        strides = tuple(step // array.itemsize for step in array.strides)
-        rest = [self._value(part) for part in (0, array.shape, strides, False)]
+        rest = [self._value(part) for part in (view.offset, view.shape, view.strides, False)]
         hooks = self._value(Call("collections OrderedDict"))
         head = self._name("torch._utils _rebuild_tensor_v2") + b"("
         return head + reference + b"".join(rest) + hooks + b"tR"
 
 
-def save_zip(path: Path, value: Any, code: dict[str, str] | None = None) -> Path:
-    """Writes a zip archive; with `code` a TorchScript archive."""
+def save_zip(
+    path: Path, value: Any, code: dict[str, str] | None = None, order: str | None = None
+) -> Path:
+    """Writes a zip archive; with `code` a TorchScript archive; `order` is "little" or "big"."""
     writer = Writer()
     data = writer.pickle(value)
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("x/data.pkl", data)
         for key, array in enumerate(writer.storages):
-            archive.writestr(f"x/data/{key}", array.tobytes("A"))
+            archive.writestr(f"x/data/{key}", _ordered(array, order).tobytes("A"))
+        if order is not None:
+            archive.writestr("x/byteorder", order)
         if code is not None:
             archive.writestr("x/constants.pkl", b"\x80\x02).")
         for name, source in (code or {}).items():
@@ -95,10 +112,15 @@ def save_zip(path: Path, value: Any, code: dict[str, str] | None = None) -> Path
     return path
 
 
-def save_old(path: Path, value: Any) -> Path:
-    """Writes the format from before torch 1.6."""
+def _ordered(array: np.ndarray, order: str | None) -> np.ndarray:
+    return array if order is None else array.astype(array.dtype.newbyteorder(order))
+
+
+def save_old(path: Path, value: Any, order: str = "little") -> Path:
+    """Writes the format from before torch 1.6, as a machine of that byte order does."""
     writer = Writer(old=True)
-    system = {"protocol_version": 1001, "little_endian": True, "type_sizes": {"int": 4}}
+    little = order == "little"
+    system = {"protocol_version": 1001, "little_endian": little, "type_sizes": {"int": 4}}
     head = [0x1950A86A20F9469CFC6C, 1001, system]
     with open(path, "wb") as file:
         for part in head:
@@ -106,7 +128,8 @@ def save_old(path: Path, value: Any) -> Path:
         file.write(writer.pickle(value))
         file.write(pickle.dumps([str(i) for i in range(len(writer.storages))], protocol=2))
         for array in writer.storages:
-            file.write(array.size.to_bytes(8, "little") + array.tobytes("A"))
+            array = array if little else _ordered(array, order)
+            file.write(array.size.to_bytes(8, order) + array.tobytes("A"))
     return path
 
 

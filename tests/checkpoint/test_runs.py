@@ -1,8 +1,10 @@
 """Files of a run that others may have damaged are one line at export."""
 
+import hashlib
 import io
 import json
 
+import ml_dtypes
 import numpy as np
 import pytest
 
@@ -73,3 +75,29 @@ def test_a_damaged_table_is_one_line(run, data):
 def test_a_record_of_another_kind_is_one_line(run, entries):
     (run / "environment.json").write_text(json.dumps(entries))
     refused(run, "environment.json", "does not hold a list")
+
+
+def test_a_run_is_finished_at_its_last_step(run):
+    assert runs.read_run(run).is_finished  # step 2 of 2
+    config = json.loads((run / "config.json").read_text())
+    (run / "config.json").write_text(json.dumps(config | {"train": {"steps": 3}}))
+    assert not runs.read_run(run).is_finished
+
+
+def test_a_digest_is_of_paths_and_values_as_float32():
+    def sha256(**leaves):
+        whole = b"".join(
+            name.replace("_", "/").encode() + np.asarray(values, "<f4").tobytes()
+            for name, values in leaves.items()
+        )
+        return hashlib.sha256(whole).hexdigest()
+
+    third = np.float32(1 / 3)
+    params = {"b": np.ones((1, 2), np.float16), "a": {"w": np.asarray([third])}}
+    assert runs.params_digest(params) == sha256(a_w=[third], b=[1, 1])
+    assert runs.params_digest({"a": params["b"], "b": params["a"]["w"]}) != (
+        runs.params_digest({"a": params["a"]["w"], "b": params["b"]})
+    )
+    assert runs.params_digest({"c": params["b"]}) != runs.params_digest({"b": params["b"]})
+    kinds = (np.float32, np.float16, ml_dtypes.bfloat16)  # as a bundle may round them
+    assert runs.stored_digests(params) == {sha256(a_w=[third.astype(k)], b=[1, 1]) for k in kinds}

@@ -8,9 +8,9 @@ import ml_dtypes
 import numpy as np
 import pytest
 
-from tests.torch_files import Call, Module, Payload, Writer, save_old, save_zip
+from tests.torch_files import Call, Module, Payload, View, Writer, save_old, save_zip
 from unclip_jax.checkpoint import torch_pickle
-from unclip_jax.checkpoint.torch_files import open_tensors
+from unclip_jax.checkpoint.torch_files import find_weights, joined, open_tensors
 from unclip_jax.core.errors import UserError
 
 RNG = np.random.default_rng(0)
@@ -71,6 +71,55 @@ def test_a_pair_of_tensors_is_read_by_number(tmp_path):
 def test_views_of_a_storage_are_read(tmp_path):
     path = save_zip(tmp_path / "x.pt", {"t": STATE["a.weight"].T})  # strides (1, 4)
     np.testing.assert_array_equal(open_tensors(path)["t"], STATE["a.weight"].T)
+
+
+@pytest.mark.parametrize("save", [save_zip, save_old])
+def test_a_part_of_a_storage_is_read_from_its_place(tmp_path, save):
+    base = np.arange(24, dtype=np.float32).reshape(4, 6)
+    parts = {
+        "rows": (View(base, 6, (2, 6), (6, 1)), base[1:3]),
+        "steps": (View(base, 7, (3, 2), (6, 2)), base[1:, 1:5:2]),
+        "turned": (View(base, 6, (6, 2), (1, 12)), base[1::2].T),
+    }
+    path = save(tmp_path / "x.pt", {name: view for name, (view, _) in parts.items()})
+    check(open_tensors(path), {name: np.array(array) for name, (_, array) in parts.items()})
+
+
+@pytest.mark.parametrize("order", ["little", "big"])
+@pytest.mark.parametrize("save", [save_zip, save_old])
+def test_either_byte_order_is_read(tmp_path, save, order):
+    state = {"a": STATE["a.weight"], "n": np.arange(3)}
+    check(open_tensors(save(tmp_path / "x.pt", state, order=order)), state)
+
+
+def test_a_component_s_weights_are_found_by_preference(tmp_path):
+    """As from_pretrained prefers: safetensors, whole before shards, plain before a variant."""
+    for name in ("m.bin.index.json", "m.bin", "m.fp16.safetensors", "m.safetensors.index.json"):
+        (tmp_path / name).touch()
+    assert find_weights(tmp_path, "m").name == "m.safetensors.index.json"
+    (tmp_path / "m.safetensors").touch()
+    assert find_weights(tmp_path, "m").name == "m.safetensors"
+    for name in ("m.safetensors", "m.safetensors.index.json"):
+        (tmp_path / name).unlink()
+    assert find_weights(tmp_path, "m").name == "m.fp16.safetensors"
+    (tmp_path / "m.fp16.safetensors").unlink()
+    assert find_weights(tmp_path, "m").name == "m.bin"
+    assert find_weights(tmp_path, "other", "m").name == "m.bin"
+    with pytest.raises(UserError, match=r"no n\.safetensors and no n\.bin"):
+        find_weights(tmp_path, "n")
+
+
+def test_files_are_joined_counted_and_of_one_dtype(tmp_path):
+    one = open_tensors(save_zip(tmp_path / "a.pt", {"x.0": STATE["a.weight"], "x.1": STATE["b"]}))
+    other = open_tensors(save_zip(tmp_path / "b.pt", {"x.0": STATE["a.bias"]}))
+    both = joined({"": one, "b/": other})
+    check(both, {"x.0": STATE["a.weight"], "x.1": STATE["b"], "b/x.0": STATE["a.bias"]})
+    assert [file.name for file in both.files] == ["a.pt", "b.pt"]
+    assert (both.count("x.{}"), both.count("b/x.{}"), both.count("y.{}")) == (2, 1, 0)
+    # What holds all of float32, float16 and bfloat16; integers do not count.
+    assert (one.dtype, other.dtype, both.dtype) == ("float32", "float16", "float32")
+    state = {"n": STATE["input_resolution"], "b": STATE["b"]}
+    assert open_tensors(save_zip(tmp_path / "c.pt", state)).dtype == "bfloat16"
 
 
 def test_a_torchscript_archive_gives_parameters_and_buffers(tmp_path):

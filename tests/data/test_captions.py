@@ -34,6 +34,11 @@ from unclip_jax.data import captions
         ("flag: France", "the flag of France"),
         ("man: red hair", "a man with red hair"),
         ("woman: bald", "a bald woman"),
+        ("keycap: 5", "a keycap with 5"),
+        ("person: beard", "a person with a beard"),
+        ("man walking: facing right", "a man walking, facing right"),
+        ("family: man, boy", "a family of man, boy"),
+        ("woman’s hat", "a woman's hat"),
         ("~flames", "flames"),
         ("the planet earth", "the planet earth"),
     ],
@@ -51,6 +56,42 @@ def test_captions_of_a_heart():
     assert "red heart, love, emotion, 3d icon" in lines
     assert len(set(lines)) == len(lines)
     assert "red heart, flat icon" in captions.make_captions("red heart", style="flat")
+
+
+def test_every_caption_of_a_name_its_other_names_and_tags():
+    tags = ["heart", "love", "love", "red heart", "warm", "soft", "kind"]
+    lines = captions.make_captions("red heart", style="noto", other_names=["~hearts"], tags=tags)
+    assert lines == (
+        "a red heart",
+        "a noto emoji of a red heart",
+        "red heart, noto icon",
+        "a red heart in the noto style",
+        "an emoji of a red heart",
+        "red heart emoji",
+        "hearts",
+        "a noto emoji of hearts",
+        "hearts, noto icon",
+        "red heart, love, warm, noto icon",
+        "red heart, soft, kind, noto icon",
+        "red heart, kind",
+    )
+    plain = captions.make_captions("the planet earth")
+    assert plain[:4] == (
+        "the planet earth",
+        "a picture of the planet earth",
+        "planet earth, icon",
+        "the planet earth on white",
+    )
+
+
+def test_packaged_tables_have_keys_values_and_no_comments():
+    synonyms, pinned = captions.synonyms(), captions.pinned_prompts()
+    for key, values in [*synonyms.items(), *((k, (v,)) for k, v in pinned.items())]:
+        assert key == key.strip() and not key.startswith("#") and "=" not in key
+        assert values and all(value and value == value.strip() for value in values)
+        assert not any(mark in value for value in values for mark in ";=#")
+    assert captions.emoji_names()["2764-200d-1f525"] == "heart on fire"
+    assert not any(word.startswith("#") for word in captions.emoji_words())
 
 
 def test_a_style_is_never_named_in_another_style():

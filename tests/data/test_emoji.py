@@ -229,6 +229,14 @@ def test_a_broken_drawing_is_one_line():
         emoji.render_svg("<svg", 32)
 
 
+def test_an_iconify_picture_is_its_box():
+    """Left, top, width and height are the set's where an icon has none of its own."""
+    icon = {"body": "<g/>", "left": -1, "height": 12}
+    svg = emoji._iconify_svg({"width": 24, "height": 24}, icon)
+    assert 'viewBox="-1 0 24 12" width="24" height="12"><g/></svg>' in svg
+    assert 'viewBox="0 3 16 16"' in emoji._iconify_svg({}, {"body": "", "top": 3})
+
+
 def test_vectors_are_drawn_at_any_size():
     svg = '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 2 2"><path d="M0 0h1v2H0z"/></svg>'
     image = images.decode(emoji.render_svg(svg, 200))

@@ -25,6 +25,22 @@ def test_transparency_is_laid_on_white():
     assert image.tolist() == [[[255, 255, 255], [127, 127, 127]]]
 
 
+def test_transparency_of_every_mode_is_laid_on_white():
+    palette = Image.new("P", (2, 1), 0)
+    palette.putpalette([0, 0, 0, 255, 0, 0])
+    palette.putpixel((1, 0), 1)
+    for form in ("PNG", "GIF"):
+        found = images.decode(encoded(palette, form, transparency=0))
+        assert found.tolist() == [[[255, 255, 255], [255, 0, 0]]]
+    grey = Image.new("LA", (2, 1), (9, 0))
+    grey.putpixel((1, 0), (9, 255))
+    assert images.decode(encoded(grey)).tolist() == [[[255] * 3, [9] * 3]]
+    red = Image.new("RGB", (2, 1), (255, 0, 0))
+    red.putpixel((1, 0), (0, 0, 9))
+    found = images.decode(encoded(red, transparency=(255, 0, 0)))  # one color is the clear one
+    assert found.tolist() == [[[255, 255, 255], [0, 0, 9]]]
+
+
 @pytest.mark.parametrize("mode", ["L", "P", "1", "CMYK"])
 def test_other_modes_become_rgb(mode):
     picture = Image.new(mode, (3, 2))
@@ -57,6 +73,17 @@ def test_shrinking_does_not_alias(resize):
     stripes[:, ::2] = 255
     inner = images.to_square(stripes, 16, resize=resize)[:, 2:-2].astype(float)
     assert np.abs(inner - 127.5).max() < 8  # the stripes are above the new Nyquist limit
+
+
+@pytest.mark.parametrize("resize", ["area", "lanczos", "bicubic"])
+def test_filters_are_pils_of_their_names(resize):
+    noise = np.random.default_rng(0).integers(0, 255, (20, 20, 3), np.uint8)
+    names = {"area": "BOX", "lanczos": "LANCZOS", "bicubic": "BICUBIC"}
+    method = Image.Resampling[names[resize]]
+    expected = np.asarray(Image.fromarray(noise).resize((7, 7), method))
+    for crop in ("pad", "center", "squash"):
+        found = images.to_square(noise, 7, crop=crop, resize=resize)
+        np.testing.assert_array_equal(found, expected)
 
 
 def test_crops():

@@ -583,7 +583,7 @@ def test_a_set_is_not_written_as_a_version_of_its_source(folder):
 
 
 def test_the_newest_version_of_a_prepared_set_is_read(tmp_path):
-    for name in ("9.0.0", "10.0.0"):
+    for name in ("9.0.0", "10.0.0", "11.0", "12.0.0.0", "v13.0.0", "set"):  # two versions
         (tmp_path / name).mkdir()
         (tmp_path / name / "dataset_info.json").write_text("{}")
     assert builder.find(tmp_path) == tmp_path / "10.0.0"

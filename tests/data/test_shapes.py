@@ -54,6 +54,21 @@ def test_relations_are_where_the_pixels_are(train):
     assert checked > 10
 
 
+def test_captions_of_one_and_of_two_forms(train):
+    opposite = {"above": "below", "below": "above", "left of": "right of", "right of": "left of"}
+    for i in range(COUNT):
+        info = train.info(i)
+        names = [f"a{'n' * (c[0] in 'aeiou')} {c}" for c in info["concept"].split(" + ")]
+        if len(names) == 1:
+            bare = info["concept"]
+            expected = (names[0], f"a picture of {names[0]}", f"{bare} on white")
+            assert (info["captions"], info["category"]) == (expected, "one")
+        else:
+            relation = info["captions"][0].removeprefix(names[0]).removesuffix(names[1]).strip()
+            expected = f"{names[1]} {opposite[relation]} {names[0]}"
+            assert (info["captions"][1:], info["category"]) == ((expected,), "two")
+
+
 def test_held_out_combinations_are_only_in_test():
     test = shapes.ShapesSource("test", size=8, count=COUNT)
     pairs = [p for p in shapes.all_pairs() if shapes.is_held_out(*p)]

@@ -9,7 +9,7 @@ import pytest
 from tests.faults.faults import FAULTS
 from tests.faults.run import ROOT, Outcome, Planter, Results, chosen, digest_of, read_args
 
-FOLDERS = "diffusion nn models train sampling data text checkpoint evals".split()
+FOLDERS = "diffusion nn models train sampling data text checkpoint evals core".split()
 LEAST, LEAST_IN_A_FOLDER = 90, 6
 
 
