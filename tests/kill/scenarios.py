@@ -126,11 +126,11 @@ def read_only_disk(folder: Path) -> str:
 def read_only_home(folder: Path) -> str:
     """No place for a compile cache or records."""
     home = {"HOME": "/proc", "XDG_CACHE_HOME": "/proc/none", "JAX_COMPILATION_CACHE_DIR": ""}
-    done = check(NAMED["export"].run(folder / "out", **home))
+    check(NAMED["export"].run(folder / "out", **home))
     args = ["sample", "the sun", "--model", prepared() / "toy", "--out", folder / "images"]
     sampled = check(Job("sample", lambda out: args, trained).run(folder / "images", **home))
     assert (folder / "images" / "grid.png").exists(), sampled.stderr
-    return f"sample and export work; export says {done.stdout.split()[0].rpartition('/')[2]!r}"
+    return "sample and export work"
 
 
 def full_disk(folder: Path) -> str:
