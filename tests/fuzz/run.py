@@ -48,11 +48,15 @@ def main() -> int:
             print(f"    {key}\n      {example}", flush=True)  # noqa: T201
     summed = total(results)
     print("  ".join(row(summed)))  # noqa: T201
+    if args.target and args.json.exists():  # these rows take the place of a former run's
+        former = [Result(**r) for r in json.loads(args.json.read_text(encoding="utf-8"))]
+        new = {result.parser: result for result in results}
+        results = [new.pop(result.parser, result) for result in former] + list(new.values())
     args.json.parent.mkdir(parents=True, exist_ok=True)
     records = [dataclasses.asdict(result) for result in results]
     args.json.write_text(json.dumps(records, indent=1) + "\n", encoding="utf-8")
     if args.docs is not None:
-        write_table(args.docs, [*results, summed])
+        write_table(args.docs, [*results, total(results)])
     return 1 if summed.tracebacks or summed.hangs else 0
 
 
