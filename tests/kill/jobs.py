@@ -15,8 +15,11 @@ os.environ.setdefault("JAX_PLATFORMS", "cpu")  # also where results are read
 ROOT = Path(__file__).resolve().parents[2]
 WORK = ROOT / ".cache" / "kill"
 SHAPES = "shapes:size=16,count=600"
-# Of JSON: members that are a time or a date; of the pages for people: seconds.
-TIMES = r'"(\w*seconds|date)": ?("[^"]*"|[\d.e+-]+|{[^}]*})|seconds: [\d.]+|[\d.]+ s\b'
+# Of JSON: members that are a time; of the pages for people: seconds; of both: dates.
+TIMES = re.compile(
+    r'"(\w*seconds)": ?([\d.e+-]+|{[^}]*})|seconds: [\d.]+|[\d.]+ s\b'
+    r"|\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d[\d.:+]*"
+)
 PROMPTS = ["a red heart", "the sun", "a dog face", "a cat face", "a green apple", "a blue car"]
 
 
@@ -107,10 +110,7 @@ def files(out: Path, *, but: str = "$^") -> dict[str, Any]:
         data = path.read_bytes()
         if path.suffix in (".json", ".md"):
             text = data.decode().replace(str(out), "OUT")
-            text = re.sub(
-                r'"(seconds|date|[a-z_]*_seconds)": ?("[^"]*"|[\d.e+-]+|{[^}]*})', "", text
-            )
-            found[name] = re.sub(r"seconds: [\d.]+|[\d.]+ s\b", "", text)
+            found[name] = TIMES.sub("", text)
         else:
             found[name] = hashlib.sha256(data).hexdigest()
     return found
