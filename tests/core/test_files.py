@@ -79,6 +79,17 @@ def test_what_a_killed_process_left_is_swept_by_the_next_and_nothing_is_lost(tmp
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
 
 
+@pytest.mark.parametrize("left", [(), (".lock",)])
+def test_what_was_killed_before_it_named_itself_is_swept_too(tmp_path, left):
+    """A hidden folder without a lock, or with one that names nobody yet."""
+    scratch = tmp_path / f".out.{'0' * 16}.part"
+    scratch.mkdir()
+    for name in left:
+        (scratch / name).touch()
+    make(tmp_path / "out", "new")
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
 STOPPED = """
 import os, signal, sys
 from pathlib import Path

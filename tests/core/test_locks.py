@@ -1,9 +1,11 @@
 """The lock of a folder: one holder, let go of however the holder ends."""
 
+import fcntl
 import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 
 import pytest
@@ -89,3 +91,27 @@ def test_beside_a_folder_that_does_not_exist_yet(tmp_path):
         with pytest.raises(UserError, match="out is in use by unclip export"):
             locked_beside(tmp_path / "out", "unclip export").__enter__()
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_that_is_swept_before_its_lock_stands_is_made_again(tmp_path, monkeypatch):
+    folder, opened = tmp_path / "hidden", []
+
+    def swept(path, *rest):
+        if not opened:
+            folder.rmdir()
+        opened.append(path)
+        return plain(path, *rest)
+
+    plain = os.open
+    monkeypatch.setattr(os, "open", swept)
+    with locked(folder, "a test"):
+        assert (folder / ".lock").exists() and len(opened) == 2
+
+
+def test_a_lock_that_is_only_looked_at_is_waited_for(tmp_path):
+    """A sweep takes it for a moment; it names nobody then."""
+    with (tmp_path / ".lock").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        threading.Timer(0.05, fcntl.flock, (file, fcntl.LOCK_UN)).start()
+        with locked(tmp_path, "a test"):
+            assert (tmp_path / ".lock").read_text().startswith("a test, process")

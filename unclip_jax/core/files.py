@@ -235,8 +235,12 @@ def sweep(out: Path) -> None:
     name = re.compile(rf"\.{re.escape(out.name)}\.[0-9a-f]{{16}}\.part")  # of `a`, not of `a.b`
     for parent in (out.parent, out):
         for scratch in parent.glob(f".{glob.escape(out.name)}.*.part"):
-            if name.fullmatch(scratch.name) and is_stale(scratch / LOCK):
+            if not name.fullmatch(scratch.name):
+                continue
+            if is_stale(scratch / LOCK):
                 _remove(scratch, out)
+            with contextlib.suppress(OSError):  # killed before it had a lock, or after
+                scratch.rmdir()
 
 
 def _remove(scratch: Path, out: Path) -> None:

@@ -9,8 +9,10 @@ that a killed process has left is taken over.
 import contextlib
 import errno
 import fcntl
+import itertools
 import os
 import platform
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -50,16 +52,17 @@ def locked_beside(out: str | Path, what: str) -> Iterator[None]:
 def is_stale(path: Path) -> bool:
     """Whether a lock file is of a process of this machine that is gone.
 
-    One of another machine counts as held: not every shared file system passes locks on.
+    One of another machine counts as held: not every shared file system passes locks on. One that
+    names nobody is of a process that was killed before it could write its name.
     """
     try:
         file = os.open(path, os.O_RDWR | os.O_CLOEXEC)
     except OSError:
         return False
     try:
-        _, _, host = _owner(file).rpartition(" on ")
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        return host == platform.node()
+        owner = _owner(file)
+        return not owner or owner.rpartition(" on ")[2] == platform.node()
     except OSError:
         return False
     finally:
@@ -113,8 +116,12 @@ def _holding(path: Path, target: Path, what: str) -> Iterator[None]:
 
 def _take(path: Path) -> int:
     """Returns the locked, open file; BlockingIOError's text says who has it."""
-    while True:
-        file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    for patience in itertools.count():
+        try:
+            file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        except FileNotFoundError:  # swept away while it stood empty
+            path.parent.mkdir()
+            continue
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             if os.path.samestat(os.fstat(file), path.stat()):
@@ -122,6 +129,9 @@ def _take(path: Path) -> int:
         except BlockingIOError as error:
             owner = _owner(file)
             os.close(file)
+            if not owner and patience < 50:  # just taken, or only looked at by a sweep
+                time.sleep(0.01)
+                continue
             raise BlockingIOError(error.errno, owner) from error
         except FileNotFoundError:
             pass  # its last holder has removed it since it was opened
