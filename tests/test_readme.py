@@ -95,3 +95,5 @@ def test_train_on_your_own_data(tmp_path):
     assert listed[0][:2] == ["data", "ingest"] and listed[-1][0] == "sample"
     run_all(listed, tmp_path)
     check_images(tmp_path / "runs" / "own_images", 32)
+    rows = (tmp_path / "runs" / "own_clip" / "metrics.jsonl").read_text().splitlines()
+    assert any("held_out/loss" in json.loads(row) for row in rows)

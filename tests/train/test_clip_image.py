@@ -63,7 +63,6 @@ def looked_at(config, workdir):
     ("stage", "side", "cached"),
     [
         ("decoder", 8, False),
-        ("decoder", 32, False),
         ("decoder", 8, True),
         ("prior_diffusion", 32, False),
         ("prior_ar", 8, False),
