@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from unclip_jax.core.errors import UserError
-from unclip_jax.data import builder, embeddings, images
+from unclip_jax.data import builder, embeddings, images, readers
 from unclip_jax.data.embeddings import Record, StoreMeta
 from unclip_jax.data.sources import load_source, split_sizes
 from unclip_jax.data.store_pipeline import StoredExamples
@@ -78,6 +78,33 @@ def test_a_damaged_set_is_one_line(whole, tmp_path, name, change):
     with pytest.raises(UserError, match="unclip data prepare or ingest") as caught:
         read_set(folder)
     assert name in str(caught.value)
+
+
+def test_a_set_imports_no_module_of_its_own(whole, tmp_path, monkeypatch):
+    """tfds imports the module of any class that features.json names."""
+    folder = tmp_path / "set"
+    shutil.copytree(whole, folder)
+    (tmp_path / "payload.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')")
+    monkeypatch.syspath_prepend(tmp_path)
+    path = folder / "features.json"
+    old = "tensorflow_datasets.core.features.text_feature.Text"
+    path.write_text(path.read_text().replace(old, "payload.Text", 1))
+    with pytest.raises(UserError, match=r"features\.json names 'payload.Text'"):
+        read_set(folder)
+    with pytest.raises(UserError, match="no class of tfds"):
+        next(readers.read_tfds(str(folder), "train"))
+    assert not (tmp_path / "ran").exists()
+
+
+def test_an_image_without_a_shape_is_damage(whole, tmp_path):
+    """tfds asks for TensorFlow then, which is not here."""
+    folder = tmp_path / "set"
+    shutil.copytree(whole, folder)
+    found = json.loads((folder / "features.json").read_text())
+    found["featuresDict"]["features"]["image"]["image"] = {}
+    (folder / "features.json").write_text(json.dumps(found))
+    with pytest.raises(UserError, match=r"features\.json is damaged"):
+        read_set(folder)
 
 
 META = StoreMeta("c" * 64, {"name": "n"}, 3, 5, 4, 2)

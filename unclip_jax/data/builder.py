@@ -30,8 +30,10 @@ REMEDY = "restore it from a copy, or make the set again: unclip data prepare or 
 # What tfds, protobuf and array_record raise at damaged files.
 DAMAGE = (
     *(ArithmeticError, AttributeError, LookupError, OSError, RuntimeError, TypeError, ValueError),
-    *(AssertionError, NotImplementedError, json_format.Error, message.Error),
+    *(AssertionError, ImportError, NotImplementedError, json_format.Error, message.Error),
 )
+
+CLASSES = "tensorflow_datasets."
 
 Record = dict[str, Any]  # image bytes, captions, concept, style, category, key
 Splits = Mapping[str, Callable[[], Iterable[Record]]]
@@ -183,10 +185,28 @@ def _open(folder: Path) -> tfds.core.DatasetBuilder:
         if not (folder / name).is_file():
             raise UserError(f"{folder / name} is missing; {REMEDY}")
         read_mapping(folder / name, remedy=REMEDY)
+    check_classes(folder)
     with _readable(folder / f"{INFO} or features.json"), _quiet():
         build = tfds.builder_from_directory(str(folder))
         dict(build.info.splits.items())
         return build
+
+
+def check_classes(folder: Path) -> None:
+    """Refuses a set that names classes outside of tfds, which imports whatever it is told."""
+    path = folder / "features.json"
+    if path.exists():
+        _check_classes(read_mapping(path, remedy=REMEDY), path)
+
+
+def _check_classes(found: Any, path: Path) -> None:
+    if isinstance(found, Mapping):
+        name = found.get("pythonClassName", CLASSES)
+        if not (isinstance(name, str) and name.startswith(CLASSES)):
+            raise UserError(f"{path} names {name!r:.80}, which is no class of tfds; {REMEDY}")
+        found = list(found.values())
+    for part in found if isinstance(found, list) else ():
+        _check_classes(part, path)
 
 
 @contextlib.contextmanager

@@ -218,6 +218,7 @@ def read_tfds(name: str, split: str) -> Iterator[Item]:
         )
         if odd is not None:  # tfds would wait for a pipe
             raise UserError(f"{odd} is missing or not a file; {builder.REMEDY}")
+        builder.check_classes(Path(name))
     try:
         build = builder_from_directory(name) if Path(name).is_dir() else make_builder(name)
         build_features, splits = dict(build.info.features.items()), list(build.info.splits)
