@@ -278,6 +278,19 @@ def test_the_encoder_is_the_one_inside_transformers_class(clip):
     assert clip._backend.encode_special_tokens == theirs.backend_tokenizer.encode_special_tokens
 
 
+def test_a_vocabulary_that_transformers_reads_otherwise_is_refused(monkeypatch):
+    class Other:
+        def __init__(self, vocab, merges):
+            self.sot, self.eot = vocab[module.SOT], vocab[module.EOT]
+
+        def __call__(self, texts):
+            return {"input_ids": [[self.sot, self.eot] for _ in texts]}
+
+    monkeypatch.setattr(module, "_clip_tokenizer_class", lambda: Other)
+    with pytest.raises(UserError, match="clip_vocabulary: transformers' CLIPTokenizer reads"):
+        load_clip_folder(VOCABULARY)
+
+
 def _bad_vocabularies():
     good = build_vocab([("a", "b")])
     swapped = good | {module.SOT: good[module.EOT], module.EOT: good[module.SOT]}

@@ -41,6 +41,9 @@ CLIP_VOCAB_SIZE = 49408
 # reference drops it: ignoring case, `regex` finds it neither a letter nor anything but a letter.
 PATTERN = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}\x{345}]+"
 
+PROBES = ("a photo of a cat", "two dogs, running!", "it's 1984")
+"""Texts that an imported vocabulary is checked with; plain ones, which need no cleaning."""
+
 
 class Tokens(NamedTuple):
     """A batch of token rows.
@@ -225,14 +228,16 @@ def load_clip_folder(folder: str | os.PathLike[str], context: int = CLIP_CONTEXT
     """Loads CLIP's tokenizer from a local folder, or from its sub-folder `tokenizer`.
 
     Takes vocab.json with merges.txt, tokenizer.json, or OpenAI's bpe_simple_vocab_16e6.txt[.gz],
-    in this order.
+    in this order. It must read a few texts as transformers' CLIPTokenizer reads them.
     """
     found = files.read_clip_folder(Path(folder))
     vocab = build_vocab(found.merges) if found.vocab is None else found.vocab
     try:
-        return Tokenizer(vocab, found.merges, context)
+        tokenizer = Tokenizer(vocab, found.merges, context)
+        _check_reading(tokenizer)
     except UserError as error:
         raise UserError(f"{folder}: {error}") from error
+    return tokenizer
 
 
 def train_tokenizer(
@@ -285,6 +290,18 @@ def _check_vocab(vocab: Mapping[str, int], merges: Sequence[tuple[str, str]]) ->
                 )
 
 
+def _check_reading(tokenizer: Tokenizer) -> None:
+    """Fails where transformers reads plain texts otherwise: one of the two versions has changed."""
+    theirs = _clip_tokenizer_class()(vocab=tokenizer.vocab, merges=tokenizer.merges)
+    rows = theirs(list(PROBES))["input_ids"]
+    for text, row, ours in zip(PROBES, rows, tokenizer.encode(PROBES, 77).tokens, strict=True):
+        if list(row) != ours[: len(row)].tolist():
+            raise UserError(
+                f"transformers' CLIPTokenizer reads {text!r} as {row}, this program as "
+                f"{ours[: len(row)].tolist()}; install the versions that requirements.txt pins"
+            )
+
+
 def _make_pre_tokenizer() -> Any:
     from tokenizers import Regex, pre_tokenizers
 
@@ -324,3 +341,18 @@ def _make_backend(vocab: dict[str, int], merges: list[tuple[str, str]]) -> Any:
     backend.decoder = decoders.ByteLevel()
     backend.encode_special_tokens = True
     return backend
+
+
+def _clip_tokenizer_class() -> Any:
+    """Imports CLIPTokenizer (seconds) without the advice to install torch."""
+    name = "TRANSFORMERS_NO_ADVISORY_WARNINGS"
+    before = os.environ.get(name)
+    os.environ[name] = "1"
+    try:
+        from transformers.models.clip.tokenization_clip import CLIPTokenizer
+    finally:
+        if before is None:
+            del os.environ[name]
+        else:
+            os.environ[name] = before
+    return CLIPTokenizer
