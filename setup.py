@@ -29,7 +29,7 @@ setup(
         "ftfy>=6.1,<7",
         "grain>=0.2.10,<0.3",
         "importlib_resources>=6,<8",
-        "jax>=0.10.2,<0.12",
+        "jax>=0.10.2,<0.13",
         "jaxtyping>=0.3,<0.4",
         "matplotlib>=3.9,<4",
         "ml_collections>=1.0,<2",
@@ -46,8 +46,8 @@ setup(
         "transformers>=5,<6",
     ],
     extras_require={
-        "tpu": ["jax[tpu]>=0.10.2,<0.12"],
-        "cuda": ["jax[cuda12]>=0.10.2,<0.12"],
+        "tpu": ["jax[tpu]>=0.10.2,<0.13"],
+        "cuda": ["jax[cuda12]>=0.10.2,<0.13"],
         "demo": ["gradio>=5,<7"],
         "test": [
             "beartype>=0.19,<0.24",
