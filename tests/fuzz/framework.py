@@ -83,7 +83,9 @@ def shares(targets: list[Target], cases: int) -> dict[str, int]:
     rest = max(0, cases - least * len(targets))
     weights = {target.name: target.ms**-0.5 for target in targets}
     whole = sum(weights.values())
-    return {name: least + int(rest * weight / whole) for name, weight in weights.items()}
+    counts = {name: least + int(rest * weight / whole) for name, weight in weights.items()}
+    counts[max(weights, key=weights.__getitem__)] += max(0, cases - sum(counts.values()))
+    return counts
 
 
 def run(target: Target, cases: int, *, stop: bool = True, seen: Callable[[], None] = int) -> Result:
