@@ -100,7 +100,7 @@ def run_child(name: str, cases: int) -> int:
 def row(result: object) -> list[str]:
     """Returns a result's cells."""
     cells = [getattr(result, name.replace(" ", "_").lower()) for name in COLUMNS]
-    return [f"{cell:,}" if isinstance(cell, int) else str(cell) for cell in cells]
+    return [f"{round(cell, 1):,}" if isinstance(cell, int | float) else str(cell) for cell in cells]
 
 
 def write_table(page: Path, results: list) -> None:
