@@ -79,9 +79,9 @@ def test_the_nearest_caption_is_sought_among_all_captions(model, monkeypatch):
     monkeypatch.setattr(
         priors, "load_examples", lambda s, split, **k: train if split == "train" else test
     )
-    monkeypatch.setattr(priors, "embed_images", lambda m, i: one_hot(i[:, 0, 0, 0] % 8))
+    monkeypatch.setattr(priors, "embed_images", lambda m, i, *rest: one_hot(i[:, 0, 0, 0] % 8))
     monkeypatch.setattr(
-        priors, "embed_captions", lambda m, captions: one_hot([VECTORS[c] for c in captions])
+        priors, "embed_captions", lambda m, texts, *rest: one_hot([VECTORS[t] for t in texts])
     )
     monkeypatch.setattr(priors, "sample_prior", lambda *args: one_hot([7, 7]) + 0.1)
     monkeypatch.setattr(priors, "cost_figures", lambda *args: {})
@@ -106,8 +106,12 @@ def test_decoded_captions_are_a_random_subset(model, monkeypatch):
 
     noise = np.random.default_rng(0).standard_normal((count, 8))
     monkeypatch.setattr(prior_pictures.api, "sample", sample)
-    monkeypatch.setattr(prior_pictures, "embed_images", lambda m, images: noise[: len(images)])
-    monkeypatch.setattr(prior_pictures, "embed_captions", lambda m, texts: noise[: len(texts)])
+    monkeypatch.setattr(
+        prior_pictures, "embed_images", lambda m, images, *rest: noise[: len(images)]
+    )
+    monkeypatch.setattr(
+        prior_pictures, "embed_captions", lambda m, texts, *rest: noise[: len(texts)]
+    )
     for seed in (0, 1, 0):
         settings = dataclasses.replace(SETTINGS, prompts=8, seed=seed)
         prior_pictures.decoded_figures(model, examples, settings)
