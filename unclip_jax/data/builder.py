@@ -184,7 +184,7 @@ def _open(folder: Path) -> tfds.core.DatasetBuilder:
     for name in (INFO, "features.json"):
         if not (folder / name).is_file():
             raise UserError(f"{folder / name} is missing; {REMEDY}")
-        read_mapping(folder / name, remedy=REMEDY)
+    read_mapping(folder / INFO, remedy=REMEDY)
     check_classes(folder)
     with _readable(folder / f"{INFO} or features.json"), _quiet():
         build = tfds.builder_from_directory(str(folder))

@@ -294,7 +294,8 @@ def _check_reading(tokenizer: Tokenizer) -> None:
     """Fails where transformers reads plain texts otherwise: one of the two versions has changed."""
     theirs = _clip_tokenizer_class()(vocab=tokenizer.vocab, merges=tokenizer.merges)
     rows = theirs(list(PROBES))["input_ids"]
-    for text, row, ours in zip(PROBES, rows, tokenizer.encode(PROBES, 77).tokens, strict=True):
+    own = tokenizer.encode(PROBES, CLIP_CONTEXT).tokens
+    for text, row, ours in zip(PROBES, rows, own, strict=True):
         if list(row) != ours[: len(row)].tolist():
             raise UserError(
                 f"transformers' CLIPTokenizer reads {text!r} as {row}, this program as "
