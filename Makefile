@@ -91,7 +91,7 @@ kill-test: $(STAMP)-test
 fuzz: $(STAMP)-test
 	$(BIN)/python -m tests.fuzz.run --cases $(CASES) --docs docs/reliability.md $(ARGS)
 
-# Plants each fault of tests/faults/faults.py alone in a copy and sees that its tests notice.
+# Plants each fault of tests/faults/catalog alone in a copy and sees that its tests notice.
 faults: $(STAMP)-test
 	$(BIN)/python -m tests.faults.run $(ARGS)
 

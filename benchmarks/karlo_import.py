@@ -76,7 +76,7 @@ def reference(folder: Path, inputs: dict[str, np.ndarray]) -> np.ndarray:
 def import_decoder(folder: Path, out: Path) -> None:
     """Imports and saves, as `unclip import` does with each stage."""
     from unclip_jax.checkpoint import bundle
-    from unclip_jax.checkpoint.import_karlo import import_diffusers_decoder
+    from unclip_jax.convert.import_karlo import import_diffusers_decoder
 
     stage = import_diffusers_decoder(folder, CONTEXT).stage
     bundle.save(bundle.Bundle("decoder", {"decoder": stage}), out)

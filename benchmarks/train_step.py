@@ -80,7 +80,7 @@ def config_step(path: str, batch: int | None, clip: str | None) -> tuple[Callabl
     from unclip_jax.cli.train import read_config
     from unclip_jax.core.prng import root_key
     from unclip_jax.models.stages import init_variables, make_module, unboxed
-    from unclip_jax.train.plan import PlannedRun
+    from unclip_jax.plan.estimate import PlannedRun
     from unclip_jax.train.state import jit_once, make_state
     from unclip_jax.train.step import make_train_step
 
@@ -111,8 +111,8 @@ def time_config(path: str, batch: int | None, clip: str | None, repeats: int) ->
     """Times a config's step; the median after a first call."""
     import jax
 
+    from unclip_jax.core.chips import chip_of
     from unclip_jax.core.trees import count_params
-    from unclip_jax.train.chips import chip_of
 
     take, run = config_step(path, batch, clip)
     take()
@@ -157,10 +157,10 @@ def our_peer(peer: Peer) -> Callable[[], None]:
     from unclip_jax.models.unet import UNetConfig
     from unclip_jax.models.upsampler import UpsamplerConfig
     from unclip_jax.train.config import OptimConfig, TrainConfig
-    from unclip_jax.train.diffusion_tasks import make_diffusion_task
     from unclip_jax.train.optim import make_optimizer
     from unclip_jax.train.state import jit_once, make_state
     from unclip_jax.train.step import make_train_step
+    from unclip_jax.train.tasks.diffusion import make_diffusion_task
 
     unet = UNetConfig(
         peer.size,

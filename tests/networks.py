@@ -14,9 +14,9 @@ from unclip_jax.core.types import Cond, TextFeatures
 from unclip_jax.diffusion.config import DiffusionConfig
 from unclip_jax.models.clip import ClipConfig, TextConfig, VisionConfig
 from unclip_jax.models.decoder import DecoderConfig, TextEncoderConfig
-from unclip_jax.models.embedding_codec import EmbeddingNorm
+from unclip_jax.models.embedding_norm import EmbeddingNorm
+from unclip_jax.models.pca_codec import CodecConfig
 from unclip_jax.models.prior_ar import CodeSampling, PriorArConfig
-from unclip_jax.models.prior_codes import CodecConfig
 from unclip_jax.models.prior_diffusion import PriorDiffusionConfig
 from unclip_jax.models.stages import StageSpec, abstract_params, make_module
 from unclip_jax.models.unet import UNetConfig

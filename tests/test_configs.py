@@ -12,8 +12,8 @@ from unclip_jax.core.errors import UserError
 from unclip_jax.core.trees import flatten_paths
 from unclip_jax.models.presets import karlo_specs, paper_specs
 from unclip_jax.models.stages import StageSpec, abstract_boxed, unboxed
+from unclip_jax.plan.estimate import PlannedRun
 from unclip_jax.train.config import MeshConfig
-from unclip_jax.train.plan import PlannedRun
 from unclip_jax.train.resolve import NEEDS_CLIP, make_spec, read_settings, resolve_model
 from unclip_jax.train.sharding import make_mesh, param_shardings
 

@@ -34,7 +34,7 @@ def smoke(words):
 RUN = """
 import dataclasses, json, sys
 from unclip_jax.cli.main import main
-from unclip_jax.data import emoji
+from unclip_jax.data.sets import emoji
 
 def unpinned(package):
     return dataclasses.replace(package, integrity="")

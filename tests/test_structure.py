@@ -21,23 +21,25 @@ FLOORS = {
     "models": 2,
     "data": 2,
     "checkpoint": 2,
+    "convert": 3,
     "train": 3,
     "sampling": 3,
+    "plan": 4,
     "api": 4,
     "__init__": 4,
     "evals": 4,
-    "cli": 5,
-    "demo": 5,
-    "__main__": 5,
+    "workflows": 5,
+    "cli": 6,
+    "__main__": 6,
 }
 # Imports along a floor, each for a reason: errors and structs are everybody's; a bundle holds the
-# models' configs; figures are taken through the public calls; a page is served by a command.
+# models' configs; metrics are taken through the public calls; a prior's cost is its planned step's.
 SIDEWAYS = {
     ("text", "core"),
     ("checkpoint", "models"),
     ("__init__", "api"),
     ("evals", "api"),
-    ("cli", "demo"),
+    ("evals", "plan"),
     ("__main__", "cli"),
 }
 # Third-party packages that only these folders may import.
@@ -46,12 +48,12 @@ RESERVED = {
     "tokenizers": {"text"},
     "optax": {"train"},
     "orbax": {"checkpoint", "train"},
-    "safetensors": {"checkpoint"},
+    "safetensors": {"checkpoint", "convert"},
     "grain": {"data"},
     "tensorflow_datasets": {"data"},
     "click": {"cli"},
     "absl": {"cli"},
-    "gradio": {"demo"},
+    "gradio": set(),
     "torch": set(),
     "tensorflow": set(),
 }

@@ -10,10 +10,10 @@ from unclip_jax.core.trees import flatten_paths, unflatten_paths
 from unclip_jax.diffusion.config import DiffusionConfig, SamplingConfig
 from unclip_jax.models.clip import ClipConfig, TextConfig, VisionConfig
 from unclip_jax.models.decoder import DecoderConfig
-from unclip_jax.models.embedding_codec import EmbeddingNorm
+from unclip_jax.models.embedding_norm import EmbeddingNorm
 from unclip_jax.models.pca import fit_pca, unit_moments
+from unclip_jax.models.pca_codec import CodecConfig, make_codec, with_codec
 from unclip_jax.models.prior_ar import CodeSampling, PriorArConfig
-from unclip_jax.models.prior_codes import CodecConfig, make_codec, with_codec
 from unclip_jax.models.prior_diffusion import PriorDiffusionConfig
 from unclip_jax.models.stages import StageSpec, abstract_params
 from unclip_jax.models.unet import UNetConfig

@@ -12,7 +12,7 @@ from tests.networks import CODEC, CONTEXT, DIM, SIZE, VOCAB, WIDTH, captions, cl
 from unclip_jax.diffusion.config import DiffusionConfig
 from unclip_jax.models.clip import Clip
 from unclip_jax.models.decoder import DecoderConfig, TextEncoderConfig
-from unclip_jax.models.embedding_codec import EmbeddingNorm
+from unclip_jax.models.embedding_norm import EmbeddingNorm
 from unclip_jax.models.prior_ar import CodeSampling, PriorArConfig
 from unclip_jax.models.prior_diffusion import PriorDiffusionConfig
 from unclip_jax.models.stages import (
@@ -25,7 +25,6 @@ from unclip_jax.models.stages import (
 from unclip_jax.models.unet import UNetConfig
 from unclip_jax.models.upsampler import UpsamplerConfig
 from unclip_jax.nn.transformer import TransformerConfig
-from unclip_jax.train.code_tasks import make_task
 from unclip_jax.train.config import OptimConfig, TrainConfig
 from unclip_jax.train.frozen import FrozenClip
 from unclip_jax.train.optim import make_optimizer
@@ -33,6 +32,7 @@ from unclip_jax.train.resolve import NEEDS_CLIP
 from unclip_jax.train.sharding import RULES
 from unclip_jax.train.state import jit_once, make_state
 from unclip_jax.train.step import make_train_step
+from unclip_jax.train.tasks.codes import make_task
 
 BATCH = 8
 NORM = EmbeddingNorm("l2", 2.0)

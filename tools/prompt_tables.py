@@ -11,9 +11,9 @@ import sys
 from pathlib import Path
 
 from unclip_jax.core.files import cache_folder
-from unclip_jax.data import emoji, npm
+from unclip_jax.data.sets import emoji, npm
 
-TABLES = Path(__file__).resolve().parents[1] / "unclip_jax" / "data"
+TABLES = Path(__file__).resolve().parents[1] / "unclip_jax" / "data" / "sets"
 MADE = "# Made by tools/prompt_tables.py from emojibase-data (MIT).\n"
 FLAGS = ("flag", "country-flag", "subdivision-flag")
 

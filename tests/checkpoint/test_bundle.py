@@ -14,7 +14,7 @@ from safetensors.numpy import load_file, save_file
 
 from tests.toy import toy_bundle
 from unclip_jax.checkpoint import bundle, tensors
-from unclip_jax.checkpoint.torch_files import open_tensors
+from unclip_jax.convert.torch_files import open_tensors
 from unclip_jax.core.errors import UserError
 from unclip_jax.core.trees import flatten_paths, unflatten_paths
 from unclip_jax.text.tokenizer import Tokenizer, build_vocab

@@ -186,7 +186,7 @@ def test_a_failure_while_writing_leaves_nothing(toy_folder, tmp_path, refused, m
     def full(*args):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("unclip_jax.sampling.figures.save_png", full)
+    monkeypatch.setattr("unclip_jax.core.rendering.save_png", full)
     out = tmp_path / "out"
     args = ["sample", *PROMPTS, "--num", 2, "--model", toy_folder, "--out", out]
     assert "No space left" in refused(*args)

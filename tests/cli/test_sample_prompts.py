@@ -9,7 +9,7 @@ from PIL import Image, ImageFont
 
 from tests.toy import toy_bundle
 from unclip_jax.checkpoint import bundle
-from unclip_jax.sampling import figures
+from unclip_jax.core import rendering
 
 EMOJI = {"stages": {"clip": {"data": {"name": "emoji"}}}}
 FAST = ("--num", 1, "--size", 16, "--prior", "text")
@@ -22,7 +22,7 @@ def emoji_folder(tmp_path_factory):
 
 
 def test_emoji_are_read_named_and_recorded(emoji_folder, tmp_path, unclip, monkeypatch):
-    labels, draw = [], figures.labelled_grid
+    labels, draw = [], rendering.labelled_grid
 
     def noted(rows, given, *args):
         labels.extend(given)
@@ -86,7 +86,7 @@ def test_a_prompt_that_nobody_types_is_refused_before_anything(tmp_path, refused
 
 
 def test_a_long_label_is_measured_a_few_times(monkeypatch):
-    from unclip_jax.sampling.figures import labelled_grid
+    from unclip_jax.core.rendering import labelled_grid
 
     calls = []
     measure = ImageFont.FreeTypeFont.getlength

@@ -12,7 +12,7 @@ from unclip_jax.cli.train import find_config, read_config
 from unclip_jax.core.errors import UserError
 from unclip_jax.data.pipeline import DataConfig
 from unclip_jax.diffusion.config import DiffusionConfig
-from unclip_jax.models.embedding_codec import EmbeddingNorm
+from unclip_jax.models.embedding_norm import EmbeddingNorm
 from unclip_jax.models.stages import MODEL_CONFIGS, sampling_class
 from unclip_jax.train.config import EvalConfig, OptimConfig, TrainConfig
 

@@ -10,8 +10,8 @@ from tests.toy import toy_specs, unet
 from unclip_jax.data.pipeline import DataConfig
 from unclip_jax.diffusion.config import DiffusionConfig, SamplingConfig
 from unclip_jax.models.clip import VisionConfig
+from unclip_jax.models.pca_codec import CodecConfig
 from unclip_jax.models.prior_ar import PriorArConfig
-from unclip_jax.models.prior_codes import CodecConfig
 from unclip_jax.models.stages import StageSpec
 from unclip_jax.models.upsampler import UpsamplerConfig
 from unclip_jax.nn.transformer import TransformerConfig

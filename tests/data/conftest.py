@@ -3,7 +3,7 @@ import dataclasses
 import pytest
 
 from tests.data import emoji_world
-from unclip_jax.data import emoji
+from unclip_jax.data.sets import emoji
 
 
 @pytest.fixture(scope="session")
@@ -24,7 +24,7 @@ def unpinned():
 @pytest.fixture(scope="session")
 def prepared(tmp_path_factory, packages, unpinned):
     """(folder of a prepared emoji set, what prepare_emoji returned)."""
-    from unclip_jax.data.prepare import prepare_emoji
+    from unclip_jax.data.sets.prepare import prepare_emoji
 
     out = tmp_path_factory.mktemp("data") / "emoji"
     with pytest.MonkeyPatch.context() as patch:

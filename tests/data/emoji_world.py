@@ -6,7 +6,7 @@ import tarfile
 
 from PIL import Image
 
-from unclip_jax.data import emoji
+from unclip_jax.data.sets import emoji
 
 NAMES = [
     # hexcode, label, group, subgroup, tags, skins

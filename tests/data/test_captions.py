@@ -1,6 +1,6 @@
 import pytest
 
-from unclip_jax.data import captions
+from unclip_jax.data.sets import captions
 
 
 @pytest.mark.parametrize(

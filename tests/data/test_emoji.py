@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 
 from unclip_jax.core.errors import UserError
-from unclip_jax.data import builder, emoji, images
-from unclip_jax.data.prepare import prepare_emoji
+from unclip_jax.data import builder, images
+from unclip_jax.data.sets import emoji
+from unclip_jax.data.sets.prepare import prepare_emoji
 from unclip_jax.data.sources import all_captions, load_source, locate, select
 
 

@@ -7,7 +7,7 @@ import pytest
 
 from tests.data.emoji_world import write_tarball
 from unclip_jax.core.errors import UserError
-from unclip_jax.data import npm
+from unclip_jax.data.sets import npm
 
 PACKAGE = npm.Package("@scope/thing", "1.2.3")
 

@@ -3,7 +3,7 @@ import pytest
 from scipy import ndimage
 
 from unclip_jax.core.errors import UserError
-from unclip_jax.data import shapes
+from unclip_jax.data.sets import shapes
 from unclip_jax.data.sources import load_source
 
 COUNT = 60

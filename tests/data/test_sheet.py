@@ -7,8 +7,9 @@ from PIL import Image
 
 from unclip_jax.cli.data import data
 from unclip_jax.core.errors import UserError
-from unclip_jax.data import emoji, sheet
-from unclip_jax.data.shapes import ShapesSource
+from unclip_jax.data import sheet
+from unclip_jax.data.sets import emoji
+from unclip_jax.data.sets.shapes import ShapesSource
 
 
 def invoke(*args):

@@ -26,7 +26,7 @@ from unclip_jax.evals.pca import residual, spectrum_figures
 from unclip_jax.evals.runner import run_suite
 from unclip_jax.evals.settings import Settings
 from unclip_jax.models.pca import Pca, fit_pca, unit_moments
-from unclip_jax.models.prior_codes import (
+from unclip_jax.models.pca_codec import (
     CodecConfig,
     codec_of,
     make_codec,

@@ -9,7 +9,7 @@ import pytest
 
 from tests import networks
 from unclip_jax.core.types import Cond
-from unclip_jax.models.embedding_codec import EmbeddingNorm
+from unclip_jax.models.embedding_norm import EmbeddingNorm
 from unclip_jax.models.stages import make_module
 
 PLAIN = dataclasses.replace(networks.UNET, attention_resolutions=(), mid_attention=False)

@@ -11,9 +11,9 @@ import pytest
 from tests import networks
 from unclip_jax.core.trees import count_params, flatten_paths
 from unclip_jax.core.types import Cond
+from unclip_jax.models.pca_codec import CodecConfig
 from unclip_jax.models.presets import paper_specs
 from unclip_jax.models.prior_ar import PriorArConfig
-from unclip_jax.models.prior_codes import CodecConfig
 from unclip_jax.models.stages import abstract_params, make_module, spec_from_dict, spec_to_dict
 from unclip_jax.nn.causal import Reading
 

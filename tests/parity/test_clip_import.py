@@ -9,8 +9,8 @@ import unclip_jax
 from tests.parity.karlo_models import PROMPTS, TOYS, redraw, save_vocabulary, text_config
 from tests.parity.karlo_models import vision_config as vision
 from unclip_jax.checkpoint import bundle
-from unclip_jax.checkpoint.export_diffusers import export_diffusers
-from unclip_jax.checkpoint.import_weights import import_weights
+from unclip_jax.convert.export_diffusers import export_diffusers
+from unclip_jax.convert.import_weights import import_weights
 from unclip_jax.core.trees import flatten_paths
 
 

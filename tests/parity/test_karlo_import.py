@@ -11,7 +11,7 @@ import torch
 import unclip_jax
 from tests.parity.karlo_models import PROMPTS, TOYS, make_components, save_components
 from unclip_jax.checkpoint import bundle
-from unclip_jax.checkpoint.import_weights import import_weights
+from unclip_jax.convert.import_weights import import_weights
 from unclip_jax.core.types import Cond
 
 FLOAT32, BFLOAT16 = 1e-4, 3e-2

@@ -23,10 +23,10 @@ from tests.parity.karlo_models import (
     save_vocabulary,
 )
 from unclip_jax.checkpoint import bundle
-from unclip_jax.checkpoint.export_diffusers import export_diffusers
-from unclip_jax.checkpoint.import_karlo import OriginalSizes
-from unclip_jax.checkpoint.import_weights import import_weights
-from unclip_jax.checkpoint.torch_files import open_tensors
+from unclip_jax.convert.export_diffusers import export_diffusers
+from unclip_jax.convert.import_karlo import OriginalSizes
+from unclip_jax.convert.import_weights import import_weights
+from unclip_jax.convert.torch_files import open_tensors
 from unclip_jax.core.errors import UserError
 from unclip_jax.core.trees import flatten_paths
 

@@ -20,7 +20,7 @@ import unclip_jax
 from tests.golden.make_schedulers import with_float64_tables
 from tests.parity.karlo_models import PROMPTS, TOYS, make_components, save_components
 from unclip_jax.checkpoint import bundle
-from unclip_jax.checkpoint.import_weights import import_weights
+from unclip_jax.convert.import_weights import import_weights
 from unclip_jax.core.types import Cond
 
 TOY = TOYS[0]

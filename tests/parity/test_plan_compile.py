@@ -27,8 +27,8 @@ SMALL = (
 ROUNDS = """
 import jax, jax.numpy as jnp
 from jax.sharding import NamedSharding, PartitionSpec as P
-from unclip_jax.train.chips import parse_topology
-from unclip_jax.train.compiled import topology_devices
+from unclip_jax.core.chips import parse_topology
+from unclip_jax.plan.compile import topology_devices
 from unclip_jax.train.config import MeshConfig
 from unclip_jax.train.sharding import batch_sharding, make_mesh, replicated
 from unclip_jax.train.step import jit_step

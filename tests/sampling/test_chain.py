@@ -12,7 +12,7 @@ from unclip_jax import api
 from unclip_jax.checkpoint.bundle import CascadeNet, CascadeStep
 from unclip_jax.core.errors import UserError
 from unclip_jax.core.types import Cond, TextFeatures
-from unclip_jax.models.embedding_codec import EmbeddingNorm
+from unclip_jax.models.embedding_norm import EmbeddingNorm
 from unclip_jax.sampling import pipeline, runs, stages
 from unclip_jax.sampling.encode import encode_text
 from unclip_jax.sampling.inpaint import any_in_block

@@ -13,7 +13,7 @@ import unclip_jax
 from tests.toy import root, with_prior_ar
 from unclip_jax.core.errors import UserError
 from unclip_jax.core.types import Cond
-from unclip_jax.models import prior_codes
+from unclip_jax.models import pca_codec
 from unclip_jax.models.prior_ar import CodeSampling
 from unclip_jax.sampling import codes, parallel, runs, stages
 from unclip_jax.sampling.settings import SampleSettings, resolve
@@ -44,7 +44,7 @@ def rows(tree, index):
 def reference(model, text, scale, draw=0):
     """The same by whole passes of the raw network, keys and Gumbel noise as documented."""
     cfg = model.stage("prior_ar").spec.model.codec
-    codec = prior_codes.codec_of(model.stage("prior_ar").params)
+    codec = pca_codec.codec_of(model.stage("prior_ar").params)
     fold = jax.random.fold_in
     keys = [fold(fold(fold(root(), i), 2), draw) for i in range(N)]
 
@@ -61,7 +61,7 @@ def reference(model, text, scale, draw=0):
         logits = np.asarray(null + scale * (given - null), np.float64)[:, i]
         gumbel = -np.log(-stats.norm.logcdf(normal(i, cfg.buckets).astype(np.float64)))
         found[:, i] = (logits + gumbel).argmax(-1)
-    return np.asarray(prior_codes.decode(codec, cfg, jnp.asarray(found)))
+    return np.asarray(pca_codec.decode(codec, cfg, jnp.asarray(found)))
 
 
 def test_cached_sampling_is_the_whole_pass_with_the_documented_keys(model, text, drawn):
@@ -128,11 +128,11 @@ def test_nucleus_keeps_the_smallest_set_that_reaches_p(top_p, kept):
 
 def test_the_dot_token_lies_in_the_upper_part(model):
     cfg = model.stage("prior_ar").spec.model.codec
-    codec = prior_codes.codec_of(model.stage("prior_ar").params)
+    codec = pca_codec.codec_of(model.stage("prior_ar").params)
     u = jax.random.uniform(jax.random.key(0), (2000,))
     fine = dataclasses.replace(cfg, dot_buckets=4096)
     for percentile in (0.0, 50.0, 85.0):
-        dots = prior_codes.dequantise(prior_codes.draw_dots(codec, fine, u, percentile), 4096)
+        dots = pca_codec.dequantise(pca_codec.draw_dots(codec, fine, u, percentile), 4096)
         least = np.interp(percentile, np.arange(101), codec.dots)
         assert least - 1e-3 < float(dots.min()) < least + 0.05
 

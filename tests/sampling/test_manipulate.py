@@ -15,7 +15,7 @@ from unclip_jax.core.types import Cond
 from unclip_jax.diffusion.config import DiffusionConfig, SamplingConfig
 from unclip_jax.diffusion.samplers import ddim_invert, sample_loop
 from unclip_jax.diffusion.schedules import make_schedule, respaced_steps
-from unclip_jax.models.embedding_codec import EmbeddingNorm
+from unclip_jax.models.embedding_norm import EmbeddingNorm
 from unclip_jax.models.pca import fit_pca, unit_moments
 from unclip_jax.sampling import inpaint, latents, manipulate
 from unclip_jax.sampling.latents import LatentSettings, resolve_latents, spread_levels

@@ -7,10 +7,10 @@ import pytest
 from jax.sharding import PartitionSpec
 
 from tests.training import Toy, on_mesh
-from unclip_jax.core.hlo import cost_of
 from unclip_jax.core.trees import count_params
 from unclip_jax.models.stages import abstract_boxed, abstract_params
 from unclip_jax.nn.layers import constrain
+from unclip_jax.plan.hlo import cost_of
 from unclip_jax.train.config import MeshConfig
 from unclip_jax.train.sharding import batch_sharding, make_mesh, param_shardings
 from unclip_jax.train.step import batch_keys, loss_and_grad

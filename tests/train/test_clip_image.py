@@ -15,10 +15,10 @@ from unclip_jax.core.errors import UserError
 from unclip_jax.data.images import to_square
 from unclip_jax.data.sources import load_source
 from unclip_jax.models import clip as clip_lib
+from unclip_jax.plan.estimate import PlannedRun
 from unclip_jax.sampling.encode import encode_images
 from unclip_jax.train import experiment
 from unclip_jax.train.frozen import image_embedding
-from unclip_jax.train.plan import PlannedRun
 
 ROOT = Path(__file__).resolve().parents[2]
 SIDE = 16  # of the toy CLIP

@@ -14,18 +14,18 @@ from unclip_jax.core.errors import UserError
 from unclip_jax.core.prng import root_key
 from unclip_jax.core.types import Cond
 from unclip_jax.evals import metrics as metrics_lib
-from unclip_jax.models import prior_codes
+from unclip_jax.models import pca_codec
 from unclip_jax.models.pca import fit_pca, unit_moments
 from unclip_jax.models.prior_ar import CodeSampling
 from unclip_jax.sampling import codes
 from unclip_jax.sampling.runs import Static
 from unclip_jax.train import fitting
 from unclip_jax.train.config import MeshConfig
-from unclip_jax.train.diffusion_tasks import TEXT_DROP, kept
 from unclip_jax.train.frozen import caption_features, image_embedding
 from unclip_jax.train.sharding import make_mesh
 from unclip_jax.train.state import make_state
 from unclip_jax.train.step import batch_keys
+from unclip_jax.train.tasks.diffusion import TEXT_DROP, kept
 
 STEPS = 400
 CODEC_NAMES = {f"codec_{name}" for name in ("mean", "components", "std", "dots")}
@@ -86,7 +86,7 @@ def test_eight_pairs_are_learnt_and_sampled():
         return own if len(shape) == 1 else jnp.zeros(shape)
 
     found = codes.sample_codes(static, params, Cond(text=text), 1.0, noise)
-    true = prior_codes.encode(prior_codes.codec_of(params), cfg, batch["image_emb"])
+    true = pca_codec.encode(pca_codec.codec_of(params), cfg, batch["image_emb"])
     assert len({tuple(row) for row in np.asarray(true).tolist()}) == BATCH
     assert (np.asarray(found) == np.asarray(true)).all(1).sum() >= 7
 
@@ -162,9 +162,9 @@ def test_the_loss_is_the_cross_entropy_of_the_codes(drop):
     _, params, batch = fitted()
     keys = batch_keys(root_key(0), BATCH)
     found, _ = jax.jit(lambda p: toy.task.loss(p, toy.frozen, batch, keys, True))(params)
-    cfg, codec = toy.spec.model.codec, prior_codes.codec_of(params)
-    codes = prior_codes.encode(codec, cfg, batch["image_emb"])
-    dot = prior_codes.dot_codes(cfg, batch["image_emb"], batch["text_emb"])
+    cfg, codec = toy.spec.model.codec, pca_codec.codec_of(params)
+    codes = pca_codec.encode(codec, cfg, batch["image_emb"])
+    dot = pca_codec.dot_codes(cfg, batch["image_emb"], batch["text_emb"])
     given, empty = caption_features(toy.clip, toy.frozen, batch), toy.frozen["empty"]
     told = jax.tree.map(
         lambda x, null: jnp.broadcast_to(null, x.shape) if drop else x, given, empty

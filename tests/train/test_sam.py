@@ -14,7 +14,7 @@ from unclip_jax.models.stages import abstract_boxed
 from unclip_jax.train.config import MeshConfig, TrainConfig
 from unclip_jax.train.sharding import BatchPlace, make_mesh, param_shardings
 from unclip_jax.train.step import accumulate, batch_keys
-from unclip_jax.train.tasks import make_clip_task, to_float
+from unclip_jax.train.tasks.clip import make_clip_task, to_float
 
 EXACT = 1e-9  # float64, sums in another order
 RHO = 0.3

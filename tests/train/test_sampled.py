@@ -21,9 +21,9 @@ from unclip_jax.checkpoint.runs import params_digest
 from unclip_jax.cli.embed import embed
 from unclip_jax.cli.train import read_config
 from unclip_jax.core.errors import UserError
-from unclip_jax.sampling import embed as sampling_embed
 from unclip_jax.train import experiment
 from unclip_jax.train.sampled import SampledEmbeddings
+from unclip_jax.workflows import embedding as sampling_embed
 
 ROOT = Path(__file__).resolve().parents[2]
 DATA = "shapes:size=16,count=12"

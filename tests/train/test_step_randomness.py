@@ -14,11 +14,16 @@ from unclip_jax.core.prng import root_key
 from unclip_jax.core.types import TextFeatures
 from unclip_jax.data.pipeline import DataConfig
 from unclip_jax.diffusion.schedules import make_schedule
-from unclip_jax.models.embedding_codec import EmbeddingNorm
+from unclip_jax.models.embedding_norm import EmbeddingNorm
 from unclip_jax.models.stages import make_module
 from unclip_jax.train.batches import HeldOutLoss, plain
 from unclip_jax.train.config import OptimConfig, TrainConfig
-from unclip_jax.train.diffusion_tasks import (
+from unclip_jax.train.fitting import with_fitted
+from unclip_jax.train.optim import make_optimizer
+from unclip_jax.train.state import make_state
+from unclip_jax.train.step import batch_keys, make_train_step
+from unclip_jax.train.tasks.clip import Task, make_clip_task, to_float, weighted
+from unclip_jax.train.tasks.diffusion import (
     BLUR,
     CROP,
     IMAGE_DROP,
@@ -29,11 +34,6 @@ from unclip_jax.train.diffusion_tasks import (
     make_inputs,
     random_crop,
 )
-from unclip_jax.train.fitting import with_fitted
-from unclip_jax.train.optim import make_optimizer
-from unclip_jax.train.state import make_state
-from unclip_jax.train.step import batch_keys, make_train_step
-from unclip_jax.train.tasks import Task, make_clip_task, to_float, weighted
 
 ROWS, MANY = 4, 20_000
 PARAMS = {"w": jnp.ones(())}

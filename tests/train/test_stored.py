@@ -18,10 +18,10 @@ from unclip_jax.core.errors import UserError
 from unclip_jax.data.embeddings import StoreMeta, begin_store, shard_path
 from unclip_jax.data.ingest import ingest
 from unclip_jax.data.store_pipeline import StoredExamples
+from unclip_jax.plan.estimate import PlannedRun, make_plan
 from unclip_jax.train import experiment
 from unclip_jax.train.frozen import params_of
 from unclip_jax.train.loop import Hook
-from unclip_jax.train.plan import PlannedRun, make_plan
 from unclip_jax.train.stored import Stores
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -12,7 +12,10 @@ from unclip_jax.core.prng import root_key
 from unclip_jax.models.clip import Clip
 from unclip_jax.text.tokenizer import train_tokenizer
 from unclip_jax.train.batches import fit_context
-from unclip_jax.train.diffusion_tasks import (
+from unclip_jax.train.frozen import FeatureCache, FrozenClip, caption_features, image_embedding
+from unclip_jax.train.step import batch_keys, make_eval_step
+from unclip_jax.train.tasks.clip import to_float
+from unclip_jax.train.tasks.diffusion import (
     IMAGE_DROP,
     QUARTILES,
     TEXT_DROP,
@@ -21,9 +24,6 @@ from unclip_jax.train.diffusion_tasks import (
     make_inputs,
     random_crop,
 )
-from unclip_jax.train.frozen import FeatureCache, FrozenClip, caption_features, image_embedding
-from unclip_jax.train.step import batch_keys, make_eval_step
-from unclip_jax.train.tasks import to_float
 
 MANY = 20_000
 

@@ -9,9 +9,9 @@ import pytest
 
 from tests.training import spec_of
 from unclip_jax.cli.train import read_config
+from unclip_jax.core.chips import CHIPS
+from unclip_jax.plan.estimate import make_plan
 from unclip_jax.train import experiment, throughput
-from unclip_jax.train.chips import CHIPS
-from unclip_jax.train.plan import make_plan
 from unclip_jax.train.throughput import TracedSteps, peak_seconds, with_remat
 
 ROOT = Path(__file__).resolve().parents[2]

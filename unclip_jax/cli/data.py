@@ -49,7 +49,7 @@ def prepare(
 
     Example: unclip data prepare emoji --out ./emoji
     """
-    from unclip_jax.data.prepare import prepare_emoji
+    from unclip_jax.data.sets.prepare import prepare_emoji
     from unclip_jax.data.sources import data_root
 
     if name.partition(":")[0] == "shapes":

@@ -40,8 +40,8 @@ def edit(
     names = [f"edit-{i:03d}.png" for i in range(frames)]
 
     def make(model: Any, key: Any, runner: Any) -> pictures.Made:
+        from unclip_jax.core.rendering import Strip, labelled_strips
         from unclip_jax.sampling import latents, manipulate
-        from unclip_jax.sampling.figures import Strip, labelled_strips
 
         plan = latents.resolve_latents(model, pictures.latent_settings(given))
         thetas = manipulate.edit_thetas(frames, max_theta)

@@ -74,7 +74,7 @@ def _embed(
     from unclip_jax.data import embeddings
     from unclip_jax.data.sources import all_captions, fingerprint, load_source, select
     from unclip_jax.models.pca import components_for
-    from unclip_jax.sampling import embed as store
+    from unclip_jax.workflows import embedding as store
 
     styles = tuple(s.strip() for s in options["styles"].split(",") if s.strip())
     source = select(

@@ -95,7 +95,7 @@ def _to_bundle(
 ) -> list[str]:
     """Writes the bundle of runs and returns the stages in it."""
     from unclip_jax.checkpoint import bundle
-    from unclip_jax.evals.card import read_metrics, write_card
+    from unclip_jax.workflows.model_card import read_metrics, write_card
 
     made, results = read_runs(runs, out, options)
     made = dataclasses.replace(
@@ -181,7 +181,7 @@ def _to_other_format(
 def _to_diffusers(
     source: Path, out: Path, options: Mapping[str, Any], progress: Progress
 ) -> tuple[dict[str, Any], str]:
-    from unclip_jax.checkpoint.export_diffusers import export_diffusers
+    from unclip_jax.convert.export_diffusers import export_diffusers
 
     made = export_diffusers(
         source,

@@ -37,7 +37,7 @@ def import_weights(src: Path, out: Path, **options: Any) -> None:
     Example: unclip import karlo-v1-alpha --out karlo --dtype bfloat16
     """
     from unclip_jax.checkpoint import bundle
-    from unclip_jax.checkpoint.import_weights import import_weights
+    from unclip_jax.convert.import_weights import import_weights
 
     refuse_taken(out, "bundle.json", overwrite=options["overwrite"])  # before minutes of hashing
 

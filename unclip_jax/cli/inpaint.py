@@ -39,8 +39,8 @@ def inpaint(image: Path, prompt: str, mask: Path, num: int, resamples: int, **gi
     names = [f"filled-{i:02d}.png" for i in range(num)]
 
     def make(model: Any, key: Any, runner: Any) -> pictures.Made:
+        from unclip_jax.core.rendering import Strip, labelled_strips
         from unclip_jax.sampling import inpaint as filling
-        from unclip_jax.sampling.figures import Strip, labelled_strips
         from unclip_jax.sampling.latents import image_fit
         from unclip_jax.sampling.settings import SampleSettings, resolve
 

@@ -36,8 +36,8 @@ def interpolate(
     names = [f"path-{n:02d}-frame-{i:03d}.png" for n in range(num) for i in range(frames)]
 
     def make(model: Any, key: Any, runner: Any) -> pictures.Made:
+        from unclip_jax.core.rendering import Strip, labelled_strips
         from unclip_jax.sampling import latents, manipulate
-        from unclip_jax.sampling.figures import Strip, labelled_strips
 
         plan = latents.resolve_latents(
             model, pictures.latent_settings(given), inverted=noise == "slerp"

@@ -146,7 +146,7 @@ class Job:
             images: the given images by their file, which may be unlike the training set's.
             texts: the given texts, which may have words that it lacks.
         """
-        from unclip_jax.sampling.figures import slug
+        from unclip_jax.core.rendering import slug
         from unclip_jax.sampling.prompts import check_lengths, spell_emoji
 
         check_lengths(texts)
@@ -176,7 +176,7 @@ class Job:
     def _write(
         self, made: Made, folder: Path, origin: dict[str, Any], seconds: dict[str, float]
     ) -> dict[str, Any]:
-        from unclip_jax.sampling.figures import save_gif, save_png
+        from unclip_jax.core.rendering import save_gif, save_png
 
         settings = {
             "command": self.command,

@@ -83,8 +83,8 @@ def _plan(
 ) -> tuple[Any, Any]:
     """Returns the plan and, if it was asked for, what the compiler says."""
     progress.phase("loading")
-    from unclip_jax.train.chips import parse_topology  # jax only for a config that stands
-    from unclip_jax.train.plan import PlannedRun, plan_run
+    from unclip_jax.core.chips import parse_topology  # jax only for a config that stands
+    from unclip_jax.plan.estimate import PlannedRun, plan_run
 
     chips = parse_topology(topology) if topology else None
     progress.phase("tracing the training step")
@@ -97,7 +97,7 @@ def _plan(
     made = plan_run(run, chips)
     if not compiles:
         return made, None
-    from unclip_jax.train.compiled import compile_plan
+    from unclip_jax.plan.compile import compile_plan
 
     progress.announce(f"compiling {made.stage} for {chips.name}")
     return made, compile_plan(run, made, chips, effort=effort)

@@ -48,7 +48,7 @@ def check_options(given: Mapping[str, Any]) -> None:
 def save(model: Any, out: Path, given: Mapping[str, Any]) -> tuple[dict[str, Any], str]:
     """Writes the program's folder; returns what it holds as a JSON object and as a line."""
     from unclip_jax.sampling.settings import SampleSettings
-    from unclip_jax.sampling.stablehlo import PLATFORMS, save_program
+    from unclip_jax.workflows.stablehlo import PLATFORMS, save_program
 
     platforms = PLATFORMS if given["platforms"] is None else given["platforms"].split(",")
     settings = SampleSettings(

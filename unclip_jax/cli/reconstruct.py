@@ -30,8 +30,8 @@ def reconstruct(image: Path, dims: str, pca: Path | None, **given: Any) -> None:
 
     def make(model: Any, key: Any, runner: Any) -> pictures.Made:
         from unclip_jax.checkpoint.bundle import require_pca
+        from unclip_jax.core.rendering import Strip, labelled_strips
         from unclip_jax.sampling import latents, manipulate
-        from unclip_jax.sampling.figures import Strip, labelled_strips
 
         basis = require_pca(model, pca)
         held = manipulate.usable_dims(counts, basis)

@@ -102,7 +102,7 @@ def sample(
 
 
 def _slug(text: str) -> str:
-    from unclip_jax.sampling.figures import slug
+    from unclip_jax.core.rendering import slug
     from unclip_jax.sampling.prompts import spell_emoji
 
     return slug(spell_emoji(text[:SLUG_SOURCE]))
@@ -301,7 +301,7 @@ class Job:
         return False
 
     def _save(self, path: Path, image: Any, request: Any, settings: dict[str, Any]) -> None:
-        from unclip_jax.sampling.figures import save_png
+        from unclip_jax.core.rendering import save_png
 
         text = {
             "prompt": request.prompt,
@@ -318,7 +318,7 @@ class Job:
         import numpy as np
         from PIL import Image
 
-        from unclip_jax.sampling.figures import labelled_grid
+        from unclip_jax.core.rendering import labelled_grid
         from unclip_jax.sampling.prompts import spell_emoji
 
         rows: dict[int, list[Any]] = {}

@@ -70,9 +70,11 @@ def _train(
     profile: int,
 ) -> bool | None:
     """Trains; returns whether the end was reached, None on all hosts but the first."""
-    from unclip_jax.cli.grids import make_hooks  # jax and the rest only for a config that stands
     from unclip_jax.core import distributed
     from unclip_jax.train import experiment
+    from unclip_jax.workflows.training_samples import (
+        make_hooks,
+    )  # jax and the rest only for a config that stands
 
     with distributed.joined(**hosts, preemption=True):
         progress.phase("loading data and models" if distributed.is_first() else "")
@@ -143,7 +145,7 @@ def _complete(config: Any) -> Any:
     from unclip_jax.core.config_dict import with_defaults
     from unclip_jax.data.config import DataConfig
     from unclip_jax.diffusion.config import DiffusionConfig
-    from unclip_jax.models.embedding_codec import EmbeddingNorm
+    from unclip_jax.models.embedding_norm import EmbeddingNorm
     from unclip_jax.models.stages import MODEL_CONFIGS, sampling_class
     from unclip_jax.train.config import EvalConfig, OptimConfig, TrainConfig
 

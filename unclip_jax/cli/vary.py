@@ -25,8 +25,8 @@ def vary(image: Path, eta: float, num: int, **given: Any) -> None:
     names = [f"variation-{i:02d}.png" for i in range(num)]
 
     def make(model: Any, key: Any, runner: Any) -> pictures.Made:
+        from unclip_jax.core.rendering import Strip, labelled_strips
         from unclip_jax.sampling import latents, manipulate
-        from unclip_jax.sampling.figures import Strip, labelled_strips
 
         plan = latents.resolve_latents(model, pictures.latent_settings(given), eta=eta)
         made = manipulate.vary(model, [pixels], key, plan, num=num, runner=runner)

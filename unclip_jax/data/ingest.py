@@ -14,8 +14,8 @@ from pathlib import Path
 from unclip_jax.core.errors import UserError, one_line, shorten
 from unclip_jax.core.locks import locked_beside
 from unclip_jax.data import builder, images
-from unclip_jax.data.prepare import refuse_existing
 from unclip_jax.data.readers import Item, Reader, open_reader, printable
+from unclip_jax.data.sets.prepare import refuse_existing
 
 Report = Callable[[str, int, int | None], None]
 

@@ -15,8 +15,8 @@ import numpy as np
 
 from unclip_jax.core.errors import UserError
 from unclip_jax.core.files import cache_folder
-from unclip_jax.data import captions as captions_lib
 from unclip_jax.data import images
+from unclip_jax.data.sets import captions as captions_lib
 
 INFO_LIMIT = 500_000  # examples of a source whose captions are kept in memory
 
@@ -166,7 +166,7 @@ def load_source(name_or_dir: str | os.PathLike, split: str = "train") -> Source:
     """
     name = os.fspath(name_or_dir)
     if name.partition(":")[0] == "shapes":
-        from unclip_jax.data import shapes  # imports this module's types
+        from unclip_jax.data.sets import shapes  # imports this module's types
 
         return shapes.from_name(name, split)
     return RecordSource(locate(name), split)

@@ -27,7 +27,7 @@ from unclip_jax.evals.examples import Examples, load_examples, main_captions, re
 from unclip_jax.evals.metrics import Figure
 from unclip_jax.evals.retrieval import clip_size, embed_images
 from unclip_jax.evals.settings import Settings
-from unclip_jax.models.embedding_codec import normalise, stats_of
+from unclip_jax.models.embedding_norm import normalise, stats_of
 from unclip_jax.sampling.encode import with_own_tokens
 from unclip_jax.sampling.runs import example_shape
 

@@ -9,8 +9,8 @@ from jaxtyping import UInt8
 
 from unclip_jax.checkpoint.bundle import Bundle
 from unclip_jax.core.errors import UserError
-from unclip_jax.data.captions import STYLE_WORDS
 from unclip_jax.data.images import to_square
+from unclip_jax.data.sets.captions import STYLE_WORDS
 from unclip_jax.data.sources import load_source, select
 from unclip_jax.evals.settings import Settings
 from unclip_jax.sampling.encode import fit_to_tower

@@ -18,11 +18,11 @@ from unclip_jax import api
 from unclip_jax.checkpoint.bundle import Bundle, require_pca
 from unclip_jax.core.errors import UserError
 from unclip_jax.core.prng import root_key
+from unclip_jax.core.rendering import Strip, labelled_strips
 from unclip_jax.data.sources import split_sizes
 from unclip_jax.evals.examples import Examples, load_examples, main_captions, merge
 from unclip_jax.evals.retrieval import clip_size
 from unclip_jax.evals.settings import Settings
-from unclip_jax.sampling.figures import Strip, labelled_strips
 from unclip_jax.sampling.latents import image_fit, squares
 from unclip_jax.sampling.settings import decoder_size
 

@@ -21,7 +21,7 @@ from unclip_jax.evals.retrieval import clip_size, embed_images
 from unclip_jax.evals.settings import Settings
 from unclip_jax.models.pca import Pca, components_for, explained_variance, fit_pca, keep
 from unclip_jax.models.pca import unit_moments as moments
-from unclip_jax.models.prior_codes import codec_of, round_trip
+from unclip_jax.models.pca_codec import codec_of, round_trip
 
 SHARES = (0.5, 0.9, 0.95, 0.99, 0.999)
 

@@ -11,6 +11,7 @@ from jaxtyping import UInt8
 from unclip_jax import api
 from unclip_jax.checkpoint.bundle import Bundle
 from unclip_jax.core.prng import root_key
+from unclip_jax.core.rendering import labelled_grid
 from unclip_jax.evals import metrics
 from unclip_jax.evals.examples import Examples, main_captions, resized
 from unclip_jax.evals.gaussians import frechet_distance
@@ -18,7 +19,6 @@ from unclip_jax.evals.metrics import Figure
 from unclip_jax.evals.outputs import PRIORS_GRID
 from unclip_jax.evals.retrieval import clip_size, embed_captions, embed_images
 from unclip_jax.evals.settings import Settings
-from unclip_jax.sampling.figures import labelled_grid
 from unclip_jax.sampling.settings import decoder_size
 
 LABELS = {

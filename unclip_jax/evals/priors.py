@@ -29,8 +29,8 @@ from unclip_jax.evals.metrics import Figure
 from unclip_jax.evals.retrieval import clip_size, embed_captions, embed_images
 from unclip_jax.evals.settings import Settings
 from unclip_jax.models.stages import spec_to_dict
+from unclip_jax.plan.estimate import PlannedRun
 from unclip_jax.sampling.runner import image_keys
-from unclip_jax.train.plan import PlannedRun
 
 DRAWS = 4  # embeddings a caption, for their diversity
 

@@ -22,7 +22,7 @@ from jaxtyping import Array, Bool, Float, Int, Num
 
 from unclip_jax.core.checks import COUNT, COUNT_OR_NONE, check_ranges
 from unclip_jax.core.types import Cond, Size, TextFeatures
-from unclip_jax.models.embedding_codec import (
+from unclip_jax.models.embedding_norm import (
     EmbeddingNorm,
     TextEmbInput,
     normalise,

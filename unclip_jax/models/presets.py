@@ -6,16 +6,16 @@ paper: Table 3 of the unCLIP paper. What the paper leaves open, and what is chos
     (CLIP's 49,408), scale-shift norms in the upsamplers (ADM's default; 730M and 282M for
     the paper's 700M and 300M), null z_i as zeros, guidance of the prior (none), of the decoder 1.25
     (that of its FID figures); of the autoregressive prior, cross-attention to the caption and
-    buckets up to 4 deviations (prior_ar.py, prior_codes.py): 2.41B for the paper's 1B, of which the
+    buckets up to 4 deviations (prior_ar.py, pca_codec.py): 2.41B for the paper's 1B, of which the
     blocks without cross-attention are 1.21B + 0.80B.
 """
 
 from unclip_jax.diffusion.config import DiffusionConfig, SamplingConfig
 from unclip_jax.models.clip import ClipConfig, TextConfig, VisionConfig
 from unclip_jax.models.decoder import DecoderConfig, TextEncoderConfig
-from unclip_jax.models.embedding_codec import EmbeddingNorm
+from unclip_jax.models.embedding_norm import EmbeddingNorm
+from unclip_jax.models.pca_codec import CodecConfig
 from unclip_jax.models.prior_ar import CodeSampling, PriorArConfig
-from unclip_jax.models.prior_codes import CodecConfig
 from unclip_jax.models.prior_diffusion import PriorDiffusionConfig
 from unclip_jax.models.stages import StageSpec
 from unclip_jax.models.unet import UNetConfig

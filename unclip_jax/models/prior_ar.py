@@ -25,8 +25,8 @@ from jaxtyping import Array, Bool, Float, Int
 
 from unclip_jax.core.checks import ANY, COUNT, COUNT_OR_NONE, NOT_NEGATIVE, check_ranges
 from unclip_jax.core.types import Cond, TextFeatures
-from unclip_jax.models.embedding_codec import TextEmbInput, text_emb_input
-from unclip_jax.models.prior_codes import CodecConfig, codec_params
+from unclip_jax.models.embedding_norm import TextEmbInput, text_emb_input
+from unclip_jax.models.pca_codec import CodecConfig, codec_params
 from unclip_jax.nn.attention import key_mask, until_eot
 from unclip_jax.nn.causal import CausalStack, Reading, empty_caches
 from unclip_jax.nn.embeddings import PositionEmbedding, TokenEmbedding

@@ -17,7 +17,7 @@ from jaxtyping import Array, Bool, Float, Num
 
 from unclip_jax.core.checks import COUNT, COUNT_OR_NONE, check_ranges
 from unclip_jax.core.types import Cond, TextFeatures
-from unclip_jax.models.embedding_codec import (
+from unclip_jax.models.embedding_norm import (
     EmbeddingNorm,
     TextEmbInput,
     stats_params,

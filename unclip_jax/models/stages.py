@@ -26,7 +26,7 @@ from unclip_jax.diffusion.config import DiffusionConfig, SamplingConfig
 from unclip_jax.diffusion.timesteps import sampling_steps
 from unclip_jax.models.clip import Clip, ClipConfig
 from unclip_jax.models.decoder import Decoder, DecoderConfig
-from unclip_jax.models.embedding_codec import EmbeddingNorm
+from unclip_jax.models.embedding_norm import EmbeddingNorm
 from unclip_jax.models.prior_ar import CodeSampling, PriorAr, PriorArConfig
 from unclip_jax.models.prior_diffusion import PriorDiffusion, PriorDiffusionConfig
 from unclip_jax.models.upsampler import Upsampler, UpsamplerConfig

@@ -14,7 +14,7 @@ from jaxtyping import Array, Float, Int
 
 from unclip_jax.core.types import Cond, Params
 from unclip_jax.diffusion.samplers import NoiseFn
-from unclip_jax.models import prior_codes
+from unclip_jax.models import pca_codec
 from unclip_jax.models.prior_ar import CodeSampling
 from unclip_jax.models.stages import make_module
 from unclip_jax.sampling.encode import PRECISION, batch_size, compute_dtype
@@ -29,8 +29,8 @@ def sample_embeddings(
     Args:
         cond: of every draw; if the run is guided, followed by the contrasted one of every draw.
     """
-    cfg, codec = static.spec.model.codec, prior_codes.codec_of(params)
-    return prior_codes.decode(codec, cfg, sample_codes(static, params, cond, scale, noise))
+    cfg, codec = static.spec.model.codec, pca_codec.codec_of(params)
+    return pca_codec.decode(codec, cfg, sample_codes(static, params, cond, scale, noise))
 
 
 def sample_codes(
@@ -63,7 +63,7 @@ def sample_codes(
         return (code, state), code
 
     uniform = ndtr(noise(INITIAL, (rows,)))
-    dot = prior_codes.draw_dots(prior_codes.codec_of(params), cfg, uniform, sampling.dot_percentile)
+    dot = pca_codec.draw_dots(pca_codec.codec_of(params), cfg, uniform, sampling.dot_percentile)
     logits, state = apply("begin", jnp.tile(dot, copies), jax.tree.map(jnp.asarray, cond))
     first = draw(logits, 0)
     _, rest = jax.lax.scan(body, (first, state), jnp.arange(1, cfg.components))

@@ -15,7 +15,7 @@ from pathlib import PurePath
 
 from unclip_jax.checkpoint.bundle import Bundle
 from unclip_jax.core.errors import UserError, shorten
-from unclip_jax.data import captions
+from unclip_jax.data.sets import captions
 from unclip_jax.text.tokenizer import CLIP_VOCAB_SIZE, clean_text
 
 PROMPT_LIMIT = 2_000  # characters; CLIP reads 77 pieces, the paper's own text encoders 256

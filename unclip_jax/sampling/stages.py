@@ -33,7 +33,7 @@ from unclip_jax.diffusion.samplers import (
     run_steps,
 )
 from unclip_jax.diffusion.schedules import make_schedule
-from unclip_jax.models.embedding_codec import denormalise, stats_of
+from unclip_jax.models.embedding_norm import denormalise, stats_of
 from unclip_jax.models.stages import StageSpec, make_module
 from unclip_jax.sampling import codes, parallel
 from unclip_jax.sampling.encode import PRECISION, batch_size, compute_dtype, placed_params

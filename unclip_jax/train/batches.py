@@ -16,7 +16,7 @@ from unclip_jax.train.frozen import FeatureCache
 from unclip_jax.train.loop import named_metrics
 from unclip_jax.train.sampled import SampledEmbeddings
 from unclip_jax.train.sharding import BatchPlace
-from unclip_jax.train.tasks import Task
+from unclip_jax.train.tasks.clip import Task
 
 Prepare = Callable[[Mapping[str, np.ndarray]], dict[str, np.ndarray]]
 

@@ -40,8 +40,6 @@ from unclip_jax.train.batches import (
     DeviceBatches,
     HeldOutLoss,
 )
-from unclip_jax.train.code_tasks import make_task
-from unclip_jax.train.diffusion_tasks import make_inputs
 from unclip_jax.train.environment import write_environment
 from unclip_jax.train.feed import Feed
 from unclip_jax.train.finish import (
@@ -66,7 +64,9 @@ from unclip_jax.train.sharding import (
 )
 from unclip_jax.train.state import TrainState, fresh_copy, init_state, make_state, state_shardings
 from unclip_jax.train.step import Step, jit_step, make_eval_step, make_train_step
-from unclip_jax.train.tasks import Task
+from unclip_jax.train.tasks.clip import Task
+from unclip_jax.train.tasks.codes import make_task
+from unclip_jax.train.tasks.diffusion import make_inputs
 from unclip_jax.train.throughput import TracedSteps, peak_seconds
 
 INIT = 2**31 - 2  # index of the key that parameters are drawn with: no step has it

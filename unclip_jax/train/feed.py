@@ -28,7 +28,7 @@ from unclip_jax.train.resolve import Settings
 from unclip_jax.train.sampled import SampledEmbeddings
 from unclip_jax.train.sharding import BatchPlace, by_itself
 from unclip_jax.train.stored import Stores
-from unclip_jax.train.tasks import Task
+from unclip_jax.train.tasks.clip import Task
 
 
 @dataclasses.dataclass(frozen=True)

@@ -16,8 +16,8 @@ from unclip_jax.core.types import Params
 from unclip_jax.diffusion.schedules import make_schedule
 from unclip_jax.diffusion.variance import variance_table, x0_error
 from unclip_jax.models.stages import StageSpec
-from unclip_jax.train.diffusion_tasks import NOISE, Inputs, stage_denoiser, use
 from unclip_jax.train.step import batch_keys
+from unclip_jax.train.tasks.diffusion import NOISE, Inputs, stage_denoiser, use
 
 VARIANCE_TABLE = "variance_table.npy"
 TABLE = 2**31 - 3  # index of the table's key: no step has it

@@ -14,9 +14,9 @@ from jax.sharding import Mesh
 
 from unclip_jax.core.errors import UserError
 from unclip_jax.core.types import Params
-from unclip_jax.models.embedding_codec import EmbeddingStats, with_stats
+from unclip_jax.models.embedding_norm import EmbeddingStats, with_stats
 from unclip_jax.models.pca import Pca, components_for, fit_pca, unit_moments
-from unclip_jax.models.prior_codes import make_codec, with_codec
+from unclip_jax.models.pca_codec import make_codec, with_codec
 from unclip_jax.models.stages import StageSpec
 from unclip_jax.train.frozen import FrozenClip, caption_features, image_embedding
 from unclip_jax.train.sharding import place, replicated

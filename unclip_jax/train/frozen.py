@@ -23,7 +23,7 @@ from unclip_jax.models.pca import Pca
 from unclip_jax.models.stages import StageSpec, init_variables, make_module, unboxed
 from unclip_jax.text.tokenizer import Tokenizer
 from unclip_jax.train.state import jit_once
-from unclip_jax.train.tasks import to_float
+from unclip_jax.train.tasks.clip import to_float
 
 RANDOM = "random"
 """Name of an untrained CLIP of the smallest size: lets a stage be tried before there is one."""

@@ -21,7 +21,7 @@ from unclip_jax.train.config import OptimConfig, TrainConfig
 from unclip_jax.train.optim import ema_decay, learning_rate_schedule
 from unclip_jax.train.sharding import replicated
 from unclip_jax.train.state import TrainState
-from unclip_jax.train.tasks import Keys, Sums, Task
+from unclip_jax.train.tasks.clip import Keys, Sums, Task
 
 Step = Callable[[TrainState, Any, Any], tuple[TrainState, dict[str, Array]]]
 """(state, frozen, batch) -> (state, what the loop logs: sums, skipped, row, rate)."""

@@ -7,9 +7,9 @@ from typing import Any
 
 import jax
 
+from unclip_jax.core.chips import chip_of
 from unclip_jax.core.flops import work_of
 from unclip_jax.models.stages import StageSpec
-from unclip_jax.train.chips import chip_of
 from unclip_jax.train.step import Step
 
 WARM_UP = 2  # steps before a trace: the first one compiles

@@ -126,8 +126,8 @@ def components() -> st.SearchStrategy:
 
 
 def component(case: tuple[str, bytes], folder: Path) -> None:
-    from unclip_jax.checkpoint import component_configs as configs
-    from unclip_jax.checkpoint.import_clip import nested
+    from unclip_jax.convert import hf_configs as configs
+    from unclip_jax.convert.import_clip import nested
 
     for name, value in COMPONENTS.items():
         text = case[1] if name == case[0] else json.dumps(value).encode()

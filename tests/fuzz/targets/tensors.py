@@ -76,7 +76,7 @@ def read_arrays(path: Path) -> None:
 
 
 def open_foreign(path: Path) -> None:
-    from unclip_jax.checkpoint.torch_files import open_tensors
+    from unclip_jax.convert.torch_files import open_tensors
 
     found = open_tensors(path)
     for key in found.shapes:

@@ -64,7 +64,7 @@ def sample(kind: str) -> bytes:
 
 
 def read(path: Path) -> None:
-    from unclip_jax.checkpoint.torch_files import open_tensors
+    from unclip_jax.convert.torch_files import open_tensors
 
     found = open_tensors(path)
     for key in found.shapes:

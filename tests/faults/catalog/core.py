@@ -1,0 +1,162 @@
+"""Planted faults of unclip_jax/core: prng to types."""
+
+from tests.faults.catalog import Fault, faults_in
+
+FAULTS: list[Fault] = [
+    *faults_in(
+        "unclip_jax/core/prng.py",
+        (
+            "draw_and_prompt_swapped",
+            "jax.random.fold_in(jax.random.fold_in(root, prompt_index), draw)",
+            "jax.random.fold_in(jax.random.fold_in(root, draw), prompt_index)",
+            "tests/core/test_prng.py::test_keys_are_threefry_of_their_path",
+        ),
+        (
+            "stage_numbers_changed",
+            '"decoder": 3,',
+            '"decoder": 4,',
+            "tests/core/test_prng.py::test_stage_numbers_never_change",
+        ),
+    ),
+    *faults_in(
+        "unclip_jax/core/trees.py",
+        (
+            "ema_decay_swapped",
+            "return rate * average + (1 - rate) * value.astype(average.dtype)",
+            "return (1 - rate) * average + rate * value.astype(average.dtype)",
+            "tests/core/test_trees.py::test_ema_against_its_closed_form",
+        ),
+        (
+            "mask_matches_the_beginning",
+            "found = re.compile(pattern).search",
+            "found = re.compile(pattern).match",
+            "tests/core/test_trees.py::test_mask_searches_the_whole_path",
+        ),
+        (
+            "averaged_integers",
+            "if not jnp.issubdtype(average.dtype, jnp.inexact):\n            return value",
+            "if not jnp.issubdtype(average.dtype, jnp.inexact):\n            return average",
+            "tests/core/test_trees.py::test_ema_keeps_dtypes_and_copies_integers",
+        ),
+    ),
+    *faults_in(
+        "unclip_jax/core/chips.py",
+        (
+            "rate_of_another_chip",
+            'Chip("v6e", 918e12, 32 * GIB, 1640e9',
+            'Chip("v6e", 459e12, 32 * GIB, 1640e9',
+            "tests/plan/test_estimate.py::test_chips_have_their_makers_figures",
+        ),
+        (
+            "dense_rate_of_sparse_products",
+            'Chip("h100", 989.4e12',
+            'Chip("h100", 1979e12',
+            "tests/plan/test_estimate.py::test_chips_have_their_makers_figures",
+        ),
+    ),
+    *faults_in(
+        "unclip_jax/core/rendering.py",
+        (
+            "gif_goes_back_first",
+            "order = [*range(len(shown)), *range(rest - 1, 0, -1)]",
+            "order = [*range(rest, -1, -1), *range(1, rest)]",
+            "tests/core/test_rendering.py::test_a_gif_goes_there_and_back",
+        ),
+        (
+            "grid_in_columns",
+            "across, down = index % columns, index // columns\n        block",
+            "down, across = index % columns, index // columns\n        block",
+            "tests/core/test_rendering.py::test_a_grid_holds_every_image",
+        ),
+        (
+            "images_of_a_row_reversed",
+            "for index, image in enumerate(row):",
+            "for index, image in enumerate(row[::-1]):",
+            "tests/core/test_rendering.py::test_a_grid_holds_every_image",
+        ),
+    ),
+    *faults_in(
+        "unclip_jax/core/config.py",
+        (
+            "flags_are_numbers",
+            "is_stray_bool = isinstance(value, bool) and hint is not bool",
+            "is_stray_bool = False",
+            "tests/core/test_config.py::test_mistakes_are_named_by_their_path",
+        ),
+        (
+            "integers_stay_in_floats",
+            "        return float(value)\n",
+            "        return value\n",
+            "tests/core/test_config.py::test_the_two_conversions",
+        ),
+        (
+            "infinite_numbers_pass",
+            "not math.isfinite(value)",
+            "math.isnan(value)",
+            "tests/core/test_config.py::test_mistakes_are_named_by_their_path",
+        ),
+        (
+            "tuples_cut_to_their_types",
+            '    if len(items) != len(value):\n        raise _wrong(path, f"{len(items)} values", value)\n    pairs = zip(items, value, strict=True)',
+            "    pairs = zip(items, value, strict=False)",
+            "tests/core/test_config.py::test_mistakes_are_named_by_their_path",
+        ),
+    ),
+    *faults_in(
+        "unclip_jax/core/flops.py",
+        (
+            "multiply_adds_count_once",
+            "return 2.0 * math.prod(eqn.outvars[0].aval.shape) * math.prod(",
+            "return 1.0 * math.prod(eqn.outvars[0].aval.shape) * math.prod(",
+            "tests/core/test_flops.py::test_a_product_is_two_operations_a_multiply_add",
+        ),
+        (
+            "convolution_of_one_channel",
+            "taps = math.prod(kernel[i] for i in spatial) * kernel[in_axis]",
+            "taps = math.prod(kernel[i] for i in spatial)",
+            "tests/core/test_flops.py::test_a_convolution_and_its_gradient",
+        ),
+        (
+            "scan_counted_once",
+            '.times(params["length"])',
+            "",
+            "tests/core/test_flops.py::test_a_scan_is_counted_as_often_as_it_runs",
+        ),
+        (
+            "cheapest_branch",
+            "return max((count(branch",
+            "return min((count(branch",
+            "tests/core/test_flops.py::test_branches_count_as_the_dearest",
+        ),
+    ),
+    *faults_in(
+        "unclip_jax/core/files.py",
+        (
+            "second_of_two_keys_wins",
+            "if len(found) != len(pairs):",
+            "if len(found) > len(pairs):",
+            "tests/checkpoint/test_bundle.py::test_keys_that_occur_twice_and_deep_nesting_are_refused",
+        ),
+        (
+            "any_folder_replaced",
+            "if not (out / marker).is_file():",
+            "if not out.is_dir():",
+            "tests/checkpoint/test_bundle.py::test_a_folder_of_other_things_is_never_replaced",
+        ),
+        (
+            "older_folder_not_put_back",
+            "return os.path.lexists(scratch / OLD) and waiting",
+            "return os.path.lexists(scratch / OLD) and not waiting",
+            "tests/core/test_files.py::test_what_a_killed_process_left_is_swept_by_the_next_and_nothing_is_lost",
+        ),
+    ),
+    *faults_in(
+        "unclip_jax/core/types.py",
+        (
+            "dropped_captions_swapped",
+            "return jnp.where(mask, given,",
+            "return jnp.where(~mask, given,",
+            "tests/core/test_types.py::test_where_text_takes_whole_captions",
+        ),
+    ),
+]

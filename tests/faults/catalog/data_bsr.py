@@ -1,0 +1,333 @@
+"""Planted faults of unclip_jax/data: bsr to readers."""
+
+from tests.faults.catalog import Fault, faults_in
+
+FAULTS: list[Fault] = [
+    *faults_in(
+        "unclip_jax/data/bsr.py",
+        (
+            "bsr_never_halves_first",
+            "HALVE_FIRST = 0.25",
+            "HALVE_FIRST = 0.0",
+            "tests/data/test_bsr.py::test_what_is_drawn_has_the_means_of_the_references_text",
+        ),
+        (
+            "bsr_without_the_final_jpeg",
+            "return [*first, *(steps[i] for i in order), _jpeg(strength, rng)]",
+            "return [*first, *(steps[i] for i in order)]",
+            "tests/data/test_bsr.py::test_what_is_drawn_has_the_means_of_the_references_text",
+        ),
+        (
+            "bsr_jpeg_quality_90_to_95",
+            "rng.integers(strength.quality[0], strength.quality[1] + 1)",
+            "rng.integers(90, strength.quality[1] + 1)",
+            "tests/data/test_bsr.py::test_what_is_drawn_has_the_means_of_the_references_text",
+        ),
+        (
+            "bsr_deviation_as_variance",
+            "np.eye(2) * (strength.width * deviation) ** 2, int(size)",
+            "np.eye(2) * (strength.width * deviation), int(size)",
+            "tests/data/test_bsr.py::test_what_is_drawn_has_the_means_of_the_references_text",
+        ),
+        (
+            "bsr_one_kind_of_noise",
+            "np.ones((3, 3)) if kind < CORRELATED + GRAY else np.eye(3)",
+            "np.eye(3)",
+            "tests/data/test_bsr.py::test_what_is_drawn_has_the_means_of_the_references_text",
+        ),
+    ),
+    *faults_in(
+        "unclip_jax/data/pipeline.py",
+        (
+            "same_draws_in_every_batch",
+            "key=[self.seed & _KEY_MASK, int(batch)]",
+            "key=[self.seed & _KEY_MASK, 0]",
+            "tests/data/test_pipeline.py::test_every_batch_draws_anew_and_every_seed_has_its_order",
+        ),
+        (
+            "processes_draw_for_themselves",
+            "draws = rng.random((self.batch_size, 5))[self.rows]",
+            "draws = rng.random((len(self.rows), 5))",
+            "tests/data/test_pipeline.py::test_processes_see_slices_of_the_same_batches",
+        ),
+        (
+            "zoom_only_enlarges",
+            "zoom = 1.0 + cfg.zoom * (2 * draw[0] - 1)",
+            "zoom = 1.0 + cfg.zoom * draw[0]",
+            "tests/data/test_pipeline.py::test_zoom_scales_about_the_centre_on_white",
+        ),
+        (
+            "shift_one_way_only",
+            "shift = cfg.shift * side * (2 * draw[1:3] - 1)",
+            "shift = cfg.shift * side * draw[1:3]",
+            "tests/data/test_pipeline.py::test_shift_moves_without_scaling",
+        ),
+        (
+            "first_caption_only",
+            "one.captions[int(p * len(one.captions))]",
+            "one.captions[int(p * 0)]",
+            "tests/data/test_pipeline.py::test_captions_are_drawn_evenly_from_an_examples_own",
+        ),
+        (
+            "window_never_at_the_end",
+            "rng.integers(0, cfg.image_size - side + 1, size=2)",
+            "rng.integers(0, max(cfg.image_size - side, 1), size=2)",
+            "tests/data/test_pipeline.py::test_windows_are_squares_of_the_picture_at_all_places",
+        ),
+        (
+            "shuffled_by_one_seed",
+            "epoch.shuffle(seed=seed % 2**32)",
+            "epoch.shuffle(seed=0)",
+            "tests/data/test_pipeline.py::test_every_batch_draws_anew_and_every_seed_has_its_order",
+        ),
+    ),
+    *faults_in(
+        "unclip_jax/data/images.py",
+        (
+            "crop_offset_of_the_corner",
+            'offset = 0.5 if crop == "center" else offset',
+            'offset = 0.0 if crop == "center" else offset',
+            "tests/data/test_images.py::test_crops",
+        ),
+        (
+            "pixels_truncated",
+            "jnp.clip(jnp.round(scaled), 0.0, 255.0)",
+            "jnp.clip(jnp.floor(scaled), 0.0, 255.0)",
+            "tests/data/test_images.py::test_the_two_pixel_scales_are_inverse",
+        ),
+        (
+            "deep_grey_cut_off",
+            "np.round(grey / 257.0)",
+            "np.clip(grey, 0, 255)",
+            "tests/data/test_images.py::test_sixteen_bits_are_scaled_not_cut",
+        ),
+        (
+            "enlarged_by_repeating",
+            'FILTERS["bicubic" if side < size and resize == "area" else resize]',
+            "FILTERS[resize]",
+            "tests/data/test_images.py::test_small_images_are_enlarged_by_pils_bicubic_not_by_repeating",
+        ),
+        (
+            "lanczos_is_hamming",
+            '"lanczos": Image.Resampling.LANCZOS,',
+            '"lanczos": Image.Resampling.HAMMING,',
+            "tests/data/test_images.py::test_filters_are_pils_of_their_names",
+        ),
+        (
+            "palette_transparency_is_black",
+            ' or "transparency" in image.info',
+            ' and "transparency" not in image.info',
+            "tests/data/test_images.py::test_transparency_of_every_mode_is_laid_on_white",
+        ),
+        (
+            "pixels_over_128",
+            "/ 127.5 - 1.0",
+            "/ 128.0 - 1.0",
+            "tests/data/test_images.py::test_the_two_pixel_scales_are_inverse",
+        ),
+        (
+            "turned_the_other_way",
+            "6: lambda x: x[::-1].swapaxes(0, 1),",
+            "6: lambda x: x.swapaxes(0, 1)[::-1],",
+            "tests/data/test_images.py::test_every_orientation_is_turned_as_pil_turns_it",
+        ),
+        (
+            "mask_of_the_opaque",
+            "return alpha < 128",
+            "return alpha >= 128",
+            "tests/data/test_images.py::test_masks_fill_what_is_white_or_transparent",
+        ),
+        (
+            "padding_below_alone",
+            "left, top = (side - width) // 2, (side - height) // 2",
+            "left, top = side - width, side - height",
+            "tests/data/test_images.py::test_padding_while_resizing_is_padding_before",
+        ),
+    ),
+    *faults_in(
+        "unclip_jax/data/embeddings.py",
+        (
+            "stored_embeddings_swapped",
+            'np.asarray(record.image_emb, "<f4"),\n        np.asarray(record.text_emb, "<f4"),',
+            'np.asarray(record.text_emb, "<f4"),\n        np.asarray(record.image_emb, "<f4"),',
+            "tests/workflows/test_embedding.py::test_a_record_survives_its_bytes",
+        ),
+        (
+            "last_shard_cut_short",
+            "return range(first, min(first + self.shard_size, self.examples))",
+            "return range(first, min(first + self.shard_size, self.examples - 1))",
+            "tests/workflows/test_embedding.py::test_records_are_the_pictures_and_captions_of_the_source",
+        ),
+        (
+            "read_embeddings_swapped",
+            "floats[:width], floats[width:], tokens)",
+            "floats[width:], floats[:width], tokens)",
+            "tests/workflows/test_embedding.py::test_a_record_survives_its_bytes",
+        ),
+        (
+            "last_shard_not_counted",
+            "return -(-self.examples // self.shard_size)",
+            "return self.examples // self.shard_size",
+            "tests/data/test_store_pipeline.py::test_a_batch_holds_the_records_it_names",
+        ),
+    ),
+    *faults_in(
+        "unclip_jax/data/store_pipeline.py",
+        (
+            "store_mask_ends_before_eot",
+            "<= tokens.argmax(axis=1)[:, None]",
+            "< tokens.argmax(axis=1)[:, None]",
+            "tests/data/test_store_pipeline.py::test_the_mask_is_the_tokenizers",
+        ),
+        (
+            "every_process_reads_the_first_rows",
+            "index = batch * self.batch_size + np.asarray(self.rows, np.int64)",
+            "index = batch * self.batch_size + np.arange(len(self.rows))",
+            "tests/data/test_store_pipeline.py::test_processes_see_parts_of_the_same_batches",
+        ),
+        (
+            "store_gives_images_as_texts",
+            "np.stack([record.text_emb for record in records])",
+            "np.stack([record.image_emb for record in records])",
+            "tests/data/test_store_pipeline.py::test_a_batch_holds_the_records_it_names",
+        ),
+        (
+            "fingerprint_without_tokens",
+            "digest.update(record.key.encode() + record.tokens.tobytes())",
+            "digest.update(record.key.encode())",
+            "tests/data/test_store_pipeline.py::test_a_missing_shard_and_another_store_are_seen",
+        ),
+    ),
+    *faults_in(
+        "unclip_jax/data/ingest.py",
+        (
+            "test_share_of_the_wrong_side",
+            "if _share(k) < test_share)",
+            "if _share(k) >= test_share)",
+            "tests/data/test_ingest.py::test_test_share_is_held_out_by_key",
+        ),
+        (
+            "nothing_held_out_of_a_small_set",
+            "if not held_out and test_share and len(keys) > 1:",
+            "if not held_out and test_share and len(keys) > 9:",
+            "tests/data/test_ingest.py::test_of_a_small_set_one_image_is_held_out",
+        ),
+        (
+            "narrow_images_kept",
+            "if max(shape) > ASPECT_LIMIT * min(shape):",
+            "if shape[1] > ASPECT_LIMIT * shape[0]:",
+            "tests/data/test_ingest.py::test_long_and_narrow_images_are_left_out",
+        ),
+    ),
+    *faults_in(
+        "unclip_jax/data/sets/captions.py",
+        (
+            "article_by_letter_alone",
+            "vowel = _VOWEL_SOUND.match(name) and not _CONSONANT_SOUND.match(name)",
+            "vowel = _VOWEL_SOUND.match(name)",
+            "tests/data/test_captions.py::test_articles",
+        ),
+        (
+            "keycaps_lose_their_digit",
+            'return f"keycap with {rest}"',
+            'return f"keycap with {head}"',
+            "tests/data/test_captions.py::test_articles",
+        ),
+        (
+            "tags_paired_with_themselves",
+            "zip(words[0:6:2], words[1:6:2], strict=False)",
+            "zip(words[0:6:2], words[0:6:2], strict=False)",
+            "tests/data/test_captions.py::test_every_caption_of_a_name_its_other_names_and_tags",
+        ),
+        (
+            "other_names_without_style",
+            'f"{emoji_of} {phrase(other)}"',
+            'f"{emoji_of} {first}"',
+            "tests/data/test_captions.py::test_every_caption_of_a_name_its_other_names_and_tags",
+        ),
+        (
+            "article_before_the_comma",
+            'return name.removeprefix("the ")',
+            "return name",
+            "tests/data/test_captions.py::test_every_caption_of_a_name_its_other_names_and_tags",
+        ),
+        (
+            "comments_are_captions",
+            'if line.strip() and line[0] != "#"]',
+            "if line.strip()]",
+            "tests/data/test_captions.py::test_packaged_tables_have_keys_values_and_no_comments",
+        ),
+        (
+            "synonyms_not_parted",
+            'tuple(v.split("; "))',
+            'tuple(v.split(", "))',
+            "tests/data/test_captions.py::test_packaged_tables_have_keys_values_and_no_comments",
+        ),
+    ),
+    *faults_in(
+        "unclip_jax/data/resampling.py",
+        (
+            "opencv_cubic_of_matlab",
+            "part[:, None] - taps, -0.75",
+            "part[:, None] - taps, -0.5",
+            "tests/data/test_bsr.py::test_resizing_is_opencvs_and_matlabs",
+        ),
+        (
+            "corners_aligned",
+            "((np.arange(target) + 0.5) * (source / target) - 0.5)",
+            "(np.arange(target) * (source / target))",
+            "tests/data/test_bsr.py::test_resizing_is_opencvs_and_matlabs",
+        ),
+        (
+            "matlab_edges_repeated",
+            "np.minimum(mirrored, 2 * source - 1 - mirrored)",
+            "np.minimum(mirrored, source - 1)",
+            "tests/data/test_bsr.py::test_resizing_is_opencvs_and_matlabs",
+        ),
+        (
+            "matlab_not_widened",
+            "shrink = min(scale, 1.0)",
+            "shrink = 1.0",
+            "tests/data/test_bsr.py::test_resizing_is_opencvs_and_matlabs",
+        ),
+    ),
+    *faults_in(
+        "unclip_jax/data/readers.py",
+        (
+            "last_of_a_range_left_out",
+            "choices = range(first, last + 1)",
+            "choices = range(first, last)",
+            "tests/data/test_readers.py::test_braces_name_files_in_order",
+        ),
+        (
+            "range_of_the_shorter_width",
+            "width = max(map(len, span.groups()))",
+            "width = min(map(len, span.groups()))",
+            "tests/data/test_readers.py::test_braces_name_files_in_order",
+        ),
+        (
+            "images_from_the_current_folder",
+            "images.read_bytes(path.parent / location)",
+            "images.read_bytes(Path(location))",
+            "tests/data/test_readers.py::test_rows_of_a_list_are_images_from_its_folder",
+        ),
+        (
+            "captions_of_the_first_row_alone",
+            "for row in rows for c in texts(row.fields)",
+            "for row in rows[:1] for c in texts(row.fields)",
+            "tests/data/test_readers.py::test_rows_of_a_list_are_images_from_its_folder",
+        ),
+        (
+            "json_before_text",
+            'return found or texts(lists.read_object(sample.texts.get(".json", b"")))',
+            'return texts(lists.read_object(sample.texts.get(".json", b""))) or found',
+            "tests/data/test_readers.py::test_members_of_a_tar_are_samples_by_the_name_up_to_the_first_dot",
+        ),
+        (
+            "captions_not_stripped",
+            "lines = (line.strip() for line in",
+            "lines = (line for line in",
+            "tests/data/test_readers.py::test_images_of_a_folder_have_the_lines_of_the_text_beside_them",
+        ),
+    ),
+]

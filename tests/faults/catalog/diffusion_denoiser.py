@@ -1,0 +1,333 @@
+"""Planted faults of unclip_jax/diffusion: denoiser to variance."""
+
+from tests.faults.catalog import Fault, faults_in
+
+FAULTS: list[Fault] = [
+    *faults_in(
+        "unclip_jax/diffusion/denoiser.py",
+        (
+            "guidance_halves_swapped",
+            "cond, uncond = jnp.split(",
+            "uncond, cond = jnp.split(",
+            "tests/diffusion/test_denoiser.py::test_guidance_is_one_call_and_mixes_outputs",
+        ),
+        (
+            "guidance_scale_counts_from_zero",
+            "jnp.asarray(scale, cond.dtype) - 1.0",
+            "jnp.asarray(scale, cond.dtype)",
+            "tests/diffusion/test_denoiser.py::test_guidance_is_one_call_and_mixes_outputs",
+        ),
+        (
+            "variance_of_the_unconditional_half",
+            "cond, variance = split_variance(cond, x_t.shape[-1])\n        uncond, _ =",
+            "cond, _ = split_variance(cond, x_t.shape[-1])\n        uncond, variance =",
+            "tests/diffusion/test_denoiser.py::test_guidance_is_one_call_and_mixes_outputs",
+        ),
+        (
+            "variance_fraction_not_halved",
+            "fraction = None if raw is None else (raw + 1.0) / 2.0",
+            "fraction = None if raw is None else raw + 1.0",
+            "tests/diffusion/test_denoiser.py::test_learned_variance_fraction",
+        ),
+        (
+            "threshold_of_the_whole_batch",
+            "jnp.quantile(flat, quantile, axis=-1)",
+            "jnp.quantile(flat, quantile)",
+            "tests/diffusion/test_denoiser.py::test_thresholded_examples_are_independent",
+        ),
+        (
+            "threshold_without_rescaling",
+            "x0=jnp.clip(out.x0, -bound, bound) / bound)",
+            "x0=jnp.clip(out.x0, -bound, bound))",
+            "tests/diffusion/test_denoiser.py::test_thresholding_by_definition",
+        ),
+        (
+            "clip_wins_over_threshold",
+            "    if config.threshold is not None:\n        return",
+            "    if config.threshold is not None and config.clip is None:\n        return",
+            "tests/diffusion/test_denoiser.py::test_limits_chosen_by_configuration",
+        ),
+    ),
+    *faults_in(
+        "unclip_jax/diffusion/dpm_solver.py",
+        (
+            "dpm_extrapolates_backwards",
+            "x0 + weight * (x0 - x0_before)",
+            "x0 - weight * (x0 - x0_before)",
+            "tests/diffusion/test_gaussian.py::test_ode_order",
+        ),
+        (
+            "dpm_weight_doubled",
+            "h / (2.0 * h_before)",
+            "h / h_before",
+            "tests/diffusion/test_gaussian.py::test_ode_order",
+        ),
+    ),
+    *faults_in(
+        "unclip_jax/diffusion/inpainting.py",
+        (
+            "kept_part_at_the_level_left",
+            "        level = s.expand(x.ndim)",
+            "        level = t.expand(x.ndim)",
+            "tests/diffusion/test_inpainting.py::test_kept_data_is_noised_to_the_level_reached",
+        ),
+        (
+            "kept_and_filled_swapped",
+            "jnp.where(fill, made, kept)",
+            "jnp.where(fill, kept, made)",
+            "tests/diffusion/test_inpainting.py::test_resampling_brings_the_filled_part_to_its_conditional_mean",
+        ),
+        (
+            "renoise_forgets_its_noise_so_far",
+            "s.sigma**2 - (r * t.sigma) ** 2",
+            "s.sigma**2 - t.sigma**2",
+            "tests/diffusion/test_inpainting.py::test_renoising_has_the_forward_process_moments",
+        ),
+        (
+            "one_resampling_too_many",
+            "{p: resamples - 1 for p",
+            "{p: resamples for p",
+            "tests/diffusion/test_inpainting.py::test_moves_are_repaints",
+        ),
+        (
+            "inpainting_steps_without_noise",
+            "noise(2 * index, x.shape), eta=1.0)",
+            "noise(2 * index, x.shape), eta=0.0)",
+            "tests/diffusion/test_inpainting.py::test_where_nothing_is_kept_it_is_ancestral_sampling",
+        ),
+        (
+            "inpainting_tells_the_next_level",
+            "estimate = denoise(x, jnp.full(x.shape[:1], told))",
+            "estimate = denoise(x, jnp.full(x.shape[:1], jnp.maximum(told - 50, 0)))",
+            "tests/diffusion/test_inpainting.py::test_where_nothing_is_kept_it_is_ancestral_sampling",
+        ),
+        (
+            "inpainting_chunks_repeat_noise",
+            "return jax.lax.fori_loop(start, stop, body, x)",
+            "return jax.lax.fori_loop(0, stop - start, body, x)",
+            "tests/diffusion/test_inpainting.py::test_chunks_are_the_same_run",
+        ),
+    ),
+    *faults_in(
+        "unclip_jax/diffusion/losses.py",
+        (
+            "kl_of_the_wrong_variance",
+            "difference**2 * jnp.exp(-log_var_model)",
+            "difference**2 * jnp.exp(-log_var)",
+            "tests/diffusion/test_losses.py::test_vlb_is_the_bound",
+        ),
+        (
+            "hybrid_bound_moves_the_mean",
+            'frozen = jax.lax.stop_gradient(prediction) if cfg.loss == "hybrid" else prediction',
+            "frozen = prediction",
+            "tests/diffusion/test_losses.py::test_hybrid_weight_and_gradient",
+        ),
+        (
+            "hybrid_weight_of_a_thousand_steps",
+            "cfg.vlb_weight * schedule.num_steps * vb",
+            "cfg.vlb_weight * 1000 * vb",
+            "tests/diffusion/test_losses.py::test_hybrid_weight_at_other_lengths",
+        ),
+        (
+            "min_snr_of_v_like_eps",
+            '"v": schedule.snr + 1.0',
+            '"v": schedule.snr',
+            "tests/diffusion/test_losses.py::test_min_snr_equals_its_weight_on_x0",
+        ),
+        (
+            "end_bins_swapped",
+            "jnp.where(x0 > END_BIN, ndtr(-below)",
+            "jnp.where(x0 > END_BIN, ndtr(below)",
+            "tests/diffusion/test_losses.py::test_vlb_is_the_bound",
+        ),
+        (
+            "bound_in_nats",
+            "return jnp.where(t == 0, nll, kl) / math.log(2.0)",
+            "return jnp.where(t == 0, nll, kl)",
+            "tests/diffusion/test_losses.py::test_vlb_is_the_bound",
+        ),
+        (
+            "bound_of_the_level_itself",
+            "jnp.where(t == 0, CLEAN, t - 1)",
+            "jnp.where(t == 0, CLEAN, jnp.maximum(t - 2, 0))",
+            "tests/diffusion/test_losses.py::test_vlb_is_the_bound",
+        ),
+    ),
+    *faults_in(
+        "unclip_jax/diffusion/process.py",
+        (
+            "posterior_with_alpha_t",
+            "x0_weight=s.alpha * beta / t.sigma**2",
+            "x0_weight=t.alpha * beta / t.sigma**2",
+            "tests/diffusion/test_process.py::test_posterior_is_bayes",
+        ),
+        (
+            "posterior_weight_inverted",
+            "xt_weight=t.alpha / s.alpha * shrink",
+            "xt_weight=s.alpha / t.alpha * shrink",
+            "tests/diffusion/test_process.py::test_posterior_is_bayes",
+        ),
+        (
+            "v_target_of_the_wrong_sign",
+            "return t.alpha * noise - t.sigma * x0",
+            "return t.alpha * noise + t.sigma * x0",
+            "tests/diffusion/test_process.py::test_conversions_agree_with_definitions",
+        ),
+        (
+            "eps_and_x0_swapped_from_v",
+            '("v", "x0"): x0_from_v',
+            '("v", "x0"): eps_from_v',
+            "tests/diffusion/test_process.py::test_conversions_agree_with_definitions",
+        ),
+        (
+            "noise_with_its_variance",
+            "level.alpha * x0 + level.sigma * noise.astype",
+            "level.alpha * x0 + level.sigma**2 * noise.astype",
+            "tests/diffusion/test_process.py::test_q_sample_moments",
+        ),
+    ),
+    *faults_in(
+        "unclip_jax/diffusion/samplers.py",
+        (
+            "ddpm_noise_in_the_last_step",
+            "jnp.where(is_clean, 0.0, expand(var, x_t.ndim))",
+            "expand(var, x_t.ndim)",
+            "tests/diffusion/test_gaussian.py::test_ddpm_moments",
+        ),
+        (
+            "ddim_direction_ignores_eta",
+            "jnp.sqrt((1.0 - eta**2) + (eta * q) ** 2)",
+            "jnp.sqrt(1.0 - eta**2 + eta * q**2)",
+            "tests/diffusion/test_gaussian.py::test_ddim_moments",
+        ),
+        (
+            "ddim_spread_not_scaled",
+            "spread = eta * s.sigma * jnp.sqrt",
+            "spread = eta * t.sigma * jnp.sqrt",
+            "tests/diffusion/test_gaussian.py::test_ddim_moments",
+        ),
+        (
+            "inversion_sign",
+            "((x_t - t.sigma * eps) / t.alpha) + s.sigma * eps",
+            "((x_t - t.sigma * eps) / t.alpha) - s.sigma * eps",
+            "tests/diffusion/test_gaussian.py::test_inverted_latent_lies_on_the_flow",
+        ),
+        (
+            "last_step_ends_at_level_0",
+            "targets = np.append(plan.steps[1:], CLEAN)",
+            "targets = np.append(plan.steps[1:], 0)",
+            "tests/diffusion/test_gaussian.py::test_short_lists",
+        ),
+        (
+            "variance_table_by_step_number",
+            "jnp.asarray(plan.variance_table, x.dtype)[t_index]",
+            "jnp.asarray(plan.variance_table, x.dtype)[index]",
+            "tests/diffusion/test_gaussian.py::test_analytic_variance_keeps_every_marginal",
+        ),
+        (
+            "network_is_told_the_step_number",
+            "denoised = denoise(x, jnp.full(x.shape[:1], told))",
+            "denoised = denoise(x, jnp.full(x.shape[:1], index))",
+            "tests/diffusion/test_samplers.py::test_network_is_told_the_listed_timesteps_and_noise_its_index",
+        ),
+        (
+            "chunks_begin_at_step_0",
+            "jax.lax.scan(body, state, first + jnp.arange(count, dtype=jnp.int32))",
+            "jax.lax.scan(body, state, jnp.arange(count, dtype=jnp.int32))",
+            "tests/diffusion/test_samplers.py::test_chunks_give_the_same_numbers",
+        ),
+        (
+            "inversion_asks_the_level_it_goes_to",
+            "asked = np.append(climb[0], climb[:-1])",
+            "asked = climb",
+            "tests/diffusion/test_gaussian.py::test_invert_then_sample_returns_the_data",
+        ),
+        (
+            "refinement_at_the_level_left",
+            "ddim_invert_step(x, eps_at(moved, there), t, s)",
+            "ddim_invert_step(x, eps_at(moved, asked), t, s)",
+            "tests/diffusion/test_inpainting.py::test_refined_inversion_is_exact",
+        ),
+        (
+            "history_of_the_level_reached",
+            "return SamplerState(x=x_s, x0=x0, level=t)",
+            "return SamplerState(x=x_s, x0=x0, level=s)",
+            "tests/diffusion/test_gaussian.py::test_dpmpp_moments",
+        ),
+    ),
+    *faults_in(
+        "unclip_jax/diffusion/schedules.py",
+        (
+            "cosine_without_offset",
+            "COSINE_OFFSET = 0.008",
+            "COSINE_OFFSET = 0.0",
+            "tests/diffusion/test_schedules.py::test_cosine_values",
+        ),
+        (
+            "linear_ends_at_half",
+            "np.linspace(scale * 1e-4, scale * 0.02,",
+            "np.linspace(scale * 1e-4, scale * 0.01,",
+            "tests/diffusion/test_schedules.py::test_linear_values",
+        ),
+        (
+            "linear_not_scaled_to_its_length",
+            "scale = 1000.0 / num_steps",
+            "scale = 1.0",
+            "tests/diffusion/test_schedules.py::test_other_lengths_keep_the_end",
+        ),
+        (
+            "steps_rounded_down",
+            "steps.extend(start + round(k * stride)",
+            "steps.extend(start + int(k * stride)",
+            "tests/diffusion/test_schedules.py::test_openai_step_lists",
+        ),
+        (
+            "respaced_network_sees_new_numbers",
+            "timesteps=schedule.timesteps[kept])",
+            "timesteps=np.arange(len(kept)))",
+            "tests/diffusion/test_schedules.py::test_karlo_respaced_process",
+        ),
+        (
+            "levels_one_off",
+            "index = jnp.where(index == CLEAN, self.num_steps, index)",
+            "index = jnp.where(index == CLEAN, self.num_steps, jnp.maximum(index - 1, 0))",
+            "tests/diffusion/test_schedules.py::test_levels_and_the_clean_one",
+        ),
+    ),
+    *faults_in(
+        "unclip_jax/diffusion/timesteps.py",
+        (
+            "timestep_0_never_trained",
+            "jax.random.randint(key, (), 0, num_steps)",
+            "jax.random.randint(key, (), 1, num_steps)",
+            "tests/diffusion/test_variance.py::test_uniform_timesteps_are_uniform_and_by_key",
+        ),
+        (
+            "held_out_strata_at_their_start",
+            "(np.arange(count) + 0.5)",
+            "np.arange(count)",
+            "tests/diffusion/test_schedules.py::test_held_out_timesteps_are_stratified",
+        ),
+    ),
+    *faults_in(
+        "unclip_jax/diffusion/variance.py",
+        (
+            "learned_range_upside_down",
+            "jnp.exp((1.0 - fraction) *",
+            "jnp.exp(fraction *",
+            "tests/diffusion/test_variance.py::test_step_variance",
+        ),
+        (
+            "analytic_weight_not_squared",
+            "step.x0_weight**2 * x0_error",
+            "step.x0_weight * x0_error",
+            "tests/diffusion/test_variance.py::test_step_variance",
+        ),
+        (
+            "fixed_large_is_small",
+            "        return skip_beta(t, s)\n    if kind",
+            "        return posterior(t, s).variance\n    if kind",
+            "tests/diffusion/test_variance.py::test_step_variance",
+        ),
+    ),
+]

@@ -1,0 +1,48 @@
+"""Planted faults of models/presets.py, models/stages.py."""
+
+from tests.faults.catalog import Fault, faults_in
+
+FAULTS: list[Fault] = [
+    *faults_in(
+        "unclip_jax/models/presets.py",
+        (
+            "paper_scale_of_z",
+            'norm = EmbeddingNorm("l2", 17.2)',
+            'norm = EmbeddingNorm("l2", 1.0)',
+            "tests/plan/test_estimate.py::test_the_papers_configs_are_the_papers_models[prior_diffusion]",
+        ),
+        (
+            "paper_prior_draws_once",
+            "SamplingConfig(steps=64, clip=None, draws=2)",
+            "SamplingConfig(steps=64, clip=None)",
+            "tests/models/test_presets.py::test_presets_are_sampled_as_published",
+        ),
+        (
+            "karlo_guidances_alike",
+            "SamplingConfig(steps=50, guidance=8.0)",
+            "SamplingConfig(steps=50, guidance=4.0)",
+            "tests/models/test_presets.py::test_presets_are_sampled_as_published",
+        ),
+    ),
+    *faults_in(
+        "unclip_jax/models/stages.py",
+        (
+            "unit_prior_with_a_raw_decoder",
+            'if name == "prior_ar" or (name == "prior_diffusion" and spec.norm.kind == "l2"):',
+            'if name == "prior_ar":',
+            "tests/sampling/test_one_embedding.py::test_a_prior_of_unit_embeddings_needs_a_decoder_that_reads_them",
+        ),
+        (
+            "left_over_text_encoder_read",
+            'case DecoderConfig(text="transformer", text_encoder=encoder):',
+            "case DecoderConfig(text_encoder=encoder) if encoder is not None:",
+            "tests/sampling/test_own_text.py::test_a_left_over_text_encoder_is_not_read",
+        ),
+        (
+            "decoder_reads_raw_embeddings",
+            "return Decoder(spec.model, spec.norm, dtype)",
+            'return Decoder(spec.model, EmbeddingNorm("none"), dtype)',
+            "tests/sampling/test_api.py::test_the_embeddings_length_is_normalised_away",
+        ),
+    ),
+]

@@ -1,0 +1,69 @@
+"""Planted faults of unclip_jax/plan: estimate to hlo."""
+
+from tests.faults.catalog import Fault, faults_in
+
+FAULTS: list[Fault] = [
+    *faults_in(
+        "unclip_jax/plan/estimate.py",
+        (
+            "smaller_bound_taken",
+            "bound = max(compute, memory)",
+            "bound = min(compute, memory)",
+            "tests/plan/test_estimate.py::test_the_larger_bound_is_the_steps_time",
+        ),
+        (
+            "planned_mfu_with_recomputation",
+            "mfu_bound=plan.flops_per_step /",
+            "mfu_bound=plan.hardware_flops_per_step /",
+            "tests/plan/test_estimate.py::test_the_larger_bound_is_the_steps_time",
+        ),
+        (
+            "state_read_but_not_written",
+            "2 * share + 2 * plan.params * 4",
+            "share + plan.params * 4",
+            "tests/plan/test_estimate.py::test_the_larger_bound_is_the_steps_time",
+        ),
+    ),
+    *faults_in(
+        "unclip_jax/plan/compile.py",
+        (
+            "donated_memory_counted_twice",
+            'held += kept["output_bytes"] - kept["aliased_bytes"]',
+            'held += kept["output_bytes"]',
+            "tests/plan/test_compile.py",
+        ),
+        (
+            "reductions_sent_once",
+            'WIRE = {"all-reduce": 2.0}',
+            'WIRE = {"all-reduce": 1.0}',
+            "tests/plan/test_compile.py",
+        ),
+        (
+            "loops_run_once",
+            'seconds = reported * kept["loop_factor"]',
+            "seconds = reported",
+            "tests/plan/test_compile.py",
+        ),
+    ),
+    *faults_in(
+        "unclip_jax/plan/hlo.py",
+        (
+            "started_gather_counts_its_operands",
+            "result -= operands ",
+            "result -= 0 ",
+            "tests/plan/test_hlo.py::test_each_kind_is_counted_as_often_as_it_runs",
+        ),
+        (
+            "loop_of_one_collective",
+            "kind: Collective(one.count * rounds, one.bytes * rounds)",
+            "kind: Collective(one.count * rounds, one.bytes)",
+            "tests/plan/test_hlo.py::test_each_kind_is_counted_as_often_as_it_runs",
+        ),
+        (
+            "padding_counted",
+            "hits += place % dilate == 0 and 0 <= place // dilate < size",
+            "hits += place % dilate == 0",
+            "tests/plan/test_hlo.py::test_arithmetic_of_products_and_convolutions",
+        ),
+    ),
+]

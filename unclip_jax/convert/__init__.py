@@ -1,0 +1,1 @@
+"""Other people's weights: CLIP and Karlo layouts in, diffusers folders out; nothing is executed."""

@@ -1,0 +1,247 @@
+"""Carries parameters between PyTorch state dicts and our trees, by one table for both directions.
+
+A table maps our modules and leaves ("text/transformer/blocks_3/attn/qkv") to a `Source`: the names
+that the other library uses, and how its arrays lie. Layout follows from the leaf otherwise:
+
+    kernel, rank 2       [in, out]        Linear weight [out, in]
+    kernel, rank 4       HWIO             Conv2d weight OIHW
+    scale, bias          the same         weight, bias
+    embedding            the same         weight
+
+Reading takes one leaf at a time, when it is asked for; a tensor that no leaf uses and a leaf that
+no tensor fills are errors that list them all.
+"""
+
+import dataclasses
+import functools
+import math
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+import numpy as np
+
+from unclip_jax.checkpoint.manifest import check_extent
+from unclip_jax.convert.torch_files import TensorFile
+from unclip_jax.core.errors import UserError
+from unclip_jax.core.trees import flatten_paths, unflatten_paths
+from unclip_jax.models.stages import StageSpec, abstract_params, spec_to_dict
+
+SUFFIX = {"kernel": "weight", "scale": "weight", "embedding": "weight", "bias": "bias"}
+
+
+@dataclasses.dataclass(frozen=True)
+class Source:
+    """Where a module's or a leaf's array comes from.
+
+    Attributes:
+        names: of modules, to which ".weight" or ".bias" is added; whole keys if `raw`. Several are
+            the parts of a fused projection (query, key, value).
+        heads: our fused projection is laid out head by head, theirs part by part; 0 = as ours.
+        parts: of a fused projection that stand one after the other in a single tensor.
+        join: what stands between a name and "weight".
+        ones: axes of length 1 that their array has more, in front if `raw`, else behind a kernel.
+        raw: the array is as ours but for `ones`: nothing is transposed.
+        missing: value where the source has no such key; None = an error.
+    """
+
+    names: tuple[str, ...]
+    heads: int = 0
+    parts: int = 1
+    join: str = "."
+    ones: int = 0
+    raw: bool = False
+    missing: float | None = None
+
+    @property
+    def pieces(self) -> int:
+        """Parts of the fused projection; 1 for what is not fused."""
+        return max(self.parts, len(self.names))
+
+    def keys(self, leaf: str) -> list[str]:
+        """Returns the keys that hold a leaf of this name."""
+        return [name if self.raw else f"{name}{self.join}{SUFFIX[leaf]}" for name in self.names]
+
+
+Table = Mapping[str, Source]
+
+
+def module(*names: str, **fields: Any) -> Source:
+    """Returns the source of a module or, with several names, of a fused projection."""
+    return Source(names, **fields)
+
+
+def raw(name: str, **fields: Any) -> Source:
+    """Returns the source of a leaf whose array is as ours."""
+    return Source((name,), raw=True, **fields)
+
+
+def under(ours: str, theirs: str, table: Table) -> dict[str, Source]:
+    """Puts prefixes before both sides of a table."""
+    return {
+        f"{ours}{path}": dataclasses.replace(
+            source, names=tuple(theirs + name for name in source.names)
+        )
+        for path, source in table.items()
+    }
+
+
+def source_of(table: Table, path: str) -> Source | None:
+    """Finds the entry of a leaf: its own or its module's."""
+    if path in table:
+        return table[path]
+    parent, _, leaf = path.rpartition("/")
+    return table.get(parent) if leaf in SUFFIX else None
+
+
+class LazyArray:
+    """A leaf that is read each time it is asked for: `np.asarray(leaf)`."""
+
+    def __init__(self, shape: tuple[int, ...], read: Callable[[], np.ndarray]):
+        """Keeps the shape and the function that reads the array."""
+        self.shape, self._read = shape, read
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        """Reads the array."""
+        del copy  # it is always fresh
+        array = self._read()
+        return array if dtype is None else array.astype(dtype)
+
+
+def to_theirs(leaf: Any, name: str, source: Source) -> list[Any]:
+    """Returns a leaf's arrays in their layout, one a key.
+
+    Args:
+        name: of the leaf, such as "kernel".
+    """
+    if source.raw:
+        return [leaf.reshape((1,) * source.ones + tuple(leaf.shape))]
+    if source.heads:
+        *lead, width = leaf.shape
+        axes = (*range(len(lead)), len(lead) + 1, len(lead), len(lead) + 2)
+        split = leaf.reshape(*lead, source.heads, source.pieces, -1).transpose(axes)
+        leaf = split.reshape(*lead, width)
+    count = len(source.names)
+    size = leaf.shape[-1] // count
+    pieces = [leaf[..., i * size : (i + 1) * size] for i in range(count)]
+    if name == "kernel":
+        pieces = [piece.transpose(_to_torch_axes(piece.ndim)) for piece in pieces]
+        pieces = [piece.reshape(tuple(piece.shape) + (1,) * source.ones) for piece in pieces]
+    return pieces
+
+
+def to_ours(pieces: list[np.ndarray], name: str, shape: tuple[int, ...], source: Source) -> Any:
+    """Undoes `to_theirs` for a leaf of this name and shape."""
+    if source.raw:
+        return pieces[0].reshape(shape)
+    if name == "kernel":
+        if source.ones:
+            pieces = [piece.reshape(piece.shape[: -source.ones]) for piece in pieces]
+        pieces = [piece.transpose(_to_jax_axes(piece.ndim)) for piece in pieces]
+    leaf = pieces[0] if len(pieces) == 1 else np.concatenate(pieces, axis=-1)
+    if source.heads:
+        *lead, width = shape
+        axes = (*range(len(lead)), len(lead) + 1, len(lead), len(lead) + 2)
+        split = leaf.reshape(*lead, source.pieces, source.heads, -1).transpose(axes)
+        leaf = split.reshape(*lead, width)
+    return leaf
+
+
+def _to_torch_axes(rank: int) -> tuple[int, ...]:
+    return {2: (1, 0), 4: (3, 2, 0, 1)}[rank]
+
+
+def _to_jax_axes(rank: int) -> tuple[int, ...]:
+    return {2: (1, 0), 4: (2, 3, 1, 0)}[rank]
+
+
+@functools.lru_cache(maxsize=16)
+def _our_shapes(spec: StageSpec) -> Mapping[str, tuple[int, ...]]:
+    leaves = flatten_paths(abstract_params(spec))
+    return {path: tuple(leaf.shape) for path, leaf in leaves.items()}
+
+
+def their_shapes(spec: StageSpec, table: Table) -> dict[str, tuple[int, ...]]:
+    """Returns key and shape of every tensor that the table makes of a stage; computes nothing."""
+    found: dict[str, tuple[int, ...]] = {}
+    for path, shape in _our_shapes(spec).items():
+        source, name = source_of(table, path), path.rpartition("/")[2]
+        if source is None:
+            raise UserError(f"{spec.stage}: {path} has no place in this format")
+        pieces = to_theirs(np.broadcast_to(np.int8(0), shape), name, source)  # one byte, repeated
+        shapes = [tuple(piece.shape) for piece in pieces]
+        found |= dict(zip(source.keys(name), shapes, strict=True))
+    return found
+
+
+def import_tree(
+    spec: StageSpec, table: Table, tensors: TensorFile, ignored: Iterable[str] = ()
+) -> dict[str, Any]:
+    """Returns a stage's parameters as `LazyArray`s, after checking every key and shape.
+
+    Args:
+        ignored: keys that are known to hold no parameter.
+    """
+    file = tensors.files[0]
+    check_extent(file, f"{spec.stage}.", spec_to_dict(spec), tensors.shapes)
+    leaves = _our_shapes(spec)
+    sources = {path: source_of(table, path) for path in leaves}
+    optional = {
+        key
+        for path, source in sources.items()
+        if source is not None and source.missing is not None
+        for key in source.keys(path.rpartition("/")[2])
+    }
+    expected = their_shapes(spec, table)
+    unknown = sorted(set(tensors.shapes) - set(expected) - set(ignored))
+    if unknown:
+        raise UserError(f"{file}: nothing in {spec.stage} takes {_listed(unknown)}")
+    absent = sorted(set(expected) - set(tensors.shapes) - optional)
+    if absent:
+        raise UserError(f"{file}: {spec.stage} needs {_listed(absent)}, missing there")
+    wrong = [
+        f"{key} is {tensors.shapes[key]}, not {shape}"
+        for key, shape in expected.items()
+        if key in tensors.shapes and tensors.shapes[key] != shape
+    ]
+    if wrong:
+        raise UserError(f"{file}: wrong shapes for {spec.stage}: {_listed(wrong)}")
+    flat = {path: _lazy_leaf(path, shape, sources[path], tensors) for path, shape in leaves.items()}
+    return unflatten_paths(flat)
+
+
+def _listed(names: list[str]) -> str:
+    return f"{len(names)}: {', '.join(names)}" if len(names) > 1 else names[0]
+
+
+def _lazy_leaf(path: str, shape: tuple[int, ...], source: Source, tensors: TensorFile) -> LazyArray:
+    name = path.rpartition("/")[2]
+    keys = source.keys(name)
+
+    def read() -> np.ndarray:
+        if source.missing is not None and keys[0] not in tensors.shapes:
+            return np.full(shape, source.missing, np.float32)
+        return to_ours([tensors[key] for key in keys], name, shape, source)
+
+    return LazyArray(shape, read)
+
+
+def export_tensors(
+    spec: StageSpec, params: Mapping[str, Any], table: Table
+) -> dict[str, LazyArray]:
+    """Returns a stage's parameters as tensors of the table's format, by key."""
+    leaves, shapes = flatten_paths(params), their_shapes(spec, table)
+    found = {}
+    for path, leaf in leaves.items():
+        source, name = source_of(table, path), path.rpartition("/")[2]
+        for i, key in enumerate(source.keys(name)):
+            read = lambda leaf=leaf, name=name, source=source, i=i: (  # noqa: E731
+                to_theirs(np.asarray(leaf), name, source)[i]
+            )
+            found[key] = LazyArray(shapes[key], read)
+    return found
+
+
+def mlp_ratio(width: int, hidden: int) -> float:
+    """Returns the ratio of which `int(width * ratio)` is exactly `hidden`."""
+    ratio = hidden / width
+    return ratio if int(width * ratio) == hidden else math.nextafter(ratio, math.inf)

@@ -1,0 +1,174 @@
+"""English captions for named pictures: articles, synonyms, tags and style words in templates.
+
+A *name* is what emojibase calls a concept ("red heart"), a *phrase* is the name as it stands in a
+sentence ("a red heart", "the sun", "fire", "grapes"). Every caption is true of the picture whatever
+crop or mild zoom of it is shown. Nothing here is random: one concept gives one list.
+"""
+
+import re
+from collections.abc import Iterable, Sequence
+from importlib import resources
+
+STYLE_WORDS = {
+    "3d": ("a 3d emoji of", "3d icon", "in 3d"),
+    "flat": ("a flat emoji of", "flat icon", "in a flat style"),
+    "noto": ("a noto emoji of", "noto icon", "in the noto style"),
+    "twemoji": ("a twemoji of", "twemoji icon", "in the twemoji style"),
+}
+PLAIN_WORDS = ("a picture of", "icon", "on white")
+
+# Names that stand without an article: stuff, actions, proper names.
+_NO_ARTICLE = frozenset(
+    """fire rice bread popcorn butter salt cheese sushi spaghetti broccoli garlic bacon dna ice
+    curry fog money wood custard oden mate falafel sake confetti badminton
+    bowling tennis lacrosse hockey camping cooking soap customs yarn thread
+    aries taurus gemini cancer leo virgo libra scorpio sagittarius capricorn aquarius pisces
+    ophiuchus zzz love wireless om radioactive information
+    """.split()
+)
+_PHRASES = {
+    "sun": "the sun",
+    "milky way": "the milky way",
+    "Statue of Liberty": "the Statue of Liberty",
+    "Tokyo tower": "the Tokyo tower",
+    "kaaba": "the Kaaba",
+    "multiply": "a multiply sign",
+    "plus": "a plus sign",
+    "minus": "a minus sign",
+    "divide": "a divide sign",
+    "locked": "a closed lock",
+    "unlocked": "an open lock",
+    "hundred points": "a hundred points symbol",
+    "mount fuji": "mount fuji",
+    "Santa Claus": "Santa Claus",
+    "Mrs. Claus": "Mrs. Claus",
+    "Mx Claus": "Mx Claus",
+}
+_SINGULAR_S = frozenset(
+    """gas lens canvas atlas chess tennis rhinoceros albatross christmas dress glass cross compass
+    bus cactus octopus hippopotamus hibiscus lotus walrus x-rays yo-yos seven Claus news
+    """.split()
+)
+_PLURAL = frozenset("people men women teeth mice geese feet children".split())
+_CONSONANT_SOUND = re.compile(r"(?i)^(uni|use|ewe|ufo|euro|u-|one\b|once|ukulele|ute)")
+_VOWEL_SOUND = re.compile(r"(?i)^([aeio]|u|hour|honest|x-ray|sos\b|ng\b|mri\b|8\b|11\b|18\b)")
+_HEAD_END = re.compile(
+    r" (?:with|of|on|in|and|over|behind|at|from|wearing|showing|holding|playing|getting|gesturing|"
+    r"facing|lifting|bouncing|taking|to|by|without|falling|fluttering|under|exhaling|for) |[:,(]"
+)
+
+
+def is_plural(name: str) -> bool:
+    """Whether the head noun of `name` is a plural: "socks" is, "nest with eggs" is not."""
+    head = _HEAD_END.split(name)[0].strip().split(" ")
+    if head[0] in _PLURAL or head[-1] in _PLURAL:
+        return True
+    last = head[-1].lower()
+    return last.endswith("s") and not last.endswith(("ss", "us", "is")) and last not in _SINGULAR_S
+
+
+def phrase(name: str) -> str:
+    """Puts the right article before `name`: "an owl", "the sun", "fire", "grapes".
+
+    A name that begins with "the " is taken as it is, one that begins with "~" takes no article.
+    """
+    if name.startswith("~"):
+        return name[1:]
+    if name in _PHRASES:
+        return _PHRASES[name]
+    name = readable(name)
+    words = name.lower().split(" ")
+    if words[0] == "the":
+        return name
+    head = _HEAD_END.split(name.lower())[0].split(" ")
+    if head[-1] in _NO_ARTICLE or head[0] in ("rolling", "thumbs") or is_plural(name):
+        return name
+    vowel = _VOWEL_SOUND.match(name) and not _CONSONANT_SOUND.match(name)
+    return f"{'an' if vowel else 'a'} {name}"
+
+
+def readable(name: str) -> str:
+    """Turns CLDR's colon notation into words: "flag: France" -> "the flag of France"."""
+    name = name.replace("“", "").replace("”", "").replace("’", "'")
+    head, colon, rest = name.partition(": ")
+    if not colon:
+        return name
+    if head == "flag":
+        return f"the flag of {rest}"
+    if head == "keycap":
+        return f"keycap with {rest}"
+    if rest in ("bald",):
+        return f"bald {head}"
+    if rest.endswith("hair"):
+        return f"{head} with {rest}"
+    if rest == "beard":
+        return f"{head} with a beard"
+    if rest.startswith("facing"):
+        return f"{head}, {rest}"
+    return f"{head} of {rest}" if head == "family" else f"{head}, {rest}"
+
+
+def bare(name: str) -> str:
+    """The name without an article, as it stands before a comma: "red heart"."""
+    name = readable(name.removeprefix("~"))
+    return name.removeprefix("the ")
+
+
+def synonyms() -> dict[str, tuple[str, ...]]:
+    """Reads the packaged everyday names: label -> further names."""
+    return {k: tuple(v.split("; ")) for k, v in _table("emoji_synonyms.txt")}
+
+
+def pinned_prompts() -> dict[str, str]:
+    """Reads the concepts that never leave the training split: label -> its fixed prompt."""
+    return dict(_table("emoji_pinned.txt"))
+
+
+def common_concepts() -> tuple[str, ...]:
+    """Reads the packaged list of common, visually distinct concepts (emojibase labels)."""
+    return tuple(_lines("emoji_common.txt"))
+
+
+def emoji_names() -> dict[str, str]:
+    """Reads the packaged names of emoji: code points, "2764-200d-1f525" -> emojibase's label."""
+    return dict(_table("emoji_names.txt"))
+
+
+def emoji_words() -> tuple[str, ...]:
+    """Reads the packaged words of the emoji set's training captions, lower case."""
+    return tuple(_lines("emoji_words.txt"))
+
+
+def make_captions(
+    name: str, *, style: str = "", other_names: Sequence[str] = (), tags: Iterable[str] = ()
+) -> tuple[str, ...]:
+    """Lists the captions of one picture, the plainest first, without repeats.
+
+    Args:
+        name: the concept's own name.
+        style: a key of STYLE_WORDS, or "" for none.
+        other_names: further names of the same thing.
+        tags: words about it, given only together with a name.
+    """
+    emoji_of, icon, manner = STYLE_WORDS.get(style, PLAIN_WORDS)
+    first, plain = phrase(name), bare(name)
+    captions = [first, f"{emoji_of} {first}", f"{plain}, {icon}", f"{first} {manner}"]
+    captions += [f"an emoji of {first}", f"{plain} emoji"]
+    for other in other_names:
+        captions += [phrase(other), f"{emoji_of} {phrase(other)}", f"{bare(other)}, {icon}"]
+    words = [t for t in dict.fromkeys(tags) if t not in plain.split(" ") and t != plain]
+    for pair in zip(words[0:6:2], words[1:6:2], strict=False):
+        captions.append(f"{plain}, {', '.join(pair)}, {icon}")
+    if words:
+        captions.append(f"{plain}, {words[-1]}")
+    return tuple(dict.fromkeys(captions))
+
+
+def _lines(filename: str) -> list[str]:
+    text = resources.files("unclip_jax.data.sets").joinpath(filename).read_text(encoding="utf-8")
+    return [line.strip() for line in text.splitlines() if line.strip() and line[0] != "#"]
+
+
+def _table(filename: str) -> list[tuple[str, str]]:
+    pairs = [line.partition(" = ") for line in _lines(filename)]
+    return [(key, value) for key, _, value in pairs]

@@ -1,0 +1,316 @@
+"""The emoji set: one concept in four drawn styles, with captions and leak-free splits.
+
+Pictures come from three npm packages of drawings and one of icons, names from emojibase. No skin
+tones. Concepts are grouped by code point with tone and gender stripped, so that "woman judge" never
+sits in training while "man judge" is held out.
+"""
+
+import dataclasses
+import hashlib
+import io
+import json
+import re
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+import resvg_py
+from PIL import Image
+
+from unclip_jax.core.errors import UserError
+from unclip_jax.data import images
+from unclip_jax.data.sets import captions as captions_lib
+from unclip_jax.data.sets import npm
+
+STYLES = ("3d", "flat", "noto", "twemoji")
+NAMES = npm.Package(
+    "emojibase-data",
+    "17.0.0",
+    "sha512-Yvgb5AWoHViHV/gq1qr5ZAarcBip+B27/ZLRsUJkbgAEaLlZ/fof9g882LTpmEpyhBNEC0m2SEmItljHsTygjA==",
+    "MIT",
+    "Emojibase, copyright Miles Johnson (labels and tags from Unicode CLDR)",
+    "https://emojibase.dev",
+)
+PACKAGES = {
+    "3d": npm.Package(
+        "@lobehub/fluent-emoji-3d",
+        "1.1.0",
+        "sha512-Wlq2lVStTnr8BDpIJ0pEnTKO4LuDxxqTEhTvRtD1DLRF0me7ogeRQjKoehDHXuVJ2Qaecgl5wRBv60lUAG3h7g==",
+        "MIT",
+        "Fluent Emoji, copyright Microsoft Corporation; packaged by LobeHub",
+        "https://github.com/microsoft/fluentui-emoji",
+    ),
+    "flat": npm.Package(
+        "@lobehub/fluent-emoji-flat",
+        "1.1.0",
+        "sha512-lPYCg8+N56MIj+iOgeBeH6AF0tneXxJCvgi41rOTjAWpA5rU2WUcmU1fiIXouEe8GrSTarWCYLY2ML+rdLRHsg==",
+        "MIT",
+        "Fluent Emoji, copyright Microsoft Corporation; packaged by LobeHub",
+        "https://github.com/microsoft/fluentui-emoji",
+    ),
+    "noto": npm.Package(
+        "@iconify-json/noto",
+        "1.2.9",
+        "sha512-DQiuXENbun41ch+XPSV55H9FaWKpHTyz46YIKtSaKYD4fIDDzL1tR6H4np/T38jfrTAeI3rcKF0mqHYeZVAuaw==",
+        "Apache-2.0",
+        "Noto Emoji, copyright Google LLC; packaged by Iconify",
+        "https://github.com/googlefonts/noto-emoji",
+    ),
+    "twemoji": npm.Package(
+        "@discordapp/twemoji",
+        "16.0.1",
+        "sha512-figLiBWzjS5cyrAjLaGjM8AAaowO3qvK8rg5bA2dElB4qsaPMvBVlFDMO2d3x+nC1igt7kgWH4dvNmvvUHUF8w==",
+        "CC-BY-4.0",
+        "Twemoji, copyright Twitter, Inc., Jason Sofonia, Justine De Caires and other contributors",
+        "https://github.com/discord/twemoji",
+    ),
+}
+HELD_OUT = 0.08  # share of concepts, and of the others' concept x style cells
+_SHORTCODES = ("emojibase", "github")
+_COMPONENT_GROUP = 2  # emojibase's group of bare skin tones and hair, no pictures of anything
+_PERSON = {"1f468": "1f9d1", "1f469": "1f9d1", "1f466": "1f9d2", "1f467": "1f9d2"}
+_PERSON |= {"1f474": "1f9d3", "1f475": "1f9d3", "1f478": "1fac5", "1f934": "1fac5"}
+_PERSON |= {"1f936": "1f385", "1f483": "1f57a", "1f46b": "1f46d", "1f46c": "1f46d"}
+_PERSON |= {"1f930": "1fac4", "1fac3": "1fac4"}
+_TONE = re.compile(r"1f3f[b-f]")
+_GENDER_SIGNS = ("2640", "2642")
+
+
+@dataclasses.dataclass(frozen=True)
+class Name:
+    """What emojibase says of one emoji."""
+
+    code: str
+    label: str
+    category: str
+    tags: tuple[str, ...]
+    shortcodes: tuple[str, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class Picture:
+    """One emoji in one style, not yet rendered."""
+
+    key: str
+    name: Name
+    concept: str
+    style: str
+    captions: tuple[str, ...]
+    data: bytes
+
+    def render(self, size: int) -> bytes:
+        """Draws the picture on white as square PNG; vectors at `size`, bitmaps at their own."""
+        if self.data[:4] == b"RIFF" or self.data[:4] == b"\x89PNG":
+            pixels = images.decode(self.data)
+        else:
+            png = render_svg(self.data.decode("utf-8"), size)
+            with Image.open(io.BytesIO(png)) as header:
+                if header.size == (size, size):
+                    return png
+            pixels = images.decode(png)
+        return images.encode_png(images.to_square(pixels, max(pixels.shape[:2]), crop="pad"))
+
+
+def render_svg(svg: str, size: int) -> bytes:
+    """Draws an SVG on white, `size` pixels wide, as PNG."""
+    try:
+        return bytes(
+            resvg_py.svg_to_bytes(
+                svg_string=svg, width=size, background="white", skip_system_fonts=True
+            )
+        )
+    except ValueError as error:
+        raise UserError(f"not a drawable SVG: {error}") from error
+
+
+def normal_code(code: str) -> str:
+    """Brings a code-point sequence to one spelling: lower case, four digits, no FE0F."""
+    points = code.lower().replace("_", "-").split("-")
+    return "-".join(f"{int(p, 16):04x}" for p in points if p != "fe0f")
+
+
+def concept_code(code: str) -> str:
+    """Strips skin tone and gender from a normal code: the key that splits are grouped by."""
+    points = [_PERSON.get(p, p) for p in code.split("-") if not _TONE.fullmatch(p)]
+    points = [p for p in points if p not in _GENDER_SIGNS]
+    while points and points[-1] == "200d":
+        points.pop()
+    return re.sub(r"(200d-)+200d", "200d", "-".join(points))
+
+
+def collect(tarballs: Mapping[str, Path]) -> list[Picture]:
+    """Matches drawings to names by code point and writes their captions.
+
+    Args:
+        tarballs: package file of each style, and of the names under "names".
+    """
+    names = read_names(tarballs["names"])
+    own_labels = {name.label for name in names.values()}
+    other_names = _other_names(names, own_labels)
+    drawings = {s: read_drawings(s, tarballs[s]) for s in STYLES if s in tarballs}
+    labels: dict[str, str] = {}
+    for name in sorted(names.values(), key=lambda n: (n.code.count("-"), n.code)):
+        group = concept_code(name.code)
+        labels.setdefault(group, names[group].label if group in names else name.label)
+    pictures = []
+    for style, by_code in drawings.items():
+        for code, name in names.items():
+            if code not in by_code:
+                continue
+            lines = captions_lib.make_captions(
+                name.label, style=style, other_names=other_names[code], tags=name.tags
+            )
+            lines += _shortcode_captions(name, own_labels, lines)
+            concept = labels[concept_code(code)]
+            pictures.append(Picture(f"{style}/{code}", name, concept, style, lines, by_code[code]))
+    return pictures
+
+
+def read_names(tarball: Path) -> dict[str, Name]:
+    """Reads emojibase's English names: normal code -> Name. Skin tones are left out."""
+    wanted = ["en/data.json", "en/messages.json"]
+    wanted += [f"en/shortcodes/{s}.json" for s in _SHORTCODES]
+    files = {k: json.loads(v) for k, v in npm.read_tarball(tarball, wanted.__contains__).items()}
+    if "en/data.json" not in files:
+        raise UserError(f"{tarball} holds no en/data.json; it is not emojibase-data")
+    subgroups = {
+        g["order"]: g["key"] for g in files.get("en/messages.json", {}).get("subgroups", ())
+    }
+    names = {}
+    for entry in files["en/data.json"]:
+        if entry.get("group") in (None, _COMPONENT_GROUP):
+            continue
+        codes: list[str] = []
+        for source in _SHORTCODES:
+            found = files.get(f"en/shortcodes/{source}.json", {}).get(entry["hexcode"], ())
+            codes += [found] if isinstance(found, str) else found
+        code = normal_code(entry["hexcode"])
+        category = subgroups.get(entry.get("subgroup"), str(entry["group"]))
+        tags = tuple(t for t in entry.get("tags", ()) if t.isascii())
+        names[code] = Name(code, entry["label"], category, tags, tuple(dict.fromkeys(codes)))
+    return names
+
+
+def read_drawings(style: str, tarball: Path) -> dict[str, bytes]:
+    """Reads one style's drawings: normal code -> SVG or WebP bytes."""
+    if style == "noto":
+        return _read_iconify(tarball)
+    members = npm.read_tarball(tarball, lambda name: name.endswith((".svg", ".webp", ".png")))
+    drawings = {}
+    for name, data in members.items():
+        stem = Path(name).stem
+        if re.fullmatch(r"[0-9a-f]+([-_][0-9a-f]+)*", stem):
+            drawings[normal_code(stem)] = data
+    return drawings
+
+
+def assign_splits(cells: Iterable[tuple[str, str]], pinned: Iterable[str] = ()) -> dict:
+    """Puts every (concept, style) cell into a split, by hash alone.
+
+    ~8% of concepts go whole to "test_concepts". Of the others' cells ~8% go to "test_combinations",
+    always leaving the concept at least one style in "train". Pinned concepts stay in "train".
+    """
+    styles = defaultdict(list)
+    for concept, style in sorted(set(cells)):
+        styles[concept].append(style)
+    pinned, splits = frozenset(pinned), {}
+    for concept, present in styles.items():
+        if concept not in pinned and _share(f"concept:{concept}") < HELD_OUT:
+            splits |= {(concept, style): "test_concepts" for style in present}
+            continue
+        ranked = sorted(present, key=lambda s: _share(f"cell:{concept}:{s}"))
+        for place, style in enumerate(ranked):
+            held = concept not in pinned and _share(f"cell:{concept}:{style}") < HELD_OUT
+            last = place == len(ranked) - 1
+            splits[concept, style] = "test_combinations" if held and not last else "train"
+    return splits
+
+
+def split_pictures(pictures: Iterable[Picture]) -> dict[str, list[Picture]]:
+    """Sorts pictures into the three splits; a drawing that occurs twice is in one of them only.
+
+    Twemoji draws one flag for France and for Clipperton Island. Concepts that share a drawing and
+    would be parted by their hashes stay in "train", as pinned ones do.
+    """
+    pictures = list(pictures)
+    cells = [(p.concept, p.style) for p in pictures]
+    kept = set(captions_lib.pinned_prompts())
+    splits = assign_splits(cells, kept)
+    while parted := _parted(pictures, splits):
+        kept |= parted
+        splits = assign_splits(cells, kept)
+    out: dict[str, list[Picture]] = {"train": [], "test_concepts": [], "test_combinations": []}
+    for picture in pictures:
+        out[splits[picture.concept, picture.style]].append(picture)
+    return out
+
+
+def licences() -> list[dict[str, str]]:
+    """Lists what the set is made of, with licences and credits."""
+    packages = {**PACKAGES, "names": NAMES}
+    return [
+        {"part": part, "package": p.spec, "licence": p.licence, "credit": p.credit, "url": p.source}
+        for part, p in packages.items()
+    ]
+
+
+def _parted(pictures: Iterable[Picture], splits: Mapping[tuple[str, str], str]) -> set[str]:
+    """Names the concepts of drawings that occur in more than one split."""
+    same = defaultdict(set)
+    for picture in pictures:
+        same[picture.style, picture.data].add((picture.concept, picture.style))
+    return {
+        concept
+        for cells in same.values()
+        if len({splits[cell] for cell in cells}) > 1
+        for concept, _ in cells
+    }
+
+
+def _read_iconify(tarball: Path) -> dict[str, bytes]:
+    files = npm.read_tarball(tarball, ("icons.json", "chars.json").__contains__)
+    if len(files) != 2:
+        raise UserError(f"{tarball} holds no icons.json and chars.json; it is no Iconify set")
+    icons, chars = json.loads(files["icons.json"]), json.loads(files["chars.json"])
+    drawings = {}
+    for code, name in chars.items():
+        alias = icons.get("aliases", {}).get(name)
+        if alias is not None and set(alias) <= {"parent", "hidden"}:
+            name = alias["parent"]
+        if name in icons["icons"]:
+            drawings[normal_code(code)] = _iconify_svg(icons, icons["icons"][name]).encode()
+    return drawings
+
+
+def _iconify_svg(icons: dict, icon: dict) -> str:
+    width, height = (icon.get(k, icons.get(k, 16)) for k in ("width", "height"))
+    box = f"{icon.get('left', 0)} {icon.get('top', 0)} {width} {height}"
+    return (
+        '<svg xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink" '
+        f'viewBox="{box}" width="{width}" height="{height}">{icon["body"]}</svg>'
+    )
+
+
+def _other_names(names: Mapping[str, Name], labels: set[str]) -> dict[str, tuple[str, ...]]:
+    """Everyday names by code, without those that are another emoji's own label."""
+    table = captions_lib.synonyms()
+    return {
+        code: tuple(o for o in table.get(name.label, ()) if o.removeprefix("~") not in labels)
+        for code, name in names.items()
+    }
+
+
+def _shortcode_captions(name: Name, labels: set[str], known: tuple[str, ...]) -> tuple[str, ...]:
+    """Makes "cool emoji" of shortcodes that say something new and are no other emoji's label."""
+    lines = []
+    for code in name.shortcodes:
+        words = code.replace("_", " ")
+        if len(words) < 3 or not re.fullmatch(r"[a-z ]+", words) or words in labels:
+            continue
+        lines.append(f"{words} emoji")
+    return tuple(line for line in dict.fromkeys(lines) if line not in known)
+
+
+def _share(text: str) -> float:
+    """A number in [0, 1) that depends on the text alone."""
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") / 2**64

@@ -1,0 +1,1 @@
+"""One loss per stage: CLIP, diffusion, and PCA codes."""

@@ -1,0 +1,218 @@
+"""The tasks that train a denoising network: prior, decoder, upsamplers.
+
+All of them draw t and noise, call the network at x_t and take the core's loss; they differ in what
+x_0 is and in what the network is told. What is random about an example comes from its own key.
+"""
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Key
+
+from unclip_jax.core.errors import UserError
+from unclip_jax.core.types import Cond, Params, where_text
+from unclip_jax.diffusion.denoiser import Denoiser, make_denoiser
+from unclip_jax.diffusion.losses import LossTerms, training_loss
+from unclip_jax.diffusion.process import q_sample
+from unclip_jax.diffusion.schedules import make_schedule
+from unclip_jax.diffusion.timesteps import spread_timesteps, uniform_timesteps
+from unclip_jax.models.embedding_norm import normalise, stats_of
+from unclip_jax.models.stages import StageSpec
+from unclip_jax.train.config import TrainConfig
+from unclip_jax.train.frozen import FrozenClip, caption_features, image_embedding
+from unclip_jax.train.tasks.clip import Keys, Task, to_float, weighted
+from unclip_jax.train.tasks.clip.degradations import random_blur
+
+QUARTILES = ("loss_q1", "loss_q2", "loss_q3", "loss_q4")
+
+# What an example's key is folded with; entries are added, never changed.
+TIME, NOISE, IMAGE_DROP, TEXT_DROP, CROP, BLUR = range(6)
+
+Inputs = Callable[[Params, Any, Any, Keys, bool], tuple[Any, Cond]]
+"""(params, frozen, batch, keys, train) -> (x_0, what the network is told)."""
+
+
+def use(keys: Keys, purpose: int) -> Key[Array, " b"]:
+    """Returns each row's key for one purpose."""
+    return jax.vmap(jax.random.fold_in, (0, None))(keys.rows, purpose)
+
+
+def kept(keys: Keys, purpose: int, drop: float, train: bool) -> Bool[Array, " b"]:
+    """Draws which rows keep a condition: each with probability 1 - drop, all on held-out data."""
+    if not train or drop == 0.0:
+        return jnp.ones(keys.rows.shape, bool)
+    return jax.vmap(lambda key: ~jax.random.bernoulli(key, drop))(use(keys, purpose))
+
+
+def make_diffusion_task(
+    spec: StageSpec, module: nn.Module, train_cfg: TrainConfig, clip: FrozenClip | None
+) -> Task:
+    """Returns the task of a diffusion stage."""
+    inputs, names = make_inputs(spec, train_cfg, clip)
+    schedule = make_schedule(spec.diffusion.schedule, spec.diffusion.num_steps)
+    has_bound = spec.diffusion.loss != "simple"
+
+    def loss(
+        params: Params, frozen: Any, batch: Any, keys: Keys, train: bool
+    ) -> tuple[Any, dict[str, Any]]:
+        x0, cond = inputs(params, frozen, batch, keys, train)
+        rows = x0.shape[0]
+        if train:
+            t = uniform_timesteps(use(keys, TIME), schedule.num_steps)
+        else:
+            t = jnp.asarray(spread_timesteps(rows, schedule.num_steps))
+        noise = jax.vmap(lambda key: jax.random.normal(key, x0.shape[1:]))(use(keys, NOISE))
+        x_t = q_sample(x0, t, noise, schedule)
+        output = module.apply(
+            {"params": params}, x_t, t, cond, train, rngs={"dropout": keys.dropout}
+        )
+        terms = training_loss(
+            output, x0=x0, x_t=x_t, t=t, noise=noise, schedule=schedule, cfg=spec.diffusion
+        )
+        return terms.loss.mean(), _metrics(terms, t, schedule.num_steps)
+
+    metric_names = ("loss", "mse", *(("vb",) if has_bound else ()), *QUARTILES)
+    return Task(spec.stage, metric_names, loss, names)
+
+
+def make_inputs(
+    spec: StageSpec, train_cfg: TrainConfig, clip: FrozenClip | None
+) -> tuple[Inputs, tuple[str, ...]]:
+    """Returns what a stage makes of a batch, and the entries of the batch that it reads."""
+    if spec.stage.startswith("upsampler"):
+        unet = spec.model.unet
+        shrinks = unet.patch * 2 ** (len(unet.channel_mult) - 1)
+        inputs = upsampler_inputs(train_cfg, spec.model.low_res_size, shrinks)
+        return inputs, ("image", "low_res")
+    if spec.stage == "prior_diffusion":
+        names = clip_keys(spec) + (() if train_cfg.cache_clip else ("image",))
+        return prior_inputs(spec, train_cfg, clip), names
+    if spec.stage == "decoder":
+        return decoder_inputs(train_cfg, clip), (*clip_keys(spec), "image", "clip_image")
+    raise ValueError(f"{spec.stage=} has no diffusion task")
+
+
+def clip_keys(spec: StageSpec) -> tuple[str, ...]:
+    """Returns the entries of a batch that say what CLIP makes of it, or what it is to be made of.
+
+    The text tower's states, by far the largest, are among them where the network reads them.
+    """
+    names = ("tokens", "mask", "own_tokens", "image_emb", "text_emb")
+    return (*names, "text_states") if spec.model.text == "clip_states" else names
+
+
+def prior_inputs(spec: StageSpec, train_cfg: TrainConfig, clip: FrozenClip | None) -> Inputs:
+    """x_0 = z_i in the space that is diffused; the caption, dropped together with z_t (10%)."""
+
+    def inputs(
+        params: Params, frozen: Any, batch: Any, keys: Keys, train: bool
+    ) -> tuple[Any, Cond]:
+        z = image_embedding(clip, frozen, batch)
+        x0 = normalise(z, spec.embedding_norm, stats_of(params))
+        keep = kept(keys, TEXT_DROP, train_cfg.caption_drop, train)
+        text = where_text(keep, caption_features(clip, frozen, batch), frozen["empty"])
+        return jax.lax.stop_gradient(x0), Cond(text=text)
+
+    return inputs
+
+
+def decoder_inputs(train_cfg: TrainConfig, clip: FrozenClip | None) -> Inputs:
+    """x_0 = the picture; z_i dropped 10% and the caption 50% of the time, independently (§2.1)."""
+
+    def inputs(
+        params: Params, frozen: Any, batch: Any, keys: Keys, train: bool
+    ) -> tuple[Any, Cond]:
+        keep = kept(keys, TEXT_DROP, train_cfg.caption_drop, train)
+        cond = Cond(
+            image_emb=image_embedding(clip, frozen, batch),
+            image_keep=kept(keys, IMAGE_DROP, train_cfg.image_drop, train),
+            text=where_text(keep, caption_features(clip, frozen, batch), frozen["empty"]),
+        )
+        return to_float(batch["image"]), jax.lax.stop_gradient(cond)
+
+    return inputs
+
+
+def upsampler_inputs(train_cfg: TrainConfig, low_res_size: int, shrinks: int = 1) -> Inputs:
+    """x_0 = a random crop; the network is told its area average, blurred for some of the rows.
+
+    A batch that brings degraded low-res pictures has been cropped with them, and is taken as it is.
+
+    Args:
+        shrinks: pixels of a side that the network's innermost level holds as one.
+    """
+
+    def inputs(
+        params: Params, frozen: Any, batch: Any, keys: Keys, train: bool
+    ) -> tuple[Any, Cond]:
+        images = to_float(batch["image"])
+        if "low_res" in batch:
+            return images, Cond(low_res=to_float(batch["low_res"]))
+        side = images.shape[1]
+        factor, crop = side // low_res_size, train_cfg.crop_size or side
+        step = math.lcm(max(factor, 1), shrinks)
+        if crop > side or crop % step:
+            raise UserError(
+                f"config.train.crop_size={crop} must be a multiple of {step}, at most {side}"
+            )
+        x0 = random_crop(use(keys, CROP), images, crop)
+        low_res = area_average(x0, factor)
+        if train_cfg.blur_prob:
+            low_res = random_blur(
+                use(keys, BLUR),
+                low_res,
+                sigma=train_cfg.blur_sigma,
+                size=train_cfg.blur_kernel,
+                probability=train_cfg.blur_prob,
+            )
+        return x0, Cond(low_res=low_res)
+
+    return inputs
+
+
+def random_crop(
+    keys: Key[Array, " b"], images: Float[Array, "b h w c"], size: int
+) -> Float[Array, "b s s c"]:
+    """Cuts a square out of each picture, its corner uniform over all that fit."""
+    _, height, width, channels = images.shape
+    if size == height == width:
+        return images
+
+    def cut(key: Any, image: Any) -> Any:
+        top, left = jax.random.randint(key, (2,), 0, jnp.array([height, width]) - size + 1)
+        return jax.lax.dynamic_slice(image, (top, left, 0), (size, size, channels))
+
+    return jax.vmap(cut)(keys, images)
+
+
+def area_average(images: Float[Array, "b h w c"], factor: int) -> Float[Array, "b h2 w2 c"]:
+    """Makes pictures smaller by the mean of factor x factor pixels."""
+    b, h, w, c = images.shape
+    return images.reshape(b, h // factor, factor, w // factor, factor, c).mean((2, 4))
+
+
+def stage_denoiser(spec: StageSpec, module: nn.Module, params: Params, cond: Cond) -> Denoiser:
+    """Returns the unguided, unclipped denoiser of a stage under training."""
+    schedule = make_schedule(spec.diffusion.schedule, spec.diffusion.num_steps)
+
+    def network(x_t: Any, t: Any) -> Any:
+        return module.apply({"params": params}, x_t, t, cond, False)
+
+    return make_denoiser(network, schedule, spec.diffusion)
+
+
+def _metrics(terms: LossTerms, t: Any, num_steps: int) -> dict[str, Any]:
+    """Means of the loss and its parts, and of the loss over each quarter of the timesteps."""
+    rows = t.shape[0]
+    metrics = {"loss": weighted(terms.loss.mean(), rows), "mse": weighted(terms.mse.mean(), rows)}
+    if terms.vb is not None:
+        metrics["vb"] = weighted(terms.vb.mean(), rows)
+    quarter = t * 4 // num_steps
+    for i, name in enumerate(QUARTILES):
+        inside = (quarter == i).astype(jnp.float32)
+        metrics[name] = jnp.stack([(terms.loss * inside).sum(), inside.sum()]).astype(jnp.float32)
+    return metrics

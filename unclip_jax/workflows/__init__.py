@@ -1,0 +1,1 @@
+"""Whole jobs above the libraries: export, embedding, StableHLO, training samples, model cards."""

@@ -1,0 +1,126 @@
+"""The pictures a training run draws of itself: sample grids of held-out conditions.
+
+Drawn with the EMA parameters and the stage's own sampling settings, from fixed noise, so that the
+grids of two steps differ by the training between them alone.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from unclip_jax.core.distributed import is_first
+from unclip_jax.core.prng import example_keys, root_key, stage_key, step_key
+from unclip_jax.core.rendering import labelled_grid, save_png
+from unclip_jax.core.types import Cond, Params
+from unclip_jax.diffusion.denoiser import guided_network, limited, make_denoiser
+from unclip_jax.diffusion.samplers import sample_loop
+from unclip_jax.diffusion.schedules import make_schedule
+from unclip_jax.sampling.stages import doubled
+from unclip_jax.train.experiment import Run
+from unclip_jax.train.loop import Hook
+from unclip_jax.train.sharding import replicated
+from unclip_jax.train.state import TrainState
+from unclip_jax.train.step import batch_keys
+from unclip_jax.train.tasks.diffusion import make_inputs
+
+GRID = 2**31 - 4  # index of the grid's key: no step has it
+PICTURES = 8
+
+
+def make_hooks(run: Run) -> Sequence[Hook]:
+    """Returns the hooks of a run: sample grids for stages that make pictures."""
+    every = run.settings.train.sample_every
+    if not every or not run.held_out or "unet" not in dir(run.spec.model):
+        return ()
+    return (Hook(every, SampleGrid(run)),)
+
+
+class SampleGrid:
+    """Draws the first few held-out examples: what the stage makes of them, and what they are."""
+
+    def __init__(self, run: Run):
+        """Prepares the programme; it is compiled at the first grid."""
+        self._run = run
+        self._draw = jax.jit(_make_draw(run), out_shardings=replicated(run.mesh))
+
+    def __call__(self, step: int, state: TrainState) -> None:
+        """Writes samples/STEP.png and adds it to the TensorBoard events."""
+        run = self._run
+        *result, text = self._draw(state.ema_params, run.frozen, run.held_out[0])
+        if not is_first():
+            return
+        samples, truth, low_res = (None if x is None else _to_uint8(x) for x in result)
+        labels = _labels(run, text, len(samples))
+        if low_res is None:
+            rows = [[a, b] for a, b in zip(samples, truth, strict=True)]
+            labels = [f"{label} | sample, held-out picture" for label in labels]
+        else:
+            rows = [list(row) for row in zip(low_res, samples, truth, strict=True)]
+            labels = ["input, sample, held-out picture"] * len(rows)
+        grid = labelled_grid(rows, labels)
+        folder = run.workdir / "samples"
+        folder.mkdir(exist_ok=True)
+        picture = np.asarray(grid)
+        save_png(folder / f"{step:08d}.png", picture, {"step": str(step), "stage": run.spec.stage})
+        run.writer.image(step, "samples", picture)
+
+
+def _make_draw(run: Run) -> Callable[[Params, Any, Any], tuple[Any, Any, Any, Any]]:
+    """Returns f(params, frozen, batch) -> (samples, pictures, enlarged low-res ones, captions).
+
+    The low-res ones are None and the captions {} where the stage has none.
+    """
+    spec, module = run.spec, run.module
+    schedule = make_schedule(spec.diffusion.schedule, spec.diffusion.num_steps)
+    inputs, _ = make_inputs(spec, run.settings.train, run.clip)
+    key = step_key(stage_key(root_key(run.settings.seed), spec.stage), GRID)
+    count = min(PICTURES, run.settings.eval.batch_size)
+    scale = spec.sampling.guidance
+
+    def draw(params: Params, frozen: Any, batch: Any) -> tuple[Any, Any, Any, Any]:
+        batch = jax.tree.map(lambda x: x[:count], batch)
+        x0, cond = inputs(params, frozen, batch, batch_keys(key, count), False)
+        both = cond if scale == 1.0 else doubled(cond, frozen.get("empty"), count)
+
+        def network(x_t: Any, t: Any) -> Any:
+            return module.apply({"params": params}, x_t, t, both, False)
+
+        guided = network if scale == 1.0 else guided_network(network, scale)
+        denoise = limited(make_denoiser(guided, schedule, spec.diffusion), spec.sampling)
+
+        def noise(step: Any, shape: tuple[int, ...]) -> Any:
+            keys = example_keys(jax.random.fold_in(key, step), jnp.arange(count))
+            return jax.vmap(lambda k: jax.random.normal(k, shape[1:]))(keys)
+
+        samples = sample_loop(
+            denoise,
+            noise(spec.diffusion.num_steps, x0.shape),
+            schedule=schedule,
+            config=spec.sampling,
+            diffusion=spec.diffusion,
+            noise=noise,
+        )
+        text = {name: batch[name] for name in ("tokens", "mask") if name in batch}
+        return samples, x0, _enlarged(cond, x0.shape), text
+
+    return draw
+
+
+def _enlarged(cond: Cond, shape: tuple[int, ...]) -> Any:
+    return None if cond.low_res is None else jax.image.resize(cond.low_res, shape, "nearest")
+
+
+def _to_uint8(images: Any) -> np.ndarray:
+    images = np.clip(np.asarray(images, np.float32), -1.0, 1.0)
+    return np.round((images + 1.0) * 127.5).astype(np.uint8)
+
+
+def _labels(run: Run, text: dict[str, Any], count: int) -> list[str]:
+    """Returns the captions of the held-out examples, empty strings where there are none."""
+    if run.clip is None or not text:
+        return [""] * count
+    rows = zip(np.asarray(text["tokens"]), np.asarray(text["mask"]), strict=True)
+    return [run.clip.tokenizer.decode(row[shown]) for row, shown in rows]
