@@ -28,7 +28,7 @@ def test_emoji_are_read_named_and_recorded(emoji_folder, tmp_path, unclip, monke
         labels.extend(given)
         return draw(rows, given, *args)
 
-    monkeypatch.setattr(figures, "labelled_grid", noted)
+    monkeypatch.setattr(rendering, "labelled_grid", noted)
     args = ("--model", emoji_folder, *FAST, "--out", tmp_path / "out", "--json")
     code, out, err = unclip("sample", "❤️", "a red heart", "a red haert!", *args)
     assert code == 0

@@ -1,4 +1,4 @@
-"""All faults that the tests must catch: one change each of what is trained, sampled, stored or told.
+"""All faults that the tests must catch: each changes one thing that is trained, sampled or stored.
 
 A fault is a text of a source file, what replaces it, and the tests meant to notice; catalog/ holds
 them by folder. run.py plants each alone in a copy of the tree. Every fault changes behavior; none

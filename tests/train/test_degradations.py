@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from unclip_jax.train.tasks.clip.degradations import gaussian_blur, gaussian_kernel, random_blur
+from unclip_jax.train.tasks.degradations import gaussian_blur, gaussian_kernel, random_blur
 
 
 @pytest.fixture(scope="module")

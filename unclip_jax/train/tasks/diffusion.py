@@ -25,7 +25,7 @@ from unclip_jax.models.stages import StageSpec
 from unclip_jax.train.config import TrainConfig
 from unclip_jax.train.frozen import FrozenClip, caption_features, image_embedding
 from unclip_jax.train.tasks.clip import Keys, Task, to_float, weighted
-from unclip_jax.train.tasks.clip.degradations import random_blur
+from unclip_jax.train.tasks.degradations import random_blur
 
 QUARTILES = ("loss_q1", "loss_q2", "loss_q3", "loss_q4")
 
