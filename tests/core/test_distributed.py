@@ -57,21 +57,21 @@ def test_the_shares_of_all_processes_are_the_whole(monkeypatch):
     shares = []
     for index in range(3):
         monkeypatch.setattr(distributed.jax, "process_index", lambda index=index: index)
-        shares.append(distributed.share(items, lambda item: item // 2))
+        shares.append(distributed.local_shard(items, lambda item: item // 2))
     assert sorted(sum(shares, [])) == items
     assert all(len({item // 2 % 3 for item in share}) == 1 for share in shares)
 
 
 def test_alone_process_0_does_it_and_its_failure_is_told_as_it_is():
     done = []
-    distributed.first_does(lambda: done.append(1))
-    assert done == [1] and distributed.decided_by_first(False) is False
+    distributed.run_on_process_zero(lambda: done.append(1))
+    assert done == [1] and distributed.broadcast_from_zero(False) is False
 
     def fail():
         raise UserError("full")
 
     with pytest.raises(UserError, match="full"):
-        distributed.first_does(fail)
+        distributed.run_on_process_zero(fail)
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from tests.oracles import bayes_posterior
-from unclip_jax.diffusion.process import convert, posterior, q_sample, skip_beta, target_of
+from unclip_jax.diffusion.process import beta_t_given_s, convert, posterior, q_sample, target_of
 from unclip_jax.diffusion.schedules import CLEAN, make_schedule
 
 KINDS = ("eps", "x0", "v")
@@ -54,7 +54,7 @@ def test_skip_beta_is_accurate_in_float32():
     def level(i):
         return SCHEDULE.level(i, jnp.float32)
 
-    np.testing.assert_allclose(skip_beta(level(t), level(t - 1)), SCHEDULE.beta, rtol=1e-4)
+    np.testing.assert_allclose(beta_t_given_s(level(t), level(t - 1)), SCHEDULE.beta, rtol=1e-4)
     naive = np.asarray(1.0 - (level(t).alpha / level(t - 1).alpha) ** 2)
     assert np.max(np.abs(naive / SCHEDULE.beta - 1.0)) > 1e-3
 

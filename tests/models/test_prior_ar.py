@@ -15,7 +15,7 @@ from unclip_jax.models.pca_codec import CodecConfig
 from unclip_jax.models.presets import paper_specs
 from unclip_jax.models.prior_ar import PriorArConfig
 from unclip_jax.models.stages import abstract_params, make_module, spec_from_dict, spec_to_dict
-from unclip_jax.nn.causal import Reading
+from unclip_jax.nn.causal import CrossInputs
 
 K, BUCKETS = networks.CODEC.components, networks.CODEC.buckets
 SAME = 1e-5  # float32 sums in another order
@@ -39,7 +39,7 @@ def embedded(params, module, vectors, dot, cond):
     def forward(net, x):
         prefix = net._prefix(dot, cond)
         x = jnp.concatenate([prefix, x[:, :-1]], axis=1) + net.pos_embed[None, : K + 2]
-        reading = Reading(*net.caption(cond.text, False))
+        reading = CrossInputs(*net.caption(cond.text, False))
         return net._logits(net.decoder(x, reading)[0][:, 2:])
 
     return module.apply({"params": params}, vectors, method=forward)

@@ -13,7 +13,7 @@ from tests import networks
 from unclip_jax.core.trees import flatten_paths, unflatten_paths
 from unclip_jax.models.stages import unboxed
 from unclip_jax.nn.attention import causal_mask, key_mask
-from unclip_jax.nn.causal import CausalStack, Reading
+from unclip_jax.nn.causal import CausalStack, CrossInputs
 from unclip_jax.nn.transformer import Transformer, TransformerConfig, stack_layers, unstack_layers
 
 CFG = TransformerConfig(width=8, layers=3, heads=2)
@@ -124,7 +124,7 @@ def test_every_layer_drops_in_training_by_a_draw_of_its_own(kind, scanned):
     cfg = dataclasses.replace(CFG, dropout=0.5, scan_layers=scanned)
     module, x, rest = kind(cfg), jnp.zeros((4, N, 8)), {}
     if kind is CausalStack:
-        rest = {"reading": Reading(jnp.zeros((4, 2, 8)), jnp.ones((4, 2), bool))}
+        rest = {"reading": CrossInputs(jnp.zeros((4, 2, 8)), jnp.ones((4, 2), bool))}
     shapes = jax.eval_shape(lambda key: module.init(key, x, **rest), jax.random.key(0))
     params = adds_what_dropout_leaves(unboxed(shapes["params"]))
 

@@ -7,7 +7,7 @@ import pytest
 
 from tests import networks
 from unclip_jax.models.stages import unboxed
-from unclip_jax.nn.unet_blocks import AttentionBlock, ResBlock, double, halve
+from unclip_jax.nn.unet_blocks import AttentionBlock, ResBlock, avg_pool_2x2, upsample_nearest_2x
 
 X = networks.normal(2, 4, 6, 8)
 
@@ -19,13 +19,15 @@ def params_of(module, *inputs):
 
 def test_halve_averages_and_double_repeats():
     corners = [np.asarray(X)[:, i::2, j::2] for i in (0, 1) for j in (0, 1)]
-    np.testing.assert_allclose(halve(X), sum(corners) / 4, atol=1e-6)
-    np.testing.assert_array_equal(double(X), np.asarray(X).repeat(2, 1).repeat(2, 2))
+    np.testing.assert_allclose(avg_pool_2x2(X), sum(corners) / 4, atol=1e-6)
+    np.testing.assert_array_equal(upsample_nearest_2x(X), np.asarray(X).repeat(2, 1).repeat(2, 2))
     with pytest.raises(ValueError, match="cannot halve an image of 3x6"):
-        halve(X[:, :3])
+        avg_pool_2x2(X[:, :3])
 
 
-@pytest.mark.parametrize("resample, move", [("none", lambda x: x), ("down", halve), ("up", double)])
+@pytest.mark.parametrize(
+    "resample, move", [("none", lambda x: x), ("down", avg_pool_2x2), ("up", upsample_nearest_2x)]
+)
 def test_res_block_starts_as_its_skip(resample, move):
     block = ResBlock(8, groups=4, resample=resample)
     emb = networks.normal(2, 5)

@@ -92,7 +92,7 @@ def world():
     clock = SimpleNamespace(monotonic=lambda: made.now, time=lambda: 0.0)
     with pytest.MonkeyPatch.context() as patch, loop.Stop() as stop:
         patch.setattr(loop, "time", clock)
-        start = TrainState(0, {}, {}, (), skipped=0, skipped_row=0, sums=None)
+        start = TrainState(0, {}, {}, (), skipped=0, consecutive_skips=0, sums=None)
         state, done = loop.Loop(CFG, 3, made.parts()).run(start, stop)
     assert done and state.step == made.taken == STEPS
     return made

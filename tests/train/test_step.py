@@ -90,7 +90,7 @@ def test_a_step_that_is_not_finite_is_left_out_and_counted(prior):
     for name in ("params", "ema_params", "opt_state", "sums"):
         same = jax.tree.map(np.array_equal, getattr(before, name), getattr(after, name))
         assert all(jax.tree.leaves(same)), name
-    assert (int(after.step), int(after.skipped), int(after.skipped_row)) == (2, 1, 1)
+    assert (int(after.step), int(after.skipped), int(after.consecutive_skips)) == (2, 1, 1)
     state, logged = step(state, toy.frozen, toy.batch())
     assert (int(logged["skipped"]), int(logged["row"])) == (1, 0)
     assert not np.array_equal(before.params["query"], state.params["query"])
@@ -98,7 +98,7 @@ def test_a_step_that_is_not_finite_is_left_out_and_counted(prior):
 
 def test_after_too_many_in_a_row_nothing_is_updated_any_more(prior):
     toy, step = prior
-    state = toy.state().replace(skipped_row=jnp.asarray(3, jnp.int32))
+    state = toy.state().replace(consecutive_skips=jnp.asarray(3, jnp.int32))
     before = jax.device_get(state.params)
     state, logged = step(state, toy.frozen, toy.batch())
     assert int(logged["row"]) == 4

@@ -21,7 +21,7 @@ from orbax.checkpoint.checkpoint_managers import AnyPreservationPolicy, BestN, L
 from unclip_jax.checkpoint import records
 from unclip_jax.checkpoint.checksums import checksums, differing
 from unclip_jax.checkpoint.records import HELD_OUT, DamagedCheckpoint
-from unclip_jax.core.distributed import first_does
+from unclip_jax.core.distributed import run_on_process_zero
 from unclip_jax.core.errors import UserError
 from unclip_jax.core.files import disk_reason
 
@@ -48,7 +48,7 @@ class CheckpointStore:
         _silence_closed_loops()
         self.folder, self._say = Path(folder).absolute(), say
         self._failed = False  # a save did, and it was said
-        first_does(lambda: records.mend_metrics(self.folder, say))
+        run_on_process_zero(lambda: records.mend_metrics(self.folder, say))
         policies = [LatestN(keep_latest)]
         if keep_best:
             policies.append(

@@ -53,7 +53,7 @@ def embed(model: str, data: str, out: Path, as_json: bool, **options: Any) -> No
     with distributed.joined(**hosts, farewell=PATIENCE), Progress() as progress:
         with distributed.locked_by_first(out, "unclip embed"):
             result, line = _embed(model, data, out, options, progress)
-        if not distributed.is_first():
+        if not distributed.is_process_zero():
             return
     if as_json:
         common.echo_json(result)
@@ -87,7 +87,7 @@ def _embed(
     meta = store.store_meta(loaded, source, about, options["shard_size"])
     progress.phase("embedding")
     missing: list[int] = []
-    distributed.first_does(lambda: missing.extend(embeddings.begin_store(out, meta)))
+    distributed.run_on_process_zero(lambda: missing.extend(embeddings.begin_store(out, meta)))
     store.fill_store(
         loaded,
         source,
@@ -100,7 +100,7 @@ def _embed(
     made = len(missing)  # by all processes together
     result = {"store": str(out), "examples": meta.examples, "shards": meta.shards, "written": made}
     line = f"{out}  {meta.examples} pictures, {made} of {meta.shards} shards written"
-    if not distributed.is_first():
+    if not distributed.is_process_zero():
         return result, line
     embeddings.wait_for_shards(out, meta)
     if options["fit_pca"]:

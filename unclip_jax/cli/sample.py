@@ -172,7 +172,7 @@ class Job:
         model = bundle.load(self.model)
         plan = resolve(model, SampleSettings(**choices))
         read = dict(zip(self.captions, read_prompts(model, self.captions), strict=True))
-        cut = self._notes(model, plan, read, choices) if distributed.is_first() else []
+        cut = self._notes(model, plan, read, choices) if distributed.is_process_zero() else []
         settings = {"model": self.model, "seed": self.seed, "num": self.num, **plan.to_json()}
         identity = {"settings": settings, "prompts": _digest(self.captions)}
         identity |= {"parameters": model.identity, **common.origin(model)}
@@ -195,7 +195,7 @@ class Job:
                 ready.mkdir(exist_ok=True)
         if self.bulk:
             distributed.wait_for_all("sampled")
-            if not distributed.is_first():
+            if not distributed.is_process_zero():
                 return None
             _refuse_gaps(requests, out)
         result = {"settings": settings, "seconds": seconds} | ({"cut_prompts": cut} if cut else {})
@@ -267,9 +267,9 @@ class Job:
             nonlocal goes_on
             goes_on = self.goes_on(requests, out, scratch, identity)
 
-        distributed.first_does(begin)
-        mine = distributed.share(requests, lambda request: request.prompt_index)
-        if distributed.decided_by_first(goes_on):
+        distributed.run_on_process_zero(begin)
+        mine = distributed.local_shard(requests, lambda request: request.prompt_index)
+        if distributed.broadcast_from_zero(goes_on):
             return [r for r in mine if not is_whole_png(out / file_name(r))]
         return mine
 

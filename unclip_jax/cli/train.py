@@ -77,7 +77,7 @@ def _train(
     )  # jax and the rest only for a config that stands
 
     with distributed.joined(**hosts, preemption=True):
-        progress.phase("loading data and models" if distributed.is_first() else "")
+        progress.phase("loading data and models" if distributed.is_process_zero() else "")
         done = experiment.train(
             config,
             workdir,
@@ -86,7 +86,7 @@ def _train(
             say=lambda text: click.echo(f"unclip train: {text}", err=True),
             profile=profile,
         )
-        return done if distributed.is_first() else None
+        return done if distributed.is_process_zero() else None
 
 
 def read_config(config_file: str, flags: Sequence[str]) -> dict[str, Any]:

@@ -79,27 +79,27 @@ def in_slurm_step(environment: Mapping[str, str]) -> bool:
     return tasks.isdigit() and int(tasks) > 1
 
 
-def is_first() -> bool:
+def is_process_zero() -> bool:
     """Whether this is process 0, which writes what is written once."""
     return jax.process_index() == 0
 
 
-def decided_by_first(value: bool) -> bool:
+def broadcast_from_zero(value: bool) -> bool:
     """Returns process 0's value in every process; all must call it, at the same place."""
     if jax.process_count() == 1:
         return value
     return bool(multihost_utils.broadcast_one_to_all(np.asarray(value, np.int32)))
 
 
-def first_does(work: Callable[[], Any]) -> None:
+def run_on_process_zero(work: Callable[[], Any]) -> None:
     """Lets process 0 do something while the others wait; if it fails there, all fail."""
     done = False
     try:
-        if is_first():
+        if is_process_zero():
             work()
             done = True
     finally:
-        done = decided_by_first(done)
+        done = broadcast_from_zero(done)
     if not done:
         raise UserError("process 0 failed, and has said why")
 
@@ -108,11 +108,11 @@ def first_does(work: Callable[[], Any]) -> None:
 def locked_by_first(folder: Path, what: str) -> Iterator[None]:
     """As `locks.locked`, held by process 0 for the whole job; refused there, all fail."""
     with contextlib.ExitStack() as stack:
-        first_does(lambda: stack.enter_context(locked(folder, what)))
+        run_on_process_zero(lambda: stack.enter_context(locked(folder, what)))
         yield
 
 
-def share(items: Sequence[Any], number: Callable[[Any], int]) -> list[Any]:
+def local_shard(items: Sequence[Any], number: Callable[[Any], int]) -> list[Any]:
     """Returns this process's share of a list: every item whose number is dealt to it."""
     count, index = jax.process_count(), jax.process_index()
     return [item for item in items if number(item) % count == index]

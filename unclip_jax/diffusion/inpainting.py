@@ -78,8 +78,8 @@ def repaint_along(
     x = at_least_float32(x)
 
     def down(x: Array, index: Array, a: Array, t: Level, s: Level) -> Array:
-        told = jnp.asarray(schedule.timesteps, jnp.int32)[a]
-        estimate = denoise(x, jnp.full(x.shape[:1], told)).x0.astype(x.dtype)
+        model_t = jnp.asarray(schedule.timesteps, jnp.int32)[a]
+        estimate = denoise(x, jnp.full(x.shape[:1], model_t)).x0.astype(x.dtype)
         made = ddim_step(x, estimate, t, s, noise(2 * index, x.shape), eta=1.0)
         level = s.expand(x.ndim)
         kept = level.alpha * known + level.sigma * noise(2 * index + 1, x.shape)

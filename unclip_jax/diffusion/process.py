@@ -30,7 +30,7 @@ def q_sample(
     return level.alpha * x0 + level.sigma * noise.astype(x0.dtype)
 
 
-def skip_beta(t: Level, s: Level) -> Float[Array, "*b"]:
+def beta_t_given_s(t: Level, s: Level) -> Float[Array, "*b"]:
     """Variance of q(x_t | x_s): beta_{t|s} = 1 - alpha_bar_t / alpha_bar_s, never negative.
 
     Computed as (r_t^2 - r_s^2) alpha_t^2 with r = sigma / alpha, which loses no digits.
@@ -57,7 +57,7 @@ def posterior(t: Level, s: Level) -> Posterior:
 
     For s clean it is the point x_0; for s = t the point x_t.
     """
-    beta = skip_beta(t, s)
+    beta = beta_t_given_s(t, s)
     shrink = (s.sigma / t.sigma) ** 2
     return Posterior(
         x0_weight=s.alpha * beta / t.sigma**2,

@@ -194,8 +194,8 @@ def _advance(
     t_index = jnp.asarray(plan.steps, jnp.int32)[index]
     t = plan.schedule.level(t_index, x.dtype)
     s = plan.schedule.level(jnp.asarray(targets, jnp.int32)[index], x.dtype)
-    told = jnp.asarray(plan.schedule.timesteps, jnp.int32)[t_index]
-    denoised = denoise(x, jnp.full(x.shape[:1], told))
+    model_t = jnp.asarray(plan.schedule.timesteps, jnp.int32)[t_index]
+    denoised = denoise(x, jnp.full(x.shape[:1], model_t))
     x0 = denoised.x0.astype(x.dtype)
     draw = noise(index, x.shape) if plan.is_stochastic else None
     if plan.config.sampler == "ddpm":
@@ -285,13 +285,13 @@ def inversion_moves(
             Nichol 2021, appendix F); the latent then is at the second step of the descending list,
             where sampling must begin: `sample_loop(..., steps=descending[1:])`.
     """
-    climb = np.sort(check_steps(steps, num_steps))
+    ascending = np.sort(check_steps(steps, num_steps))
     if skip_last:
-        if len(climb) < 2:
+        if len(ascending) < 2:
             raise ValueError("skip_last leaves nothing of a list of one step")
-        climb = climb[:-1]
-    asked = np.append(climb[0], climb[:-1])
-    return np.stack([np.append(CLEAN, climb[:-1]), asked, climb], 1).astype(np.int32)
+        ascending = ascending[:-1]
+    query_t = np.append(ascending[0], ascending[:-1])
+    return np.stack([np.append(CLEAN, ascending[:-1]), query_t, ascending], 1).astype(np.int32)
 
 
 def invert_along(
@@ -315,16 +315,16 @@ def invert_along(
 
     def eps_at(x: Float[Array, " b *d"], t: Int[Array, ""]) -> Float[Array, " b *d"]:
         level = schedule.level(t, x.dtype)
-        told = jnp.asarray(schedule.timesteps, jnp.int32)[t]
-        estimate = denoise(x, jnp.full(x.shape[:1], told)).x0.astype(x.dtype)
+        model_t = jnp.asarray(schedule.timesteps, jnp.int32)[t]
+        estimate = denoise(x, jnp.full(x.shape[:1], model_t)).x0.astype(x.dtype)
         return (x - level.alpha * estimate) / level.sigma
 
     moves = jnp.asarray(moves, jnp.int32)
 
     def body(index: Int[Array, ""], x: Float[Array, " b *d"]) -> Float[Array, " b *d"]:
-        here, asked, there = moves[index]
+        here, query_t, there = moves[index]
         t, s = schedule.level(here, x.dtype), schedule.level(there, x.dtype)
-        moved = ddim_invert_step(x, eps_at(x, asked), t, s)
+        moved = ddim_invert_step(x, eps_at(x, query_t), t, s)
         for _ in range(refinements):
             moved = ddim_invert_step(x, eps_at(moved, there), t, s)
         return moved

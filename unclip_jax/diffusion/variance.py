@@ -11,7 +11,7 @@ from jaxtyping import Array, Float, Int
 
 from unclip_jax.diffusion.config import Variance
 from unclip_jax.diffusion.denoiser import Denoiser
-from unclip_jax.diffusion.process import at_least_float32, posterior, q_sample, skip_beta
+from unclip_jax.diffusion.process import at_least_float32, beta_t_given_s, posterior, q_sample
 from unclip_jax.diffusion.schedules import Level, Schedule, expand
 
 # Stands for the zero of (sigma_s / sigma_t)^2 at the clean level, where no noise is added anyway.
@@ -26,7 +26,7 @@ def learned_variance(fraction: Float[Array, " b *d"], t: Level, s: Level) -> Flo
 
     var = beta^f (beta (sigma_s/sigma_t)^2)^(1-f) = beta (sigma_s/sigma_t)^(2(1-f)), beta_{t|s}
     """
-    beta = expand(skip_beta(t, s), fraction.ndim)
+    beta = expand(beta_t_given_s(t, s), fraction.ndim)
     log_shrink = jnp.log(jnp.maximum((s.sigma / t.sigma) ** 2, TINY))
     return beta * jnp.exp((1.0 - fraction) * expand(log_shrink, fraction.ndim))
 
@@ -57,7 +57,7 @@ def step_variance(
     if kind == "fixed_small":
         return posterior(t, s).variance
     if kind == "fixed_large":
-        return skip_beta(t, s)
+        return beta_t_given_s(t, s)
     if kind == "learned_range":
         if fraction is None:
             raise ValueError("variance='learned_range' needs a denoiser that returns a fraction")

@@ -45,7 +45,7 @@ FILLED = (("red heart/3d", "a red heart"), ("red apple/3d", "a green apple"))
 
 
 @dataclasses.dataclass(frozen=True)
-class Shelf:
+class ImagePool:
     """The pictures to choose from, of one size, by "concept/style"."""
 
     examples: Examples
@@ -69,21 +69,21 @@ class Shelf:
         return f"{self.examples.concepts[row]}, {self.examples.styles[row] or 'plain'}{seen}"
 
 
-def load_shelf(settings: Settings, model: Bundle, size: int) -> Shelf:
+def load_shelf(settings: Settings, model: Bundle, size: int) -> ImagePool:
     """Loads the training pictures and the held-out ones of new combinations."""
     names = [s for s in split_sizes(settings.data) if s == "train" or s == settings.splits[-1]]
     parts = [load_examples(settings, name, model=model, size=size) for name in names]
     splits = sum(((n,) * len(p) for n, p in zip(names, parts, strict=True)), ())
-    return Shelf(merge(parts), splits)
+    return ImagePool(merge(parts), splits)
 
 
 @dataclasses.dataclass(frozen=True)
-class Room:
+class GalleryContext:
     """What every figure is drawn with."""
 
     model: Bundle
     settings: Settings
-    shelf: Shelf
+    shelf: ImagePool
     size: int
 
     def shown(self, images: np.ndarray) -> np.ndarray:
@@ -97,7 +97,7 @@ class Room:
         return {"key": root_key(seed), "size": self.size, "progress": report}
 
 
-def variations(room: Room) -> Image.Image:
+def variations(room: GalleryContext) -> Image.Image:
     """Figure 3: what the image embedding keeps, and what it leaves open."""
     images, titles = room.shelf.pick(VARIED)
     made = [
@@ -111,7 +111,7 @@ def variations(room: Room) -> Image.Image:
     return labelled_strips([Strip(title, [shown, *row], labels) for title, shown, row in rows])
 
 
-def interpolations(room: Room) -> Image.Image:
+def interpolations(room: GalleryContext) -> Image.Image:
     """Figure 4: between two pictures, along the inverted noise and along fixed noises."""
     strips, frames = [], 8
     for number, pair in enumerate(PAIRS):
@@ -129,7 +129,7 @@ def interpolations(room: Room) -> Image.Image:
     return labelled_strips(strips)
 
 
-def text_diffs(room: Room) -> Image.Image:
+def text_diffs(room: GalleryContext) -> Image.Image:
     """Figure 5: pictures moved toward a text."""
     strips, frames = [], 6
     captions = main_captions(room.shelf.examples)
@@ -162,7 +162,7 @@ def written_on(image: np.ndarray, word: str) -> np.ndarray:
     return np.asarray(picture)
 
 
-def typographic(room: Room) -> tuple[Image.Image, dict[str, Any]]:
+def typographic(room: GalleryContext) -> tuple[Image.Image, dict[str, Any]]:
     """Figure 6: does a written word deceive CLIP, and what does the decoder make of it?"""
     name, word, labels = TYPOGRAPHIC
     images, titles = room.shelf.pick([name])
@@ -178,7 +178,7 @@ def typographic(room: Room) -> tuple[Image.Image, dict[str, Any]]:
     return labelled_strips(strips), facts
 
 
-def components(room: Room) -> Image.Image:
+def components(room: GalleryContext) -> Image.Image:
     """Figure 7: from the first principal components of the image embedding alone."""
     images, titles = room.shelf.pick(COMPONENTS)
     width = require_pca(room.model, room.settings.pca).width
@@ -192,7 +192,7 @@ def components(room: Room) -> Image.Image:
     )
 
 
-def guidance(room: Room) -> Image.Image:
+def guidance(room: GalleryContext) -> Image.Image:
     """Figure 9: guidance scales of unCLIP, and of the caption alone (GLIDE's way)."""
     strips = []
     for prior, title in ((None, "unCLIP"), ("none", "caption only")):
@@ -208,7 +208,7 @@ def guidance(room: Room) -> Image.Image:
     return labelled_strips(strips)
 
 
-def fillings(room: Room) -> Image.Image:
+def fillings(room: GalleryContext) -> Image.Image:
     """Inpainting, which the paper's production model had: the right half is made anew."""
     strips = []
     for number, (name, prompt) in enumerate(FILLED):
@@ -223,7 +223,7 @@ def fillings(room: Room) -> Image.Image:
     return labelled_strips(strips)
 
 
-FIGURES: Mapping[str, tuple[str, Callable[[Room], Any]]] = {
+FIGURES: Mapping[str, tuple[str, Callable[[GalleryContext], Any]]] = {
     "fig3_variations.png": (
         "Variations (paper, figure 3): the input, rebuilt by DDIM from its inverted latent "
         "(eta 0), and variations that share its image embedding, the freer the larger eta. What "
@@ -266,7 +266,9 @@ def write(
 ) -> dict[str, Any]:
     """Draws all figures into `folder`, with a README.md and gallery.json."""
     size = settings.sample_size or decoder_size(model)
-    room = Room(model, settings, load_shelf(settings, model, max(size, clip_size(model), 64)), size)
+    room = GalleryContext(
+        model, settings, load_shelf(settings, model, max(size, clip_size(model), 64)), size
+    )
     result = {"suite": "gallery", "figures": {}, "settings": dict(stated)}
     lines = [f"# What the bundle {model.name} makes of pictures", ""]
     lines += [f"`unclip eval --suite gallery`, {size} pixels, seed {settings.seed}.", ""]

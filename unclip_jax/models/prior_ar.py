@@ -28,7 +28,7 @@ from unclip_jax.core.types import Cond, TextFeatures
 from unclip_jax.models.embedding_norm import TextEmbInput, text_emb_input
 from unclip_jax.models.pca_codec import CodecConfig, codec_params
 from unclip_jax.nn.attention import key_mask, until_eot
-from unclip_jax.nn.causal import CausalStack, Reading, empty_caches
+from unclip_jax.nn.causal import CausalStack, CrossInputs, empty_caches
 from unclip_jax.nn.embeddings import PositionEmbedding, TokenEmbedding
 from unclip_jax.nn.layers import LayerNorm, axes, constrain, dense, normal
 from unclip_jax.nn.transformer import Transformer, TransformerConfig
@@ -142,7 +142,7 @@ class PriorAr(nn.Module):
             raise ValueError(f"{codes.shape[1]} codes for a prior of {self.cfg.codec.components}")
         x = jnp.concatenate([self._prefix(dot, cond), self.code_embed(codes[:, :-1])], axis=1)
         x = x + self.pos_embed[None, : x.shape[1]].astype(x.dtype)
-        x, _ = self.decoder(x, Reading(*self.caption(cond.text, train)), train=train)
+        x, _ = self.decoder(x, CrossInputs(*self.caption(cond.text, train)), train=train)
         return self._logits(x[:, PREFIX - 1 :])
 
     def begin(self, dot: Int[Array, " n"], cond: Cond) -> tuple[Float[Array, "n buckets"], Any]:
@@ -152,7 +152,7 @@ class PriorAr(nn.Module):
         context, visible = self.caption(cond.text, False)
         x = self._prefix(dot, cond)
         x = x + self.pos_embed[None, :PREFIX].astype(x.dtype)
-        x, caches = self.decoder(x, Reading(context, visible, jnp.int32(0)), caches)
+        x, caches = self.decoder(x, CrossInputs(context, visible, jnp.int32(0)), caches)
         return self._logits(x[:, -1:])[:, 0], (caches, visible)
 
     def step(
@@ -163,7 +163,7 @@ class PriorAr(nn.Module):
         index = number + PREFIX - 1
         x = self.code_embed(code[:, None])
         x = x + jnp.take(self.pos_embed, index, axis=0)[None, None].astype(x.dtype)
-        x, caches = self.decoder(x, Reading(None, visible, index), caches)
+        x, caches = self.decoder(x, CrossInputs(None, visible, index), caches)
         return self._logits(x)[:, 0], (caches, visible)
 
     def _prefix(self, dot: Int[Array, " n"], cond: Cond) -> Float[Array, "n 3 w"]:

@@ -24,7 +24,7 @@ from unclip_jax.core.checks import BELOW_ONE, COUNT, check_ranges
 from unclip_jax.nn.embeddings import TimeEmbedding, depth_to_space, space_to_depth
 from unclip_jax.nn.layers import GroupNorm, constrain, conv, zeros
 from unclip_jax.nn.transformer import remat_module
-from unclip_jax.nn.unet_blocks import IMAGE, AttentionBlock, Resample, ResBlock
+from unclip_jax.nn.unet_blocks import IMAGE_AXES, AttentionBlock, Resample, ResBlock
 
 
 @dataclasses.dataclass(frozen=True)
@@ -90,7 +90,7 @@ class UNetConfig:
 
 
 @dataclasses.dataclass(frozen=True)
-class _Side:
+class _BlockInputs:
     """What every block of one forward pass is given."""
 
     emb: Array
@@ -131,11 +131,11 @@ class UNet(nn.Module):
         time = TimeEmbedding(cfg.channels, cfg.emb_width, name="time_embed")(t)
         time = time if emb is None else time + emb.astype(jnp.float32)
         context = context.astype(dtype) if cfg.has_attention and context is not None else None
-        side = _Side(constrain(time, "batch", None), context, context_mask, train)
+        side = _BlockInputs(constrain(time, "batch", None), context, context_mask, train)
         h = space_to_depth(x.astype(dtype), cfg.patch) if cfg.patch > 1 else x.astype(dtype)
         width = cfg.channels * cfg.channel_mult[0]
         h = conv(width, ("conv_in", "conv_out"), name="conv_in", dtype=dtype)(h)
-        h, skips = self._down(constrain(h, *IMAGE), side)
+        h, skips = self._down(constrain(h, *IMAGE_AXES), side)
         h = self._res(h, h.shape[-1], side, "mid_res_1")
         if cfg.mid_attention:
             h = self._attend(h, side, "mid_attn")
@@ -147,7 +147,7 @@ class UNet(nn.Module):
         h = conv(out, ("conv_in", "conv_out"), name="conv_out", dtype=jnp.float32, init=zeros)(h)
         return depth_to_space(h, cfg.patch) if cfg.patch > 1 else h
 
-    def _down(self, h: Array, side: _Side) -> tuple[Array, list[Array]]:
+    def _down(self, h: Array, side: _BlockInputs) -> tuple[Array, list[Array]]:
         cfg, skips = self.cfg, [h]
         for i, mult in enumerate(cfg.channel_mult):
             for j in range(cfg.res_blocks):
@@ -160,7 +160,7 @@ class UNet(nn.Module):
                 skips.append(h)
         return h, skips
 
-    def _up(self, h: Array, skips: list[Array], side: _Side) -> Array:
+    def _up(self, h: Array, skips: list[Array], side: _BlockInputs) -> Array:
         cfg = self.cfg
         for i, mult in reversed(list(enumerate(cfg.channel_mult))):
             for j in range(cfg.res_blocks + 1):
@@ -173,7 +173,7 @@ class UNet(nn.Module):
         return h
 
     def _res(
-        self, h: Array, features: int, side: _Side, name: str, resample: Resample = "none"
+        self, h: Array, features: int, side: _BlockInputs, name: str, resample: Resample = "none"
     ) -> Array:
         cfg = self.cfg
         block = remat_module(ResBlock, cfg.remat)(
@@ -181,7 +181,7 @@ class UNet(nn.Module):
         )
         return block(h, side.emb, side.train)
 
-    def _attend(self, h: Array, side: _Side, name: str) -> Array:
+    def _attend(self, h: Array, side: _BlockInputs, name: str) -> Array:
         cfg = self.cfg
         block = AttentionBlock if cfg.remat == "none" else nn.remat(AttentionBlock)
         block = block(cfg.head_channels, cfg.norm_groups, self.dtype, name=name)

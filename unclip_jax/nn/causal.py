@@ -16,7 +16,7 @@ from jaxtyping import Array, Float
 
 from unclip_jax.nn.attention import attend, causal_mask, key_mask, split_heads
 from unclip_jax.nn.layers import LayerNorm, constrain, dense, normal
-from unclip_jax.nn.transformer import STREAM, Mlp, TransformerConfig, out_init, remat_module
+from unclip_jax.nn.transformer import RESIDUAL_AXES, Mlp, TransformerConfig, out_init, remat_module
 
 HEADS = ("batch", None, "heads")
 
@@ -36,7 +36,7 @@ class Cache:
 
 
 @struct.dataclass
-class Reading:
+class CrossInputs:
     """What a block reads beside x.
 
     Attributes:
@@ -84,7 +84,7 @@ class CrossAttention(nn.Module):
 
     @nn.compact
     def __call__(
-        self, x: Float[Array, "b n d"], reading: Reading, cache: Cache | None
+        self, x: Float[Array, "b n d"], reading: CrossInputs, cache: Cache | None
     ) -> tuple[Float[Array, "b n d"], Cache | None]:
         """Returns what was read, and the cache with the context's keys and values in it."""
         cfg, dtype = self.cfg, self.dtype
@@ -113,19 +113,22 @@ class CausalBlock(nn.Module):
 
     @nn.compact
     def __call__(
-        self, x: Float[Array, "b n d"], second: tuple[Reading, Cache | None], train: bool = False
+        self,
+        x: Float[Array, "b n d"],
+        second: tuple[CrossInputs, Cache | None],
+        train: bool = False,
     ) -> tuple[Float[Array, "b n d"], Cache | None]:
         """Applies one block; `train` is positional so that remat can keep it static."""
         (reading, cache), cfg, dtype = second, self.cfg, self.dtype
         drop = nn.Dropout(cfg.dropout, deterministic=not train)
         attn = CausalAttention(cfg, dtype, name="attn")
         out, cache = attn(LayerNorm(dtype, name="ln_1")(x), cache, reading.index)
-        x = constrain(x + drop(out), *STREAM)
+        x = constrain(x + drop(out), *RESIDUAL_AXES)
         cross = CrossAttention(cfg, dtype, name="cross")
         out, cache = cross(LayerNorm(dtype, name="ln_2")(x), reading, cache)
-        x = constrain(x + drop(out), *STREAM)
+        x = constrain(x + drop(out), *RESIDUAL_AXES)
         x = x + drop(Mlp(cfg, dtype, name="mlp")(LayerNorm(dtype, name="ln_3")(x)))
-        return constrain(x, *STREAM), cache
+        return constrain(x, *RESIDUAL_AXES), cache
 
 
 class CausalStack(nn.Module):
@@ -138,7 +141,7 @@ class CausalStack(nn.Module):
     def __call__(
         self,
         x: Float[Array, "b n d"],
-        reading: Reading,
+        reading: CrossInputs,
         caches: Any = None,
         train: bool = False,
     ) -> tuple[Float[Array, "b n d"], Any]:
@@ -148,7 +151,7 @@ class CausalStack(nn.Module):
             caches: of `empty_caches` or of the positions before; None reads x as a whole sequence.
         """
         cfg = self.cfg
-        x = constrain(x.astype(self.dtype), *STREAM)
+        x = constrain(x.astype(self.dtype), *RESIDUAL_AXES)
         block = remat_module(CausalBlock, cfg.remat, prevent_cse=not cfg.scan_layers)
         if not cfg.scan_layers:
             kept = []

@@ -17,7 +17,7 @@ from unclip_jax.nn.layers import ACTIVATIONS, LayerNorm, constrain, dense, norma
 Remat = Literal["none", "block", "dots"]
 """What a block keeps for its backward pass: everything, only its input, or matrix products too."""
 
-STREAM = ("batch", None, None)
+RESIDUAL_AXES = ("batch", None, None)
 """Axes of what runs through the blocks: examples are split, positions and channels whole."""
 
 
@@ -89,9 +89,9 @@ class Block(nn.Module):
         cfg, dtype = self.cfg, self.dtype
         drop = nn.Dropout(cfg.dropout, deterministic=not train)
         attn = SelfAttention(cfg.heads, dtype, normal(cfg.width**-0.5), out_init(cfg), name="attn")
-        x = constrain(x + drop(attn(LayerNorm(dtype, name="ln_1")(x), mask)), *STREAM)
+        x = constrain(x + drop(attn(LayerNorm(dtype, name="ln_1")(x), mask)), *RESIDUAL_AXES)
         x = x + drop(Mlp(cfg, dtype, name="mlp")(LayerNorm(dtype, name="ln_2")(x)))
-        return constrain(x, *STREAM)
+        return constrain(x, *RESIDUAL_AXES)
 
 
 class Transformer(nn.Module):
@@ -110,7 +110,7 @@ class Transformer(nn.Module):
     ) -> Float[Array, "b n d"]:
         """Runs all blocks; no norm at the end."""
         cfg = self.cfg
-        x = constrain(x.astype(self.dtype), *STREAM)
+        x = constrain(x.astype(self.dtype), *RESIDUAL_AXES)
         block = remat_module(Block, cfg.remat, prevent_cse=not cfg.scan_layers)
         if not cfg.scan_layers:
             for i in range(cfg.layers):

@@ -18,7 +18,7 @@ from unclip_jax.nn.layers import GroupNorm, constrain, conv, dense, zeros
 Resample = Literal["none", "down", "up"]
 
 
-def halve(x: Float[Array, "b h w c"]) -> Float[Array, "b h2 w2 c"]:
+def avg_pool_2x2(x: Float[Array, "b h w c"]) -> Float[Array, "b h2 w2 c"]:
     """Averages 2 x 2 pixels."""
     b, h, w, c = x.shape
     if h % 2 or w % 2:
@@ -26,17 +26,17 @@ def halve(x: Float[Array, "b h w c"]) -> Float[Array, "b h2 w2 c"]:
     return x.reshape(b, h // 2, 2, w // 2, 2, c).mean((2, 4))
 
 
-def double(x: Float[Array, "b h w c"]) -> Float[Array, "b h2 w2 c"]:
+def upsample_nearest_2x(x: Float[Array, "b h w c"]) -> Float[Array, "b h2 w2 c"]:
     """Repeats each pixel 2 x 2 times (nearest neighbour)."""
     b, h, w, c = x.shape
     x = jnp.broadcast_to(x[:, :, None, :, None], (b, h, 2, w, 2, c))
     return x.reshape(b, 2 * h, 2 * w, c)
 
 
-IMAGE = ("batch", None, None, None)
+IMAGE_AXES = ("batch", None, None, None)
 """Axes of what runs through the blocks: examples are split, pixels and channels whole."""
 
-RESAMPLE = {"none": lambda x: x, "down": halve, "up": double}
+RESAMPLE = {"none": lambda x: x, "down": avg_pool_2x2, "up": upsample_nearest_2x}
 
 
 class ResBlock(nn.Module):
@@ -76,7 +76,7 @@ class ResBlock(nn.Module):
         x = move(x)
         if x.shape[-1] != features:
             x = conv(features, ("conv_in", "conv_out"), name="skip", dtype=dtype, size=1)(x)
-        return constrain(x + h, *IMAGE)
+        return constrain(x + h, *IMAGE_AXES)
 
 
 class AttentionBlock(nn.Module):
@@ -116,4 +116,4 @@ class AttentionBlock(nn.Module):
                 mask = key_mask(jnp.pad(context_mask, ((0, 0), (0, h * w)), constant_values=True))
         out = attend(q, k, v, mask).reshape(b, h, w, c)
         out = dense(c, ("heads", "embed"), name="out", dtype=dtype, init=zeros)(out)
-        return constrain(x + out, *IMAGE)
+        return constrain(x + out, *IMAGE_AXES)

@@ -22,7 +22,12 @@ from unclip_jax.checkpoint.records import newest_step
 from unclip_jax.checkpoint.runs import params_digest
 from unclip_jax.checkpoint.store import CheckpointStore, abstract_like
 from unclip_jax.checkpoint.tensors import sha256
-from unclip_jax.core.distributed import decided_by_first, first_does, is_first, locked_by_first
+from unclip_jax.core.distributed import (
+    broadcast_from_zero,
+    is_process_zero,
+    locked_by_first,
+    run_on_process_zero,
+)
 from unclip_jax.core.prng import root_key, stage_key
 from unclip_jax.data.pipeline import open_source
 from unclip_jax.data.sources import fingerprint
@@ -54,13 +59,13 @@ from unclip_jax.train.metrics import NoWriter, RunWriter, Writer
 from unclip_jax.train.optim import make_optimizer
 from unclip_jax.train.resolve import Settings
 from unclip_jax.train.sharding import (
-    by_itself,
     check_batch_size,
     make_mesh,
     param_shardings,
     place,
     replicated,
     run_context,
+    single_device_mesh,
 )
 from unclip_jax.train.state import TrainState, fresh_copy, init_state, make_state, state_shardings
 from unclip_jax.train.step import Step, jit_step, make_eval_step, make_train_step
@@ -119,7 +124,7 @@ def train(
     """
     settings = resolve.read_settings(config)
     stored.check_settings(settings)
-    if not is_first():
+    if not is_process_zero():
         make_progress, say = None, lambda text: None
     mesh = make_mesh(settings.train.mesh)
     with contextlib.ExitStack() as stack:
@@ -154,10 +159,10 @@ class RunBuilder:
             path = workdir / "tokenizer.json"
             context = config["model"]["text"]["context"] if settings.stage == "clip" else 16
             make = functools.partial(resolve.own_tokenizer, path, self.source, settings, context)
-            first_does(functools.partial(make, is_fresh=is_fresh))
+            run_on_process_zero(functools.partial(make, is_fresh=is_fresh))
             self.tokenizer = make(is_fresh=False)
         if settings.clip:
-            with by_itself():
+            with single_device_mesh():
                 self.clip = load_frozen_clip(settings.clip, self.tokenizer, dtype, settings.pca)
             self.tokenizer = self.clip.tokenizer
         self._clip_digest = params_digest(self.clip.params) if self.clip is not None else ""
@@ -181,7 +186,7 @@ class RunBuilder:
         if settings.eval.batches:
             check_batch_size(settings.eval.batch_size, mesh, "config.eval.batch_size")
         resolved["identity"] = self._identity()
-        first_does(lambda: self._write_config(resolved, is_fresh=is_fresh))
+        run_on_process_zero(lambda: self._write_config(resolved, is_fresh=is_fresh))
 
     def _write_config(self, resolved: Mapping[str, Any], *, is_fresh: bool) -> None:
         path = self.workdir / "config.json"
@@ -281,7 +286,7 @@ class RunBuilder:
         return lambda state, batch: compiled(state, frozen, batch)
 
     def _writer(self, step: int) -> Writer:
-        if not is_first():
+        if not is_process_zero():
             return NoWriter()
         tensorboard = self.settings.train.tensorboard
         return RunWriter(self.workdir, step, tensorboard=tensorboard, say=self.say)
@@ -353,7 +358,7 @@ class RunBuilder:
         """Returns the constants of the step, on the mesh: the empty caption, CLIP's parameters."""
         if self.clip is None:
             return {}
-        with by_itself():
+        with single_device_mesh():
             empty = self.clip.empty_caption()
         own = own_context(self.spec)
         if own is not None:
@@ -373,7 +378,7 @@ class RunBuilder:
         diffusion = self.spec.diffusion
         if diffusion is None or diffusion.variance != "analytic" or not run.held_out:
             return
-        if decided_by_first((self.workdir / VARIANCE_TABLE).exists()):
+        if broadcast_from_zero((self.workdir / VARIANCE_TABLE).exists()):
             return
         self.say("estimating the analytic variance on held-out data")
         inputs, _ = make_inputs(self.spec, self.settings.train, self.clip)
@@ -387,4 +392,4 @@ class RunBuilder:
             seed=self.settings.seed,
             passes=cfg.variance_passes,
         )
-        first_does(lambda: write_variance_table(self.workdir, table))
+        run_on_process_zero(lambda: write_variance_table(self.workdir, table))

@@ -26,7 +26,7 @@ from unclip_jax.train.batches import (
 from unclip_jax.train.frozen import FeatureCache, FrozenClip
 from unclip_jax.train.resolve import Settings
 from unclip_jax.train.sampled import SampledEmbeddings
-from unclip_jax.train.sharding import BatchPlace, by_itself
+from unclip_jax.train.sharding import BatchPlace, single_device_mesh
 from unclip_jax.train.stored import Stores
 from unclip_jax.train.tasks.clip import Task
 
@@ -91,7 +91,7 @@ class Feed:
             side = self.clip.cfg.vision.image_size
             shown = dataclasses.replace(self.settings.data, image_size=side)
             images = plain_images(source, shown)
-            with by_itself():
+            with single_device_mesh():
                 cache = FeatureCache(self.clip, images, all_captions(source))
         context, own = self.clip.cfg.text.context, own_context(self.spec)
         return make_prepare(self.task, self.tokenizer, context, own, cache, sampled)

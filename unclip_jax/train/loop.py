@@ -21,7 +21,7 @@ import jax
 import numpy as np
 
 from unclip_jax.checkpoint.store import CheckpointStore
-from unclip_jax.core.distributed import decided_by_first
+from unclip_jax.core.distributed import broadcast_from_zero
 from unclip_jax.core.errors import UserError
 from unclip_jax.train.config import TrainConfig
 from unclip_jax.train.metrics import Writer
@@ -203,7 +203,7 @@ class Loop:
             return due
         if jax.process_count() > 1 and step % self.cfg.log_every:
             return False  # to agree is to wait for each other, so they do where they wait anyway
-        return decided_by_first(time.monotonic() - self._last_save > self.cfg.save_seconds)
+        return broadcast_from_zero(time.monotonic() - self._last_save > self.cfg.save_seconds)
 
     def _after_step(self, step: int, state: TrainState) -> None:
         """Evaluates, saves and runs hooks where it is their turn."""
@@ -230,7 +230,7 @@ class Loop:
 
     def _save(self, step: int, state: TrainState, held_out: float | None) -> None:
         self._flush()
-        self._check(step, int(state.skipped_row))
+        self._check(step, int(state.consecutive_skips))
         self.parts.store.save(step, state, self.parts.data.get_state(), held_out)
         self._last_save, self._saved_step = time.monotonic(), step
 

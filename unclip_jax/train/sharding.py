@@ -154,7 +154,7 @@ def place(tree: Any, shardings: Any) -> Any:
 
 
 @contextlib.contextmanager
-def by_itself() -> Iterator[None]:
+def single_device_mesh() -> Iterator[None]:
     """Inside, a process computes on its first device, and no other takes part."""
     with jax.set_mesh(make_mesh(MeshConfig(), jax.local_devices()[:1])):
         yield

@@ -24,7 +24,7 @@ class TrainState:
         ema_params: their moving average, which is what is evaluated and shipped.
         opt_state: optax's.
         skipped: int, updates left out because something in them was not finite.
-        skipped_row: int, how many of them in a row up to now.
+        consecutive_skips: int, how many of them in a row up to now.
         sums: float [m, 2], sum and weight of every metric since the last logged step.
     """
 
@@ -33,7 +33,7 @@ class TrainState:
     ema_params: Params
     opt_state: Any
     skipped: Any
-    skipped_row: Any
+    consecutive_skips: Any
     sums: Any
 
 
@@ -57,7 +57,7 @@ def make_state(params: Params, tx: optax.GradientTransformation, num_metrics: in
         ema_params=jax.tree.map(jnp.copy, params),
         opt_state=tx.init(params),
         skipped=jnp.zeros((), jnp.int32),
-        skipped_row=jnp.zeros((), jnp.int32),
+        consecutive_skips=jnp.zeros((), jnp.int32),
         sums=jnp.zeros((num_metrics, 2), jnp.float32),
     )
 

@@ -65,7 +65,7 @@ def make_train_step(
         grads, metrics = accumulate(task, state.params, frozen, batch, keys, train.accumulation)
         norm = optax.global_norm(grads)
         finite = jnp.isfinite(norm) & jnp.isfinite(metrics["loss"][0])
-        halted = state.skipped_row >= train.skip_limit
+        halted = state.consecutive_skips >= train.skip_limit
         ok = finite & ~halted
         updates, opt_state = tx.update(grads, state.opt_state, state.params)
         params = task.project(optax.apply_updates(state.params, updates))
@@ -83,10 +83,15 @@ def make_train_step(
             ema_params=jax.tree.map(keep, ema_params, state.ema_params),
             opt_state=jax.tree.map(keep, opt_state, state.opt_state),
             skipped=state.skipped + ~ok,
-            skipped_row=jnp.where(ok, 0, state.skipped_row + 1),
+            consecutive_skips=jnp.where(ok, 0, state.consecutive_skips + 1),
             sums=sums,
         )
-        logged = {"sums": sums, "skipped": state.skipped, "row": state.skipped_row, "rate": rate}
+        logged = {
+            "sums": sums,
+            "skipped": state.skipped,
+            "row": state.consecutive_skips,
+            "rate": rate,
+        }
         return state, logged
 
     return step

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from unclip_jax.core.distributed import is_first
+from unclip_jax.core.distributed import is_process_zero
 from unclip_jax.core.prng import example_keys, root_key, stage_key, step_key
 from unclip_jax.core.rendering import labelled_grid, save_png
 from unclip_jax.core.types import Cond, Params
@@ -50,7 +50,7 @@ class SampleGrid:
         """Writes samples/STEP.png and adds it to the TensorBoard events."""
         run = self._run
         *result, text = self._draw(state.ema_params, run.frozen, run.held_out[0])
-        if not is_first():
+        if not is_process_zero():
             return
         samples, truth, low_res = (None if x is None else _to_uint8(x) for x in result)
         labels = _labels(run, text, len(samples))

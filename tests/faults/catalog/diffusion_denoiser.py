@@ -97,8 +97,8 @@ FAULTS: list[Fault] = [
         ),
         (
             "inpainting_tells_the_next_level",
-            "estimate = denoise(x, jnp.full(x.shape[:1], told))",
-            "estimate = denoise(x, jnp.full(x.shape[:1], jnp.maximum(told - 50, 0)))",
+            "estimate = denoise(x, jnp.full(x.shape[:1], model_t))",
+            "estimate = denoise(x, jnp.full(x.shape[:1], jnp.maximum(model_t - 50, 0)))",
             "tests/diffusion/test_inpainting.py::test_where_nothing_is_kept_it_is_ancestral_sampling",
         ),
         (
@@ -226,7 +226,7 @@ FAULTS: list[Fault] = [
         ),
         (
             "network_is_told_the_step_number",
-            "denoised = denoise(x, jnp.full(x.shape[:1], told))",
+            "denoised = denoise(x, jnp.full(x.shape[:1], model_t))",
             "denoised = denoise(x, jnp.full(x.shape[:1], index))",
             "tests/diffusion/test_samplers.py::test_network_is_told_the_listed_timesteps_and_noise_its_index",
         ),
@@ -238,14 +238,14 @@ FAULTS: list[Fault] = [
         ),
         (
             "inversion_asks_the_level_it_goes_to",
-            "asked = np.append(climb[0], climb[:-1])",
-            "asked = climb",
+            "query_t = np.append(ascending[0], ascending[:-1])",
+            "query_t = ascending",
             "tests/diffusion/test_gaussian.py::test_invert_then_sample_returns_the_data",
         ),
         (
             "refinement_at_the_level_left",
             "ddim_invert_step(x, eps_at(moved, there), t, s)",
-            "ddim_invert_step(x, eps_at(moved, asked), t, s)",
+            "ddim_invert_step(x, eps_at(moved, query_t), t, s)",
             "tests/diffusion/test_inpainting.py::test_refined_inversion_is_exact",
         ),
         (
@@ -325,7 +325,7 @@ FAULTS: list[Fault] = [
         ),
         (
             "fixed_large_is_small",
-            "        return skip_beta(t, s)\n    if kind",
+            "        return beta_t_given_s(t, s)\n    if kind",
             "        return posterior(t, s).variance\n    if kind",
             "tests/diffusion/test_variance.py::test_step_variance",
         ),

@@ -36,7 +36,7 @@ Inputs = Callable[[Params, Any, Any, Keys, bool], tuple[Any, Cond]]
 """(params, frozen, batch, keys, train) -> (x_0, what the network is told)."""
 
 
-def use(keys: Keys, purpose: int) -> Key[Array, " b"]:
+def purpose_keys(keys: Keys, purpose: int) -> Key[Array, " b"]:
     """Returns each row's key for one purpose."""
     return jax.vmap(jax.random.fold_in, (0, None))(keys.rows, purpose)
 
@@ -45,7 +45,7 @@ def kept(keys: Keys, purpose: int, drop: float, train: bool) -> Bool[Array, " b"
     """Draws which rows keep a condition: each with probability 1 - drop, all on held-out data."""
     if not train or drop == 0.0:
         return jnp.ones(keys.rows.shape, bool)
-    return jax.vmap(lambda key: ~jax.random.bernoulli(key, drop))(use(keys, purpose))
+    return jax.vmap(lambda key: ~jax.random.bernoulli(key, drop))(purpose_keys(keys, purpose))
 
 
 def make_diffusion_task(
@@ -62,10 +62,12 @@ def make_diffusion_task(
         x0, cond = inputs(params, frozen, batch, keys, train)
         rows = x0.shape[0]
         if train:
-            t = uniform_timesteps(use(keys, TIME), schedule.num_steps)
+            t = uniform_timesteps(purpose_keys(keys, TIME), schedule.num_steps)
         else:
             t = jnp.asarray(spread_timesteps(rows, schedule.num_steps))
-        noise = jax.vmap(lambda key: jax.random.normal(key, x0.shape[1:]))(use(keys, NOISE))
+        noise = jax.vmap(lambda key: jax.random.normal(key, x0.shape[1:]))(
+            purpose_keys(keys, NOISE)
+        )
         x_t = q_sample(x0, t, noise, schedule)
         output = module.apply(
             {"params": params}, x_t, t, cond, train, rngs={"dropout": keys.dropout}
@@ -159,11 +161,11 @@ def upsampler_inputs(train_cfg: TrainConfig, low_res_size: int, shrinks: int = 1
             raise UserError(
                 f"config.train.crop_size={crop} must be a multiple of {step}, at most {side}"
             )
-        x0 = random_crop(use(keys, CROP), images, crop)
+        x0 = random_crop(purpose_keys(keys, CROP), images, crop)
         low_res = area_average(x0, factor)
         if train_cfg.blur_prob:
             low_res = random_blur(
-                use(keys, BLUR),
+                purpose_keys(keys, BLUR),
                 low_res,
                 sigma=train_cfg.blur_sigma,
                 size=train_cfg.blur_kernel,
