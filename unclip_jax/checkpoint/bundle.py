@@ -11,7 +11,6 @@ Loading checks hashes, shapes and keys; every mismatch is one line that names th
 """
 
 import dataclasses
-import difflib
 import functools
 import hashlib
 import json
@@ -35,6 +34,7 @@ from unclip_jax.checkpoint.runs import params_digest
 from unclip_jax.core.config import build, to_dict
 from unclip_jax.core.errors import UserError
 from unclip_jax.core.files import new_folder
+from unclip_jax.core.suggest import did_you_mean
 from unclip_jax.core.trees import count_params, flatten_paths
 from unclip_jax.models.pca import Pca
 from unclip_jax.models.stages import (
@@ -153,11 +153,10 @@ def resolve(name_or_path: str | Path) -> Path:
         return path
     if path.is_dir():
         raise UserError(f"{path} is no bundle: it holds no bundle.json")
-    close = difflib.get_close_matches(str(name_or_path), names, n=1)
-    hint = f"; did you mean {close[0]!r}?" if close else ""
+    hint = did_you_mean(str(name_or_path), names)
     raise UserError(
         f"unknown model {str(name_or_path)!r}: no such folder, and the shipped bundles are "
-        f"{', '.join(names) or 'none'}{hint}"
+        f"{', '.join(names) or 'none'}{hint and '; ' + hint}"
     )
 
 

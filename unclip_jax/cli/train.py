@@ -1,6 +1,5 @@
 """`unclip train`: trains one stage from a config file; the same command resumes."""
 
-import difflib
 import functools
 import importlib.resources
 import importlib.util
@@ -15,6 +14,7 @@ import click
 from unclip_jax.cli.common import hosts_options, use_compile_cache
 from unclip_jax.cli.progress import Progress
 from unclip_jax.core.errors import UserError
+from unclip_jax.core.suggest import closest, did_you_mean
 
 PASS_THROUGH = {"ignore_unknown_options": True, "allow_extra_args": True}
 
@@ -125,11 +125,11 @@ def _remedy(flag: str) -> str:
     name = flag.partition("=")[0]
     context = click.get_current_context(silent=True)
     options = context.command.params if context is not None else []
-    known = ["--config.KEY=VALUE", *(o for p in options for o in p.opts if o.startswith("--"))]
-    close = difflib.get_close_matches(name.partition(".")[0], [k.partition(".")[0] for k in known])
-    if "." in name and close[:1] == ["--config"]:
-        return f"did you mean --config.{name.partition('.')[2]}?"
-    return f"did you mean {close[0]}?" if close else "see --help"
+    known = ["--config", *(o for p in options for o in p.opts if o.startswith("--"))]
+    option, _, key = name.partition(".")
+    if key and closest(option, known) == "--config":
+        return f"did you mean --config.{key}?"
+    return did_you_mean(option, known, otherwise="see --help")
 
 
 def _run_file(path: Path, variant: str) -> Any:

@@ -7,7 +7,6 @@ apart.
 """
 
 import dataclasses
-import difflib
 import math
 import types
 import typing
@@ -17,6 +16,7 @@ from typing import Any, Literal, TypeVar, Union
 import numpy as np
 
 from unclip_jax.core.errors import UserError, shorten
+from unclip_jax.core.suggest import did_you_mean
 
 T = TypeVar("T")
 
@@ -59,7 +59,7 @@ def build(cls: type[T], values: Any, path: str = "") -> T:
 def to_dict(cfg: Any) -> dict[str, Any]:
     """Returns a config dataclass as JSON-able values; `build(type(cfg), to_dict(cfg)) == cfg`."""
     if not dataclasses.is_dataclass(cfg) or isinstance(cfg, type):
-        raise TypeError(f"{cfg!r} is no config dataclass")
+        raise TypeError(f"{cfg!r} is not a config dataclass")
     return {f.name: _plain(getattr(cfg, f.name)) for f in dataclasses.fields(cfg) if f.init}
 
 
@@ -82,9 +82,8 @@ def _join(path: str, key: str) -> str:
 
 
 def _unknown_key(full: str, key: str, known: list[str]) -> str:
-    close = difflib.get_close_matches(key, known, n=1)
-    remedy = f"did you mean {close[0]}?" if close else f"known keys: {', '.join(sorted(known))}"
-    return f"unknown key {full}; {remedy}"
+    otherwise = f"known keys: {', '.join(sorted(known))}"
+    return f"unknown key {full}; {did_you_mean(key, known, otherwise)}"
 
 
 def _wrong(path: str, expected: str, value: Any) -> UserError:

@@ -6,7 +6,6 @@ that ask for it; weights with CLIP's own vocabulary get the prompt as it is. Wha
 emoji set also knows which words it has never seen.
 """
 
-import difflib
 import functools
 import re
 import unicodedata
@@ -15,6 +14,7 @@ from pathlib import PurePath
 
 from unclip_jax.checkpoint.bundle import Bundle
 from unclip_jax.core.errors import UserError, shorten
+from unclip_jax.core.suggest import closest
 from unclip_jax.data.sets import captions
 from unclip_jax.text.tokenizer import CLIP_VOCAB_SIZE, clean_text
 
@@ -133,7 +133,7 @@ def _near(word: str, known: frozenset[str]) -> str:
     if plain in known:
         return plain
     like = sorted(k for k in known if k[0] == word[0] and abs(len(k) - len(word)) <= 1)
-    return next(iter(difflib.get_close_matches(word, like, n=1, cutoff=0.78)), "")
+    return closest(word, like, cutoff=0.78)
 
 
 def _is_known(word: str, known: frozenset[str]) -> bool:

@@ -4,7 +4,6 @@ None means "the bundle's" everywhere. `resolve` turns it into a plan in which no
 """
 
 import dataclasses
-import difflib
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal, TypeVar
 
@@ -12,6 +11,7 @@ import numpy as np
 
 from unclip_jax.checkpoint.bundle import Bundle, CascadeStep
 from unclip_jax.core.errors import UserError
+from unclip_jax.core.suggest import did_you_mean
 from unclip_jax.diffusion.config import SamplingConfig
 from unclip_jax.models.prior_ar import CodeSampling
 from unclip_jax.models.stages import Sampling
@@ -96,8 +96,7 @@ def settings_of(kind: type[T], call: str, values: Mapping[str, Any]) -> T:
     known = [field.name for field in dataclasses.fields(kind)]
     for name in values:
         if name not in known:
-            close = difflib.get_close_matches(name, known, n=1)
-            hint = f"did you mean {close[0]}?" if close else f"there are {', '.join(known)}"
+            hint = did_you_mean(name, known, otherwise=f"there are {', '.join(known)}")
             raise UserError(f"{call} has no setting {name!r}; {hint}")
     return kind(**values)
 
