@@ -97,7 +97,7 @@ def toy_bundle(seed: int = 0) -> Bundle:
     specs = toy_specs(tokenizer.vocab_size)
     return Bundle(
         name="toy",
-        licence="Apache-2.0",
+        license="Apache-2.0",
         provenance={"git_commit": "0" * 40, "data": "none"},
         stages={name: Stage(spec, random_params(spec, seed)) for name, spec in specs.items()},
         tokenizer=tokenizer,

@@ -90,7 +90,7 @@ def test_everything_else_comes_back(toy, saved):
         n: s.spec for n, s in toy.stages.items()
     }
     assert (loaded.cascade, loaded.sampling) == (toy.cascade, toy.sampling)
-    assert (loaded.name, loaded.licence) == (toy.name, toy.licence)
+    assert (loaded.name, loaded.license) == (toy.name, toy.license)
     assert loaded.provenance == toy.provenance
     name = "prior_diffusion.variance_table"
     np.testing.assert_array_equal(loaded.arrays[name], toy.arrays[name])
@@ -98,6 +98,16 @@ def test_everything_else_comes_back(toy, saved):
     np.testing.assert_array_equal(
         loaded.tokenizer.encode(texts).tokens, toy.tokenizer.encode(texts).tokens
     )
+
+
+def test_the_license_is_written_under_its_old_key_too_and_read_under_either(copy):
+    for key in ("license", "licence"):
+        manifest = json.loads((copy / "bundle.json").read_text())
+        assert manifest.pop(key) == "Apache-2.0"
+        other = copy / key
+        other.mkdir()
+        (other / "bundle.json").write_text(json.dumps(manifest))
+        assert bundle.read_manifest(other) == bundle.read_manifest(copy)
 
 
 def test_every_file_is_as_readable_as_its_neighbours(saved):

@@ -234,7 +234,7 @@ def test_figures_that_no_card_can_print_are_one_line(clip_run, tmp_path, refused
     assert "m.json" in message
 
 
-@pytest.mark.parametrize("option", ["--name", "--licence", "--out"])
+@pytest.mark.parametrize("option", ["--name", "--license", "--out"])
 def test_flags_that_are_not_utf8_are_one_line(clip_run, tmp_path, refused, option):
     words = ["--out", tmp_path / "out"] if option != "--out" else []
     bad = tmp_path / "\udcff" if option == "--out" else "\udcff"

@@ -70,10 +70,10 @@ def test_changed_settings_reach_the_exported_scheduler(unclip, source, tmp_path)
 
 
 def test_options(unclip, source, tmp_path):
-    options = ("--dtype", "float32", "--name", "mine", "--licence", "x", "--clamp", "10")
+    options = ("--dtype", "float32", "--name", "mine", "--license", "x", "--clamp", "10")
     assert unclip("import", source, "--out", tmp_path / "b", *options)[0] == 0
     made = bundle.load(tmp_path / "b", params_dtype=None)
-    assert (made.name, made.licence) == ("mine", "x")
+    assert (made.name, made.license) == ("mine", "x")
     assert made.stage("prior_diffusion").spec.sampling.clip == 10.0
     assert {str(x.dtype) for x in flatten_paths(made.stages["clip"].params).values()} == {"float32"}
 

@@ -6,14 +6,17 @@ import shutil
 import subprocess
 import sys
 import time
+import warnings
 
 import jax
 import numpy as np
 import pytest
 from PIL import Image
 
+from unclip_jax.cli import main
 from unclip_jax.cli.common import use_compile_cache
 from unclip_jax.cli.main import COMMANDS
+from unclip_jax.core.renamed import RenamedWarning
 
 
 def test_every_command_has_help_with_an_example(unclip):
@@ -80,7 +83,7 @@ def test_info_counts_parameters(toy_folder, unclip):
     for name, stage in result["stages"].items():
         arrays = load_file(toy_folder / f"{name}.safetensors")
         assert stage["params"] == sum(array.size for array in arrays.values())
-    assert (result["licence"], result["provenance"]["data"]) == ("Apache-2.0", "none")
+    assert (result["license"], result["provenance"]["data"]) == ("Apache-2.0", "none")
     code, out, _ = unclip("info", toy_folder)
     assert "16 -> 32 pixels: upsampler_256" in out
 
@@ -121,3 +124,14 @@ def test_a_signal_is_acted_on_while_the_main_thread_does_not_come_back():
             process.kill()
         assert (process.wait(), process.stderr.read()) == (143, b"\nunclip: interrupted\n")
         assert time.monotonic() - start < 5
+
+
+def test_an_old_name_is_one_line_on_stderr(monkeypatch, capsys):
+    usual = []
+    monkeypatch.setattr(warnings, "showwarning", lambda *args, **kwargs: usual.append(args[0]))
+    main.show_renames_in_one_line()
+    warnings.showwarning(RenamedWarning("x.old is now called x.new"), RenamedWarning, "f.py", 1)
+    assert capsys.readouterr().err == "unclip: x.old is now called x.new\n"
+    warnings.showwarning(UserWarning("another"), UserWarning, "f.py", 1)
+    assert [str(message) for message in usual] == ["another"]
+    assert capsys.readouterr().err == ""

@@ -103,7 +103,7 @@ def test_published_shapes_are_the_published_karlo(read, original):
     prior, stack = specs["prior_diffusion"].model, specs["prior_diffusion"].model.transformer
     assert (stack.width, stack.layers, stack.heads) == (2048, 20, 32)
     assert (prior.image_dim, prior.text_dim, prior.context) == (768, 768, 77)
-    assert (prior.mask_text, specs["prior_diffusion"].norm.kind) == (True, "standardise")
+    assert (prior.mask_text, specs["prior_diffusion"].norm.kind) == (True, "standardize")
     decoder = specs["decoder"].model
     assert (decoder.image_dim, decoder.text_dim, decoder.context_dim) == (768, 768, 1536)
     assert (decoder.text_context, decoder.null_image, decoder.mask_text) == (77, "learned", True)
@@ -217,21 +217,21 @@ def test_a_diffusers_folder_is_sampled_as_its_pipeline_does(read, tmp_path):
     assert [specs[name].sampling.guidance for name in ("prior_diffusion", "decoder")] == [4.0, 8.0]
     assert [specs[name].sampling.clip for name in ("prior_diffusion", "decoder")] == [1.5, 1.0]
     assert [specs[name].norm.kind for name in ("prior_diffusion", "decoder")] == [
-        "standardise",
+        "standardize",
         "none",
     ]
     assert (specs["decoder"].model.text_context, specs["decoder"].diffusion.loss) == (9, "hybrid")
     nets = (CascadeNet("super_res_first", -1), CascadeNet("super_res_last", None))
     assert made.cascade == (CascadeStep(8, 16, nets, "cubic"),)
     assert made.sampling == SamplingDefaults("diffusion", None, round_low_res=False)
-    assert made.licence == "CreativeML Open RAIL-M"
+    assert made.license == "CreativeML Open RAIL-M"
     files = made.provenance["source_files"]
     assert set(files) == {
         str(path.relative_to(source)) for path in source.rglob("*") if path.is_file()
     }
     for name, digest in files.items():
         assert digest == hashlib.sha256((source / name).read_bytes()).hexdigest()
-    clamped = import_weights(source, name="x", clamp=10.0, licence="mine")
+    clamped = import_weights(source, name="x", clamp=10.0, license="mine")
     assert clamped.stage("prior_diffusion").spec.sampling.clip == 10.0
     assert clamped.stage("decoder").spec.sampling.clip == 1.0
-    assert clamped.licence == "mine"
+    assert clamped.license == "mine"

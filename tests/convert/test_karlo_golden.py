@@ -59,7 +59,7 @@ def test_super_resolution(model, golden):
 
 def test_bundle_holds_karlo_s_settings(model):
     assert {stage.dtype for stage in model.stages.values()} == {"float16"}
-    assert model.licence == "CreativeML Open RAIL-M"
+    assert model.license == "CreativeML Open RAIL-M"
     assert model.provenance["imported_from"] == "karlo-diffusers"
     assert "decoder/diffusion_pytorch_model.safetensors" in model.provenance["source_files"]
     prior = model.stage("prior_diffusion").spec

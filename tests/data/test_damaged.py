@@ -25,7 +25,7 @@ def records():
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory):
     out = tmp_path_factory.mktemp("whole") / "set"
-    builder.write(out, {"train": records}, about="x", licences=[])
+    builder.write(out, {"train": records}, about="x", licenses=[])
     return out
 
 

@@ -171,7 +171,7 @@ def test_the_same_pictures_give_the_same_bytes(packages, unpinned, prepared, tmp
 
 def test_attribution_lies_beside_the_records(prepared):
     entries = json.loads((prepared[0] / "LICENSES.json").read_text())
-    assert {e["part"]: e["licence"] for e in entries} == {
+    assert {e["part"]: e["license"] for e in entries} == {
         "3d": "MIT",
         "flat": "MIT",
         "noto": "Apache-2.0",

@@ -58,7 +58,7 @@ def read_all(out):
 
 
 def test_folder_of_pictures_and_texts(folder, tmp_path):
-    made = ingest.ingest(str(folder), tmp_path / "out", test_share=0.0, licence="CC0-1.0")
+    made = ingest.ingest(str(folder), tmp_path / "out", test_share=0.0, license="CC0-1.0")
     assert made["images"] == {"train": 2}
     assert made["left_out"] == {"broken images": 1, "without caption": 1}
     examples = read_all(tmp_path / "out")
@@ -66,8 +66,8 @@ def test_folder_of_pictures_and_texts(folder, tmp_path):
     assert examples["a.png"]["captions"] == ("a red field", "red")
     assert examples["a.png"]["concept"] == "a red field"
     np.testing.assert_array_equal(examples["a.png"]["image"], np.full((10, 12, 3), (255, 0, 0)))
-    licences = json.loads((tmp_path / "out" / "LICENSES.json").read_text())
-    assert licences[0]["licence"] == "CC0-1.0"
+    licenses = json.loads((tmp_path / "out" / "LICENSES.json").read_text())
+    assert licenses[0]["license"] == "CC0-1.0"
 
 
 def test_webdataset_tars(tmp_path):
@@ -603,8 +603,8 @@ def test_a_share_that_is_not_a_number_is_refused(folder, tmp_path):
 
 
 def test_flags_that_are_not_utf8(folder, tmp_path):
-    with pytest.raises(UserError, match=r"--licence \\udcff is not UTF-8"):
-        ingest.ingest(str(folder), tmp_path / "out", licence="\udcff")
+    with pytest.raises(UserError, match=r"--license \\udcff is not UTF-8"):
+        ingest.ingest(str(folder), tmp_path / "out", license="\udcff")
     assert not (tmp_path / "out").exists()
     with pytest.raises(UserError, match=r"o\\udcff is not UTF-8; choose another"):
         ingest.ingest(str(folder), tmp_path / "o\udcff")

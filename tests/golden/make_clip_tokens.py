@@ -3,7 +3,7 @@
     pip install --no-deps clip-anytorch==2.6.0; pip install ftfy regex
     python -m tests.golden.make_clip_tokens
 
-clip_vocabulary/ holds the part of OpenAI's merge list that CLIP uses (MIT licence, copyright 2021
+clip_vocabulary/ holds the part of OpenAI's merge list that CLIP uses (MIT license, copyright 2021
 OpenAI), so that the tests have the real vocabulary without a download.
 """
 

@@ -71,7 +71,7 @@ def test_tokens_change_no_earlier_state():
     assert (jnp.abs(before.text_states - after.text_states)[:, 4:].max((0, 2)) > 0).all()
 
 
-def test_preprocess_squashes_or_crops_and_standardises():
+def test_preprocess_squashes_or_crops_and_standardizes():
     square, wide = networks.normal(1, 8, 8, 3), networks.normal(1, 8, 12, 3)
     cfg = SPEC.model
     mean, std = np.array(cfg.image_mean), np.array(cfg.image_std)

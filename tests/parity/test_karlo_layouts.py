@@ -105,7 +105,7 @@ def test_original_files_give_the_same_tree(components, model, tmp_path):
     assert model.stage("prior_diffusion").spec.sampling.clip == 1.5
     assert found.stage("clip").spec.model.resize == "squash"
     assert model.stage("clip").spec.model.resize == "center_crop"
-    assert found.licence == "CreativeML Open RAIL-M"
+    assert found.license == "CreativeML Open RAIL-M"
     assert set(found.provenance["source_files"]) == {p.name for p in folder.iterdir()}
 
 

@@ -83,7 +83,7 @@ def levels():
     return [np.sqrt(a)[:, None, None, None] for a in (alpha_bar, 1 - alpha_bar)]
 
 
-def test_the_embeddings_length_is_normalised_away(toy, inputs, text, decoded):
+def test_the_embeddings_length_is_normalized_away(toy, inputs, text, decoded):
     x_t, image_emb = inputs
     longer = unclip_jax.predict(toy, "decoder", x_t, T, image_emb=7 * image_emb, text=text)
     np.testing.assert_allclose(longer, decoded, **CLOSE)

@@ -98,12 +98,12 @@ def test_levels_fit_between_inversion_and_decoding(toy):
 
 
 def karlo_like(toy):
-    """The toy with a decoder of Karlo's parametrisation: eps, standardised embeddings."""
+    """The toy with a decoder of Karlo's parametrisation: eps, standardized embeddings."""
     spec = dataclasses.replace(
         toy.stage("decoder").spec,
         diffusion=DiffusionConfig(prediction="eps", variance="learned_range", loss="hybrid"),
         sampling=SamplingConfig("ddpm", steps=4, guidance=3.0, clip=10.0),
-        embedding_norm=EmbeddingNorm("standardise"),
+        embedding_norm=EmbeddingNorm("standardize"),
     )
     stages = {**toy.stages, "decoder": Stage(spec, random_params(spec, 3))}
     return dataclasses.replace(toy, stages=stages)

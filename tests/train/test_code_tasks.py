@@ -78,7 +78,7 @@ def test_eight_pairs_are_learnt_and_sampled():
         table=None,
         round_low_res=False,
     )
-    unit = [metrics_lib.normalise(np.asarray(x)) for x in (batch["image_emb"], text.text_emb)]
+    unit = [metrics_lib.normalize(np.asarray(x)) for x in (batch["image_emb"], text.text_emb)]
     rank = np.argsort(np.argsort((unit[0] * unit[1]).sum(1)))
     own = jnp.asarray(ndtri(rank / (BATCH - 1)), jnp.float32)
 

@@ -11,7 +11,7 @@ def pictures():
     return jax.random.uniform(jax.random.key(0), (4, 8, 8, 3), minval=-1, maxval=1)
 
 
-def test_kernel_is_a_normalised_gaussian():
+def test_kernel_is_a_normalized_gaussian():
     kernel = np.asarray(gaussian_kernel(0.6, 3), np.float64)
     assert kernel.sum() == pytest.approx(1)
     assert kernel[0] == pytest.approx(kernel[2])

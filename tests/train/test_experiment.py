@@ -196,9 +196,9 @@ def test_the_papers_caption_path_trains(tmp_path):
     assert written["model"]["text_encoder"]["context"] == 16
 
 
-def test_a_standardised_prior_trains_and_keeps_what_it_is_given(unbroken, tmp_path):
+def test_a_standardized_prior_trains_and_keeps_what_it_is_given(unbroken, tmp_path):
     """Statistics of the data in a fresh run; those of the bundle where weights are taken over."""
-    flags = ("--config.train.steps=2", "--config.embedding_norm.kind=standardise")
+    flags = ("--config.train.steps=2", "--config.embedding_norm.kind=standardize")
     assert experiment.train(config(*flags), tmp_path / "fresh")
     fresh = read_run(tmp_path / "fresh")
     assert np.std(fresh.ema_params["clip_mean"]) > 0

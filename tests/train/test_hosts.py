@@ -26,7 +26,7 @@ PRIOR += [f"--config.train.steps={STEPS}", "--config.train.save_every=10"]
 # Also: CLIP within the step, statistics of the data, sample grids, parameters split over processes.
 DECODER = ["train", "--config", "configs/emoji/decoder.py:smoke"]
 DECODER += ["--config.train.steps=4", "--config.train.cache_clip=False"]
-DECODER += ["--config.embedding_norm.kind=standardise", "--config.eval.every=4"]
+DECODER += ["--config.embedding_norm.kind=standardize", "--config.eval.every=4"]
 DECODER += ["--config.train.mesh.data=1", "--config.train.mesh.fsdp=2"]
 DECODER += ["--config.train.mesh.tensor=2", "--config.model.unet.channels=8"]
 DECODER += ["--config.model.unet.channel_mult=(1,)", "--config.model.unet.head_channels=8"]

@@ -204,7 +204,7 @@ def test_held_out_images_are_shown_as_they_are():
 
 
 def test_statistics_are_mean_and_deviation_of_each_dimension():
-    norm = EmbeddingNorm("standardise")
+    norm = EmbeddingNorm("standardize")
     spec = networks.prior_spec(norm=norm)
     z = np.random.default_rng(0).normal(3.0, 2.0, (50, networks.DIM)).astype(np.float32)
     fresh = {"clip_mean": jnp.zeros(networks.DIM), "clip_std": jnp.ones(networks.DIM)}

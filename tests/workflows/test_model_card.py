@@ -76,7 +76,7 @@ def test_what_is_not_recorded_is_said_to_be_so(toy, run):
     assert model_card.training_seconds(dataclasses.replace(run, folder=run.folder / "none")) is None
 
 
-def test_figures_licence_notes_and_credits(toy, run, tmp_path, monkeypatch):
+def test_figures_license_notes_and_credits(toy, run, tmp_path, monkeypatch):
     held = dataclasses.replace(toy, metrics={"retrieval": {"recall_at_1": FIGURE}, "total": 3})
     text = model_card.model_card(held, [run], "It draws shapes.\n")
     assert text.startswith("# toy\n\nIt draws shapes.\n")
@@ -84,8 +84,8 @@ def test_figures_licence_notes_and_credits(toy, run, tmp_path, monkeypatch):
     assert cells(text, "total") == ["total", "3"]
     assert "Apache-2.0" in text and "0" * 40 in text
     assert "Trained on the following works" not in text
-    licence = {"part": "3d", "credit": "A. Painter", "licence": "CC-BY-4.0", "url": "https://a.b"}
-    (tmp_path / "LICENSES.json").write_text(json.dumps([licence]))
+    license = {"part": "3d", "credit": "A. Painter", "license": "CC-BY-4.0", "url": "https://a.b"}
+    (tmp_path / "LICENSES.json").write_text(json.dumps([license]))
     monkeypatch.setattr(model_card, "locate", lambda name: tmp_path)
     assert "- 3d: A. Painter (CC-BY-4.0). https://a.b" in model_card.model_card(toy, [run, run])
 

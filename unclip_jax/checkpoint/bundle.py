@@ -1,6 +1,6 @@
 """The folder that is shipped: configs, EMA parameters, vocabulary, and where they came from.
 
-    bundle.json           format version, name, licence, stages with their full configs, cascade,
+    bundle.json           format version, name, license, stages with their full configs, cascade,
                           sampling defaults, provenance, metrics, SHA-256 of every other file
     tokenizer.json        the vocabulary of the text tower
     STAGE.safetensors     parameters of one stage in a stated dtype
@@ -34,6 +34,7 @@ from unclip_jax.checkpoint.runs import params_digest
 from unclip_jax.core.config import build, to_dict
 from unclip_jax.core.errors import UserError
 from unclip_jax.core.files import new_folder
+from unclip_jax.core.renamed import with_old_keys
 from unclip_jax.core.suggest import did_you_mean
 from unclip_jax.core.trees import count_params, flatten_paths
 from unclip_jax.models.pca import Pca
@@ -75,7 +76,7 @@ class Bundle:
     name: str
     stages: Mapping[str, Stage]
     tokenizer: Tokenizer | None = None
-    licence: str = ""
+    license: str = ""
     provenance: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     metrics: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     sampling: SamplingDefaults = SamplingDefaults()
@@ -206,7 +207,7 @@ def load(
     _check_tables(folder, loaded, arrays)
     return Bundle(
         name=manifest["name"],
-        licence=manifest["licence"],
+        license=manifest["license"],
         provenance=manifest["provenance"],
         metrics=manifest["metrics"],
         stages=loaded,
@@ -299,7 +300,7 @@ def save(
         manifest = {
             "format_version": FORMAT_VERSION,
             "name": bundle.name,
-            "licence": bundle.licence,
+            "license": bundle.license,
             "provenance": dict(bundle.provenance),
             "metrics": dict(bundle.metrics),
             "sampling": to_dict(bundle.sampling),
@@ -310,7 +311,7 @@ def save(
                 for path in sorted(folder.iterdir())
             },
         }
-        text = json.dumps(manifest, indent=1, ensure_ascii=False)
+        text = json.dumps(with_old_keys(manifest), indent=1, ensure_ascii=False)
         (folder / "bundle.json").write_text(text + "\n", encoding="utf-8")
         if write_beside is not None:
             write_beside(folder)

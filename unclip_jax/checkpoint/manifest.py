@@ -15,6 +15,7 @@ from unclip_jax.checkpoint.tensors import DTYPES
 from unclip_jax.core.config import build
 from unclip_jax.core.errors import UserError
 from unclip_jax.core.files import read_json
+from unclip_jax.core.renamed import without_old_keys
 from unclip_jax.models.stages import STAGES
 
 FORMAT_VERSION = 1
@@ -78,8 +79,9 @@ def read_manifest(folder: Path) -> dict[str, Any]:
         raise UserError(
             f"{path}: format version {version!r}, this unclip_jax reads {FORMAT_VERSION}"
         )
-    allowed = {"format_version", "name", "licence", "stages", "sampling", "cascade"}
+    allowed = {"format_version", "name", "license", "stages", "sampling", "cascade"}
     allowed |= {"provenance", "metrics", "files"}
+    manifest = without_old_keys(manifest)
     for key in sorted(set(manifest) ^ allowed):
         raise UserError(f"{path}: {'missing' if key in allowed else 'unknown'} key {key!r}")
     _check_types(path, manifest)
@@ -97,7 +99,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
 
 def _check_types(path: Path, manifest: Mapping[str, Any]) -> None:
     """Fails by name where a value of bundle.json is not of the kind that loading relies on."""
-    kinds = {"name": str, "licence": str, "cascade": list}
+    kinds = {"name": str, "license": str, "cascade": list}
     kinds |= dict.fromkeys(("stages", "files", "sampling", "provenance", "metrics"), dict)
     for key, kind in kinds.items():
         if not isinstance(manifest[key], kind):

@@ -84,11 +84,13 @@ def prepare(
 @click.option(
     "--test-share", default=0.02, show_default=True, type=click.FloatRange(0, 1, max_open=True)
 )
-@click.option("--licence", default="unknown", show_default=True, help="Kept in the metadata.")
+@click.option(
+    "--license", "--licence", default="unknown", show_default=True, help="Kept in the metadata."
+)
 @click.option("--overwrite", is_flag=True, help="Replace the set in --out.")
 @json_option
 def ingest(
-    source: str, out: Path, test_share: float, licence: str, overwrite: bool, as_json: bool
+    source: str, out: Path, test_share: float, license: str, overwrite: bool, as_json: bool
 ) -> None:
     """Turns SRC into a set to train on; what cannot be used is left out, counted and named.
 
@@ -105,7 +107,7 @@ def ingest(
             source,
             out,
             test_share=test_share,
-            licence=licence,
+            license=license,
             overwrite=overwrite,
             report=progress.report,
         )

@@ -13,7 +13,7 @@ from unclip_jax.cli.progress import Progress, say
 from unclip_jax.core.errors import UserError
 from unclip_jax.core.files import parse_json, scratch_for
 
-TEXTS = ("name", "licence")  # options that are written into files
+TEXTS = ("name", "license")  # options that are written into files
 
 
 @click.command(short_help="Finished training runs to a bundle.")
@@ -34,7 +34,9 @@ TEXTS = ("name", "licence")  # options that are written into files
     type=click.Choice(["float16", "bfloat16", "float32"]),
     help="How parameters are stored; default: float16, or what a bundle has.",
 )
-@click.option("--licence", default="Apache-2.0", show_default=True, help="Of the parameters.")
+@click.option(
+    "--license", "--licence", default="Apache-2.0", show_default=True, help="Of the parameters."
+)
 @click.option(
     "--metrics",
     multiple=True,
@@ -157,7 +159,7 @@ def read_runs(
     results = [_usable(read_run(run), options["unfinished"]) for run in runs]
     name, dtype = options["name"] or out.resolve().name, options["dtype"] or "float16"
     made = make_bundle(results, name, dtype)
-    return dataclasses.replace(made, licence=options["licence"]), results
+    return dataclasses.replace(made, license=options["license"]), results
 
 
 def _to_other_format(

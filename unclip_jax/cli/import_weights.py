@@ -19,7 +19,9 @@ from unclip_jax.core.files import refuse_taken
     help="How parameters are stored; default: as in the source.",
 )
 @click.option("--name", help="The bundle's name; default: the folder's.")
-@click.option("--licence", help="Of the weights; default for Karlo: CreativeML Open RAIL-M.")
+@click.option(
+    "--license", "--licence", help="Of the weights; default for Karlo: CreativeML Open RAIL-M."
+)
 @click.option(
     "--clamp",
     type=click.FloatRange(min=0.0, min_open=True),
@@ -45,7 +47,7 @@ def import_weights(src: Path, out: Path, **options: Any) -> None:
         made = import_weights(
             src,
             name=options["name"] or out.resolve().name,
-            licence=options["licence"],
+            license=options["license"],
             clamp=options["clamp"],
             say=progress.announce,
         )

@@ -5,6 +5,7 @@ from typing import Any
 import click
 
 from unclip_jax.cli import common
+from unclip_jax.core.renamed import with_old_keys
 
 
 @click.command(short_help="What a bundle holds.")
@@ -12,7 +13,7 @@ from unclip_jax.cli import common
 @click.option("--verify", is_flag=True, help="Hash every file and check every key and shape.")
 @common.json_option
 def info(model: str, verify: bool, as_json: bool) -> None:
-    """Prints stages, parameters, licence and provenance of a bundle.
+    """Prints stages, parameters, license and provenance of a bundle.
 
     Example: unclip info emoji --verify
     """
@@ -36,8 +37,9 @@ def _summary(manifest: dict[str, Any], verify: bool) -> dict[str, Any]:
         name: {"params": stage["params"], "dtype": stage["dtype"]}
         for name, stage in manifest["stages"].items()
     }
-    kept = ("name", "licence", "provenance", "metrics", "sampling", "cascade")
-    return {"stages": stages, **{key: manifest[key] for key in kept}, "verified": verify}
+    kept = ("name", "license", "provenance", "metrics", "sampling", "cascade")
+    found = with_old_keys({key: manifest[key] for key in kept})
+    return {"stages": stages, **found, "verified": verify}
 
 
 def _lines(manifest: dict[str, Any]) -> list[str]:
@@ -57,5 +59,5 @@ def _lines(manifest: dict[str, Any]) -> list[str]:
     for key in ("imported_from", "git_commit", "date", "unclip_jax"):
         if manifest["provenance"].get(key):
             lines.append(f"  {key}: {manifest['provenance'][key]}")
-    lines.append(f"  licence: {manifest['licence'] or 'not stated'}")
+    lines.append(f"  license: {manifest['license'] or 'not stated'}")
     return lines

@@ -11,6 +11,7 @@ import signal
 import sys
 import threading
 import time
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -18,6 +19,7 @@ import click
 
 from unclip_jax.core import interrupts
 from unclip_jax.core.errors import UserError
+from unclip_jax.core.renamed import RenamedWarning
 
 COMMANDS = {
     "sample": ("unclip_jax.cli.sample:sample", "Text to image."),
@@ -137,6 +139,7 @@ def main(args: list[str] | None = None) -> Any:
     """Runs the command line and exits with its code; without `args` the process is all its own."""
     if args is None:
         own_signals()
+        show_renames_in_one_line()
     try:
         code = unclip.main(args, prog_name="unclip", standalone_mode=False)
     except click.ClickException as error:
@@ -153,6 +156,19 @@ def main(args: list[str] | None = None) -> Any:
         named = f"{error.filename}: " if error.filename else ""
         fail(f"{named}{error.strerror or error}")
     sys.exit(code if isinstance(code, int) else 0)
+
+
+def show_renames_in_one_line() -> None:
+    """Prints the warning of an old name as a line on stderr, without Python's place in the code."""
+    usual = warnings.showwarning
+
+    def show(message: Warning | str, category: type[Warning], *place: Any, **options: Any) -> None:
+        if issubclass(category, RenamedWarning):
+            click.echo(f"unclip: {message}", err=True)
+        else:
+            usual(message, category, *place, **options)
+
+    warnings.showwarning = show
 
 
 def fail(message: str) -> None:

@@ -149,8 +149,8 @@ def _write_scheduler(folder: Path, spec: StageSpec) -> None:
 def _write_prior(folder: Path, stage: Stage, dtype: str) -> None:
     spec, cfg = stage.spec, stage.spec.model
     facts = {
-        'embedding_norm "standardise" of scale 1': (spec.norm.kind, spec.norm.scale)
-        == ("standardise", 1.0),
+        'embedding_norm "standardize" of scale 1': (spec.norm.kind, spec.norm.scale)
+        == ("standardize", 1.0),
         "states of a CLIP text tower as wide as z": cfg.text == "clip_states"
         and cfg.text_dim == cfg.image_dim,
         "z_t raw": cfg.text_emb_input == "raw",

@@ -143,7 +143,7 @@ def _prior_spec(
 ) -> StageSpec:
     if diffusion.prediction != "x0":
         raise UserError("prior_scheduler: prediction_type must be sample")
-    return _make_spec("prior_diffusion", cfg, diffusion, sampling, EmbeddingNorm("standardise"))
+    return _make_spec("prior_diffusion", cfg, diffusion, sampling, EmbeddingNorm("standardize"))
 
 
 def _decoder_spec(

@@ -25,7 +25,7 @@ KINDS = {
     "clip-hf": "a Hugging Face CLIP folder",
     "clip-openai": "weights in OpenAI's or OpenCLIP's layout",
 }
-LICENCES = {"karlo": "CreativeML Open RAIL-M", "karlo-diffusers": "CreativeML Open RAIL-M"}
+LICENSES = {"karlo": "CreativeML Open RAIL-M", "karlo-diffusers": "CreativeML Open RAIL-M"}
 SMALL = (".json", ".txt", ".gz")
 
 Say = Callable[[str], None]
@@ -51,7 +51,7 @@ def import_weights(
     src: Path,
     *,
     name: str,
-    licence: str | None = None,
+    license: str | None = None,
     clamp: float | None = None,
     say: Say = lambda line: None,
     sizes: import_karlo.OriginalSizes = import_karlo.PUBLISHED,
@@ -59,7 +59,7 @@ def import_weights(
     """Returns a bundle of what SRC holds; its parameters are read when it is saved.
 
     Args:
-        licence: of the weights; None = the published one of Karlo, else empty.
+        license: of the weights; None = the published one of Karlo, else empty.
         clamp: bound of the prior's |x0|; None = the source's.
         say: is told of each step.
         sizes: of Karlo's own files, if they are not the published ones.
@@ -82,7 +82,7 @@ def import_weights(
         name=name,
         stages={stage: found.stage for stage, found in stages.items()},
         tokenizer=tokenizer,
-        licence=LICENCES.get(kind, "") if licence is None else licence,
+        license=LICENSES.get(kind, "") if license is None else license,
         provenance=_provenance(src, kind, stages),
     )
     return bundle if "decoder" not in stages else _with_sampling(bundle)

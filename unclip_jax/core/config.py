@@ -16,6 +16,7 @@ from typing import Any, Literal, TypeVar, Union
 import numpy as np
 
 from unclip_jax.core.errors import UserError, shorten
+from unclip_jax.core.renamed import with_new_names
 from unclip_jax.core.suggest import did_you_mean
 
 T = TypeVar("T")
@@ -24,8 +25,8 @@ T = TypeVar("T")
 def build(cls: type[T], values: Any, path: str = "") -> T:
     """Builds the dataclass `cls`, and the dataclasses nested in it, from a mapping.
 
-    Keys that are left out take the field's default. A ValueError of the class's own checks
-    (`__post_init__`) is reported as a UserError with the path in front.
+    Keys that are left out take the field's default; old names are read (core.renamed). A ValueError
+    of the class's own checks (`__post_init__`) is reported as a UserError with the path in front.
 
     Args:
         values: a mapping; whatever else comes out of a file is a UserError too.
@@ -33,6 +34,7 @@ def build(cls: type[T], values: Any, path: str = "") -> T:
     """
     if not isinstance(values, Mapping):
         raise UserError(f"{path or cls.__name__}: expected a mapping, got {_shown(values)}")
+    values = with_new_names(cls, values, path)
     fields = {field.name: field for field in dataclasses.fields(cls) if field.init}
     for key in values:
         if key not in fields:

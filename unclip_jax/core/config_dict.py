@@ -12,6 +12,7 @@ from typing import Any, Union
 from ml_collections import ConfigDict, config_dict
 
 from unclip_jax.core.config import to_dict
+from unclip_jax.core.renamed import OLD_NAME
 
 
 def with_defaults(section: ConfigDict, cls: type) -> ConfigDict:
@@ -25,6 +26,9 @@ def with_defaults(section: ConfigDict, cls: type) -> ConfigDict:
         for field in dataclasses.fields(cls):
             kinds = _kinds(hints[field.name])
             nested = next((kind for kind in kinds if dataclasses.is_dataclass(kind)), None)
+            old = field.metadata.get(OLD_NAME)
+            if old is not None and old in section:  # of a user's config file; `build` warns
+                continue
             if field.name in section:
                 held = section[field.name]
                 if nested is not None and isinstance(held, ConfigDict):

@@ -20,6 +20,7 @@ from google.protobuf import json_format, message
 
 from unclip_jax.core.errors import UserError, shorten
 from unclip_jax.core.files import new_folder, read_mapping
+from unclip_jax.core.renamed import with_old_keys
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")
@@ -74,7 +75,7 @@ def write(
     splits: Splits,
     *,
     about: str,
-    licences: list[dict[str, str]],
+    licenses: list[dict[str, str]],
     encoding: str | None = "png",
     overwrite: bool = False,
     lock: bool = True,
@@ -84,7 +85,7 @@ def write(
     Args:
         splits: for each split a function that yields its records.
         about: one paragraph for the metadata.
-        licences: one entry a part, with "part", "licence", "credit" and "url".
+        licenses: one entry a part, with "part", "license", "credit" and "url".
         lock: False where the caller holds the lock of `out` already.
     """
     with new_folder(Path(out), INFO, overwrite=overwrite, lock=lock) as folder, _quiet():
@@ -97,14 +98,15 @@ def write(
         for path in sorted(made.iterdir()):
             path.replace(folder / path.name)
         shutil.rmtree(folder / "build")
-        (folder / "LICENSES.json").write_text(json.dumps(licences, indent=2) + "\n")
-        (folder / "README.md").write_text(readme(about, licences))
+        entries = [with_old_keys(entry) for entry in licenses]
+        (folder / "LICENSES.json").write_text(json.dumps(entries, indent=2) + "\n")
+        (folder / "README.md").write_text(readme(about, licenses))
 
 
-def readme(about: str, licences: list[dict[str, str]]) -> str:
+def readme(about: str, licenses: list[dict[str, str]]) -> str:
     """Words the attribution that lies beside the records."""
-    rows = [f"- {x['part']}: {x['credit']} ({x['licence']}). {x['url']}" for x in licences]
-    lines = ["# Captioned pictures", "", about, "", "## Licences and attribution", *rows]
+    rows = [f"- {x['part']}: {x['credit']} ({x['license']}). {x['url']}" for x in licenses]
+    lines = ["# Captioned pictures", "", about, "", "## Licenses and attribution", *rows]
     return "\n".join(lines) + "\n"
 
 

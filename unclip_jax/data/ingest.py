@@ -29,7 +29,7 @@ def ingest(
     out: Path,
     *,
     test_share: float = 0.02,
-    licence: str = "unknown",
+    license: str = "unknown",
     overwrite: bool = False,
     report: Report | None = None,
 ) -> dict:
@@ -41,14 +41,14 @@ def ingest(
             prepared tfds folder, or "tfds:NAME", "tfds:NAME:SPLIT".
         test_share: share held out as split "test", by hash of the key; at least one of two or more
             images; 0 holds nothing out.
-        licence: what the set may be used for, kept in its metadata.
+        license: what the set may be used for, kept in its metadata.
         report: called with what is done, "checking" or "writing", and how many items of how many;
             None, where nobody knows yet.
     """
     if not 0 <= test_share < 1:  # NaN included
         raise UserError(f"--test-share {test_share} is not at least 0 and below 1")
-    if printable(licence) != licence:
-        raise UserError(f"--licence {printable(licence)} is not UTF-8 text; spell it so")
+    if printable(license) != license:
+        raise UserError(f"--license {printable(license)} is not UTF-8 text; spell it so")
     _refuse_shadow(source, out)
     refuse_existing(out, overwrite)
     with locked_beside(out, "unclip data ingest"):
@@ -71,12 +71,12 @@ def ingest(
                 report("writing", next(written), len(keys))
 
         makers = {s: _records(reader, wanted, note) for s, wanted in splits.items() if wanted}
-        credit = {"part": "all", "licence": licence, "credit": printable(source), "url": ""}
+        credit = {"part": "all", "license": license, "credit": printable(source), "url": ""}
         builder.write(
             out,
             makers,
             about=f"Captioned images from {printable(source)}.",
-            licences=[credit],
+            licenses=[credit],
             encoding=None,
             overwrite=overwrite,
             lock=False,

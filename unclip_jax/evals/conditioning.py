@@ -27,7 +27,7 @@ from unclip_jax.evals.examples import Examples, load_examples, main_captions, re
 from unclip_jax.evals.metrics import Figure
 from unclip_jax.evals.retrieval import clip_size, embed_images
 from unclip_jax.evals.settings import Settings
-from unclip_jax.models.embedding_norm import normalise, stats_of
+from unclip_jax.models.embedding_norm import normalize, stats_of
 from unclip_jax.sampling.encode import with_own_tokens
 from unclip_jax.sampling.runs import example_shape
 
@@ -110,9 +110,9 @@ def rise_figures(
 def prior_cases(
     model: Bundle, stage: str, image_emb: np.ndarray, text: Any, swap: np.ndarray
 ) -> tuple[np.ndarray, dict[str, Cond]]:
-    """Returns a prior's clean data, normalised z_i, and its true and exchanged conditionings."""
+    """Returns a prior's clean data, normalized z_i, and its true and exchanged conditionings."""
     held = model.stage(stage)
-    x0 = normalise(jnp.asarray(image_emb), held.spec.norm, stats_of(held.params))
+    x0 = normalize(jnp.asarray(image_emb), held.spec.norm, stats_of(held.params))
     conds = {"true": Cond(text=text), "caption": Cond(text=rows_of(text, swap))}
     return np.asarray(x0), conds
 

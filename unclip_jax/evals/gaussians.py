@@ -11,13 +11,13 @@ biased upwards: compare only distances over sets of the same size.
 import numpy as np
 from jaxtyping import Float
 
-from unclip_jax.evals.metrics import normalise
+from unclip_jax.evals.metrics import normalize
 from unclip_jax.models.pca import Moments
 
 
 def frechet_distance(a: Float[np.ndarray, "n d"], b: Float[np.ndarray, "m d"]) -> float:
     """Returns the distance of two sets of embeddings, at unit length."""
-    one, two = Moments.of(normalise(a)), Moments.of(normalise(b))
+    one, two = Moments.of(normalize(a)), Moments.of(normalize(b))
     root = _square_root(one.covariance)
     cross = np.trace(_square_root(root @ two.covariance @ root))
     spread = np.trace(one.covariance) + np.trace(two.covariance) - 2 * cross
@@ -31,7 +31,7 @@ def _square_root(matrix: Float[np.ndarray, "d d"]) -> Float[np.ndarray, "d d"]:
 
 def diversity(draws: Float[np.ndarray, "k n d"]) -> Float[np.ndarray, " n"]:
     """Returns the mean cosine distance between two of the k draws of each example."""
-    unit = normalise(draws)
+    unit = normalize(draws)
     count = len(unit)
     cosines = np.einsum("ind,jnd->nij", unit, unit)
     between = cosines.sum((1, 2)) - np.einsum("nii->n", cosines)

@@ -81,7 +81,7 @@ def mean_figure(
     return Figure(float(numbers.mean()), low, high, len(numbers), floor)
 
 
-def normalise(x: Float[np.ndarray, "*n d"]) -> Float[np.ndarray, "*n d"]:
+def normalize(x: Float[np.ndarray, "*n d"]) -> Float[np.ndarray, "*n d"]:
     """Divides each row by its length."""
     rows = np.asarray(x, np.float64)
     return rows / np.linalg.norm(rows, axis=-1, keepdims=True)
@@ -89,14 +89,14 @@ def normalise(x: Float[np.ndarray, "*n d"]) -> Float[np.ndarray, "*n d"]:
 
 def cosine(a: Float[np.ndarray, "n d"], b: Float[np.ndarray, "n d"]) -> Float[np.ndarray, " n"]:
     """Returns the cosine of each row of `a` with the same row of `b`."""
-    return np.sum(normalise(a) * normalise(b), axis=-1)
+    return np.sum(normalize(a) * normalize(b), axis=-1)
 
 
 def similarity(
     queries: Float[np.ndarray, "q d"], gallery: Float[np.ndarray, "g d"]
 ) -> Float[np.ndarray, "q g"]:
     """Returns the cosine of every query with every gallery row."""
-    return normalise(queries) @ normalise(gallery).T
+    return normalize(queries) @ normalize(gallery).T
 
 
 def hits_at(

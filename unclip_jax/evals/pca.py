@@ -15,7 +15,7 @@ from jaxtyping import Float
 
 from unclip_jax.checkpoint.bundle import Bundle
 from unclip_jax.evals.examples import Examples, load_examples
-from unclip_jax.evals.metrics import Figure, mean_figure, normalise
+from unclip_jax.evals.metrics import Figure, mean_figure, normalize
 from unclip_jax.evals.outputs import PCA_CURVE
 from unclip_jax.evals.retrieval import clip_size, embed_images
 from unclip_jax.evals.settings import Settings
@@ -77,7 +77,7 @@ def residual(
     fitted: Pca, image_emb: Float[np.ndarray, "n d"], dims: int
 ) -> Float[np.ndarray, " n"]:
     """Returns each embedding's squared distance to its first components, over the mean spread."""
-    unit = normalise(image_emb)
+    unit = normalize(image_emb)
     lost = np.square(unit - np.asarray(keep(fitted, image_emb, dims), np.float64)).sum(1)
     return lost / np.square(unit - unit.mean(axis=0)).sum(axis=1).mean()
 
@@ -96,7 +96,7 @@ def codec_figures(
         return {}
     stage = model.stage("prior_ar")
     trip = round_trip(codec_of(stage.params), stage.spec.model.codec, image_emb)
-    unit, groups = normalise(image_emb), np.asarray(examples.concepts)
+    unit, groups = normalize(image_emb), np.asarray(examples.concepts)
     spread = np.square(unit - unit.mean(axis=0)).sum(axis=1).mean()
     shares = {"error": trip.lost, "error_dropped": trip.dropped, "error_buckets": trip.bucketed}
     shares = {name: np.asarray(lost, np.float64) / spread for name, lost in shares.items()}

@@ -111,7 +111,7 @@ def prior_figures(
     """
     true = held_out.image_emb
     swap = metrics.derangement(held_out.examples.concepts, seed=seed)
-    mean = metrics.normalise(training.image_emb).mean(axis=0, keepdims=True)
+    mean = metrics.normalize(training.image_emb).mean(axis=0, keepdims=True)
     nearest, _ = metrics.nearest(held_out.text_emb, training.caption_emb)
     nearest = training.owner[nearest]
     baselines = {

@@ -1,6 +1,6 @@
 """CLIP: image and text towers, and the contrastive loss (Radford et al. 2021, OpenAI's code).
 
-Embeddings leave the towers raw; the loss normalises them. Images come in as [-1, 1] NHWC and are
+Embeddings leave the towers raw; the loss normalizes them. Images come in as [-1, 1] NHWC and are
 brought to the tower's size and statistics here, so that nobody else needs to know either.
 """
 
@@ -178,7 +178,7 @@ class Clip(nn.Module):
     def encode_image(
         self, images: Float[Array, "n h w 3"], train: bool = False
     ) -> Float[Array, "n d"]:
-        """Embeds images in [-1, 1] of any size, not normalised to unit length."""
+        """Embeds images in [-1, 1] of any size, not normalized to unit length."""
         return self.vision(preprocess(images, self.cfg), train=train)
 
     def encode_text(self, tokens: Int[Array, "n ctx"], train: bool = False) -> TextEncoding:

@@ -9,7 +9,7 @@ embedding, and projected into extra context tokens. The caption takes one of two
                  joins the timestep embedding. Karlo's decoder.
 
 The context is [image tokens, text tokens]. A dropped z_i is a learned vector or zeros, in the
-normalised space; a dropped caption is the encoded empty one, which the caller puts in.
+normalized space; a dropped caption is the encoded empty one, which the caller puts in.
 """
 
 import dataclasses
@@ -25,7 +25,7 @@ from unclip_jax.core.types import Cond, Size, TextFeatures
 from unclip_jax.models.embedding_norm import (
     EmbeddingNorm,
     TextEmbInput,
-    normalise,
+    normalize,
     stats_params,
     text_emb_input,
 )
@@ -168,7 +168,7 @@ class Decoder(nn.Module):
         null = jnp.broadcast_to(null[None], (n, width)).astype(jnp.float32)
         if cond.image_emb is None:
             return null
-        z = normalise(cond.image_emb, self.norm, stats)
+        z = normalize(cond.image_emb, self.norm, stats)
         return z if cond.image_keep is None else jnp.where(cond.image_keep[:, None], z, null)
 
     def _text(self, text: TextFeatures, train: bool) -> tuple[Array | None, Array, Array]:

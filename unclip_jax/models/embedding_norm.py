@@ -1,11 +1,11 @@
 """The space in which diffusion sees CLIP image embeddings.
 
     l2:           z -> scale z / |z|           (paper: scale 17.2 at width 1024, or 0.5375 sqrt(d))
-    standardise:  z -> scale (z - mean) / std  (Karlo, Kandinsky; statistics per dimension)
+    standardize:  z -> scale (z - mean) / std  (Karlo, Kandinsky; statistics per dimension)
     none:         z -> scale z
 
 The way back divides by the scale; for l2 it gives the direction, whose length is close to one but
-not forced to it. The statistics of "standardise" are parameters `clip_mean` and `clip_std` that
+not forced to it. The statistics of "standardize" are parameters `clip_mean` and `clip_std` that
 no optimiser may touch (FROZEN).
 """
 
@@ -19,6 +19,7 @@ from flax import struct
 from jaxtyping import Array, Float
 
 from unclip_jax.core.checks import POSITIVE, check_ranges
+from unclip_jax.core.renamed import renamed
 from unclip_jax.core.types import Params
 from unclip_jax.nn.layers import axes, ones, zeros
 
@@ -31,9 +32,11 @@ FROZEN = r"(^|/)clip_(mean|std)$"
 
 @dataclasses.dataclass(frozen=True)
 class EmbeddingNorm:
-    """How image embeddings are normalised."""
+    """How image embeddings are normalized."""
 
-    kind: Literal["l2", "standardise", "none"] = "l2"
+    kind: Literal["l2", "standardize", "none"] = renamed(
+        values={"standardise": "standardize"}, default="l2"
+    )
     scale: float = 1.0
 
     def __post_init__(self):
@@ -49,25 +52,25 @@ class EmbeddingStats:
     std: Float[Array, " d"]
 
 
-def normalise(
+def normalize(
     z: Float[Array, "n d"], norm: EmbeddingNorm, stats: EmbeddingStats | None = None
 ) -> Float[Array, "n d"]:
     """Maps raw image embeddings into the space the networks work in."""
     z = z.astype(jnp.float32)
     if norm.kind == "l2":
         z = z * jax.lax.rsqrt(jnp.maximum(jnp.square(z).sum(-1, keepdims=True), 1e-12))
-    elif norm.kind == "standardise":
+    elif norm.kind == "standardize":
         stats = _required(stats)
         z = (z - stats.mean[None]) / stats.std[None]
     return z * norm.scale
 
 
-def denormalise(
+def denormalize(
     z: Float[Array, "n d"], norm: EmbeddingNorm, stats: EmbeddingStats | None = None
 ) -> Float[Array, "n d"]:
     """Maps back to raw embeddings; for l2 their original length is gone."""
     z = z.astype(jnp.float32) / norm.scale
-    if norm.kind == "standardise":
+    if norm.kind == "standardize":
         stats = _required(stats)
         z = z * stats.std[None] + stats.mean[None]
     return z
@@ -77,7 +80,7 @@ def text_emb_input(text_emb: Float[Array, "n d"], kind: TextEmbInput) -> Float[A
     """Returns z_t as a network's first layer takes it."""
     if kind == "raw":
         return text_emb
-    return normalise(text_emb, EmbeddingNorm("l2", text_emb.shape[-1] ** 0.5))
+    return normalize(text_emb, EmbeddingNorm("l2", text_emb.shape[-1] ** 0.5))
 
 
 def stats_of(params: Params) -> EmbeddingStats | None:
@@ -90,13 +93,13 @@ def stats_of(params: Params) -> EmbeddingStats | None:
 def with_stats(params: Params, stats: EmbeddingStats) -> Params:
     """Returns a stage's parameters with these statistics in place of the initial (0, 1)."""
     if "clip_mean" not in params:
-        raise ValueError('only embedding_norm.kind="standardise" has statistics')
+        raise ValueError('only embedding_norm.kind="standardize" has statistics')
     return {**params, "clip_mean": stats.mean, "clip_std": stats.std}
 
 
 def stats_params(module: nn.Module, norm: EmbeddingNorm, width: int) -> EmbeddingStats | None:
     """Declares `clip_mean` and `clip_std` on `module` where `norm` needs them."""
-    if norm.kind != "standardise":
+    if norm.kind != "standardize":
         return None
     mean = module.param("clip_mean", axes(zeros, "cond"), (width,), jnp.float32)
     std = module.param("clip_std", axes(ones, "cond"), (width,), jnp.float32)
@@ -105,5 +108,5 @@ def stats_params(module: nn.Module, norm: EmbeddingNorm, width: int) -> Embeddin
 
 def _required(stats: EmbeddingStats | None) -> EmbeddingStats:
     if stats is None:
-        raise ValueError('kind="standardise" needs the mean and std of the embeddings')
+        raise ValueError('kind="standardize" needs the mean and std of the embeddings')
     return stats

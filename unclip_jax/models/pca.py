@@ -1,7 +1,7 @@
 """Principal components of CLIP image embeddings (unCLIP §2.2, §4): fit, project, reconstruct.
 
 They are taken of embeddings at unit length, z / |z|, the space in which the paper's networks see
-them: every function here takes raw embeddings as the tower gives them and normalises them itself,
+them: every function here takes raw embeddings as the tower gives them and normalizes them itself,
 and what it rebuilds lies in the unit space (its length is near one, not forced to it).
 
     c = V (z / |z| - mean),    z' = mean + V_k^T c_k

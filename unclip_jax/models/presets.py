@@ -53,7 +53,7 @@ def karlo_specs() -> dict[str, StageSpec]:
             prior,
             DiffusionConfig(prediction="x0"),
             SamplingConfig(steps=25, guidance=4.0, clip=10.0),
-            EmbeddingNorm("standardise"),
+            EmbeddingNorm("standardize"),
         ),
         StageSpec(
             "decoder",

@@ -1,7 +1,7 @@
 """The diffusion prior: a causal transformer that predicts the clean image embedding (unCLIP §2.2).
 
 The sequence is [caption, z_t, timestep, noised z_i, query]; the output at the query, projected, is
-the estimate of z_i. x_t lives in the normalised space of embedding_codec. The caption is either the
+the estimate of z_i. x_t lives in the normalized space of embedding_codec. The caption is either the
 states of the frozen CLIP text tower (Karlo) or token embeddings trained here, read by the same
 causal transformer (our reading of the paper's "encoded text" with its context of 256). z_t enters
 raw, as Karlo's does, or scaled to unit variance.
@@ -65,7 +65,7 @@ class PriorDiffusionConfig:
 
 
 class PriorDiffusion(nn.Module):
-    """The prior's network; for "standardise" it also carries the statistics of z_i."""
+    """The prior's network; for "standardize" it also carries the statistics of z_i."""
 
     cfg: PriorDiffusionConfig
     norm: EmbeddingNorm = EmbeddingNorm()

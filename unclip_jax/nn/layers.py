@@ -1,4 +1,4 @@
-"""Dense, convolution and normalisation layers with PyTorch's constants and logical axes.
+"""Dense, convolution and normalization layers with PyTorch's constants and logical axes.
 
 Every parameter carries logical axis names (AXES), which training maps to mesh axes; activations are
 held to theirs where a compiler would otherwise choose (`constrain`). Parameters are float32;
@@ -123,7 +123,7 @@ class LayerNorm(nn.Module):
 
     @nn.compact
     def __call__(self, x: Float[Array, " *b d"]) -> Float[Array, " *b d"]:
-        """Normalises `x`, then scales and shifts it."""
+        """Normalizes `x`, then scales and shifts it."""
         norm = nn.LayerNorm(
             epsilon=EPS,
             dtype=jnp.float32,
@@ -152,7 +152,7 @@ class GroupNorm(nn.Module):
         x: Float[Array, "b h w c"],
         scale_shift: tuple[Float[Array, "b c"], Float[Array, "b c"]] | None = None,
     ) -> Float[Array, "b h w c"]:
-        """Normalises each example's channel groups over space."""
+        """Normalizes each example's channel groups over space."""
         b, h, w, c = x.shape
         if c % self.groups:
             raise ValueError(f"channels={c} must be a multiple of groups={self.groups}")

@@ -33,7 +33,7 @@ from unclip_jax.diffusion.samplers import (
     run_steps,
 )
 from unclip_jax.diffusion.schedules import make_schedule
-from unclip_jax.models.embedding_norm import denormalise, stats_of
+from unclip_jax.models.embedding_norm import denormalize, stats_of
 from unclip_jax.models.stages import StageSpec, make_module
 from unclip_jax.sampling import codes, parallel
 from unclip_jax.sampling.encode import PRECISION, batch_size, compute_dtype, placed_params
@@ -143,7 +143,7 @@ def _finish(static: Static, params: Params, cond: Cond, x: Array) -> Array:
     """Turns the clean sample into the stage's result: a raw z_i, the best draw's, or an image."""
     if not static.spec.stage.startswith("prior"):
         return jnp.clip(x, -1.0, 1.0)
-    z = denormalise(x, static.spec.norm, stats_of(params))
+    z = denormalize(x, static.spec.norm, stats_of(params))
     return best_draw(z.reshape(-1, static.draws, z.shape[-1]), cond.text.text_emb)
 
 

@@ -29,7 +29,7 @@ def fitted_names(spec: StageSpec) -> set[str]:
     """Returns the names of the parameters that are fitted, not trained."""
     if spec.stage == "prior_ar":
         return {f"codec_{name}" for name in ("mean", "components", "std", "dots")}
-    return {"clip_mean", "clip_std"} if spec.norm.kind == "standardise" else set()
+    return {"clip_mean", "clip_std"} if spec.norm.kind == "standardize" else set()
 
 
 def embeddings(

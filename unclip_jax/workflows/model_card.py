@@ -12,6 +12,7 @@ from unclip_jax.checkpoint.bundle import Bundle
 from unclip_jax.checkpoint.runs import RunResult
 from unclip_jax.core.errors import UserError
 from unclip_jax.core.files import parse_json, read_json, read_mapping
+from unclip_jax.core.renamed import without_old_keys
 from unclip_jax.core.trees import count_params
 from unclip_jax.data.sources import locate
 
@@ -42,16 +43,16 @@ def model_card(
         parts += ["## Figures", *_figure_tables(bundle.metrics)]
     if curves is not None:
         parts += ["## Curves", f"![loss over steps, training and held-out]({curves})"]
-    licence = bundle.licence or "not stated"
+    license = bundle.license or "not stated"
     commit, date = (bundle.provenance.get(key) or UNKNOWN for key in ("git_commit", "date"))
     parts += [
-        "## Licence and origin",
-        f"Parameters: {licence}. Exported {date} by unclip_jax at commit {commit}; full configs, "
+        "## License and origin",
+        f"Parameters: {license}. Exported {date} by unclip_jax at commit {commit}; full configs, "
         "hashes and environments are in bundle.json.",
     ]
     credits = _credits(runs)
     if credits:
-        parts += ["Trained on the following works, which keep their own licences:", credits]
+        parts += ["Trained on the following works, which keep their own licenses:", credits]
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
@@ -215,7 +216,7 @@ def _is_figure(figure: Mapping[str, Any]) -> bool:
 
 
 def _credits(runs: Sequence[RunResult]) -> str:
-    """Lists licences and credits that prepared sets keep beside their pictures."""
+    """Lists licenses and credits that prepared sets keep beside their pictures."""
     entries: dict[str, None] = {}
     for name in dict.fromkeys(run.config["data"]["name"] for run in runs):
         try:
@@ -223,5 +224,6 @@ def _credits(runs: Sequence[RunResult]) -> str:
         except UserError:
             continue
         for held in read_json(path) if path.exists() else ():
-            entries[f"- {held['part']}: {held['credit']} ({held['licence']}). {held['url']}"] = None
+            held = without_old_keys(held)
+            entries[f"- {held['part']}: {held['credit']} ({held['license']}). {held['url']}"] = None
     return "\n".join(entries)

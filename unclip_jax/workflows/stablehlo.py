@@ -26,6 +26,7 @@ from unclip_jax.checkpoint.tensors import as_dtype, sha256
 from unclip_jax.core import prng
 from unclip_jax.core.errors import UserError
 from unclip_jax.core.files import new_folder
+from unclip_jax.core.renamed import with_old_keys
 from unclip_jax.core.trees import flatten_paths, unflatten_paths
 from unclip_jax.core.types import Cond, Params, TextFeatures
 from unclip_jax.data.images import to_uint8
@@ -203,7 +204,7 @@ def _description(model: Bundle, plan: Plan, program: export.Exported) -> dict[st
     used = _used_stages(plan)
     return {
         "format_version": FORMAT_VERSION,
-        "model": {"name": model.name, "licence": model.licence},
+        "model": with_old_keys({"name": model.name, "license": model.license}),
         "platforms": list(program.platforms),
         "call": ["params", *names],
         "inputs": {name: _shape(aval) for name, aval in zip(names, inputs, strict=True)},

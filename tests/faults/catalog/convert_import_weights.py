@@ -24,9 +24,9 @@ FAULTS: list[Fault] = [
             "tests/convert/test_import_settings.py::test_a_diffusers_folder_is_sampled_as_its_pipeline_does",
         ),
         (
-            "imported_licence_ignored",
-            "if licence is None else licence",
-            'if licence is not None else licence or ""',
+            "imported_license_ignored",
+            "if license is None else license",
+            'if license is not None else license or ""',
             "tests/convert/test_import_settings.py::test_a_diffusers_folder_is_sampled_as_its_pipeline_does",
         ),
     ),

@@ -243,8 +243,8 @@ FAULTS: list[Fault] = [
             "tests/convert/test_import_settings.py::test_a_diffusers_folder_is_sampled_as_its_pipeline_does",
         ),
         (
-            "prior_imported_unnormalised",
-            'EmbeddingNorm("standardise"))',
+            "prior_imported_unnormalized",
+            'EmbeddingNorm("standardize"))',
             'EmbeddingNorm("none"))',
             "tests/convert/test_import_settings.py::test_a_diffusers_folder_is_sampled_as_its_pipeline_does",
         ),

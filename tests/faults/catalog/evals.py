@@ -37,7 +37,7 @@ FAULTS: list[Fault] = [
         ),
         (
             "cosine_of_raw_rows",
-            "return np.sum(normalise(a) * normalise(b), axis=-1)",
+            "return np.sum(normalize(a) * normalize(b), axis=-1)",
             "return np.sum(np.asarray(a) * np.asarray(b), axis=-1)",
             "tests/evals/test_metrics.py::test_cosine",
         ),
@@ -82,7 +82,7 @@ FAULTS: list[Fault] = [
         ),
         (
             "distance_of_raw_embeddings",
-            "Moments.of(normalise(a)), Moments.of(normalise(b))",
+            "Moments.of(normalize(a)), Moments.of(normalize(b))",
             "Moments.of(a), Moments.of(b)",
             "tests/evals/test_gaussians.py::test_distance_is_the_closed_form_with_scipys_root",
         ),
@@ -130,7 +130,7 @@ FAULTS: list[Fault] = [
         ),
         (
             "prior_scored_on_raw_embeddings",
-            "x0 = normalise(jnp.asarray(image_emb), held.spec.norm, stats_of(held.params))",
+            "x0 = normalize(jnp.asarray(image_emb), held.spec.norm, stats_of(held.params))",
             "x0 = jnp.asarray(image_emb)",
             "tests/evals/test_figures.py::test_a_prior_is_scored_in_the_space_it_diffuses",
         ),

@@ -39,13 +39,13 @@ FAULTS: list[Fault] = [
             "clip_crops_the_corner",
             "top, left = (new_h - size) // 2, (new_w - size) // 2",
             "top, left = 0, 0",
-            "tests/models/test_clip.py::test_preprocess_squashes_or_crops_and_standardises",
+            "tests/models/test_clip.py::test_preprocess_squashes_or_crops_and_standardizes",
         ),
         (
             "clip_statistics_of_minus_one_to_one",
             "((images.astype(jnp.float32) + 1) / 2 - mean) / std",
             "(images.astype(jnp.float32) - mean) / std",
-            "tests/models/test_clip.py::test_preprocess_squashes_or_crops_and_standardises",
+            "tests/models/test_clip.py::test_preprocess_squashes_or_crops_and_standardizes",
         ),
         (
             "contrast_over_images_only",
@@ -60,7 +60,7 @@ FAULTS: list[Fault] = [
             "tests/models/test_clip.py::test_temperature_never_rises_above_one",
         ),
         (
-            "embedding_not_normalised_in_the_loss",
+            "embedding_not_normalized_in_the_loss",
             "image_emb, text_emb = normalize(image_emb), normalize(text_emb)",
             "image_emb, text_emb = normalize(image_emb), text_emb",
             "tests/models/test_clip.py::test_loss_equals_numpy",
@@ -94,7 +94,7 @@ FAULTS: list[Fault] = [
         ),
         (
             "decoder_forgets_the_embedding_norm",
-            "z = normalise(cond.image_emb, self.norm, stats)",
+            "z = normalize(cond.image_emb, self.norm, stats)",
             "z = cond.image_emb",
             "tests/models/test_decoder.py::test_l2_embedding_ignores_its_length",
         ),
@@ -129,7 +129,7 @@ FAULTS: list[Fault] = [
             "norm_inverse_forgets_the_mean",
             "z = z * stats.std[None] + stats.mean[None]",
             "z = z * stats.std[None]",
-            "tests/models/test_embedding_norm.py::test_standardise_subtracts_the_mean_and_comes_back",
+            "tests/models/test_embedding_norm.py::test_standardize_subtracts_the_mean_and_comes_back",
         ),
         (
             "text_input_of_unit_length",

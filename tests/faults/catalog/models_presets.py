@@ -42,7 +42,7 @@ FAULTS: list[Fault] = [
             "decoder_reads_raw_embeddings",
             "return Decoder(spec.model, spec.norm, dtype)",
             'return Decoder(spec.model, EmbeddingNorm("none"), dtype)',
-            "tests/sampling/test_api.py::test_the_embeddings_length_is_normalised_away",
+            "tests/sampling/test_api.py::test_the_embeddings_length_is_normalized_away",
         ),
     ),
 ]

@@ -82,7 +82,7 @@ FAULTS: list[Fault] = [
         ),
         (
             "prior_result_in_the_diffused_space",
-            "z = denormalise(x, static.spec.norm, stats_of(params))",
+            "z = denormalize(x, static.spec.norm, stats_of(params))",
             "z = x",
             "tests/sampling/test_chain.py::test_a_prior_s_result_leaves_the_space_that_is_diffused_within_its_limits",
         ),

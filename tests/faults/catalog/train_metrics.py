@@ -204,7 +204,7 @@ FAULTS: list[Fault] = [
             "blur_of_half_the_deviation",
             "jnp.exp(-0.5 * (offsets / sigma) ** 2)",
             "jnp.exp(-((offsets / sigma) ** 2))",
-            "tests/train/test_degradations.py::test_kernel_is_a_normalised_gaussian",
+            "tests/train/test_degradations.py::test_kernel_is_a_normalized_gaussian",
         ),
         (
             "blur_where_not_drawn",

@@ -147,7 +147,7 @@ FAULTS: list[Fault] = [
             "tests/train/test_sam.py::test_one_group_is_sam",
         ),
         (
-            "sam_step_not_normalised",
+            "sam_step_not_normalized",
             "step = rho / jnp.maximum(optax.global_norm(grads), SMALLEST)",
             "step = rho",
             "tests/train/test_sam.py::test_one_group_is_sam",
@@ -238,7 +238,7 @@ FAULTS: list[Fault] = [
         ),
         (
             "prior_aims_at_raw_embeddings",
-            "x0 = normalise(z, spec.embedding_norm, stats_of(params))",
+            "x0 = normalize(z, spec.embedding_norm, stats_of(params))",
             "x0 = z",
             "tests/train/test_tasks.py::test_prior_aims_at_the_scaled_unit_embedding",
         ),

@@ -121,7 +121,7 @@ def prepared() -> Path:
             yield {"image": encoded("PNG"), "captions": ["a"], "key": str(i), **texts}
 
     folder = kept_folder("set") / "set"
-    builder.write(folder, {"train": records}, about="x", licences=[])
+    builder.write(folder, {"train": records}, about="x", licenses=[])
     return folder
 
 

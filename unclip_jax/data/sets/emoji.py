@@ -245,11 +245,11 @@ def split_pictures(pictures: Iterable[Picture]) -> dict[str, list[Picture]]:
     return out
 
 
-def licences() -> list[dict[str, str]]:
-    """Lists what the set is made of, with licences and credits."""
+def licenses() -> list[dict[str, str]]:
+    """Lists what the set is made of, with licenses and credits."""
     packages = {**PACKAGES, "names": NAMES}
     return [
-        {"part": part, "package": p.spec, "licence": p.licence, "credit": p.credit, "url": p.source}
+        {"part": part, "package": p.spec, "license": p.license, "credit": p.credit, "url": p.source}
         for part, p in packages.items()
     ]
 

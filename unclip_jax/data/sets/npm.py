@@ -29,7 +29,7 @@ class Package:
         name: npm name, with scope.
         version: exact version.
         integrity: the registry's "sha512-..." of the tarball; "" leaves it unchecked.
-        licence: SPDX expression of what is used of it.
+        license: SPDX expression of what is used of it.
         credit: who made it, for the attribution.
         source: where it comes from.
     """
@@ -37,7 +37,7 @@ class Package:
     name: str
     version: str
     integrity: str = ""
-    licence: str = ""
+    license: str = ""
     credit: str = ""
     source: str = ""
 

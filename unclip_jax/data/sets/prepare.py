@@ -46,9 +46,9 @@ def prepare_emoji(
         raise UserError(f"no drawing in {packages} has a name; delete the folder and run again")
     drawn = _Drawn(sum(map(len, splits.values())), report)
     records = {s: functools.partial(drawn.records, p, size) for s, p in splits.items()}
-    kept = [x for x in emoji.licences() if x["part"] in tarballs]
+    kept = [x for x in emoji.licenses() if x["part"] in tarballs]
     about = " ".join(ABOUT.split())
-    builder.write(out, records, about=about, licences=kept, overwrite=overwrite)
+    builder.write(out, records, about=about, licenses=kept, overwrite=overwrite)
     counts = {
         name: dict(sorted(Counter(p.style for p in ps).items())) for name, ps in splits.items()
     }

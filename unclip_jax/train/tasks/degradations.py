@@ -10,7 +10,7 @@ from jaxtyping import Array, Float, Key
 
 
 def gaussian_kernel(sigma: Float[Array, ""] | float, size: int = 3) -> Float[Array, " size"]:
-    """Returns the normalised 1-d kernel k_i ~ exp(-i^2 / (2 sigma^2)), i = -size//2 .. size//2."""
+    """Returns the normalized 1-d kernel k_i ~ exp(-i^2 / (2 sigma^2)), i = -size//2 .. size//2."""
     offsets = jnp.arange(size, dtype=jnp.float32) - (size - 1) / 2
     kernel = jnp.exp(-0.5 * (offsets / sigma) ** 2)
     return kernel / kernel.sum()

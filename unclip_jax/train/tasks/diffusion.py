@@ -20,7 +20,7 @@ from unclip_jax.diffusion.losses import LossTerms, training_loss
 from unclip_jax.diffusion.process import q_sample
 from unclip_jax.diffusion.schedules import make_schedule
 from unclip_jax.diffusion.timesteps import spread_timesteps, uniform_timesteps
-from unclip_jax.models.embedding_norm import normalise, stats_of
+from unclip_jax.models.embedding_norm import normalize, stats_of
 from unclip_jax.models.stages import StageSpec
 from unclip_jax.train.config import TrainConfig
 from unclip_jax.train.frozen import FrozenClip, caption_features, image_embedding
@@ -114,7 +114,7 @@ def prior_inputs(spec: StageSpec, train_cfg: TrainConfig, clip: FrozenClip | Non
         params: Params, frozen: Any, batch: Any, keys: Keys, train: bool
     ) -> tuple[Any, Cond]:
         z = image_embedding(clip, frozen, batch)
-        x0 = normalise(z, spec.embedding_norm, stats_of(params))
+        x0 = normalize(z, spec.embedding_norm, stats_of(params))
         keep = kept(keys, TEXT_DROP, train_cfg.caption_drop, train)
         text = where_text(keep, caption_features(clip, frozen, batch), frozen["empty"])
         return jax.lax.stop_gradient(x0), Cond(text=text)
