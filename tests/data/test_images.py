@@ -2,6 +2,7 @@ import io
 import struct
 import zlib
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from PIL import Image, ImageOps
@@ -107,9 +108,21 @@ def test_the_two_pixel_scales_are_inverse():
     np.testing.assert_array_equal(images.to_uint8(floats), every)
 
 
-def test_to_uint8_clips():
-    values = np.asarray([-9.0, -1.0, 0.0, 1.0, 9.0], np.float32).reshape(1, 1, 5, 1)
-    assert images.to_uint8(images.jnp.asarray(values)).ravel().tolist() == [0, 0, 128, 255, 255]
+@pytest.mark.parametrize("kind", [np.asarray, jnp.asarray])
+def test_pixels_come_to_minus_one_to_one(kind):
+    pixels = kind(np.asarray([0, 51, 255], np.uint8))[None, None, :, None]
+    np.testing.assert_allclose(images.to_float(pixels)[0, 0, :, 0], [-1.0, -0.6, 1.0], atol=1e-6)
+
+
+@pytest.mark.parametrize("kind", [np.asarray, jnp.asarray])
+def test_eight_bits(kind):
+    x = np.array([-9.0, -2.0, -1.0, -0.999, 0.0, 0.5, 1.0, 3.0], np.float32)
+    levels = [0, 0, 0, 0, 128, 191, 255, 255]  # round((x + 1) 127.5), halves to even
+    pixels = images.to_uint8(kind(np.broadcast_to(x[None, :, None, None], (1, 8, 1, 3))))
+    assert type(pixels) is type(kind(x)) and pixels.dtype == np.uint8
+    assert pixels[0, :, 0, 0].tolist() == levels
+    back = np.asarray(images.to_float(pixels))[0, :, 0, 0]
+    np.testing.assert_allclose(back, np.array(levels) / 127.5 - 1, atol=1e-6)
 
 
 def test_sixteen_bits_are_scaled_not_cut():

@@ -9,12 +9,13 @@ import pytest
 
 from tests.training import Toy, as_double, double_precision, largest_difference, on_mesh
 from unclip_jax.core.prng import root_key
+from unclip_jax.data.images import to_float
 from unclip_jax.models.clip import clip_loss
 from unclip_jax.models.stages import abstract_boxed
 from unclip_jax.train.config import MeshConfig, TrainConfig
 from unclip_jax.train.sharding import BatchPlace, make_mesh, param_shardings
 from unclip_jax.train.step import accumulate, batch_keys
-from unclip_jax.train.tasks.clip import make_clip_task, to_float
+from unclip_jax.train.tasks.clip import make_clip_task
 
 EXACT = 1e-9  # float64, sums in another order
 RHO = 0.3

@@ -22,7 +22,7 @@ from unclip_jax.train.fitting import with_fitted
 from unclip_jax.train.optim import make_optimizer
 from unclip_jax.train.state import make_state
 from unclip_jax.train.step import batch_keys, make_train_step
-from unclip_jax.train.tasks.clip import Task, make_clip_task, to_float, weighted
+from unclip_jax.train.tasks.clip import Task, make_clip_task, weighted
 from unclip_jax.train.tasks.diffusion import (
     BLUR,
     CROP,
@@ -95,11 +95,6 @@ def test_skipped_steps_count_for_no_schedule():
     decay = 2 / 11
     expected = decay * before[0] + (1 - decay) * float(state.params["w"])
     assert float(state.ema_params["w"]) == pytest.approx(expected, rel=1e-6)
-
-
-def test_pixels_come_to_minus_one_to_one():
-    pixels = jnp.asarray([0, 51, 255], jnp.uint8)[None, None, :, None]
-    np.testing.assert_allclose(to_float(pixels)[0, 0, :, 0], [-1.0, -0.6, 1.0], atol=1e-6)
 
 
 def test_clip_is_clamped_after_the_update():

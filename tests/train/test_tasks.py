@@ -9,12 +9,12 @@ from scipy import ndimage
 from tests.networks import CONTEXT, SIZE, clip_spec
 from tests.training import BATCH, Toy, fresh_params
 from unclip_jax.core.prng import root_key
+from unclip_jax.data.images import to_float
 from unclip_jax.models.clip import Clip
 from unclip_jax.text.tokenizer import train_tokenizer
 from unclip_jax.train.batches import fit_context
 from unclip_jax.train.frozen import FeatureCache, FrozenClip, caption_features, image_embedding
 from unclip_jax.train.step import batch_keys, make_eval_step
-from unclip_jax.train.tasks.clip import to_float
 from unclip_jax.train.tasks.diffusion import (
     IMAGE_DROP,
     QUARTILES,

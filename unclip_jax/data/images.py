@@ -14,7 +14,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Literal
 
-import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, UInt8
 from PIL import Image, UnidentifiedImageError
@@ -231,13 +230,15 @@ def _padded(
 
 
 def to_float(
-    images: UInt8[Array, "*b h w c"] | UInt8[np.ndarray, "*b h w c"],
-) -> Float[Array, "*b h w c"]:
-    """Maps 0..255 to [-1, 1]: x = u / 127.5 - 1, float32."""
-    return jnp.asarray(images, jnp.float32) / 127.5 - 1.0
+    images: UInt8[Array | np.ndarray, "*b h w c"],
+) -> Float[Array | np.ndarray, "*b h w c"]:
+    """Maps 0..255 to [-1, 1]: x = u / 127.5 - 1, float32; NumPy arrays give NumPy arrays."""
+    return images.astype(np.float32) / 127.5 - 1.0
 
 
-def to_uint8(images: Float[Array, "*b h w c"]) -> UInt8[Array, "*b h w c"]:
+def to_uint8(
+    images: Float[Array | np.ndarray, "*b h w c"],
+) -> UInt8[Array | np.ndarray, "*b h w c"]:
     """Maps [-1, 1] to 0..255: u = round((x + 1) 127.5), clipped; the inverse of `to_float`."""
-    scaled = (jnp.asarray(images, jnp.float32) + 1.0) * 127.5
-    return jnp.clip(jnp.round(scaled), 0.0, 255.0).astype(jnp.uint8)
+    scaled = (images.astype(np.float32) + 1.0) * 127.5
+    return scaled.round().clip(0.0, 255.0).astype(np.uint8)

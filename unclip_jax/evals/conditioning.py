@@ -129,7 +129,7 @@ def decoder_cases(
         "true_caption_alone": Cond(text=text),
         "caption_alone": Cond(text=rows_of(text, swap)),
     }
-    return np.asarray(to_float(small)), conds
+    return to_float(small), conds
 
 
 def upsampler_psnr(
@@ -145,10 +145,10 @@ def upsampler_psnr(
     for start in settings.starts(len(images), f"images of {stage}"):
         rows = np.minimum(np.arange(start, start + settings.batch), len(images) - 1)
         kept = len(images[start : start + settings.batch])
-        cond = Cond(low_res=np.asarray(to_float(low_res[rows])))
+        cond = Cond(low_res=to_float(low_res[rows]))
         keys = example_keys(root_key(settings.seed), rows)
         drawn = api.run_stage(model, stage, cond, key=keys)
-        made[start : start + kept] = np.asarray(to_uint8(jnp.asarray(drawn)))[:kept]
+        made[start : start + kept] = to_uint8(drawn)[:kept]
     cubic = np.stack([to_square(image, size, resize="bicubic") for image in low_res])
     own, base = metrics.psnr(made, images), metrics.psnr(cubic, images)
     return {
@@ -196,8 +196,8 @@ def upsampler_figures(
     stage = "upsampler_256"
     images = resized(examples.images, image_size(model, stage))
     low_res = resized(images, model.stage(stage).spec.model.low_res_size)
-    small = np.asarray(to_float(low_res))
+    small = to_float(low_res)
     conds = {"true": Cond(low_res=small), "low_res": Cond(low_res=small[swap])}
-    errors = denoising_errors(model, stage, np.asarray(to_float(images)), conds, settings)
+    errors = denoising_errors(model, stage, to_float(images), conds, settings)
     figures = rise_figures(stage, errors, np.asarray(examples.concepts))
     return figures | upsampler_psnr(model, stage, images, low_res, settings)

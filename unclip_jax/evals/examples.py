@@ -9,13 +9,12 @@ from jaxtyping import UInt8
 
 from unclip_jax.checkpoint.bundle import Bundle
 from unclip_jax.core.errors import UserError
-from unclip_jax.data.images import to_square
+from unclip_jax.data.images import to_square, to_uint8
 from unclip_jax.data.sets.captions import STYLE_WORDS
 from unclip_jax.data.sources import load_source, select
 from unclip_jax.evals.settings import Settings
 from unclip_jax.sampling.encode import fit_to_tower
 from unclip_jax.sampling.latents import squares
-from unclip_jax.sampling.stages import to_uint8
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,7 +49,7 @@ def as_seen(model: Bundle | None, image: UInt8[np.ndarray, "h w 3"], size: int) 
         return to_square(image, size)
     cfg = model.stage("clip").spec.model
     if cfg.vision is not None and cfg.vision.image_size == size:
-        return to_uint8(fit_to_tower(cfg, image)[None])[0]
+        return to_uint8(fit_to_tower(cfg, image))
     return squares([image], size, cfg.resize)[0]
 
 

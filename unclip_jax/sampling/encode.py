@@ -178,7 +178,7 @@ def fit_to_tower(
     What had to be resized has 8 bits, as in CLIP's own preprocessing, which resizes 8-bit images.
     """
     if image.dtype == np.uint8:
-        image = image.astype(np.float32) / np.float32(127.5) - 1
+        image = to_float(image)
     image = np.asarray(image, np.float32)
     if image.shape[:2] == (cfg.vision.image_size,) * 2:
         return image

@@ -17,6 +17,7 @@ from jaxtyping import Array, Bool, Key, UInt8
 from unclip_jax.checkpoint.bundle import Bundle
 from unclip_jax.core.errors import UserError
 from unclip_jax.core.types import Cond, TextFeatures
+from unclip_jax.data.images import to_float, to_uint8
 from unclip_jax.diffusion.inpainting import repaint_along, repaint_moves
 from unclip_jax.diffusion.schedules import make_schedule
 from unclip_jax.models.clip import Fit
@@ -56,8 +57,7 @@ class Canvas:
 
         A pixel of the decoder is filled if any pixel that it stands for is.
         """
-        known = squares(self.images, size, "squash").astype(np.float32) / np.float32(127.5) - 1
-        return known, any_in_block(self.fill, size)
+        return to_float(squares(self.images, size, "squash")), any_in_block(self.fill, size)
 
 
 def any_in_block(mask: Bool[np.ndarray, "n h w"], size: int) -> Bool[np.ndarray, "n size size"]:
@@ -168,7 +168,7 @@ def inpaint(
             return _fill(run, (cond, own, *held), empty, per_device, resamples, runner)  # noqa: B023
 
         made = chain(model, plan, captions.rows(chosen), stage)
-        parts.append(stages.to_uint8(made))
+        parts.append(to_uint8(made))
     return composite(np.concatenate(parts), canvas, rows)
 
 

@@ -20,7 +20,7 @@ from jaxtyping import Array, Float, Key, UInt8
 from unclip_jax.checkpoint.bundle import Bundle, CascadeStep
 from unclip_jax.core.errors import UserError
 from unclip_jax.core.types import Cond, Params, TextFeatures
-from unclip_jax.data.images import to_square
+from unclip_jax.data.images import to_float, to_square, to_uint8
 from unclip_jax.diffusion.config import SamplingConfig
 from unclip_jax.diffusion.samplers import inversion_moves, invert_along
 from unclip_jax.diffusion.schedules import make_schedule
@@ -146,7 +146,7 @@ def squares(
         pixels = np.asarray(image)
         check_images(pixels[None])
         if pixels.dtype != np.uint8:
-            pixels = stages.to_uint8(pixels[None])[0]
+            pixels = to_uint8(pixels)
         made.append(to_square(pixels, size, crop="center" if fit == "center_crop" else fit))
     if not made:
         raise UserError("no image given")
@@ -188,7 +188,7 @@ def invert(
     """Returns the latents x_T of pictures, at the level of the plan's second-noisiest step."""
     run = runs.single_net(model, "decoder", plan.invert, plan.dtype)
     pixels = squares(images, decoder_size(model), image_fit(model))
-    x = pixels.astype(np.float32) / np.float32(127.5) - 1
+    x = to_float(pixels)
     empty = empty_captions(model, plan.dtype)
     limit = model.stage("decoder").spec.diffusion.num_steps
     moves = inversion_moves(plan.invert.step_list, limit, skip_last=True)
@@ -255,7 +255,7 @@ def decode(
         x_init = None if latent is None else latent[rows]
         images = runner.stage(run, cond, empty, keys[rows], per_device=per_device, latent=x_init)
         images = upsample(model, images, keys[rows], plan, runner, per_device)
-        parts.append(stages.to_uint8(images))
+        parts.append(to_uint8(images))
     return np.concatenate(parts)
 
 

@@ -17,7 +17,8 @@ from unclip_jax.checkpoint.bundle import Bundle
 from unclip_jax.core import prng
 from unclip_jax.core.errors import UserError
 from unclip_jax.core.types import Cond, TextFeatures
-from unclip_jax.sampling import parallel, runs, stages
+from unclip_jax.data.images import to_uint8
+from unclip_jax.sampling import parallel, runs
 from unclip_jax.sampling.encode import encode_text, with_own_tokens
 from unclip_jax.sampling.prompts import check_lengths
 from unclip_jax.sampling.runner import BATCH_LIMIT, Progress, StageRunner, image_keys
@@ -92,7 +93,7 @@ def generate(
         stage = functools.partial(
             runner.stage, keys=_image_keys(root, batch), per_device=per_device
         )
-        yield stages.to_uint8(chain(model, plan, captions.rows(range(len(batch))), stage))
+        yield to_uint8(chain(model, plan, captions.rows(range(len(batch))), stage))
 
 
 def chain(

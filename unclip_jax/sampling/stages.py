@@ -14,10 +14,11 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Key, UInt8
+from jaxtyping import Array, Float, Key
 
 from unclip_jax.core import prng
 from unclip_jax.core.types import Cond, Params, Size, TextFeatures
+from unclip_jax.data.images import to_float, to_uint8
 from unclip_jax.diffusion.denoiser import (
     Denoiser,
     guided_network,
@@ -135,7 +136,7 @@ def stage_noise(static: Static, keys: Key[Array, " b"]) -> NoiseFn:
 def prepare(static: Static, cond: Cond) -> Cond:
     """Returns the condition of every draw, the low-res image rounded to 8 bits if so configured."""
     if cond.low_res is not None and static.round_low_res:
-        cond = cond.replace(low_res=round_8bit(cond.low_res))
+        cond = cond.replace(low_res=to_float(to_uint8(cond.low_res)))
     return jax.tree.map(lambda leaf: jnp.repeat(leaf, static.draws, axis=0), cond)
 
 
@@ -152,17 +153,6 @@ def best_draw(z: Float[Array, "b draws d"], text_emb: Float[Array, "b d"]) -> Fl
     score = jnp.einsum("bkd,bd->bk", z, text_emb, precision="highest")
     best = jnp.argmax(score, axis=1)
     return jnp.take_along_axis(z, best[:, None, None], axis=1)[:, 0]
-
-
-def round_8bit(images: Float[Array, "n h w 3"]) -> Float[Array, "n h w 3"]:
-    """Rounds images in [-1, 1] to the values that 8-bit images have."""
-    return jnp.round((jnp.clip(images, -1.0, 1.0) + 1.0) * 127.5) / 127.5 - 1.0
-
-
-def to_uint8(images: Float[np.ndarray, "n h w 3"]) -> UInt8[np.ndarray, "n h w 3"]:
-    """Returns round((x + 1) 127.5), the pixels of images in [-1, 1]."""
-    scaled = (np.clip(np.asarray(images), -1.0, 1.0) + 1.0) * 127.5
-    return np.round(scaled).astype(np.uint8)
 
 
 def initial(

@@ -18,12 +18,12 @@ import numpy as np
 from unclip_jax.checkpoint import bundle
 from unclip_jax.core.prng import root_key
 from unclip_jax.core.types import Params, TextFeatures
+from unclip_jax.data.images import to_float
 from unclip_jax.models.clip import Clip, ClipConfig, TextConfig, VisionConfig, text_features
 from unclip_jax.models.pca import Pca
 from unclip_jax.models.stages import StageSpec, init_variables, make_module, unboxed
 from unclip_jax.text.tokenizer import Tokenizer
 from unclip_jax.train.state import jit_once
-from unclip_jax.train.tasks.clip import to_float
 
 RANDOM = "random"
 """Name of an untrained CLIP of the smallest size: lets a stage be tried before there is one."""

@@ -15,6 +15,7 @@ from unclip_jax.core.distributed import is_process_zero
 from unclip_jax.core.prng import example_keys, root_key, stage_key, step_key
 from unclip_jax.core.rendering import labelled_grid, save_png
 from unclip_jax.core.types import Cond, Params
+from unclip_jax.data.images import to_uint8
 from unclip_jax.diffusion.denoiser import guided_network, limited, make_denoiser
 from unclip_jax.diffusion.samplers import sample_loop
 from unclip_jax.diffusion.schedules import make_schedule
@@ -52,7 +53,7 @@ class SampleGrid:
         *result, text = self._draw(state.ema_params, run.frozen, run.held_out[0])
         if not is_process_zero():
             return
-        samples, truth, low_res = (None if x is None else _to_uint8(x) for x in result)
+        samples, truth, low_res = (None if x is None else to_uint8(np.asarray(x)) for x in result)
         labels = _labels(run, text, len(samples))
         if low_res is None:
             rows = [[a, b] for a, b in zip(samples, truth, strict=True)]
@@ -111,11 +112,6 @@ def _make_draw(run: Run) -> Callable[[Params, Any, Any], tuple[Any, Any, Any, An
 
 def _enlarged(cond: Cond, shape: tuple[int, ...]) -> Any:
     return None if cond.low_res is None else jax.image.resize(cond.low_res, shape, "nearest")
-
-
-def _to_uint8(images: Any) -> np.ndarray:
-    images = np.clip(np.asarray(images, np.float32), -1.0, 1.0)
-    return np.round((images + 1.0) * 127.5).astype(np.uint8)
 
 
 def _labels(run: Run, text: dict[str, Any], count: int) -> list[str]:

@@ -69,12 +69,6 @@ FAULTS: list[Fault] = [
             "tests/sampling/test_stages.py::test_two_nets_share_one_schedule",
         ),
         (
-            "pixels_rounded_down",
-            "return np.round(scaled).astype(np.uint8)",
-            "return scaled.astype(np.uint8)",
-            "tests/sampling/test_stages.py::test_eight_bits",
-        ),
-        (
             "low_res_never_rounded",
             "if cond.low_res is not None and static.round_low_res:",
             "if cond.low_res is not None and False:",

@@ -55,7 +55,7 @@ FAULTS: list[Fault] = [
         "unclip_jax/sampling/encode.py",
         (
             "uint8_read_as_zero_to_one",
-            "image = image.astype(np.float32) / np.float32(127.5) - 1",
+            "image = to_float(image)",
             "image = image.astype(np.float32) / np.float32(255)",
             "tests/sampling/test_api.py::test_uint8_and_float_images_embed_alike",
         ),

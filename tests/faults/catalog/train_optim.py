@@ -162,12 +162,6 @@ FAULTS: list[Fault] = [
     *faults_in(
         "unclip_jax/train/tasks/clip.py",
         (
-            "pixels_of_zero_to_one",
-            "return images.astype(jnp.float32) / 127.5 - 1.0",
-            "return images.astype(jnp.float32) / 255.0",
-            "tests/train/test_step_randomness.py::test_pixels_come_to_minus_one_to_one",
-        ),
-        (
             "clip_accumulates_each_part_alone",
             "return jax.tree.map(jnp.add, total, pull(cotangent)[0]), None",
             "return pull(cotangent)[0], None",

@@ -12,9 +12,10 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, UInt8
+from jaxtyping import Array, Float
 
 from unclip_jax.core.types import Params
+from unclip_jax.data.images import to_float
 from unclip_jax.models.clip import Clip, clamp_logit_scale, clip_loss, normalize
 from unclip_jax.train.tasks.sam import sam_gradient
 
@@ -56,11 +57,6 @@ class Task:
     gradient: Callable[[Params, Any, Any, Keys], tuple[Any, dict[str, Any]]] | None = None
 
 
-def to_float(images: UInt8[Array, "b h w c"]) -> Float[Array, "b h w c"]:
-    """Brings 8-bit images to [-1, 1] on the device, which saves the transfer of floats."""
-    return images.astype(jnp.float32) / 127.5 - 1.0
-
-
 def weighted(value: Any, weight: Any = 1.0) -> Sums:
     """Returns the pair (value * weight, weight)."""
     weight = jnp.asarray(weight, jnp.float32)
@@ -77,7 +73,7 @@ def make_clip_task(module: Clip, sam_rho: float | None = None, sam_group: int = 
     def embed(params: Params, batch: Any, dropout: Any, train: bool) -> tuple[Any, Any, Any]:
         out = module.apply(
             {"params": params},
-            to_float(batch["image"]),
+            to_float(batch["image"]),  # on the device, which saves the transfer of floats
             batch["tokens"],
             train,
             rngs={"dropout": dropout},

@@ -15,6 +15,7 @@ from jaxtyping import Array, Bool, Float, Key
 
 from unclip_jax.core.errors import UserError
 from unclip_jax.core.types import Cond, Params, where_text
+from unclip_jax.data.images import to_float
 from unclip_jax.diffusion.denoiser import Denoiser, make_denoiser
 from unclip_jax.diffusion.losses import LossTerms, training_loss
 from unclip_jax.diffusion.process import q_sample
@@ -24,7 +25,7 @@ from unclip_jax.models.embedding_norm import normalize, stats_of
 from unclip_jax.models.stages import StageSpec
 from unclip_jax.train.config import TrainConfig
 from unclip_jax.train.frozen import FrozenClip, caption_features, image_embedding
-from unclip_jax.train.tasks.clip import Keys, Task, to_float, weighted
+from unclip_jax.train.tasks.clip import Keys, Task, weighted
 from unclip_jax.train.tasks.degradations import random_blur
 
 QUARTILES = ("loss_q1", "loss_q2", "loss_q3", "loss_q4")
