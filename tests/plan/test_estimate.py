@@ -128,6 +128,21 @@ def test_the_papers_state_is_split_over_a_pod(stage):
         assert share <= SHARE * total / (sizes[1] * sizes[2]), sizes
 
 
+def test_sharding_rules_change_the_share_of_a_chip():
+    """Without "embed" split over fsdp a chip holds several times as much of the state."""
+    topology = parse_topology("v5p:2x2x2")
+    flags = ("--config.train.mesh.data=1", "--config.train.mesh.fsdp=8")
+    default = make_plan(config("paper/prior_diffusion.py", *flags), topology)
+    whole = "--config.train.sharding_rules=(('embed', None),)"
+    plan = make_plan(config("paper/prior_diffusion.py", *flags, whole), topology)
+    assert plan.state_bytes == default.state_bytes
+    assert plan.state_bytes_per_chip > 4 * default.state_bytes_per_chip
+    with pytest.raises(UserError, match="config.train.sharding_rules: 'wide'"):
+        make_plan(
+            config("paper/prior_diffusion.py", "--config.train.sharding_rules=(('wide', None),)")
+        )
+
+
 def test_bounds_scale_with_the_chips():
     sections = config("paper/prior_diffusion.py")
     small = make_plan(sections, parse_topology("v5p:2x2x2"))

@@ -13,7 +13,7 @@ from unclip_jax.data.images import to_float
 from unclip_jax.models.clip import clip_loss
 from unclip_jax.models.stages import abstract_boxed
 from unclip_jax.train.config import MeshConfig, TrainConfig
-from unclip_jax.train.sharding import BatchPlace, make_mesh, param_shardings
+from unclip_jax.train.sharding import BatchSharding, make_mesh, param_shardings
 from unclip_jax.train.step import accumulate, batch_keys
 from unclip_jax.train.tasks.clip import make_clip_task
 
@@ -92,7 +92,7 @@ def test_eight_devices_give_the_gradient_of_one(double):
         mesh = make_mesh(cfg, jax.devices()[:devices])
         with on_mesh(mesh):
             placed = jax.device_put(params, param_shardings(abstract_boxed(toy.spec), mesh))
-            rows = BatchPlace(mesh, 8).put(batch)
+            rows = BatchSharding(mesh, 8).to_global(batch)
             results.append(jax.device_get(found_gradient(toy, placed, rows, 4)))
     assert largest_difference(*results) < EXACT
 

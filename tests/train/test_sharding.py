@@ -16,10 +16,11 @@ from unclip_jax.nn.layers import AXES
 from unclip_jax.train.config import MeshConfig
 from unclip_jax.train.sharding import (
     RULES,
-    BatchPlace,
+    BatchSharding,
     batch_sharding,
     check_batch_size,
     make_mesh,
+    merge_rules,
     param_shardings,
     run_context,
 )
@@ -52,6 +53,29 @@ def test_axes_go_where_the_table_says(mesh):
     assert spec_of(("embed", "mlp"), (4, 8), mesh) == PartitionSpec("fsdp", "tensor")
     assert spec_of((None, None, "embed", "mlp"), (3, 3, 4, 8), mesh)[2:] == ("fsdp", "tensor")
     assert spec_of(("norm",), (8,), mesh) == PartitionSpec(None)
+
+
+def test_rules_of_a_config_come_first_and_change_the_sharding(mesh):
+    rules = merge_rules((("mlp", "fsdp"), ("embed", None)))
+    assert rules[:2] == (("mlp", "fsdp"), ("embed", None)) and len(rules) == len(RULES)
+    kernel = boxed(("embed", "mlp"), (4, 8))
+    assert param_shardings(kernel, mesh, rules)["w"].spec == PartitionSpec(None, "fsdp")
+    assert merge_rules(()) == RULES
+
+
+@pytest.mark.parametrize(
+    ("rules", "words"),
+    [
+        ((("embd", "fsdp"),), "'embd' is not a logical axis.*did you mean embed"),
+        ((("embed", "fdsp"),), "'embed' cannot go to 'fdsp'; mesh axes are data, fsdp, tensor"),
+        ((("mlp", None), ("mlp", "fsdp")), "names an axis twice: mlp, mlp"),
+        ((("batch", None),), "'batch' is not a logical axis of parameters"),
+    ],
+)
+def test_rules_that_cannot_be_are_one_line(rules, words):
+    with pytest.raises(UserError, match=words) as refused:
+        merge_rules(rules)
+    assert "\n" not in str(refused.value)
 
 
 def test_a_mesh_axis_is_given_out_once(mesh):
@@ -167,7 +191,7 @@ def double_gradient(name, params, frozen, batch, mesh, parts=1):
     toy = Toy(name, jnp.float64, caption_drop=0.5, image_drop=0.3)
     with on_mesh(mesh):
         placed = jax.device_put(params, param_shardings(abstract_boxed(toy.spec), mesh))
-        rows = BatchPlace(mesh, 8).put(batch)
+        rows = BatchSharding(mesh, 8).to_global(batch)
 
         def gradient(params, frozen, batch):
             keys = batch_keys(root_key(3), 8)
@@ -203,18 +227,18 @@ def test_processes_bring_the_rows_that_their_devices_hold(shape, backwards, monk
     if backwards:
         mesh = Mesh(mesh.devices.reshape(-1)[::-1].reshape(shape), mesh.axis_names)
     batch = {"image": np.arange(16 * 3).reshape(16, 3), "mask": np.arange(16) > 3}
-    place = BatchPlace(mesh, 16)
+    place = BatchSharding(mesh, 16)
     assert place.rows.tolist() == list(range(16))
-    for name, array in place.put(batch).items():
+    for name, array in place.to_global(batch).items():
         np.testing.assert_array_equal(array, batch[name])
     for devices in (jax.devices()[:4], jax.devices()[4:]):
         held = place.sharding.devices_indices_map((16,))
         mine = {device: index for device, index in held.items() if device in devices}
         monkeypatch.setattr(NamedSharding, "addressable_devices_indices_map", lambda *_: mine)  # noqa: B023
-        part = BatchPlace(mesh, 16)
+        part = BatchSharding(mesh, 16)
         monkeypatch.undo()
         expected = {row for index in mine.values() for row in np.arange(16)[index]}
         assert part.rows.tolist() == sorted(expected)
         for index in mine.values():  # what each device is given is the global batch's
             local = batch["image"][part.rows]
-            np.testing.assert_array_equal(part.cut(local, index), batch["image"][index])
+            np.testing.assert_array_equal(part.shard(local, index), batch["image"][index])

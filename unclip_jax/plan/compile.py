@@ -144,13 +144,13 @@ def topology_devices(topology: Topology) -> list[Any]:
 
 def _lower(run: PlannedRun, mesh: Mesh) -> Any:
     """Traces the step at abstract arguments that lie on the mesh as a run's do."""
-    shardings = state_shardings(run.boxed, run.tx, run.metrics, mesh)
+    shardings = state_shardings(run.boxed, run.tx, run.metrics, mesh, run.rules)
     whole, rows = replicated(mesh), batch_sharding(mesh)
     frozen = run.frozen()
     frozen_shardings = jax.tree.map(lambda _: whole, frozen)
     if "clip" in frozen:
         boxed = run.clip_params(abstract_boxed(StageSpec("clip", run.clip_cfg)))
-        frozen_shardings["clip"] = param_shardings(boxed, mesh)
+        frozen_shardings["clip"] = param_shardings(boxed, mesh, run.rules)
     batch = run.batch(run.settings.train.batch_size)
     step = jit_step(run.step(run.spec, run.settings.train), shardings, mesh)
     arguments = (
@@ -158,7 +158,8 @@ def _lower(run: PlannedRun, mesh: Mesh) -> Any:
         _placed(frozen, frozen_shardings),
         _placed(batch, jax.tree.map(lambda _: rows, batch)),
     )
-    with run_context(mesh, run.settings.train.dtype):  # where nothing can be computed any more
+    # Nothing can be computed in this context: its devices are not there.
+    with run_context(mesh, run.settings.train.dtype, run.rules):
         return step.lower(*arguments)
 
 

@@ -38,7 +38,7 @@ from unclip_jax.train import resolve
 from unclip_jax.train.config import TrainConfig
 from unclip_jax.train.frozen import FrozenClip, params_of
 from unclip_jax.train.optim import make_optimizer
-from unclip_jax.train.sharding import AXES, mesh_sizes
+from unclip_jax.train.sharding import AXES, merge_rules, mesh_sizes
 from unclip_jax.train.state import make_state, state_shardings
 from unclip_jax.train.step import Step, make_train_step
 from unclip_jax.train.tasks.clip import Task
@@ -131,7 +131,7 @@ def _on_topology(plan: Plan, run: "PlannedRun", topology: Topology) -> Plan:
             f"share the batch x {run.settings.train.accumulation} micro-batches"
         )
     mesh = AbstractMesh(sizes, AXES)
-    shardings = state_shardings(run.boxed, run.tx, run.metrics, mesh)
+    shardings = state_shardings(run.boxed, run.tx, run.metrics, mesh, run.rules)
     share = sharded_bytes(run.state, shardings)
     local = run.work(plan.batch_size // shards, None)
     # Beside the products: the update reads and writes the state, gradients are written and read.
@@ -173,6 +173,7 @@ class PlannedRun:
         self.spec = self._make_spec(config)
         self.boxed = abstract_boxed(self.spec)
         self.params = unboxed(self.boxed)
+        self.rules = merge_rules(self.settings.train.sharding_rules)
         self.tx = make_optimizer(self.settings.optim, self.params, self.settings.train.steps)
         self.metrics = len(self.task(self.spec).metric_names) + 1
         self.state = self._state()
@@ -321,7 +322,7 @@ def sharded_bytes(tree: Any, shardings: Any) -> int:
 
 def _clip_config(name: str) -> ClipConfig | None:
     """Reads the config of a bundle's CLIP; None where no bundle is named."""
-    if not name or name == "random":
+    if not name or name == resolve.RANDOM:
         return None
     stages = bundle.read_manifest(bundle.resolve(name))["stages"]
     if "clip" not in stages:

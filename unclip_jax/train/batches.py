@@ -15,7 +15,7 @@ from unclip_jax.text.tokenizer import Tokenizer, Tokens
 from unclip_jax.train.frozen import FeatureCache
 from unclip_jax.train.loop import named_metrics
 from unclip_jax.train.sampled import SampledEmbeddings
-from unclip_jax.train.sharding import BatchPlace
+from unclip_jax.train.sharding import BatchSharding
 from unclip_jax.train.tasks.clip import Task
 
 Prepare = Callable[[Mapping[str, np.ndarray]], dict[str, np.ndarray]]
@@ -24,7 +24,7 @@ Prepare = Callable[[Mapping[str, np.ndarray]], dict[str, np.ndarray]]
 class DeviceBatches:
     """The training batches on the devices; its state is that of the last batch it gave out."""
 
-    def __init__(self, pipeline: Any, prepare: Prepare, place: BatchPlace):
+    def __init__(self, pipeline: Any, prepare: Prepare, place: BatchSharding):
         """Wraps the data pipeline's iterator."""
         self._pipeline, self._prepare, self._place = pipeline, prepare, place
 
@@ -34,7 +34,7 @@ class DeviceBatches:
 
     def __next__(self) -> Any:
         """Returns the next batch as global arrays."""
-        return self._place.put(self._prepare(next(self._pipeline)))
+        return self._place.to_global(self._prepare(next(self._pipeline)))
 
     def get_state(self) -> dict[str, Any]:
         """Returns where the iterator stands, as JSON."""
@@ -136,9 +136,11 @@ def plain_images(source: Source, cfg: DataConfig) -> Iterator[np.ndarray]:
     return ordered_images(source, cfg)
 
 
-def held_out_batches(pipeline: Any, prepare: Prepare, place: BatchPlace, count: int) -> list[Any]:
+def held_out_batches(
+    pipeline: Any, prepare: Prepare, place: BatchSharding, count: int
+) -> list[Any]:
     """Returns the first `count` batches of a held-out pipeline on the devices."""
-    return [place.put(prepare(next(pipeline))) for _ in range(count)]
+    return [place.to_global(prepare(next(pipeline))) for _ in range(count)]
 
 
 class HeldOutLoss:

@@ -86,6 +86,7 @@ class TrainConfig:
     accumulation: int = 1  # micro-batches a step; same result, less memory
     dtype: Literal["float32", "bfloat16"] = "float32"  # of the computation; parameters are float32
     mesh: MeshConfig = MeshConfig()
+    sharding_rules: tuple[tuple[str, str | None], ...] = ()  # (logical axis, mesh axis), first wins
     log_every: int = 50
     save_every: int = 500
     save_seconds: float | None = None  # also save when this long has passed since the last save

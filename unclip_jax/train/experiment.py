@@ -52,15 +52,16 @@ from unclip_jax.train.finish import (
     estimate_variance_table,
     write_variance_table,
 )
-from unclip_jax.train.frozen import RANDOM, FrozenClip, load_frozen_clip, params_of
+from unclip_jax.train.frozen import FrozenClip, load_frozen_clip, params_of
 from unclip_jax.train.init_from import init_from
 from unclip_jax.train.loop import Hook, Loop, LoopParts, Progress, Stop
 from unclip_jax.train.metrics import NoWriter, RunWriter, Writer
 from unclip_jax.train.optim import make_optimizer
-from unclip_jax.train.resolve import Settings
+from unclip_jax.train.resolve import RANDOM, Settings
 from unclip_jax.train.sharding import (
     check_batch_size,
     make_mesh,
+    merge_rules,
     param_shardings,
     place,
     replicated,
@@ -123,14 +124,14 @@ def train(
     first one alone says things and shows progress.
     """
     settings = resolve.read_settings(config)
-    stored.check_settings(settings)
+    resolve.check_stores(settings)
     if not is_process_zero():
         make_progress, say = None, lambda text: None
-    mesh = make_mesh(settings.train.mesh)
+    mesh, rules = make_mesh(settings.train.mesh), merge_rules(settings.train.sharding_rules)
     with contextlib.ExitStack() as stack:
         stop = stack.enter_context(Stop())
         stack.enter_context(locked_by_first(Path(workdir), "unclip train"))
-        stack.enter_context(run_context(mesh, settings.train.dtype))
+        stack.enter_context(run_context(mesh, settings.train.dtype, rules))
         builder = RunBuilder(config, settings, Path(workdir), mesh, say)
         return builder.train(make_hooks, make_progress, stop, profile)
 
@@ -149,13 +150,14 @@ class RunBuilder:
         """Loads data, vocabulary and CLIP, and settles what the config left open."""
         self.settings, self.workdir, self.mesh, self.say = settings, workdir, mesh, say
         self._needs_fitting = False
+        self._rules = merge_rules(settings.train.sharding_rules)
         self.stores = stored.open_stores(settings)
         self.source = open_source(settings.data) if self.stores is None else None
         workdir.mkdir(parents=True, exist_ok=True)
         dtype = jnp.dtype(settings.train.dtype)
         self.clip, self.tokenizer = None, None
         is_fresh = newest_step(workdir / "checkpoints") is None
-        if settings.stage == "clip" or settings.clip == "random":
+        if settings.stage == "clip" or settings.clip == RANDOM:
             path = workdir / "tokenizer.json"
             context = config["model"]["text"]["context"] if settings.stage == "clip" else 16
             make = functools.partial(resolve.own_tokenizer, path, self.source, settings, context)
@@ -313,7 +315,7 @@ class RunBuilder:
         """Restores the newest whole checkpoint, or starts a fresh state."""
         boxed = abstract_boxed(self.spec)
         tx, count = self._tx(unboxed(boxed)), len(self.task.metric_names) + 1
-        shardings = state_shardings(boxed, tx, count, self.mesh)
+        shardings = state_shardings(boxed, tx, count, self.mesh, self._rules)
         abstract = jax.eval_shape(lambda p: make_state(p, tx, count), unboxed(boxed))
         restored = store.restore_newest(abstract_like(abstract, shardings))
         if restored is not None:
@@ -369,7 +371,7 @@ class RunBuilder:
         frozen = {"empty": place(empty, replicated(self.mesh))}
         if encoders:
             boxed = params_of(abstract_boxed(StageSpec("clip", self.clip.cfg)), encoders)
-            frozen["clip"] = place(self.clip.params, param_shardings(boxed, self.mesh))
+            frozen["clip"] = place(self.clip.params, param_shardings(boxed, self.mesh, self._rules))
         return frozen
 
     def _finish(self, run: Run, state: TrainState) -> None:

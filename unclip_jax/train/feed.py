@@ -26,7 +26,7 @@ from unclip_jax.train.batches import (
 from unclip_jax.train.frozen import FeatureCache, FrozenClip
 from unclip_jax.train.resolve import Settings
 from unclip_jax.train.sampled import SampledEmbeddings
-from unclip_jax.train.sharding import BatchPlace, single_device_mesh
+from unclip_jax.train.sharding import BatchSharding, single_device_mesh
 from unclip_jax.train.stored import Stores
 from unclip_jax.train.tasks.clip import Task
 
@@ -55,7 +55,7 @@ class Feed:
 
     def batches(self) -> DeviceBatches:
         """Returns the training batches, from the first one on."""
-        where = BatchPlace(self.mesh, self.settings.train.batch_size)
+        where = BatchSharding(self.mesh, self.settings.train.batch_size)
         source = self.source if self.stores is None else self.stores.train
         self._say_too_small(source)
         pipeline = self._pipeline(source, self.settings.data, where, self.settings.seed)
@@ -69,7 +69,7 @@ class Feed:
         data_cfg = dataclasses.replace(self.settings.data, split=cfg.split, focus_times=1)
         data_cfg = plain(data_cfg)
         source = self.stores.held_out if self.stores else open_source(data_cfg, "eval")
-        where = BatchPlace(self.mesh, cfg.batch_size)
+        where = BatchSharding(self.mesh, cfg.batch_size)
         pipeline = self._pipeline(source, data_cfg, where, 0)
         return held_out_batches(pipeline, self._prepare(source), where, cfg.batches)
 
@@ -96,7 +96,7 @@ class Feed:
         context, own = self.clip.cfg.text.context, own_context(self.spec)
         return make_prepare(self.task, self.tokenizer, context, own, cache, sampled)
 
-    def _pipeline(self, source: Any, data_cfg: Any, where: BatchPlace, seed: int) -> Any:
+    def _pipeline(self, source: Any, data_cfg: Any, where: BatchSharding, seed: int) -> Any:
         if self.stores is not None:
             return make_store_pipeline(
                 source,

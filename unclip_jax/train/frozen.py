@@ -23,10 +23,8 @@ from unclip_jax.models.clip import Clip, ClipConfig, TextConfig, VisionConfig, t
 from unclip_jax.models.pca import Pca
 from unclip_jax.models.stages import StageSpec, init_variables, make_module, unboxed
 from unclip_jax.text.tokenizer import Tokenizer
+from unclip_jax.train.resolve import RANDOM
 from unclip_jax.train.state import jit_once
-
-RANDOM = "random"
-"""Name of an untrained CLIP of the smallest size: lets a stage be tried before there is one."""
 
 CACHE_BATCH = 64
 

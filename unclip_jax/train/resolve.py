@@ -7,6 +7,7 @@ config.json, so that a run says in full what it is.
 import dataclasses
 import json
 import math
+import shlex
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -38,6 +39,9 @@ SECTIONS = (
 )
 
 REQUIRED = ("seed", "stage", "model", "data", "optim", "train", "eval")
+
+RANDOM = "random"
+"""Value of config.clip for an untrained CLIP of the smallest size, to try a stage without one."""
 
 PRIORS = ("prior_diffusion", "prior_ar")
 
@@ -117,6 +121,50 @@ def read_settings(config: Mapping[str, Any], *, needs_clip: bool = True) -> Sett
         train=train,
         eval=build(EvalConfig, config["eval"], "eval"),
     )
+
+
+def check_stores(settings: Settings) -> None:
+    """Refuses stores of embeddings that a run of these settings could not read."""
+    data, held_out = settings.data, settings.eval
+    if not data.embeddings:
+        if held_out.embeddings:
+            raise UserError(
+                "config.eval.embeddings needs config.data.embeddings: the two go together"
+            )
+        return
+    if settings.stage not in PRIORS:
+        raise UserError(
+            f"config.data.embeddings is for {' and '.join(PRIORS)}: stage {settings.stage} needs "
+            "the images themselves, and makes z_i of the very crops that it sees"
+        )
+    if settings.clip in ("", RANDOM):
+        raise UserError(
+            "config.data.embeddings needs the CLIP that made the store: pass --config.clip=BUNDLE"
+        )
+    if held_out.batches and not held_out.embeddings:
+        raise UserError(
+            "config.data.embeddings with eval.batches > 0 needs the store of eval.split too: pass "
+            f"--config.eval.embeddings=DIR, made with: {embed_command(settings, held_out.split)}"
+        )
+    if data.mix:
+        raise UserError("config.data.mix is of sets of images: a store is of one set, leave it out")
+    if data.focus_times != 1 or data.captions != "random":
+        name = "focus_times" if data.focus_times != 1 else "captions"
+        raise UserError(
+            f"config.data.{name}={getattr(data, name)!r} is not applied to a store, whose every "
+            "record is an example: leave it out"
+        )
+
+
+def embed_command(settings: Settings, split: str) -> str:
+    """Returns the command that writes the store of embeddings of a split."""
+    data = settings.data
+    words = ["unclip", "embed", "--bundle", settings.clip, "--data", data.name, "--split", split]
+    if data.concepts != "all":
+        words += ["--concepts", data.concepts]
+    if data.styles:
+        words += ["--styles", ",".join(data.styles)]
+    return shlex.join([*words, "--out", "DIR"])
 
 
 def own_tokenizer(

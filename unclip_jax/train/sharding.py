@@ -1,13 +1,13 @@
-"""The mesh, the one table from logical axis names to mesh axes, and the shardings it gives.
+"""The device mesh, the rules from logical axes to mesh axes, and the shardings they give.
 
-Mesh axes: "data" copies parameters and splits the batch, "fsdp" splits both, "tensor" splits the
-width of a layer. Models name logical axes only; a name that is not in the table is an error.
+Mesh axes: "data" replicates parameters and splits the batch, "fsdp" splits both, "tensor" splits
+the width of a layer. Models name logical axes only; a name without a rule is an error.
 """
 
 import contextlib
 import functools
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import flax.linen as nn
@@ -16,14 +16,21 @@ import numpy as np
 from flax.core import meta
 from jax.experimental import mesh_utils
 from jax.sharding import AbstractMesh, AxisType, Mesh, NamedSharding, PartitionSpec, Sharding
+from jax.typing import ArrayLike
+from jaxtyping import PyTree
 
 from unclip_jax.core.errors import UserError
+from unclip_jax.core.suggest import did_you_mean
+from unclip_jax.core.types import Params
 from unclip_jax.train.config import MeshConfig
 
 AXES = ("data", "fsdp", "tensor")
 BATCH_AXES = ("data", "fsdp")
 
-RULES: tuple[tuple[str, str | tuple[str, ...] | None], ...] = (
+Rules = tuple[tuple[str, str | tuple[str, ...] | None], ...]
+"""Pairs (logical axis, mesh axis or axes), in order of precedence; None replicates the axis."""
+
+RULES: Rules = (
     ("batch", BATCH_AXES),
     ("mlp", "tensor"),
     ("heads", "tensor"),
@@ -38,15 +45,37 @@ RULES: tuple[tuple[str, str | tuple[str, ...] | None], ...] = (
     ("norm", None),
     ("layers", None),
 )
-"""Logical axis -> mesh axis, in order of precedence: within one array a mesh axis is given out
-once, to the first dimension whose size it divides."""
+"""The default rules. Within one array a mesh axis is used once, for the first rule whose dimension
+it divides."""
+
+
+def merge_rules(overrides: Sequence[tuple[str, str | None]]) -> Rules:
+    """Returns `overrides` (config.train.sharding_rules) followed by the defaults of other axes.
+
+    Raises:
+        UserError: an axis is unknown, named twice, or "batch", which the mesh itself splits.
+    """
+    defaults, where = dict(RULES), "config.train.sharding_rules"
+    for name, axis in overrides:
+        if name not in defaults or name == "batch":
+            known = [known for known in defaults if known != "batch"]
+            remedy = did_you_mean(name, known, f"choose from {', '.join(known)}")
+            raise UserError(f"{where}: {name!r} is not a logical axis of parameters; {remedy}")
+        if axis is not None and axis not in AXES:
+            raise UserError(
+                f"{where}: {name!r} cannot go to {axis!r}; mesh axes are {', '.join(AXES)}, or None"
+            )
+    given = dict(overrides)
+    if len(given) < len(overrides):
+        raise UserError(f"{where} names an axis twice: {', '.join(name for name, _ in overrides)}")
+    return (*overrides, *(rule for rule in RULES if rule[0] not in given))
 
 
 def make_mesh(cfg: MeshConfig, devices: Sequence[Any] | None = None) -> Mesh:
-    """Returns the mesh over all devices, one axis of which may be -1 (the devices left over).
+    """Returns the mesh over all devices, one axis of which may be -1 (the remaining devices).
 
     Several TPU slices lie along "data": only gradients go over the network between them. The axes
-    are of type Auto: linen's parameters are not made for Explicit ones.
+    are of type Auto: linen's parameters do not support Explicit ones.
     """
     devices = devices or jax.devices()
     sizes = mesh_sizes(cfg, len(devices))
@@ -57,8 +86,8 @@ def make_mesh(cfg: MeshConfig, devices: Sequence[Any] | None = None) -> Mesh:
     data, *within = sizes
     if data % slices:
         raise UserError(
-            f"config.train.mesh.data={data} must be a multiple of the {slices} slices: each holds "
-            f"whole parameters; pass --config.train.mesh.data={slices}"
+            f"config.train.mesh.data={data} must be a multiple of the {slices} slices: each "
+            f"holds all parameters; pass --config.train.mesh.data={slices}"
         )
     across = (slices, 1, 1)
     placed = mesh_utils.create_hybrid_device_mesh((data // slices, *within), across, devices)
@@ -66,44 +95,48 @@ def make_mesh(cfg: MeshConfig, devices: Sequence[Any] | None = None) -> Mesh:
 
 
 @contextlib.contextmanager
-def run_context(mesh: Mesh, dtype: str) -> Iterator[None]:
-    """Sets what a run is traced under: the mesh, the table of axes, and the products' precision."""
+def run_context(mesh: Mesh, dtype: str, rules: Rules = RULES) -> Iterator[None]:
+    """Enters the mesh, the sharding rules and the matmul precision that a run is traced under."""
     precision = "highest" if dtype == "float32" else "default"
     with (
         jax.set_mesh(mesh),
-        nn.logical_axis_rules(RULES),
+        nn.logical_axis_rules(rules),
         jax.default_matmul_precision(precision),
     ):
         yield
 
 
 def mesh_sizes(cfg: MeshConfig, devices: int) -> tuple[int, int, int]:
-    """Returns the sizes of the axes on so many devices, or fails if they do not fit."""
+    """Returns the sizes of the mesh axes on a number of devices.
+
+    Raises:
+        UserError: they do not multiply to it.
+    """
     sizes = [cfg.data, cfg.fsdp, cfg.tensor]
     if sizes.count(-1) > 1:
-        raise UserError(f"config.train.mesh {sizes} leaves more than one axis open (-1)")
+        raise UserError(f"config.train.mesh {sizes} has more than one -1: only one axis may be -1")
     known = math.prod(size for size in sizes if size != -1)
     if devices % known or (-1 not in sizes and known != devices):
         raise UserError(
             f"config.train.mesh (data, fsdp, tensor) = {sizes} does not fit {devices} devices;"
-            " -1 takes those that the others leave"
+            " -1 stands for the devices that the other axes leave"
         )
     data, fsdp, tensor = (devices // known if size == -1 else size for size in sizes)
     return data, fsdp, tensor
 
 
 def batch_sharding(mesh: Mesh) -> NamedSharding:
-    """Examples are split over "data" and "fsdp"; everything else of a batch is whole."""
+    """Returns the sharding of a batch: rows over "data" and "fsdp", other dimensions whole."""
     return NamedSharding(mesh, PartitionSpec(BATCH_AXES))
 
 
 def replicated(mesh: Mesh | AbstractMesh) -> NamedSharding:
-    """Every device holds the whole array."""
+    """Returns the sharding in which every device holds the whole array."""
     return NamedSharding(mesh, PartitionSpec())
 
 
 def check_batch_size(batch_size: int, mesh: Mesh, name: str = "batch_size") -> None:
-    """Fails if the devices do not divide a batch evenly."""
+    """Raises UserError if the batch does not split evenly over the devices."""
     shards = mesh.shape["data"] * mesh.shape["fsdp"]
     if batch_size % shards:
         raise UserError(
@@ -112,39 +145,46 @@ def check_batch_size(batch_size: int, mesh: Mesh, name: str = "batch_size") -> N
         )
 
 
-class BatchPlace:
-    """Where the rows of a global batch lie, and which of them this process must bring.
+class BatchSharding:
+    """The rows of a global batch that this process loads, and the global arrays made of them.
 
-    Processes whose devices share rows (a tensor axis over hosts) each bring them; where devices
-    are in another order than the processes (a torus) it changes who brings what, not the batch.
+    Processes whose devices share rows (a tensor axis over hosts) each load them; a device order
+    that differs from the order of processes (a torus) changes who loads what, not the batch.
+
+    Attributes:
+        rows: indices of this process's rows in the global batch, ascending.
     """
 
     def __init__(self, mesh: Mesh, batch_size: int):
-        """Examples are split over "data" and "fsdp"; everything else of a batch is whole."""
+        """Computes the rows from the mesh; see `batch_sharding`."""
         self.sharding, self.batch_size = batch_sharding(mesh), batch_size
-        held = self.sharding.addressable_devices_indices_map((batch_size,)).values()
-        self.rows = np.unique(np.concatenate([np.arange(batch_size)[index] for index in held]))
+        local = self.sharding.addressable_devices_indices_map((batch_size,)).values()
+        self.rows = np.unique(np.concatenate([np.arange(batch_size)[index] for index in local]))
 
-    def put(self, batch: Any) -> Any:
-        """Makes global arrays of this process's rows of a batch."""
-        return jax.tree.map(self._put, batch)
+    def to_global(self, batch: Mapping[str, np.ndarray]) -> dict[str, jax.Array]:
+        """Returns global arrays of this process's rows of a batch."""
+        return {name: self._to_global(local) for name, local in batch.items()}
 
-    def cut(self, local: np.ndarray, index: tuple[slice, ...]) -> np.ndarray:
-        """Returns the rows of a global index out of this process's rows."""
+    def shard(self, local: np.ndarray, index: tuple[slice, ...]) -> np.ndarray:
+        """Returns the rows at an index of the global batch out of this process's rows."""
         wanted = np.arange(self.batch_size)[index[0]]
         first = int(np.searchsorted(self.rows, wanted[0]))
         return local[first : first + len(wanted)]
 
-    def _put(self, local: np.ndarray) -> jax.Array:
+    def _to_global(self, local: np.ndarray) -> jax.Array:
         shape = (self.batch_size, *local.shape[1:])
-        cut = functools.partial(self.cut, local)
-        return jax.make_array_from_callback(shape, self.sharding, cut)
+        shard = functools.partial(self.shard, local)
+        return jax.make_array_from_callback(shape, self.sharding, shard)
 
 
-def place(tree: Any, shardings: Any) -> Any:
-    """Puts values that every process has whole onto the mesh; each device gets its own part."""
+def place(tree: PyTree[ArrayLike], shardings: PyTree[Sharding]) -> PyTree[jax.Array]:
+    """Puts values that every process holds in full onto the mesh; each device gets its shard.
 
-    def put(value: Any, sharding: Sharding) -> jax.Array:
+    Args:
+        shardings: one for all leaves, or a tree like `tree`.
+    """
+
+    def put(value: ArrayLike, sharding: Sharding) -> jax.Array:
         value = np.asarray(value)
         return jax.make_array_from_callback(value.shape, sharding, lambda index: value[index])
 
@@ -155,43 +195,52 @@ def place(tree: Any, shardings: Any) -> Any:
 
 @contextlib.contextmanager
 def single_device_mesh() -> Iterator[None]:
-    """Inside, a process computes on its first device, and no other takes part."""
+    """Enters a mesh of this process's first device alone."""
     with jax.set_mesh(make_mesh(MeshConfig(), jax.local_devices()[:1])):
         yield
 
 
-def param_shardings(boxed: Any, mesh: Mesh | AbstractMesh) -> Any:
-    """Returns the shardings of parameters from their logical names.
-
-    A parameter without names is an error, and so is a name the table lacks.
+def param_shardings(
+    boxed: Params, mesh: Mesh | AbstractMesh, rules: Rules = RULES
+) -> PyTree[NamedSharding]:
+    """Returns the shardings of parameters by their logical axis names.
 
     Args:
         boxed: tree of `nn.LogicallyPartitioned` boxes, also abstract (`jax.eval_shape`).
+
+    Raises:
+        ValueError: a parameter has no names, or a name has no rule.
     """
 
-    def one(path: Any, leaf: Any) -> NamedSharding:
+    def one(
+        path: jax.tree_util.KeyPath, leaf: nn.LogicallyPartitioned | jax.ShapeDtypeStruct
+    ) -> NamedSharding:
         where = jax.tree_util.keystr(path)
         if not isinstance(leaf, nn.LogicallyPartitioned):
             raise ValueError(f"parameter {where} has no logical axis names")
-        return NamedSharding(mesh, _spec(leaf.names, leaf.value.shape, mesh, where))
+        return NamedSharding(mesh, _spec(leaf.names, leaf.value.shape, mesh, rules, where))
 
     is_box = lambda x: isinstance(x, meta.AxisMetadata)  # noqa: E731
     return jax.tree_util.tree_map_with_path(one, boxed, is_leaf=is_box)
 
 
 def _spec(
-    names: tuple[str | None, ...], shape: tuple[int, ...], mesh: Mesh | AbstractMesh, where: str
+    names: tuple[str | None, ...],
+    shape: tuple[int, ...],
+    mesh: Mesh | AbstractMesh,
+    rules: Rules,
+    where: str,
 ) -> PartitionSpec:
     """Returns the mesh axes of one array; a dimension that an axis does not divide stays whole."""
-    rules = dict(RULES)
-    unknown = [name for name in names if name is not None and name not in rules]
+    axes_of = dict(rules)
+    unknown = [name for name in names if name is not None and name not in axes_of]
     if unknown or len(names) != len(shape):
-        raise ValueError(f"{where}: {names=} of {shape=}: {unknown=} in the table of axes")
-    order = [name for name, _ in RULES]
-    spec: list[Any] = [None] * len(shape)
+        raise ValueError(f"{where}: {names=} of {shape=}: {unknown=} among the sharding rules")
+    order = [name for name, _ in rules]
+    spec: list[str | tuple[str, ...] | None] = [None] * len(shape)
     taken: set[str] = set()
     for i in sorted(range(len(names)), key=lambda i: order.index(names[i]) if names[i] else 99):
-        axes = rules[names[i]] if names[i] else None
+        axes = axes_of[names[i]] if names[i] else None
         group = (axes,) if isinstance(axes, str) else axes or ()
         size = math.prod(mesh.shape[axis] for axis in group)
         if group and size > 1 and not taken & set(group) and shape[i] % size == 0:

@@ -11,7 +11,7 @@ from jax.sharding import AbstractMesh, Mesh
 
 from unclip_jax.core.types import Params
 from unclip_jax.models.stages import unboxed
-from unclip_jax.train.sharding import param_shardings, replicated
+from unclip_jax.train.sharding import RULES, Rules, param_shardings, replicated
 
 
 @struct.dataclass
@@ -63,11 +63,15 @@ def make_state(params: Params, tx: optax.GradientTransformation, num_metrics: in
 
 
 def state_shardings(
-    boxed: Any, tx: optax.GradientTransformation, num_metrics: int, mesh: Mesh | AbstractMesh
+    boxed: Params,
+    tx: optax.GradientTransformation,
+    num_metrics: int,
+    mesh: Mesh | AbstractMesh,
+    rules: Rules = RULES,
 ) -> TrainState:
-    """Returns the shardings of the whole state: moments and average lie as their parameters do."""
+    """Returns the shardings of the state; moments and EMA are sharded as their parameters."""
     params = unboxed(boxed)
-    shardings = param_shardings(boxed, mesh)
+    shardings = param_shardings(boxed, mesh, rules)
     abstract = jax.eval_shape(lambda p: make_state(p, tx, num_metrics), params)
     whole = replicated(mesh)
     state = jax.tree.map(lambda _: whole, abstract)

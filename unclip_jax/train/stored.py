@@ -7,14 +7,12 @@ train.cache_clip nothing to keep; data.captions="first" and data.focus_times are
 """
 
 import dataclasses
-import shlex
 from pathlib import Path
 
 from unclip_jax.core.errors import UserError
 from unclip_jax.data.embeddings import read_meta
 from unclip_jax.data.store_pipeline import StoredExamples
-from unclip_jax.train.frozen import RANDOM
-from unclip_jax.train.resolve import PRIORS, Settings
+from unclip_jax.train.resolve import Settings, embed_command
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,39 +43,6 @@ class Stores:
         return {"train": self.train.fingerprint(), "held_out": held_out}
 
 
-def check_settings(settings: Settings) -> None:
-    """Refuses a config with a store that does not fit its stage or its other settings."""
-    data, held_out = settings.data, settings.eval
-    if not data.embeddings:
-        if held_out.embeddings:
-            raise UserError(
-                "config.eval.embeddings needs config.data.embeddings: the two go together"
-            )
-        return
-    if settings.stage not in PRIORS:
-        raise UserError(
-            f"config.data.embeddings is for {' and '.join(PRIORS)}: stage {settings.stage} needs "
-            "the images themselves, and makes z_i of the very crops that it sees"
-        )
-    if settings.clip in ("", RANDOM):
-        raise UserError(
-            "config.data.embeddings needs the CLIP that made the store: pass --config.clip=BUNDLE"
-        )
-    if held_out.batches and not held_out.embeddings:
-        raise UserError(
-            "config.data.embeddings with eval.batches > 0 needs the store of eval.split too: pass "
-            f"--config.eval.embeddings=DIR, made with: {_command(settings, held_out.split)}"
-        )
-    if data.mix:
-        raise UserError("config.data.mix is of sets of images: a store is of one set, leave it out")
-    if data.focus_times != 1 or data.captions != "random":
-        name = "focus_times" if data.focus_times != 1 else "captions"
-        raise UserError(
-            f"config.data.{name}={getattr(data, name)!r} is not applied to a store, whose every "
-            "record is an example: leave it out"
-        )
-
-
 def open_stores(settings: Settings) -> Stores | None:
     """Opens the stores that the config names, None without one; whose CLIP it is comes later."""
     if not settings.data.embeddings:
@@ -93,7 +58,7 @@ def open_stores(settings: Settings) -> Stores | None:
 def _open(folder: Path, section: str, settings: Settings, split: str) -> StoredExamples:
     """Opens a store of the split and the part of the set that the config names."""
     if not folder.is_dir():
-        remedy = f"make it with: {_command(settings, split)}"
+        remedy = f"make it with: {embed_command(settings, split)}"
         raise UserError(f"config.{section}.embeddings: there is no folder {folder}; {remedy}")
     meta, data = read_meta(folder), settings.data
     wanted = {"name": data.name, "split": split, "concepts": data.concepts}
@@ -105,17 +70,6 @@ def _open(folder: Path, section: str, settings: Settings, split: str) -> StoredE
             raise UserError(
                 f"config.{section}.embeddings: {folder} is a store of {key} {held.get(key)!r}, "
                 f"config.{where}.{key} is {value!r}; make its store with: "
-                f"{_command(settings, split)}"
+                f"{embed_command(settings, split)}"
             )
     return StoredExamples(folder, meta)
-
-
-def _command(settings: Settings, split: str) -> str:
-    """Returns the command that makes the store of a split."""
-    data = settings.data
-    words = ["unclip", "embed", "--bundle", settings.clip, "--data", data.name, "--split", split]
-    if data.concepts != "all":
-        words += ["--concepts", data.concepts]
-    if data.styles:
-        words += ["--styles", ",".join(data.styles)]
-    return shlex.join([*words, "--out", "DIR"])
