@@ -10,11 +10,9 @@ from unclip_jax.data.embeddings import Record, StoreMeta, begin_store, shard_pat
 from unclip_jax.data.pipeline import DataConfig
 from unclip_jax.data.store_pipeline import (
     StoredExamples,
-    caption_mask,
     make_store_batches,
     make_store_pipeline,
 )
-from unclip_jax.text.tokenizer import train_tokenizer
 
 WIDTH, CONTEXT, BATCH, SEED = 3, 5, 4, 7
 CAPTIONS = (2, 1, 3, 1, 2, 1, 1)  # of picture 0, 1, …: 11 records in shards of 3, 3 and 1 pictures
@@ -119,10 +117,3 @@ def test_a_missing_shard_and_another_store_are_seen(source, tmp_path):
     shard_path(folder, 1, META.shards).unlink()
     with pytest.raises(UserError, match="00001-of-00003.* is missing: run unclip embed again"):
         StoredExamples(folder, META)
-
-
-def test_the_mask_is_the_tokenizers():
-    captions = ["a red heart", "", "the sun above a green apple and a blue car"]
-    found = train_tokenizer(captions * 3, 540, 12).encode(captions)
-    np.testing.assert_array_equal(caption_mask(found.tokens), found.mask)
-    assert found.truncated.any()  # cut at its EOT, which is then the last one

@@ -3,7 +3,7 @@
 import jax.numpy as jnp
 import numpy as np
 
-from unclip_jax.nn.attention import attend, causal_mask, key_mask, split_heads, until_eot
+from unclip_jax.nn.attention import attend, causal_mask, key_mask, split_heads
 
 
 def loop_attention(q, k, v, mask):
@@ -39,11 +39,6 @@ def test_split_heads_reads_q_k_v_head_by_head():
     np.testing.assert_array_equal(q[0, 0], [[0, 1], [6, 7]])
     np.testing.assert_array_equal(k[0, 0], [[2, 3], [8, 9]])
     np.testing.assert_array_equal(v[0, 0], [[4, 5], [10, 11]])
-
-
-def test_until_eot_ends_at_the_largest_id():
-    tokens = jnp.array([[8, 3, 9, 0, 0], [8, 9, 0, 0, 0], [8, 0, 0, 1, 9]])
-    assert until_eot(tokens).sum(-1).tolist() == [3, 2, 5]
 
 
 def test_half_precision_logits_are_compared_in_float32():

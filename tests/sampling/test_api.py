@@ -12,7 +12,7 @@ from tests.toy import DIM, SIZE, with_prior_ar
 from unclip_jax.core.errors import UserError
 from unclip_jax.core.types import Cond
 from unclip_jax.sampling import runs, stages
-from unclip_jax.sampling.encode import check_images, fit_to_tower, fit_tokens
+from unclip_jax.sampling.encode import check_images, fit_to_tower
 from unclip_jax.sampling.single_stage import stage_name
 
 # float32 programs of another shape or fusion.
@@ -189,16 +189,6 @@ def test_what_is_resized_for_the_tower_has_eight_bits(toy):
     levels = (fit_to_tower(toy.stage("clip").spec.model, pixels) + 1) * 127.5
     np.testing.assert_allclose(levels, np.round(levels), atol=1e-4)
     assert levels.min() >= 0 and levels.max() <= 255 and levels.std() > 10
-
-
-@pytest.mark.parametrize("end", range(1, 7))
-def test_a_cut_caption_ends_with_its_end(end):
-    """Seven positions brought to four; the end of text, 9, stands at any of them."""
-    ids = np.array([[8, 1, 2, 3, 4, 5, 6]])
-    ids[0, end], ids[0, end + 1 :] = 9, 0
-    expected = [*ids[0, :3], 9 if end >= 3 else 0]
-    assert np.asarray(fit_tokens(ids, 4)).tolist() == [expected]
-    assert np.asarray(fit_tokens(ids, 9)).tolist() == [[*ids[0], 0, 0]]
 
 
 def test_captions_do_not_see_each_other(toy):

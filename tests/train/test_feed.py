@@ -30,7 +30,7 @@ def fed(monkeypatch):
     def make_pipeline(source, cfg, **options):
         pipelines.append((len(source), cfg, options))
 
-    def make_prepare(task, tokenizer, context, own, cache, sampled):
+    def make_prepare(task, context, own, cache, sampled):
         mixed.append(sampled)
         return dict
 

@@ -12,7 +12,6 @@ from unclip_jax.core.prng import root_key
 from unclip_jax.data.images import to_float
 from unclip_jax.models.clip import Clip
 from unclip_jax.text.tokenizer import train_tokenizer
-from unclip_jax.train.batches import fit_context
 from unclip_jax.train.frozen import FeatureCache, FrozenClip, caption_features, image_embedding
 from unclip_jax.train.step import batch_keys, make_eval_step
 from unclip_jax.train.tasks.diffusion import (
@@ -132,17 +131,6 @@ def test_cached_features_are_those_computed_on_the_fly():
     np.testing.assert_allclose(ours.text_emb, fresh.text_emb, atol=1e-5)
     np.testing.assert_allclose(ours.text_states, fresh.text_states, atol=4e-3)  # float16 in between
     np.testing.assert_array_equal(ours.text_mask, fresh.text_mask)
-
-
-def test_contexts_are_cut_as_the_tokenizer_cuts_them():
-    texts = ["a", "a red heart on a very long and winding road"]
-    tokenizer = train_tokenizer(texts, 514)
-    long = tokenizer.encode(texts, 60)
-    for context in (8, 60, 80):
-        expected = tokenizer.encode(texts, context)
-        tokens, mask = fit_context(long.tokens, long.mask, context, tokenizer.eot_id)
-        np.testing.assert_array_equal(tokens, expected.tokens)
-        np.testing.assert_array_equal(mask, expected.mask)
 
 
 def test_an_upsampler_takes_degraded_pictures_as_they_come():

@@ -15,8 +15,7 @@ from unclip_jax.data import embeddings
 from unclip_jax.data.embeddings import Record, pack, unpack
 from unclip_jax.data.images import to_square
 from unclip_jax.data.sources import load_source
-from unclip_jax.data.store_pipeline import caption_mask
-from unclip_jax.train.batches import fit_context
+from unclip_jax.text.context import fit_context
 from unclip_jax.workflows import embedding as store
 
 DATA, COUNT = "shapes:size=16,count=10", 10
@@ -79,10 +78,9 @@ def test_a_store_keeps_of_a_caption_what_sampling_gives_a_prior(toy, tmp_path):
     meta = store.store_meta(toy, Long(), {"name": "long"}, 4)
     store.fill_store(toy, Long(), tmp_path / "s", meta)
     (record,) = embeddings.read_shard(tmp_path / "s", 0, meta)
-    kept, mask = record.tokens[None], caption_mask(record.tokens[None])
     for context in (CONTEXT, 2 * CONTEXT, 8 * CONTEXT):  # the CLIP's, and two of priors
         at_sampling = toy.tokenizer.encode([Long.caption], context).tokens
-        tokens, _ = fit_context(kept, mask, context, toy.tokenizer.eot_id)
+        tokens = fit_context(record.tokens[None], context)
         np.testing.assert_array_equal(tokens, at_sampling)
     text = unclip_jax.embed_text(toy, [Long.caption])
     np.testing.assert_allclose(record.text_emb, text.text_emb[0], atol=1e-5)

@@ -11,12 +11,13 @@ from pathlib import Path
 
 import grain
 import numpy as np
-from jaxtyping import Bool, Int32, Integer
+from jaxtyping import Integer
 
 from unclip_jax.core.errors import UserError
 from unclip_jax.data.config import DataConfig
 from unclip_jax.data.embeddings import META, Record, StoreMeta, existing_shard, readable, unpack
 from unclip_jax.data.pipeline import ENDLESS, endless_order, start_iterator
+from unclip_jax.text.context import until_eot
 
 LOOKED_AT = 256  # records that a fingerprint is taken of
 
@@ -118,15 +119,10 @@ class _StoreBatches:
         made = {
             "image_emb": np.stack([record.image_emb for record in records]),
             "tokens": tokens,
-            "mask": caption_mask(tokens),
+            "mask": until_eot(tokens),
             "index": index,
             "example": example,
         }
         if self.text_emb:
             made["text_emb"] = np.stack([record.text_emb for record in records])
         return made
-
-
-def caption_mask(tokens: Int32[np.ndarray, "n ctx"]) -> Bool[np.ndarray, "n ctx"]:
-    """Returns the tokenizer's mask of its ids: True through EOT, which is the largest of a row."""
-    return np.arange(tokens.shape[1])[None] <= tokens.argmax(axis=1)[:, None]

@@ -30,10 +30,10 @@ from unclip_jax.models.embedding_norm import (
     text_emb_input,
 )
 from unclip_jax.models.unet import UNet, UNetConfig
-from unclip_jax.nn.attention import until_eot
 from unclip_jax.nn.embeddings import PositionEmbedding, TokenEmbedding
 from unclip_jax.nn.layers import LayerNorm, axes, dense, normal
 from unclip_jax.nn.transformer import Transformer, TransformerConfig
+from unclip_jax.text.context import until_eot
 
 
 @dataclasses.dataclass(frozen=True)

@@ -27,11 +27,12 @@ from unclip_jax.core.checks import ANY, COUNT, COUNT_OR_NONE, NOT_NEGATIVE, chec
 from unclip_jax.core.types import Cond, TextFeatures
 from unclip_jax.models.embedding_norm import TextEmbInput, text_emb_input
 from unclip_jax.models.pca_codec import CodecConfig, codec_params
-from unclip_jax.nn.attention import key_mask, until_eot
+from unclip_jax.nn.attention import key_mask
 from unclip_jax.nn.causal import CausalStack, CrossInputs, empty_caches
 from unclip_jax.nn.embeddings import PositionEmbedding, TokenEmbedding
 from unclip_jax.nn.layers import LayerNorm, axes, constrain, dense, normal
 from unclip_jax.nn.transformer import Transformer, TransformerConfig
+from unclip_jax.text.context import until_eot
 
 PREFIX = 3
 """Positions before the codes: dot, z_t, BOS."""

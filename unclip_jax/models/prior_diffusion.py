@@ -23,10 +23,11 @@ from unclip_jax.models.embedding_norm import (
     stats_params,
     text_emb_input,
 )
-from unclip_jax.nn.attention import causal_mask, key_mask, until_eot
+from unclip_jax.nn.attention import causal_mask, key_mask
 from unclip_jax.nn.embeddings import PositionEmbedding, TimeEmbedding, TokenEmbedding
 from unclip_jax.nn.layers import LayerNorm, axes, dense, normal
 from unclip_jax.nn.transformer import Transformer, TransformerConfig
+from unclip_jax.text.context import until_eot
 
 EXTRA = 4
 """Positions after the caption: z_t, timestep, noised z_i, query."""

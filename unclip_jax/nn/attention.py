@@ -12,7 +12,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from jax.typing import DTypeLike
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Bool, Float
 
 from unclip_jax.nn.layers import constrain, dense, torch_init
 
@@ -25,11 +25,6 @@ def causal_mask(length: int) -> Bool[Array, "1 1 n n"]:
 def key_mask(visible: Bool[Array, "b n"]) -> Bool[Array, "b 1 1 n"]:
     """Hides padded keys from every query."""
     return visible[:, None, None, :]
-
-
-def until_eot(tokens: Int[Array, "b n"]) -> Bool[Array, "b n"]:
-    """True up to and including the end-of-text token, which is the largest id (CLIP)."""
-    return jnp.arange(tokens.shape[1])[None] <= tokens.argmax(-1)[:, None]
 
 
 def attend(

@@ -8,7 +8,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int, UInt8
+from jaxtyping import Array, Float, UInt8
 
 from unclip_jax.checkpoint.bundle import Bundle, Stage
 from unclip_jax.core.errors import UserError
@@ -85,7 +85,7 @@ def encode_text(model: Bundle, prompts: Sequence[str], *, dtype: str = "float32"
     """Encodes captions into everything the bundle's stages are conditioned on (NumPy arrays).
 
     `tokens` have the longest context of the stages with a text transformer of their own; for each
-    of them `fit_tokens` cuts them to its own.
+    of them `fit_context` cuts them to its own.
     """
     check_lengths(prompts)
     prompts = read_prompts(model, prompts)
@@ -135,22 +135,6 @@ def with_own_tokens(
         else model.tokenizer.encode(read_prompts(model, prompts), context).tokens
     )
     return text.replace(tokens=tokens)
-
-
-def fit_tokens(
-    tokens: Int[np.ndarray | Array, "n long"], context: int
-) -> Int[np.ndarray | Array, "n ctx"]:
-    """Returns the ids that the captions have at another context: their end is the largest id.
-
-    A caption that is cut still ends with its end; ids that were cut before cannot come back.
-    """
-    width = tokens.shape[1]
-    if width == context:
-        return tokens
-    if width < context:
-        return jnp.pad(jnp.asarray(tokens), ((0, 0), (0, context - width)))
-    last = jnp.where(tokens.argmax(-1) >= context, tokens.max(-1), tokens[:, context - 1])
-    return jnp.concatenate([tokens[:, : context - 1], last[:, None]], axis=1)
 
 
 def check_images(pixels: np.ndarray) -> None:

@@ -19,7 +19,8 @@ from unclip_jax.diffusion.denoiser import Denoiser
 from unclip_jax.diffusion.samplers import NoiseFn
 from unclip_jax.models.stages import Sampling, StageSpec, own_context
 from unclip_jax.sampling import parallel, runs, stages
-from unclip_jax.sampling.encode import batch_size, encode_text, fit_tokens, with_own_tokens
+from unclip_jax.sampling.encode import batch_size, encode_text, with_own_tokens
+from unclip_jax.text.context import fit_context
 
 
 def root_of(key: Key[Array, "*n"] | None) -> Key[Array, "*n"]:
@@ -164,7 +165,7 @@ def _filled(model: Bundle, stage: str, cond: Cond, n: int) -> Cond:
     if cond.text is not None:
         own = own_context(model.stage(stage).spec)
         given = cond.text.tokens
-        tokens = None if own is None or given is None else fit_tokens(given, own)
+        tokens = None if own is None or given is None else fit_context(given, own)
         return cond.replace(text=cond.text.replace(tokens=tokens))
     empty = _negative(model, stage, "")
     text = jax.tree.map(lambda leaf: np.repeat(leaf, n, axis=0), empty)

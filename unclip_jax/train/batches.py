@@ -11,6 +11,7 @@ from unclip_jax.core.errors import UserError
 from unclip_jax.data.config import DataConfig
 from unclip_jax.data.pipeline import ordered_images
 from unclip_jax.data.sources import Source
+from unclip_jax.text.context import fit_context, until_eot
 from unclip_jax.text.tokenizer import Tokenizer, Tokens
 from unclip_jax.train.frozen import FeatureCache
 from unclip_jax.train.loop import named_metrics
@@ -47,8 +48,7 @@ class DeviceBatches:
 
 def make_prepare(
     task: Task,
-    tokenizer: Tokenizer | None = None,
-    clip_context: int = 0,
+    clip_context: int | None = None,
     own_context: int | None = None,
     cache: FeatureCache | None = None,
     sampled: SampledEmbeddings | None = None,
@@ -56,7 +56,7 @@ def make_prepare(
     """Returns the host's part of making a batch: contexts cut to size, features looked up.
 
     Args:
-        tokenizer: None where the contexts are right as they come.
+        clip_context: of the frozen CLIP; None where the contexts are right as they come.
         own_context: of a text transformer that the stage trains itself.
         cache: CLIP features by example and caption; None = the step computes them.
         sampled: exchanges the cache's z_i for a prior's here and there.
@@ -64,13 +64,11 @@ def make_prepare(
 
     def prepare(batch: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         batch = dict(batch)
-        if tokenizer is not None:
-            tokens, mask = batch["tokens"], batch["mask"]
+        if clip_context is not None:
             if own_context is not None:
-                batch["own_tokens"], _ = fit_context(tokens, mask, own_context, tokenizer.eot_id)
-            batch["tokens"], batch["mask"] = fit_context(
-                tokens, mask, clip_context, tokenizer.eot_id
-            )
+                batch["own_tokens"] = fit_context(batch["tokens"], own_context)
+            batch["tokens"] = fit_context(batch["tokens"], clip_context)
+            batch["mask"] = until_eot(batch["tokens"])
         if cache is not None:
             batch |= cache.features(batch)
         if sampled is not None:
@@ -78,20 +76,6 @@ def make_prepare(
         return {name: batch[name] for name in task.batch_keys if name in batch}
 
     return prepare
-
-
-def fit_context(
-    tokens: np.ndarray, mask: np.ndarray, context: int, eot_id: int
-) -> tuple[np.ndarray, np.ndarray]:
-    """Cuts or pads rows of ids to another context; a row that is cut still ends with EOT."""
-    width = tokens.shape[1]
-    if context >= width:
-        pad = ((0, 0), (0, context - width))
-        return np.pad(tokens, pad), np.pad(mask, pad)
-    cut = mask[:, context]
-    tokens = tokens[:, :context].copy()
-    tokens[cut, -1] = eot_id
-    return tokens, mask[:, :context]
 
 
 @dataclasses.dataclass(frozen=True)

@@ -94,7 +94,7 @@ class Feed:
             with single_device_mesh():
                 cache = FeatureCache(self.clip, images, all_captions(source))
         context, own = self.clip.cfg.text.context, own_context(self.spec)
-        return make_prepare(self.task, self.tokenizer, context, own, cache, sampled)
+        return make_prepare(self.task, context, own, cache, sampled)
 
     def _pipeline(self, source: Any, data_cfg: Any, where: BatchSharding, seed: int) -> Any:
         if self.stores is not None:

@@ -31,11 +31,11 @@ from unclip_jax.core.trees import flatten_paths, unflatten_paths
 from unclip_jax.core.types import Cond, Params, TextFeatures
 from unclip_jax.data.images import to_uint8
 from unclip_jax.models.stages import own_context
-from unclip_jax.nn.attention import until_eot
 from unclip_jax.sampling import runs, stages
-from unclip_jax.sampling.encode import fit_tokens, text_encoder
+from unclip_jax.sampling.encode import text_encoder
 from unclip_jax.sampling.pipeline import chain
 from unclip_jax.sampling.settings import Plan, SampleSettings, resolve
+from unclip_jax.text.context import fit_context, until_eot
 from unclip_jax.text.tokenizer import Tokenizer
 
 FORMAT_VERSION = 1
@@ -124,12 +124,12 @@ def sampling_program(model: Bundle, plan: Plan) -> Program:
         root = prng.root_key(seed)
         keys = jax.vmap(prng.image_key, in_axes=(None, 0, 0))(root, prompt_index, draw)
         rows = jnp.concatenate([jnp.asarray(contrasts), tokens])
-        read = fit_tokens(rows, spec.model.text.context)
+        read = fit_context(rows, spec.model.text.context)
         features = encode(held["clip"], read, until_eot(read))
 
         def captions(stage: str, contrast: str) -> tuple[TextFeatures, TextFeatures]:
             context = own_context(model.stage(stage).spec)
-            own = None if context is None else fit_tokens(rows, context)
+            own = None if context is None else fit_context(rows, context)
             text, index = features.replace(tokens=own), 0 if contrast == "" else 1
             return _rows(text, slice(2, None)), _rows(text, slice(index, index + 1))
 

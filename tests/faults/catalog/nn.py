@@ -12,12 +12,6 @@ FAULTS: list[Fault] = [
             "tests/nn/test_transformer.py::test_causal_outputs_see_no_later_input",
         ),
         (
-            "caption_ends_before_its_eot",
-            "[None] <= tokens.argmax(-1)",
-            "[None] < tokens.argmax(-1)",
-            "tests/nn/test_attention.py::test_until_eot_ends_at_the_largest_id",
-        ),
-        (
             "attention_scaled_by_the_width",
             "jnp.asarray(q.shape[-1] ** -0.5, q.dtype)",
             "jnp.asarray((q.shape[-1] * q.shape[-2]) ** -0.5, q.dtype)",

@@ -1,4 +1,4 @@
-"""Planted faults of text/tokenizer.py, text/files.py."""
+"""Planted faults of unclip_jax/text: tokenizer, context, files."""
 
 from tests.faults.catalog import Fault, faults_in
 
@@ -52,6 +52,27 @@ FAULTS: list[Fault] = [
             "backend.encode_special_tokens = True",
             "backend.encode_special_tokens = False",
             "tests/text/test_tokenizer.py::test_special_tokens_in_a_text_are_text",
+        ),
+    ),
+    *faults_in(
+        "unclip_jax/text/context.py",
+        (
+            "caption_ends_before_its_eot",
+            "[None] <= tokens.argmax(-1)",
+            "[None] < tokens.argmax(-1)",
+            "tests/text/test_context.py::test_until_eot_ends_at_the_largest_id",
+        ),
+        (
+            "cut_captions_lose_their_end",
+            "tokens[:, : context - 1], last[:, None]",
+            "tokens[:, :context]",
+            "tests/text/test_context.py::test_contexts_are_cut_as_the_tokenizer_cuts_them",
+        ),
+        (
+            "end_cut_at_the_context",
+            "tokens.argmax(-1) >= context",
+            "tokens.argmax(-1) > context",
+            "tests/text/test_context.py::test_a_cut_caption_ends_with_its_end",
         ),
     ),
     *faults_in(

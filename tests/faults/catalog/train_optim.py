@@ -333,12 +333,6 @@ FAULTS: list[Fault] = [
             "tests/train/test_step_randomness.py::test_held_out_images_are_shown_as_they_are",
         ),
         (
-            "cut_captions_lose_their_end",
-            "    tokens[cut, -1] = eot_id\n",
-            "",
-            "tests/train/test_tasks.py::test_contexts_are_cut_as_the_tokenizer_cuts_them",
-        ),
-        (
             "held_out_loss_of_raw_parameters",
             "self._step(state.ema_params, self._frozen, batch, number)",
             "self._step(state.params, self._frozen, batch, number)",
