@@ -16,6 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from unclip_jax.checkpoint import bundle
+from unclip_jax.core.batching import map_batches
 from unclip_jax.core.prng import root_key
 from unclip_jax.core.types import Params, TextFeatures
 from unclip_jax.data.images import to_float
@@ -107,9 +108,9 @@ class FeatureCache:
             lambda p, x: module.apply({"params": p}, to_float(x), method="encode_image")
         )
         text_fn = jax.jit(lambda p, x: module.apply({"params": p}, x, method="encode_text"))
-        self.image_emb = _in_batches(lambda x: image_fn(params, x), images)
+        self.image_emb = map_batches(lambda x: image_fn(params, np.stack(x)), images, CACHE_BATCH)
         tokens, _ = clip.encode(sorted(set(captions)))
-        rows = _in_batches(lambda x: _halve(text_fn(params, x)), tokens)
+        rows = map_batches(lambda x: _halve(text_fn(params, np.stack(x))), tokens, CACHE_BATCH)
         self.text_emb, self.text_states = rows
         self._row = {ids.tobytes(): i for i, ids in enumerate(tokens)}
 
@@ -125,21 +126,6 @@ class FeatureCache:
 
 def _halve(encoding: Any) -> tuple[Any, Any]:
     return encoding.text_emb, encoding.text_states.astype(jnp.float16)
-
-
-def _in_batches(encode: Any, items: Iterable[np.ndarray]) -> Any:
-    """Encodes items in batches of one size, the last one padded; returns stacked results."""
-    results, batch, count = [], [], 0
-    for item in items:
-        batch.append(item)
-        count += 1
-        if len(batch) == CACHE_BATCH:
-            results.append(jax.device_get(encode(np.stack(batch))))
-            batch = []
-    if batch:
-        padded = batch + [batch[-1]] * (CACHE_BATCH - len(batch))
-        results.append(jax.device_get(encode(np.stack(padded))))
-    return jax.tree.map(lambda *xs: np.concatenate(xs)[:count], *results)
 
 
 def image_embedding(clip: FrozenClip | None, frozen: Any, batch: Any) -> Any:
