@@ -287,20 +287,6 @@ def test_windows_that_do_not_fit_are_refused():
         DataConfig(image_size=64, window=12, degrade="bsr")
 
 
-def test_an_epoch_shows_the_focus_more_often_and_everything_else_once():
-    """Two of 13 examples three times each: an epoch of 17, whatever its order."""
-    cfg = DataConfig(image_size=8, focus_concepts="2, 5", focus_times=3)
-    data = batches(cfg, batch_size=17)
-    shown = [int(example) for i in (0, 1) for example in data[i]["example"]]
-    once = np.ones(SIZE, int)
-    once[[2, 5]] = 3
-    np.testing.assert_array_equal(np.bincount(shown[:17]), once)
-    np.testing.assert_array_equal(np.bincount(shown[17:]), once)
-    assert shown[:17] != shown[17:]
-    with pytest.raises(UserError, match="no example has"):
-        batches(DataConfig(image_size=8, focus_concepts="x", focus_times=2))
-
-
 class Slope(Toy):
     """A wide image whose grey level is its column, so that a crop tells its place."""
 

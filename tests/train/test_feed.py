@@ -38,7 +38,7 @@ def fed(monkeypatch):
     monkeypatch.setattr(feed, "make_prepare", make_prepare)
     monkeypatch.setattr(feed, "held_out_batches", lambda *args: [])
     toy = Toy("decoder")
-    data = DataConfig(name="shapes:size=16,count=24", image_size=8, zoom=0.5, focus_times=1)
+    data = DataConfig(name="shapes:size=16,count=24", image_size=8, zoom=0.5)
     settings = resolve.Settings(
         seed=SEED,
         stage="decoder",

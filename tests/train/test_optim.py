@@ -13,12 +13,12 @@ from unclip_jax.train.config import OptimConfig
 from unclip_jax.train.optim import decay_mask, ema_decay, learning_rate_schedule, make_optimizer
 
 
-def test_warm_up_rises_linearly_to_the_peak_and_the_cosine_falls_to_its_fraction():
-    cfg = OptimConfig(1.0, warmup_steps=4, schedule="cosine", final_fraction=0.1)
+def test_warm_up_rises_linearly_to_the_peak_and_the_cosine_falls_to_zero():
+    cfg = OptimConfig(1.0, warmup_steps=4, schedule="cosine")
     rate = learning_rate_schedule(cfg, 104)
     got = np.array([float(rate(n)) for n in (0, 1, 2, 3, 4, 54, 104, 200)])
-    half = 0.1 + 0.9 * 0.5 * (1 + np.cos(np.pi * 50 / 100))
-    np.testing.assert_allclose(got, [0.25, 0.5, 0.75, 1, 1, half, 0.1, 0.1], rtol=1e-6)
+    half = 0.5 * (1 + np.cos(np.pi * 50 / 100))
+    np.testing.assert_allclose(got, [0.25, 0.5, 0.75, 1, 1, half, 0, 0], rtol=1e-6, atol=1e-7)
 
 
 def test_a_constant_schedule_stays_at_its_rate():

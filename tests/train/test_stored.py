@@ -155,7 +155,6 @@ def test_another_store_in_the_same_place_is_not_resumed_with(world, unbroken, mo
         (["data.embeddings="], "config.eval.embeddings needs config.data.embeddings"),
         (["clip=random"], "needs the CLIP that made the store"),
         (["data.captions=first"], "captions='first' is not applied to a store"),
-        (["data.focus_times=2"], "focus_times=2 is not applied to a store"),
         (["eval.split=train"], "of split 'test', config.eval.split is 'train'"),
         (["data.split=test"], "of split 'train', config.data.split is 'test'"),
         (["data.concepts=common"], "of concepts 'all'.*unclip embed .*--concepts common --out DIR"),

@@ -2,7 +2,7 @@
 
 import dataclasses
 
-from unclip_jax.core.checks import BELOW_ONE, COUNT, POSITIVE, check_ranges
+from unclip_jax.core.checks import BELOW_ONE, POSITIVE, check_ranges
 from unclip_jax.data import bsr, images
 
 LARGEST = 2**15
@@ -25,8 +25,6 @@ class DataConfig:
         crop: how pictures that are not square become so; "random" differs from epoch to epoch.
         concepts: "all", "common", "no_flags", or labels joined by ", ".
         styles: styles to keep; empty keeps all.
-        focus_concepts, focus_styles: of what is kept, what is shown more often; written as above.
-        focus_times: how often an epoch shows those examples, the others once.
         captions: "random" draws one of an example's captions each time, "first" takes the first.
         zoom: largest relative zoom in or out, on white ground; 0 is off.
         shift: largest displacement as a share of the side, on white ground; 0 is off.
@@ -51,9 +49,6 @@ class DataConfig:
     crop: images.Crop = "pad"
     concepts: str = "all"
     styles: tuple[str, ...] = ()
-    focus_concepts: str = "all"
-    focus_styles: tuple[str, ...] = ()
-    focus_times: int = 1
     captions: str = "random"
     zoom: float = 0.0
     shift: float = 0.0
@@ -76,25 +71,19 @@ class DataConfig:
             zoom=BELOW_ONE,
             shift=BELOW_ONE,
             window=(0, self.image_size),
-            focus_times=COUNT,
             cache_bytes=(0, 2**63 - 1),
             threads=(0, 1024),
             prefetch=(1, 4096),
             mix_weights=POSITIVE,
         )
-        self._check_mix()
+        count = 1 + len(self.mix)
+        if self.mix_weights and len(self.mix_weights) != count:
+            raise ValueError(
+                f"mix_weights={self.mix_weights} must be {count} numbers, of name and each of mix"
+            )
         side = self.window or self.image_size
         if self.degrade != "none" and side % (2 * bsr.FACTOR):
             raise ValueError(
                 f"degrade={self.degrade!r} needs a window or image_size that is a multiple of "
                 f"{2 * bsr.FACTOR}, not {side}"
             )
-
-    def _check_mix(self) -> None:
-        count = 1 + len(self.mix)
-        if self.mix_weights and len(self.mix_weights) != count:
-            raise ValueError(
-                f"mix_weights={self.mix_weights} must be {count} numbers, of name and each of mix"
-            )
-        if self.mix and self.focus_times > 1:
-            raise ValueError("focus_times > 1 is for one set: weigh the sets by mix_weights")

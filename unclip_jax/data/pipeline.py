@@ -23,7 +23,6 @@ from unclip_jax.data.sources import (
     Mixture,
     Source,
     load_source,
-    matching,
     select,
     split_sizes,
 )
@@ -177,21 +176,12 @@ def _is_small(image: np.ndarray, cfg: DataConfig) -> bool:
 def _order(source: Source, cfg: DataConfig, seed: int) -> grain.MapDataset:
     """Returns which example each number shows; sets of a mixture take turns by their weights."""
     if not isinstance(source, Mixture):
-        return endless_order(_epoch(source, cfg), cfg, seed)
+        return endless_order(grain.MapDataset.range(len(source)), cfg, seed)
     parts = [
         endless_order(grain.MapDataset.range(part.start, part.stop), cfg, seed + number)
         for number, part in enumerate(source.parts)
     ]
     return grain.MapDataset.mix(parts, weights=source.weights)
-
-
-def _epoch(source: Source, cfg: DataConfig) -> grain.MapDataset:
-    """Returns the examples of an epoch before shuffling: all, then the focus once more and more."""
-    if cfg.focus_times == 1:
-        return grain.MapDataset.range(len(source))
-    focus = matching(source, concepts=cfg.focus_concepts, styles=cfg.focus_styles)
-    shown = [np.arange(len(source)), np.tile(focus, cfg.focus_times - 1)]
-    return grain.MapDataset.source(np.concatenate(shown))
 
 
 class _Shown(NamedTuple):

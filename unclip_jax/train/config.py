@@ -34,7 +34,6 @@ class OptimConfig:
     decay: Literal["all", "matrices"] = "all"  # "matrices": CLIP's, off for biases and gains
     schedule: Literal["constant", "cosine"] = "constant"
     warmup_steps: int = 0
-    final_fraction: float = 0.0  # of the learning rate, at the end of the cosine
     clip_norm: float | None = None
     ema_decay: float = 0.9999
     ema_warmup: bool = True  # decay min(d, (1 + n) / (10 + n)) after n updates
@@ -50,7 +49,6 @@ class OptimConfig:
             eps=NOT_NEGATIVE,
             weight_decay=NOT_NEGATIVE,
             warmup_steps=COUNT_OR_NONE,
-            final_fraction=SHARE,
             clip_norm=POSITIVE,
             ema_decay=SHARE,
         )

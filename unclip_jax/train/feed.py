@@ -66,7 +66,7 @@ class Feed:
         cfg = self.settings.eval
         if not cfg.batches:
             return []
-        data_cfg = dataclasses.replace(self.settings.data, split=cfg.split, focus_times=1)
+        data_cfg = dataclasses.replace(self.settings.data, split=cfg.split)
         data_cfg = plain(data_cfg)
         source = self.stores.held_out if self.stores else open_source(data_cfg, "eval")
         where = BatchSharding(self.mesh, cfg.batch_size)

@@ -20,12 +20,12 @@ def learning_rate_schedule(cfg: OptimConfig, steps: int) -> optax.Schedule:
     """Returns the learning rate after n updates: linear warm-up, then constant or half a cosine.
 
     The warm-up counts n + 1 of `warmup_steps`, so that the first update is not lost; the cosine
-    runs from the end of the warm-up to `steps`.
+    runs from the end of the warm-up to 0 at `steps`.
     """
     peak = cfg.learning_rate
     if cfg.schedule == "cosine":
         span = max(steps - cfg.warmup_steps, 1)
-        main = optax.cosine_decay_schedule(peak, span, alpha=cfg.final_fraction)
+        main = optax.cosine_decay_schedule(peak, span)
     else:
         main = optax.constant_schedule(peak)
     if not cfg.warmup_steps:

@@ -53,8 +53,22 @@ NO_SAY = ("threads", "prefetch", "cache_bytes")
 NAMED_FITTED = (r"(^|/)clip_(mean|std)$", r"(^|/)codec_(mean|components|std|dots)$")
 """Values of config.optim.frozen by which earlier configs named a part of FITTED."""
 
+RETIRED = {
+    "data": {"focus_concepts": "all", "focus_styles": [], "focus_times": 1},
+    "optim": {"final_fraction": 0.0},
+}
+"""Fields that earlier configs had, by section, with the values at which they did nothing."""
+
 SCALE = 17.2 / math.sqrt(1024)
 """Standard deviation of a coordinate of the diffused embedding: the paper's 17.2 at width 1024."""
+
+
+SECTION_CLASSES = {
+    "data": DataConfig,
+    "optim": OptimConfig,
+    "train": TrainConfig,
+    "eval": EvalConfig,
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -148,10 +162,9 @@ def check_stores(settings: Settings) -> None:
         )
     if data.mix:
         raise UserError("config.data.mix is of sets of images: a store is of one set, leave it out")
-    if data.focus_times != 1 or data.captions != "random":
-        name = "focus_times" if data.focus_times != 1 else "captions"
+    if data.captions != "random":
         raise UserError(
-            f"config.data.{name}={getattr(data, name)!r} is not applied to a store, whose every "
+            f"config.data.captions={data.captions!r} is not applied to a store, whose every "
             "record is an example: leave it out"
         )
 
@@ -263,17 +276,17 @@ def comparable(config: Mapping[str, Any]) -> dict[str, Any]:
 
     Keys that a version did not know have their defaults, what has no say in a run is left out.
     """
-    config, data = dict(config), dict(config["data"])
-    vocab_size = data.pop("vocab_size", 0)
     spec = to_dict(make_spec(config))
     if spec["model"].get("text", "clip_states") != "clip_states":
         spec["model"] |= dict.fromkeys({"text_dim", "text_context"} & set(spec["model"]), 0)
-    sections = {"data": (DataConfig, data)}
-    sections |= {"optim": (OptimConfig, config["optim"]), "train": (TrainConfig, config["train"])}
-    sections["eval"] = (EvalConfig, config["eval"])
-    built = {name: to_dict(build(cls, part, name)) for name, (cls, part) in sections.items()}
-    built["data"] = {k: v for k, v in built["data"].items() if k not in NO_SAY}
-    built["data"]["vocab_size"] = vocab_size
+    built = {}
+    for name, cls in SECTION_CLASSES.items():
+        part, retired = dict(config[name]), RETIRED.get(name, {})
+        kept = {key: part.pop(key) for key in ("vocab_size", *retired) if key in part}
+        kept = {key: value for key, value in kept.items() if value != retired.get(key, 0)}
+        built[name] = to_dict(build(cls, part, name)) | kept
+    for key in NO_SAY:
+        del built["data"][key]
     if built["optim"]["frozen"] in NAMED_FITTED:
         built["optim"]["frozen"] = ""
     return {**config, **spec, **built}

@@ -3,7 +3,7 @@
 `config.data.embeddings` is the store of the training split, `config.eval.embeddings` that of
 `config.eval.split`, both written by `unclip embed` with the CLIP of the run. Every record is an
 example. What shows pictures in other ways (data.crop, zoom, shift, …) has no say any more, and
-train.cache_clip nothing to keep; data.captions="first" and data.focus_times are refused.
+train.cache_clip nothing to keep; data.captions="first" is refused.
 """
 
 import dataclasses

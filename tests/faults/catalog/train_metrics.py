@@ -151,8 +151,8 @@ FAULTS: list[Fault] = [
         "unclip_jax/train/feed.py",
         (
             "held_out_loss_of_training_pictures",
-            "split=cfg.split, focus_times=1)",
-            "focus_times=1)",
+            "self.settings.data, split=cfg.split)",
+            "self.settings.data)",
             "tests/train/test_clip_image.py::test_the_tower_sees_its_own_size_and_the_very_crop[prior_diffusion-32-False]",
         ),
         (

@@ -9,13 +9,13 @@ FAULTS: list[Fault] = [
             "warm_up_loses_its_first_update",
             "optax.linear_schedule(peak / cfg.warmup_steps, peak, max(cfg.warmup_steps - 1, 1))",
             "optax.linear_schedule(0.0, peak, cfg.warmup_steps)",
-            "tests/train/test_optim.py::test_warm_up_rises_linearly_to_the_peak_and_the_cosine_falls_to_its_fraction",
+            "tests/train/test_optim.py::test_warm_up_rises_linearly_to_the_peak_and_the_cosine_falls_to_zero",
         ),
         (
             "cosine_counts_from_the_start",
             "span = max(steps - cfg.warmup_steps, 1)",
             "span = max(steps, 1)",
-            "tests/train/test_optim.py::test_warm_up_rises_linearly_to_the_peak_and_the_cosine_falls_to_its_fraction",
+            "tests/train/test_optim.py::test_warm_up_rises_linearly_to_the_peak_and_the_cosine_falls_to_zero",
         ),
         (
             "decay_on_gains",
