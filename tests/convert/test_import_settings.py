@@ -221,8 +221,8 @@ def test_a_diffusers_folder_is_sampled_as_its_pipeline_does(read, tmp_path):
         "none",
     ]
     assert (specs["decoder"].model.text_context, specs["decoder"].diffusion.loss) == (9, "hybrid")
-    nets = (CascadeNet("super_res_first", -1), CascadeNet("super_res_last", None))
-    assert made.cascade == (CascadeStep(8, 16, nets, "cubic"),)
+    nets = (CascadeNet("super_res_first"), CascadeNet("super_res_last", 1))
+    assert made.cascade == (CascadeStep(8, 16, nets),)
     assert made.sampling == SamplingDefaults("diffusion", None, round_low_res=False)
     assert made.license == "CreativeML Open RAIL-M"
     files = made.provenance["source_files"]

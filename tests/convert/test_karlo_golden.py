@@ -69,6 +69,6 @@ def test_bundle_holds_karlo_s_settings(model):
     assert not model.sampling.round_low_res
     (step,) = model.cascade
     assert [(net.stage, net.steps) for net in step.nets] == [
-        ("super_res_first", -1),
-        ("super_res_last", None),
+        ("super_res_first", None),
+        ("super_res_last", 1),
     ]

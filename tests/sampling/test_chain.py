@@ -142,10 +142,10 @@ def test_a_prior_s_result_leaves_the_space_that_is_diffused_within_its_limits(to
 
 
 @pytest.mark.parametrize(
-    ("given", "counts"), [((-1, None), (3, 1)), ((1, None), (1, 3)), ((2, 1), (2, 2))]
+    ("given", "counts"), [((None, 1), (3, 1)), ((1, None), (1, 3)), ((2, 1), (2, 2))]
 )
 def test_the_nets_of_a_cascade_share_its_steps(toy, given, counts):
-    """Of four steps: a negative number leaves as many over, and the last net takes the rest."""
+    """Of four steps: the net without a number takes the rest, else the last."""
     stage = toy.stage("upsampler_256")
     model = dataclasses.replace(toy, stages={**toy.stages, "super_res_last": stage})
     names = ("upsampler_256", "super_res_last")

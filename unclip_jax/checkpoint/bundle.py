@@ -25,13 +25,14 @@ from unclip_jax.checkpoint.manifest import (
     FORMAT_VERSION,
     CascadeNet,
     CascadeStep,
+    Manifest,
     SamplingDefaults,
     check_extent,
     read_manifest,
 )
 from unclip_jax.checkpoint.pca_file import PCA_FILE, load_pca, save_pca
 from unclip_jax.checkpoint.runs import params_digest
-from unclip_jax.core.config import build, to_dict
+from unclip_jax.core.config import to_dict
 from unclip_jax.core.errors import UserError
 from unclip_jax.core.files import new_folder
 from unclip_jax.core.renamed import with_old_keys
@@ -139,6 +140,23 @@ def require_pca(model: Bundle, file: str | Path | None = None) -> Pca:
     return pca
 
 
+def cascade_of(stages: Mapping[str, Stage]) -> tuple[CascadeStep, ...]:
+    """Returns the upsampling steps that the stages make up, smallest first.
+
+    Karlo's two super-resolution networks are one step; the second runs the last sampling step.
+    """
+    steps = []
+    for name in ("upsampler_256", "upsampler_1024", "super_res_first"):
+        if name not in stages:
+            continue
+        model = stages[name].spec.model
+        nets = (CascadeNet(name),)
+        if name == "super_res_first" and "super_res_last" in stages:
+            nets = (CascadeNet(name), CascadeNet("super_res_last", 1))
+        steps.append(CascadeStep(model.low_res_size, model.unet.image_size, nets))
+    return tuple(sorted(steps, key=lambda step: step.input_size))
+
+
 def shipped_names() -> list[str]:
     """Lists the bundles that travel in the package."""
     return sorted(path.parent.name for path in SHIPPED.glob("*/bundle.json"))
@@ -177,13 +195,11 @@ def load(
     """
     folder = resolve(name_or_path)
     manifest = read_manifest(folder)
-    files = manifest["files"]
-    wanted = list(manifest["stages"]) if stages is None else list(stages)
+    files = manifest.files
+    wanted = list(manifest.stages) if stages is None else list(stages)
     for name in wanted:
-        if name not in manifest["stages"]:
-            raise UserError(
-                f"{folder} has no stage {name!r}; it has {', '.join(manifest['stages'])}"
-            )
+        if name not in manifest.stages:
+            raise UserError(f"{folder} has no stage {name!r}; it has {', '.join(manifest.stages)}")
     needed = {f"{name}.safetensors" for name in wanted}
     for name in sorted(files):
         if name in needed or not _is_stage_file(name) or verify:
@@ -192,7 +208,7 @@ def load(
         raise UserError(f"{folder / 'bundle.json'}: files has no entry {name!r}")
     for name in wanted:
         shapes = tensors.read_shapes(folder / f"{name}.safetensors")
-        spec = manifest["stages"][name]["spec"]
+        spec = manifest.stages[name].spec
         check_extent(folder / "bundle.json", f"stages.{name}.spec.", spec, shapes)
     tokenizer = None
     if "tokenizer.json" in files:
@@ -206,13 +222,13 @@ def load(
     _check_vocabulary(folder, loaded, tokenizer)
     _check_tables(folder, loaded, arrays)
     return Bundle(
-        name=manifest["name"],
-        license=manifest["license"],
-        provenance=manifest["provenance"],
-        metrics=manifest["metrics"],
+        name=manifest.name,
+        license=manifest.license,
+        provenance=manifest.provenance,
+        metrics=manifest.metrics,
         stages=loaded,
-        sampling=build(SamplingDefaults, manifest["sampling"]),
-        cascade=tuple(build(CascadeStep, step) for step in manifest["cascade"]),
+        sampling=manifest.sampling,
+        cascade=manifest.cascade,
         tokenizer=tokenizer,
         arrays=arrays,
         pca=pca,
@@ -253,18 +269,16 @@ def _is_stage_file(name: str) -> bool:
     return name.endswith(".safetensors") and name not in ("arrays.safetensors", PCA_FILE)
 
 
-def _load_stage(
-    folder: Path, name: str, manifest: Mapping[str, Any], params_dtype: str | None
-) -> Stage:
-    entry, file = manifest["stages"][name], f"{name}.safetensors"
-    spec = spec_from_dict(entry["spec"])
+def _load_stage(folder: Path, name: str, manifest: Manifest, params_dtype: str | None) -> Stage:
+    entry, file = manifest.stages[name], f"{name}.safetensors"
+    spec = spec_from_dict(entry.spec)
     if spec.stage != name:
         raise UserError(f"{folder / 'bundle.json'}: stage {name!r} has the spec of {spec.stage!r}")
     leaves = flatten_paths(abstract_params(spec))
     expected = {key: tuple(leaf.shape) for key, leaf in leaves.items()}
-    params = tensors.read_tree(folder / file, expected, params_dtype, stored=entry["dtype"])
-    stage = Stage(spec=spec, params=params, dtype=entry["dtype"])
-    stage.__dict__["params_digest"] = manifest["files"][file]["sha256"]  # the cached property
+    params = tensors.read_tree(folder / file, expected, params_dtype, stored=entry.dtype)
+    stage = Stage(spec=spec, params=params, dtype=entry.dtype)
+    stage.__dict__["params_digest"] = manifest.files[file].sha256  # the cached property
     return stage
 
 

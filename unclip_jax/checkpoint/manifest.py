@@ -1,21 +1,21 @@
-"""bundle.json: read and checked before anything is built of it.
+"""bundle.json: read and checked before any network is built from it.
 
-A bundle may come from anybody. Its file names are plain names inside its folder, every number is
-bounded by LIMITS, and a network has no more layers and blocks than its file has arrays: so that a
-hostile one is refused in milliseconds, without much memory.
+A bundle may come from anybody. Its file names must be plain names inside its folder, every number
+is bounded by LIMITS, and a network may have no more layers and blocks than its file has arrays, so
+that a hostile bundle is refused in milliseconds and without much memory.
 """
 
 import dataclasses
-import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-from unclip_jax.checkpoint.tensors import DTYPES
+from unclip_jax.checkpoint import tensors
+from unclip_jax.core.checks import COUNT, check_ranges
 from unclip_jax.core.config import build
 from unclip_jax.core.errors import UserError
 from unclip_jax.core.files import read_json
-from unclip_jax.core.renamed import without_old_keys
+from unclip_jax.core.renamed import warn, without_old_keys
 from unclip_jax.models.stages import STAGES
 
 FORMAT_VERSION = 1
@@ -31,24 +31,27 @@ LIMITS = {
     "layers": 1024,
     "res_blocks": 64,
 }
-"""The largest number that a spec may give a field of this name."""
+"""Upper bound of a spec's field, by its name."""
 
-BLOCK_ARRAYS = 4  # that a block of a U-Net has at least: two norms or projections
-LARGEST = 1 << 20  # of every other number: widths, heads, vocabularies
+BLOCK_ARRAYS = 4  # a U-Net block has at least as many: two norms or projections
+LARGEST = 1 << 20  # of all other numbers: widths, heads, vocabularies
 MOST_GUIDANCE = 1000.0  # papers use 1 to 15
-RESIZES = ("bicubic", "bilinear", "cubic", "linear")
 LONGEST = 1 << 12  # items of a list, such as a list of timesteps
 
 
 @dataclasses.dataclass(frozen=True)
 class CascadeNet:
-    """A network of an upsampling step and how many of its steps it runs.
+    """A network of an upsampling step and how many of its sampling steps it runs.
 
-    None = the rest; -1 = all that are left but one.
+    None = those that the other networks leave.
     """
 
     stage: str
     steps: int | None = None
+
+    def __post_init__(self):
+        """Refuses a number of steps below one."""
+        check_ranges(self, steps=COUNT)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,74 +61,122 @@ class CascadeStep:
     input_size: int
     output_size: int
     nets: tuple[CascadeNet, ...]
-    resize: str = "bicubic"
+
+    def __post_init__(self):
+        """Refuses a step that does not enlarge, or whose networks cannot share its steps."""
+        if not 0 < self.input_size < self.output_size:
+            sizes = f"input_size={self.input_size}, output_size={self.output_size}"
+            raise ValueError(f"{sizes}: an upsampling step must enlarge the image")
+        if not self.nets or [net.steps for net in self.nets].count(None) > 1:
+            raise ValueError("nets must name at least one network, at most one without steps")
+
+    def shares(self, total: int) -> tuple[int, ...]:
+        """Returns how many of `total` sampling steps each network runs.
+
+        The network without a number takes the rest, where all have one the last.
+        """
+        numbers = [net.steps for net in self.nets]
+        rest = numbers.index(None) if None in numbers else len(numbers) - 1
+        counts, left = [0] * len(numbers), total
+        for i, number in enumerate(numbers):
+            if i != rest:
+                counts[i] = min(number, left)
+                left -= counts[i]
+        counts[rest] = left
+        return tuple(counts)
 
 
 @dataclasses.dataclass(frozen=True)
 class SamplingDefaults:
-    """What `sample` does unless told otherwise; each stage's own settings lie in its spec."""
+    """Defaults of `sample`; each stage's own settings are in its spec."""
 
     prior: str = "diffusion"
     size: int | None = None  # None = the last step of the cascade
     round_low_res: bool = True  # 8-bit rounding between stages; Karlo does not round
 
 
-def read_manifest(folder: Path) -> dict[str, Any]:
-    """Reads bundle.json, checking its format version and that it is whole."""
+@dataclasses.dataclass(frozen=True)
+class StageEntry:
+    """A stage as bundle.json states it.
+
+    Attributes:
+        spec: a StageSpec as JSON; not built before its file's header has been looked at.
+        dtype: of the stored parameters.
+        params: number of parameters.
+    """
+
+    spec: Mapping[str, Any]
+    dtype: Literal[*tensors.DTYPES]
+    params: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Manifest:
+    """What bundle.json holds."""
+
+    format_version: int
+    name: str
+    license: str
+    provenance: Mapping[str, Any]
+    metrics: Mapping[str, Any]
+    sampling: SamplingDefaults
+    cascade: tuple[CascadeStep, ...]
+    stages: Mapping[str, StageEntry]
+    files: Mapping[str, tensors.FileRecord]
+
+
+def read_manifest(folder: Path) -> Manifest:
+    """Reads and checks bundle.json, also that of an older version.
+
+    Raises:
+        UserError: with the path of the key that is wrong.
+    """
     path = folder / "bundle.json"
-    manifest = read_json(path)
-    version = manifest.get("format_version") if isinstance(manifest, dict) else None
+    found = read_json(path)
+    version = found.get("format_version") if isinstance(found, dict) else None
     if type(version) is not int or version != FORMAT_VERSION:
         raise UserError(
-            f"{path}: format version {version!r}, this unclip_jax reads {FORMAT_VERSION}"
+            f"{path}: format version {version!r}; this unclip_jax reads {FORMAT_VERSION}"
         )
-    allowed = {"format_version", "name", "license", "stages", "sampling", "cascade"}
-    allowed |= {"provenance", "metrics", "files"}
-    manifest = without_old_keys(manifest)
-    for key in sorted(set(manifest) ^ allowed):
-        raise UserError(f"{path}: {'missing' if key in allowed else 'unknown'} key {key!r}")
-    _check_types(path, manifest)
-    _check_files(path, manifest["files"])
-    for name, entry in manifest["stages"].items():
-        if name not in STAGES:
-            raise UserError(f"{path}: unknown stage {name!r}")
-        _check_limits(path, f"stages.{name}.spec", entry["spec"])
-    _check_limits(path, "sampling", manifest["sampling"])
-    _check_limits(path, "cascade", manifest["cascade"])
-    _check_cascade(path, manifest)
-    _check_sampling(path, manifest)
-    return manifest
-
-
-def _check_types(path: Path, manifest: Mapping[str, Any]) -> None:
-    """Fails by name where a value of bundle.json is not of the kind that loading relies on."""
-    kinds = {"name": str, "license": str, "cascade": list}
-    kinds |= dict.fromkeys(("stages", "files", "sampling", "provenance", "metrics"), dict)
-    for key, kind in kinds.items():
-        if not isinstance(manifest[key], kind):
-            raise UserError(f"{path}: {key} must be a {kind.__name__}")
-    entries = {
-        "stages": {"spec": dict, "dtype": str, "params": int},
-        "files": {"sha256": str, "bytes": int},
-    }
-    for section, fields in entries.items():
-        for name, entry in manifest[section].items():
-            for key, kind in fields.items():
-                if not isinstance(entry, dict) or not isinstance(entry.get(key), kind):
-                    raise UserError(f"{path}: {section}.{name}.{key} must be a {kind.__name__}")
-    for name, entry in manifest["stages"].items():
-        if entry["dtype"] not in DTYPES:
-            raise UserError(f"{path}: stages.{name}.dtype must be one of {', '.join(DTYPES)}")
-
-
-def _check_files(path: Path, files: Mapping[str, Mapping[str, Any]]) -> None:
-    """Fails where a listed file is not one of the bundle's folder, or its hash is none."""
-    for name, entry in files.items():
+    found = _with_new_names(without_old_keys(found))
+    for key in ("stages", "sampling", "cascade"):
+        _check_limits(path, key, found.get(key))
+    try:
+        manifest = build(Manifest, found)
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from error
+    for name in manifest.files:
         is_plain = Path(name).name == name and name not in ("", ".", "..") and len(name) <= 255
         if not is_plain or not name.isprintable():
             raise UserError(f"{path}: files lists {name!r}, which is not a file of the bundle")
-        if not re.fullmatch("[0-9a-f]{64}", entry["sha256"]):
-            raise UserError(f"{path}: files.{name}.sha256 is not a SHA-256 in hexadecimal digits")
+    for name in manifest.stages:
+        if name not in STAGES:
+            raise UserError(f"{path}: unknown stage {name!r}")
+    _check_cascade(path, manifest)
+    _check_sampling(path, manifest)
+    stages = manifest.provenance.get("stages", {})
+    if not isinstance(stages, dict) or not all(isinstance(v, dict) for v in stages.values()):
+        raise UserError(f"{path}: provenance.stages must hold an object for each stage")
+    return manifest
+
+
+def _with_new_names(manifest: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns bundle.json's object with the upsampling steps as they are written today.
+
+    They had a `resize`, which nothing read; -1 steps before the last network left it one.
+    """
+    steps = manifest.get("cascade")
+    if not isinstance(steps, list) or not all(isinstance(step, dict) for step in steps):
+        return dict(manifest)  # `build` refuses it
+    steps = [{key: value for key, value in step.items() if key != "resize"} for step in steps]
+    for i, step in enumerate(steps):
+        nets = step.get("nets")
+        if isinstance(nets, list) and len(nets) > 1 and all(isinstance(net, dict) for net in nets):
+            *first, before, last = nets
+            if before.get("steps") == -1 and last.get("steps") is None:
+                step["nets"] = [*first, {**before, "steps": None}, {**last, "steps": 1}]
+                warn(f"cascade[{i}].nets: steps -1 and null", "null and 1")
+    return {**manifest, "cascade": steps}
 
 
 def _check_limits(path: Path, key: str, value: Any) -> None:
@@ -186,57 +237,50 @@ def _unet(spec: Mapping[str, Any]) -> Mapping[str, Any]:
     return {key: unet[key] for key, kind in kinds.items() if isinstance(unet.get(key), kind)}
 
 
-def _check_net(
-    path: Path, where: str, step: CascadeStep, net: CascadeNet, spec: Mapping[str, Any]
-) -> None:
-    """Fails where a network of a step runs no number of steps, or makes images of other sizes."""
+def _check_cascade(path: Path, manifest: Manifest) -> None:
+    """Fails where a network of an upsampling step is missing or makes images of another size."""
+    last = 0
+    for i, step in enumerate(manifest.cascade):
+        where = f"{path}: cascade[{i}]"
+        if step.output_size <= last:
+            raise UserError(f"{where}.output_size={step.output_size} must be more than {last}")
+        last = step.output_size
+        for net in step.nets:
+            if net.stage not in manifest.stages:
+                raise UserError(f"{where} names the network {net.stage!r}, which is not a stage")
+            _check_net(where, step, net, manifest.stages[net.stage].spec)
+
+
+def _check_net(where: str, step: CascadeStep, net: CascadeNet, spec: Mapping[str, Any]) -> None:
     levels = _part(spec, "diffusion").get("num_steps")
     most = levels if type(levels) is int else LIMITS["num_steps"]
-    if net.steps is not None and net.steps != -1 and not 1 <= net.steps <= most:
-        raise UserError(f"{path}: {where}: {net.stage} runs 1 to {most} steps, -1 or null")
+    if net.steps is not None and net.steps > most:
+        raise UserError(f"{where}: {net.stage} has {net.steps} steps; at most {most} are possible")
     model = _part(spec, "model")
     sizes = (model.get("low_res_size"), _part(model, "unet").get("image_size"))
     for stated, size in zip((step.input_size, step.output_size), sizes, strict=True):
         if type(size) is int and size != stated:
-            raise UserError(f"{path}: {where} states {stated} pixels, {net.stage} has {size}")
+            raise UserError(f"{where} states {stated} pixels, {net.stage} has {size}")
 
 
 def _part(spec: Mapping[str, Any], key: str) -> Mapping[str, Any]:
-    """Returns a section of a spec; one of another kind is refused when it is built."""
+    """Returns a section of a spec; one that is not a mapping is refused when it is built."""
     found = spec.get(key)
     return found if isinstance(found, Mapping) else {}
 
 
-def _check_sampling(path: Path, manifest: Mapping[str, Any]) -> None:
-    """Fails where settings that all samplers take as they are make no image."""
-    size = build(SamplingDefaults, manifest["sampling"], f"{path}: sampling").size
-    sizes = [entry["output_size"] for entry in manifest["cascade"]]
-    if "decoder" in manifest["stages"]:
-        model = _part(manifest["stages"]["decoder"]["spec"], "model")
+def _check_sampling(path: Path, manifest: Manifest) -> None:
+    """Fails where sampling settings cannot make an image with any sampler."""
+    size = manifest.sampling.size
+    sizes = [step.output_size for step in manifest.cascade]
+    if "decoder" in manifest.stages:
+        model = _part(manifest.stages["decoder"].spec, "model")
         sizes.insert(0, _part(model, "unet").get("image_size"))
     if sizes and size is not None and size not in sizes:
         raise UserError(f"{path}: sampling.size is {size}, but the stages make {sizes}")
-    for name, entry in manifest["stages"].items():
-        scale = _part(entry["spec"], "sampling").get("guidance", 1.0)
+    for name, stage in manifest.stages.items():
+        scale = _part(stage.spec, "sampling").get("guidance", 1.0)
         if isinstance(scale, int | float) and abs(scale) > MOST_GUIDANCE:
-            raise UserError(f"{path}: stages.{name}.spec.sampling.guidance is beyond all use")
-
-
-def _check_cascade(path: Path, manifest: Mapping[str, Any]) -> None:
-    """Fails where an upsampling step or the provenance is not what its readers rely on."""
-    last = 0
-    for i, entry in enumerate(manifest["cascade"]):
-        step = build(CascadeStep, entry, f"{path}: cascade[{i}]")
-        names = [net.stage for net in step.nets]
-        if not names or not set(names) <= set(manifest["stages"]):
-            raise UserError(f"{path}: cascade[{i}] names the networks {names}, which are not there")
-        if step.resize not in RESIZES:
-            raise UserError(f"{path}: cascade[{i}].resize must be one of {', '.join(RESIZES)}")
-        if not 0 < step.input_size < step.output_size or step.output_size <= last:
-            raise UserError(f"{path}: cascade[{i}] does not enlarge: its sizes must grow by step")
-        last = step.output_size
-        for net in step.nets:
-            _check_net(path, f"cascade[{i}]", step, net, manifest["stages"][net.stage]["spec"])
-    held = manifest["provenance"].get("stages", {})
-    if not isinstance(held, dict) or not all(isinstance(v, dict) for v in held.values()):
-        raise UserError(f"{path}: provenance.stages must hold an object for each stage")
+            raise UserError(
+                f"{path}: stages.{name}.spec.sampling.guidance is larger than {MOST_GUIDANCE:g}"
+            )

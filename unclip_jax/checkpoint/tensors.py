@@ -5,6 +5,7 @@ chosen when writing and stated, never guessed.
 """
 
 import contextlib
+import dataclasses
 import hashlib
 import json
 import math
@@ -157,18 +158,31 @@ def sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def check_file(path: Path, stated: Mapping[str, Any], *, force: bool = False) -> None:
-    """Fails unless the file has the stated "bytes" and "sha256".
+@dataclasses.dataclass(frozen=True)
+class FileRecord:
+    """Hex SHA-256 and size of a file, as bundle.json states them."""
 
-    Files under 1 GiB are hashed at every load. A larger one is hashed once; the result is kept with
-    its size and mtime, and believed while those stay, unless `force` is set.
+    sha256: str
+    bytes: int
+
+    def __post_init__(self):
+        """Refuses what is not a hash."""
+        if not re.fullmatch("[0-9a-f]{64}", self.sha256):
+            raise ValueError("sha256 must be 64 hexadecimal digits")
+
+
+def check_file(path: Path, stated: FileRecord, *, force: bool = False) -> None:
+    """Fails unless the file has the stated size and hash.
+
+    Files under 1 GiB are hashed at every load. A larger one is hashed once; its hash is stored with
+    its size and mtime, and trusted while those stay the same, unless `force` is set.
     """
     if not path.is_file():
         raise UserError(f"{path} is missing, though bundle.json lists it")
     info = path.stat()
-    if info.st_size != stated["bytes"]:
+    if info.st_size != stated.bytes:
         raise UserError(
-            f"{path} has {info.st_size} bytes, bundle.json states {stated['bytes']}: "
+            f"{path} has {info.st_size} bytes, bundle.json states {stated.bytes}: "
             "it is truncated or was changed"
         )
     large = info.st_size >= REHASH_LIMIT
@@ -177,9 +191,9 @@ def check_file(path: Path, stated: Mapping[str, Any], *, force: bool = False) ->
     stamp = [info.st_size, info.st_mtime_ns]
     entry = known.get(str(path.resolve()))
     found = entry["sha256"] if entry and entry["stamp"] == stamp and not force else sha256(path)
-    if found != stated["sha256"]:
+    if found != stated.sha256:
         raise UserError(
-            f"{path}: its sha256 {found[:12]}… is not the {stated['sha256'][:12]}… of bundle.json: "
+            f"{path}: its sha256 {found[:12]}… is not the {stated.sha256[:12]}… of bundle.json: "
             "the file is damaged or was changed"
         )
     if large and (entry is None or entry["stamp"] != stamp):

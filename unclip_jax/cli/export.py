@@ -197,7 +197,7 @@ def _to_diffusers(
 
 def make_bundle(results: Sequence[Any], name: str, dtype: str) -> Any:
     """Puts runs together, with the vocabulary they share and where they came from."""
-    from unclip_jax.checkpoint.bundle import Bundle, Stage
+    from unclip_jax.checkpoint.bundle import Bundle, Stage, cascade_of
 
     stages = {}
     for result in sorted(results, key=lambda r: _order(r.spec.stage)):
@@ -224,23 +224,6 @@ def _order(stage: str) -> int:
     from unclip_jax.core.prng import STAGE_IDS
 
     return STAGE_IDS[stage]
-
-
-def cascade_of(stages: Mapping[str, Any]) -> tuple[Any, ...]:
-    """Returns the upsampling steps that the stages make up, smallest first."""
-    from unclip_jax.checkpoint.bundle import CascadeNet, CascadeStep
-
-    steps = []
-    for name in ("upsampler_256", "upsampler_1024", "super_res_first"):
-        if name not in stages:
-            continue
-        spec = stages[name].spec
-        nets = (CascadeNet(name),)
-        if name == "super_res_first" and "super_res_last" in stages:
-            nets = (CascadeNet(name, -1), CascadeNet("super_res_last"))
-        small, large = spec.model.low_res_size, spec.model.unet.image_size
-        steps.append(CascadeStep(small, large, nets, spec.model.resize))
-    return tuple(sorted(steps, key=lambda step: step.input_size))
 
 
 def _tokenizer(results: Sequence[Any]) -> Any:
@@ -277,7 +260,7 @@ def _check_clip(results: Sequence[Any]) -> None:
                 )
             continue
         try:
-            held = bundle.read_manifest(bundle.resolve(name))["provenance"]
+            held = bundle.read_manifest(bundle.resolve(name)).provenance
         except UserError as error:
             say(f"{result.folder}: its CLIP was not checked: {error}")
             continue

@@ -4,7 +4,10 @@ from typing import Any
 
 import click
 
+from unclip_jax.checkpoint import bundle
+from unclip_jax.checkpoint.manifest import Manifest
 from unclip_jax.cli import common
+from unclip_jax.core.config import to_dict
 from unclip_jax.core.renamed import with_old_keys
 
 
@@ -17,8 +20,6 @@ def info(model: str, verify: bool, as_json: bool) -> None:
 
     Example: unclip info emoji --verify
     """
-    from unclip_jax.checkpoint import bundle
-
     folder = bundle.resolve(model)
     manifest = bundle.read_manifest(folder)
     if verify:
@@ -32,32 +33,33 @@ def info(model: str, verify: bool, as_json: bool) -> None:
         click.echo("verified: every hash, key and shape is as bundle.json states")
 
 
-def _summary(manifest: dict[str, Any], verify: bool) -> dict[str, Any]:
+def _summary(manifest: Manifest, verify: bool) -> dict[str, Any]:
     stages = {
-        name: {"params": stage["params"], "dtype": stage["dtype"]}
-        for name, stage in manifest["stages"].items()
+        name: {"params": stage.params, "dtype": stage.dtype}
+        for name, stage in manifest.stages.items()
     }
     kept = ("name", "license", "provenance", "metrics", "sampling", "cascade")
-    found = with_old_keys({key: manifest[key] for key in kept})
+    written = to_dict(manifest)
+    found = with_old_keys({key: written[key] for key in kept})
     return {"stages": stages, **found, "verified": verify}
 
 
-def _lines(manifest: dict[str, Any]) -> list[str]:
-    size = sum(entry["bytes"] for entry in manifest["files"].values())
-    lines = [f"{manifest['name']}  ({size / 2**20:.2f} MiB)"]
-    held = manifest["provenance"].get("stages", {})
+def _lines(manifest: Manifest) -> list[str]:
+    size = sum(entry.bytes for entry in manifest.files.values())
+    lines = [f"{manifest.name}  ({size / 2**20:.2f} MiB)"]
+    trainings = manifest.provenance.get("stages", {})
     total = 0
-    for name, stage in manifest["stages"].items():
-        total += stage["params"]
-        steps = held.get(name, {}).get("steps")
+    for name, stage in manifest.stages.items():
+        total += stage.params
+        steps = trainings.get(name, {}).get("steps")
         trained = f"  {steps:,} steps" if steps is not None else ""
-        lines.append(f"  {name:16} {stage['params']:>13,} parameters  {stage['dtype']}{trained}")
+        lines.append(f"  {name:16} {stage.params:>13,} parameters  {stage.dtype}{trained}")
     lines.append(f"  {'all':16} {total:>13,} parameters")
-    for step in manifest["cascade"]:
-        nets = " + ".join(net["stage"] for net in step["nets"])
-        lines.append(f"  {step['input_size']} -> {step['output_size']} pixels: {nets}")
+    for step in manifest.cascade:
+        nets = " + ".join(net.stage for net in step.nets)
+        lines.append(f"  {step.input_size} -> {step.output_size} pixels: {nets}")
     for key in ("imported_from", "git_commit", "date", "unclip_jax"):
-        if manifest["provenance"].get(key):
-            lines.append(f"  {key}: {manifest['provenance'][key]}")
-    lines.append(f"  license: {manifest['license'] or 'not stated'}")
+        if manifest.provenance.get(key):
+            lines.append(f"  {key}: {manifest.provenance[key]}")
+    lines.append(f"  license: {manifest.license or 'not stated'}")
     return lines

@@ -63,7 +63,7 @@ def export_diffusers(
         dtype: float16, bfloat16 or float32; None = as each stage is stored.
     """
     held = bundle.resolve(source)
-    stages = list(bundle.read_manifest(held)["stages"])
+    stages = list(bundle.read_manifest(held).stages)
     if stages != ["clip"]:
         lacking = [name for name in KARLO_STAGES if name not in stages]
         if [name for name in lacking if name != "prior_diffusion"]:

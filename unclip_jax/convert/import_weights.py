@@ -7,12 +7,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from unclip_jax.checkpoint.bundle import (
-    Bundle,
-    CascadeNet,
-    CascadeStep,
-    SamplingDefaults,
-)
+from unclip_jax.checkpoint.bundle import Bundle, SamplingDefaults, cascade_of
 from unclip_jax.checkpoint.tensors import sha256
 from unclip_jax.convert import import_clip, import_karlo
 from unclip_jax.convert.import_clip import Imported
@@ -89,16 +84,10 @@ def import_weights(
 
 
 def _with_sampling(bundle: Bundle) -> Bundle:
-    """Adds Karlo's cascade: the first net makes all steps but the last, nothing is rounded."""
-    spec = bundle.stages["super_res_first"].spec
-    nets = (CascadeNet("super_res_first", -1), CascadeNet("super_res_last"))
-    small, large = spec.model.low_res_size, spec.model.unet.image_size
+    """Adds Karlo's cascade and its sampling defaults: nothing is rounded between stages."""
     prior = "diffusion" if "prior_diffusion" in bundle.stages else "none"
-    return dataclasses.replace(
-        bundle,
-        cascade=(CascadeStep(small, large, nets, spec.model.resize),),
-        sampling=SamplingDefaults(prior=prior, round_low_res=False),
-    )
+    sampling = SamplingDefaults(prior=prior, round_low_res=False)
+    return dataclasses.replace(bundle, cascade=cascade_of(bundle.stages), sampling=sampling)
 
 
 def _tokenizer(src: Path, clip: Imported) -> Tokenizer:

@@ -324,7 +324,7 @@ def _clip_config(name: str) -> ClipConfig | None:
     """Reads the config of a bundle's CLIP; None where no bundle is named."""
     if not name or name == resolve.RANDOM:
         return None
-    stages = bundle.read_manifest(bundle.resolve(name))["stages"]
+    stages = bundle.read_manifest(bundle.resolve(name)).stages
     if "clip" not in stages:
         raise UserError(f"{name} has no stage 'clip'")
-    return spec_from_dict(stages["clip"]["spec"]).model
+    return spec_from_dict(stages["clip"].spec).model

@@ -73,17 +73,9 @@ def cascade_run(
     sampling = sampling or stage_sampling(model, first)
     shape = (step.output_size, step.output_size, 3)
     static = _static(model, first, sampling, dtype, shape)
-    left = _count(static)
-    nets = []
-    for net in step.nets:
-        count = left if net.steps is None else min(net.steps, left)
-        count = max(left + net.steps, 0) if count < 0 else count
-        left -= count
-        if count:
-            nets.append((model.stage(net.stage), count))
-    last, count = nets[-1]
-    nets[-1] = (last, count + left)
-    return Run(first, tuple(nets), sampling, static)
+    counts = zip(step.nets, step.shares(_count(static)), strict=True)
+    nets = tuple((model.stage(net.stage), count) for net, count in counts if count)
+    return Run(first, nets, sampling, static)
 
 
 def run_for(model: Bundle, stage: str, sampling: Sampling | None, dtype: str) -> Run:

@@ -6,21 +6,9 @@ FAULTS: list[Fault] = [
     *faults_in(
         "unclip_jax/convert/import_weights.py",
         (
-            "cascade_of_one_first_step",
-            'CascadeNet("super_res_first", -1)',
-            'CascadeNet("super_res_first", 1)',
-            "tests/convert/test_import_settings.py::test_a_diffusers_folder_is_sampled_as_its_pipeline_does",
-        ),
-        (
             "imported_karlo_rounds",
             "round_low_res=False",
             "round_low_res=True",
-            "tests/convert/test_import_settings.py::test_a_diffusers_folder_is_sampled_as_its_pipeline_does",
-        ),
-        (
-            "cascade_resized_otherwise",
-            "nets, spec.model.resize)",
-            "nets)",
             "tests/convert/test_import_settings.py::test_a_diffusers_folder_is_sampled_as_its_pipeline_does",
         ),
         (

@@ -135,7 +135,7 @@ FAULTS: list[Fault] = [
             "second_of_two_keys_wins",
             "if len(found) != len(pairs):",
             "if len(found) > len(pairs):",
-            "tests/checkpoint/test_bundle.py::test_keys_that_occur_twice_and_deep_nesting_are_refused",
+            "tests/checkpoint/test_manifest.py::test_keys_that_occur_twice_and_deep_nesting_are_refused",
         ),
         (
             "any_folder_replaced",

@@ -27,12 +27,6 @@ FAULTS: list[Fault] = [
     *faults_in(
         "unclip_jax/sampling/runs.py",
         (
-            "first_net_takes_every_step",
-            "count = max(left + net.steps, 0) if count < 0 else count",
-            "count = left if count < 0 else count",
-            "tests/sampling/test_chain.py::test_the_nets_of_a_cascade_share_its_steps",
-        ),
-        (
             "guidance_below_one_is_none",
             "guided=sampling.guidance != 1.0",
             "guided=sampling.guidance > 1.0",
