@@ -24,7 +24,7 @@ def time_pipeline(path: str, data: str | None, batches: int, repeats: int) -> di
     """Times a config's pipeline: examples/s of the first pass and the median of later stretches."""
     from unclip_jax.checkpoint import bundle
     from unclip_jax.cli.train import read_config
-    from unclip_jax.data.pipeline import make_pipeline, open_source
+    from unclip_jax.data.pipeline import batch_iterator, make_batches, open_source
     from unclip_jax.train.batches import NoText, Texts
     from unclip_jax.train.resolve import read_settings
 
@@ -37,7 +37,8 @@ def time_pipeline(path: str, data: str | None, batches: int, repeats: int) -> di
         clip = bundle.load("emoji", stages=["clip"])
         text = Texts(clip.tokenizer, clip.stage("clip").spec.model.text.context)
     size = settings.train.batch_size
-    pipeline = make_pipeline(source, settings.data, tokenizer=text, batch_size=size, seed=0)
+    made = make_batches(source, settings.data, tokenizer=text, batch_size=size, seed=0)
+    pipeline = batch_iterator(made, settings.data)
     first = -(-len(source) // size)
 
     def stretch(count: int) -> float:

@@ -5,7 +5,7 @@ import pytest
 
 from unclip_jax.core.errors import UserError
 from unclip_jax.data import pipeline
-from unclip_jax.data.pipeline import DataConfig, make_batches, make_pipeline, open_source
+from unclip_jax.data.pipeline import DataConfig, batch_iterator, make_batches, open_source
 
 SIZE = 13  # examples: no multiple of any batch size below
 
@@ -200,7 +200,7 @@ def test_a_restored_iterator_goes_on_after_the_last_consumed_batch():
     cfg = DataConfig(image_size=8, threads=2, prefetch=4)
 
     def iterator():
-        return make_pipeline(Toy(), cfg, tokenizer=Letters(), batch_size=4, seed=3)
+        return batch_iterator(batches(cfg, seed=3), cfg)
 
     first = iterator()
     for _ in range(3):

@@ -7,12 +7,8 @@ import pytest
 
 from unclip_jax.core.errors import UserError
 from unclip_jax.data.embeddings import Record, StoreMeta, begin_store, shard_path, write_shard
-from unclip_jax.data.pipeline import DataConfig
-from unclip_jax.data.store_pipeline import (
-    StoredExamples,
-    make_store_batches,
-    make_store_pipeline,
-)
+from unclip_jax.data.pipeline import DataConfig, batch_iterator
+from unclip_jax.data.store_pipeline import StoredExamples, make_store_batches
 
 WIDTH, CONTEXT, BATCH, SEED = 3, 5, 4, 7
 CAPTIONS = (2, 1, 3, 1, 2, 1, 1)  # of picture 0, 1, …: 11 records in shards of 3, 3 and 1 pictures
@@ -84,7 +80,7 @@ def test_processes_see_parts_of_the_same_batches(source, processes):
 
 def test_an_iterator_goes_on_where_its_state_was_taken(source):
     def start():
-        return make_store_pipeline(source, CFG, batch_size=BATCH, seed=SEED, text_emb=False)
+        return batch_iterator(batches(source, text_emb=False), CFG)
 
     first = start()
     expected = [next(first) for _ in range(6)]

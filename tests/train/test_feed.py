@@ -27,14 +27,15 @@ def fed(monkeypatch):
     """A decoder's feed, the pipelines that it made and the embeddings that it mixes in."""
     pipelines, mixed = [], []
 
-    def make_pipeline(source, cfg, **options):
+    def make_batches(source, cfg, **options):
         pipelines.append((len(source), cfg, options))
 
     def make_prepare(task, context, own, cache, sampled):
         mixed.append(sampled)
         return dict
 
-    monkeypatch.setattr(feed, "make_pipeline", make_pipeline)
+    monkeypatch.setattr(feed, "make_batches", make_batches)
+    monkeypatch.setattr(feed, "batch_iterator", lambda batches, cfg: batches)
     monkeypatch.setattr(feed, "make_prepare", make_prepare)
     monkeypatch.setattr(feed, "held_out_batches", lambda *args: [])
     toy = Toy("decoder")

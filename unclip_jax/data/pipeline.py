@@ -78,37 +78,11 @@ def _open_set(name: str, cfg: DataConfig, section: str) -> Source:
         raise UserError(f"data set {name} split {cfg.split}: {error}; pass {flags}") from error
 
 
-def make_pipeline(
-    source: Source,
-    cfg: DataConfig,
-    *,
-    tokenizer: Encoder,
-    batch_size: int,
-    seed: int,
-    rows: Integer[np.ndarray, " b"] | None = None,
-    clip_size: int | None = None,
-) -> grain.DatasetIterator:
-    """Makes the endless iterator of this process's share of the batches.
+def batch_iterator(batches: grain.MapDataset, cfg: DataConfig) -> grain.DatasetIterator:
+    """Iterates over batches, which `cfg.threads` threads prefetch.
 
-    It yields {"image": uint8 [b, s, s, 3], "tokens": int32 [b, ctx], "mask": bool [b, ctx],
-    "index": int64 [b], "example": int64 [b]} with b = len(rows); `index` counts
-    what was shown, `example` is the place in the source; "low_res" comes beside them if the config
-    degrades, "clip_image" with `clip_size`. It has get_state() and set_state().
+    Its get_state() and set_state() save and restore the position.
     """
-    batches = make_batches(
-        source,
-        cfg,
-        tokenizer=tokenizer,
-        batch_size=batch_size,
-        seed=seed,
-        rows=rows,
-        clip_size=clip_size,
-    )
-    return start_iterator(batches, cfg)
-
-
-def start_iterator(batches: grain.MapDataset, cfg: DataConfig) -> grain.DatasetIterator:
-    """Returns the iterator over batches, built ahead by threads; its state is its place."""
     options = grain.ReadOptions(num_threads=cfg.threads, prefetch_buffer_size=cfg.prefetch)
     return iter(batches.to_iter_dataset(options))
 
@@ -130,6 +104,11 @@ def make_batches(
     clip_size: int | None = None,
 ) -> grain.MapDataset:
     """Makes the random-access data set whose item k is this process's share of batch k.
+
+    A batch is {"image": uint8 [b, s, s, 3], "tokens": int32 [b, ctx], "mask": bool [b, ctx],
+    "index": int64 [b], "example": int64 [b]} with b = len(rows). `index` numbers the examples as
+    shown, `example` is the place in the source. "low_res" is added if the config degrades images,
+    "clip_image" with `clip_size`.
 
     Args:
         source: already restricted to what is wanted (`open_source`).

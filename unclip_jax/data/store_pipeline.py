@@ -16,7 +16,7 @@ from jaxtyping import Integer
 from unclip_jax.core.errors import UserError
 from unclip_jax.data.config import DataConfig
 from unclip_jax.data.embeddings import META, Record, StoreMeta, existing_shard, readable, unpack
-from unclip_jax.data.pipeline import ENDLESS, endless_order, start_iterator
+from unclip_jax.data.pipeline import ENDLESS, endless_order
 from unclip_jax.text.context import until_eot
 
 LOOKED_AT = 256  # records that a fingerprint is taken of
@@ -57,30 +57,6 @@ class StoredExamples:
         return digest.hexdigest()
 
 
-def make_store_pipeline(
-    source: StoredExamples,
-    cfg: DataConfig,
-    *,
-    batch_size: int,
-    seed: int,
-    rows: Integer[np.ndarray, " b"] | None = None,
-    text_emb: bool = True,
-) -> grain.DatasetIterator:
-    """Makes the endless iterator of this process's share of the batches of a store.
-
-    It yields {"image_emb": float32 [b, d], "text_emb": float32 [b, d], "tokens": int32 [b, ctx],
-    "mask": bool [b, ctx], "index": int64 [b], "example": int64 [b]}; see `make_pipeline`.
-
-    Args:
-        cfg: `shuffle`, `threads` and `prefetch` of it count; the pictures have been shown to CLIP.
-        text_emb: whether batches bring z_t, for a stage that does not compute it.
-    """
-    batches = make_store_batches(
-        source, cfg, batch_size=batch_size, seed=seed, rows=rows, text_emb=text_emb
-    )
-    return start_iterator(batches, cfg)
-
-
 def make_store_batches(
     source: StoredExamples,
     cfg: DataConfig,
@@ -90,7 +66,15 @@ def make_store_batches(
     rows: Integer[np.ndarray, " b"] | None = None,
     text_emb: bool = True,
 ) -> grain.MapDataset:
-    """Makes the random-access data set whose item k is this process's share of batch k."""
+    """Makes the random-access data set whose item k is this process's share of batch k.
+
+    A batch is {"image_emb": float32 [b, d], "text_emb": float32 [b, d], "tokens": int32 [b, ctx],
+    "mask": bool [b, ctx], "index": int64 [b], "example": int64 [b]}; see `make_batches`.
+
+    Args:
+        cfg: only `shuffle` is used; the images have already been through CLIP.
+        text_emb: whether batches contain z_t, for a stage that does not compute it.
+    """
     if len(source) == 0:
         raise UserError(f"the store {source.folder} is empty")
     order = endless_order(grain.MapDataset.range(len(source)), cfg, seed)

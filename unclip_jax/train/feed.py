@@ -7,9 +7,9 @@ from typing import Any
 from jax.sharding import Mesh
 
 from unclip_jax.checkpoint.prior_samples import PriorSamples
-from unclip_jax.data.pipeline import make_pipeline, open_source, too_small
+from unclip_jax.data.pipeline import batch_iterator, make_batches, open_source, too_small
 from unclip_jax.data.sources import Source, all_captions
-from unclip_jax.data.store_pipeline import StoredExamples, make_store_pipeline
+from unclip_jax.data.store_pipeline import StoredExamples, make_store_batches
 from unclip_jax.models.stages import StageSpec, own_context
 from unclip_jax.text.tokenizer import Tokenizer
 from unclip_jax.train import resolve
@@ -98,7 +98,7 @@ class Feed:
 
     def _pipeline(self, source: Any, data_cfg: Any, where: BatchSharding, seed: int) -> Any:
         if self.stores is not None:
-            return make_store_pipeline(
+            batches = make_store_batches(
                 source,
                 data_cfg,
                 batch_size=where.batch_size,
@@ -106,10 +106,11 @@ class Feed:
                 rows=where.rows,
                 text_emb="text" not in resolve.encoders(self.settings, self.spec),
             )
+            return batch_iterator(batches, data_cfg)
         side, clip_size = resolve.image_sizes(
             self.settings, None if self.clip is None else self.clip.cfg
         )
-        return make_pipeline(
+        batches = make_batches(
             source,
             dataclasses.replace(data_cfg, image_size=side),
             tokenizer=self._texts(),
@@ -118,6 +119,7 @@ class Feed:
             rows=where.rows,
             clip_size=clip_size,
         )
+        return batch_iterator(batches, data_cfg)
 
     def _say_too_small(self, source: Any) -> None:
         """Says how many images are too small to be shown, from a look at some of them."""
