@@ -14,8 +14,9 @@ import pytest
 from tests.karlo_golden import unpack
 from unclip_jax.checkpoint.bundle import CascadeNet, CascadeStep, SamplingDefaults, Stage
 from unclip_jax.convert import import_clip, import_karlo
-from unclip_jax.convert.import_clip import Imported, nested
+from unclip_jax.convert.import_clip import nested
 from unclip_jax.convert.import_weights import import_weights
+from unclip_jax.convert.name_tables import ImportedStage
 from unclip_jax.convert.torch_files import TensorFile
 from unclip_jax.core.errors import UserError
 from unclip_jax.models.clip import ClipConfig, TextConfig, VisionConfig
@@ -62,10 +63,10 @@ def read(monkeypatch):
 
     def told(spec, table, tensors, ignored=()):
         calls[spec.stage] = table, tensors
-        return Imported(Stage(spec, {}, tensors.dtype), tensors.files)
+        return ImportedStage(Stage(spec, {}, tensors.dtype), tensors.files)
 
     for module in (import_karlo, import_clip):
-        monkeypatch.setattr(module, "imported", told)
+        monkeypatch.setattr(module, "import_stage", told)
     return calls
 
 

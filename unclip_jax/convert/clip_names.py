@@ -2,7 +2,7 @@
 
 import math
 
-from unclip_jax.convert.name_tables import Source, Table, module, raw, under
+from unclip_jax.convert.name_tables import Table, blocks, module, raw, under
 from unclip_jax.models.clip import ClipConfig
 
 LOGIT_SCALE = math.log(100.0)
@@ -10,14 +10,6 @@ LOGIT_SCALE = math.log(100.0)
 
 OPENAI_SCALARS = ("input_resolution", "context_length", "vocab_size")
 """Numbers that OpenAI's archives keep among the parameters."""
-
-
-def blocks(ours: str, theirs: str, layers: int, block: Table) -> dict[str, Source]:
-    """Repeats a block's table for a stack; `theirs` has {} where the number stands."""
-    table: dict[str, Source] = {}
-    for i in range(layers):
-        table |= under(f"{ours}/blocks_{i}/", theirs.format(i) + ".", block)
-    return table
 
 
 def hf_clip_table(cfg: ClipConfig) -> Table:

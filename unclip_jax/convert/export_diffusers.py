@@ -13,8 +13,8 @@ from typing import Any
 from unclip_jax.checkpoint import bundle
 from unclip_jax.checkpoint.bundle import Stage
 from unclip_jax.checkpoint.tensors import write_streamed
-from unclip_jax.convert import clip_names, karlo_names
-from unclip_jax.convert import hf_configs as configs
+from unclip_jax.convert import clip_configs, clip_names, karlo_names
+from unclip_jax.convert import diffusers_configs as configs
 from unclip_jax.convert.name_tables import LazyArray, Table, export_tensors
 from unclip_jax.core.errors import UserError
 from unclip_jax.core.files import new_folder
@@ -223,11 +223,11 @@ def _write_towers(folder: Path, stage: Stage, dtype: str) -> None:
     cfg = stage.spec.model
     tensors = export_tensors(stage.spec, stage.params, clip_names.hf_clip_table(cfg))
     text = {k: v for k, v in tensors.items() if k.startswith("text_")}
-    config = configs.text_config(cfg)
+    config = clip_configs.text_config(cfg)
     _write_transformers(folder / "text_encoder", "clip_text_model", text, config, dtype)
     if cfg.vision is not None:
         vision = {k: v for k, v in tensors.items() if k.startswith("vis")}
-        config = configs.vision_config(cfg)
+        config = clip_configs.vision_config(cfg)
         _write_transformers(folder / "image_encoder", "clip_vision_model", vision, config, dtype)
         _write_preprocessor(folder / "feature_extractor", cfg)
 
@@ -253,8 +253,8 @@ def _write_clip_model(folder: Path, stage: Stage, dtype: str) -> None:
         "model_type": "clip",
         "dtype": dtype,
         "projection_dim": cfg.embed_dim,
-        "text_config": {"model_type": "clip_text_model", **configs.text_config(cfg)},
-        "vision_config": {"model_type": "clip_vision_model", **configs.vision_config(cfg)},
+        "text_config": {"model_type": "clip_text_model", **clip_configs.text_config(cfg)},
+        "vision_config": {"model_type": "clip_vision_model", **clip_configs.vision_config(cfg)},
     }
     _write_json(folder / "config.json", config)
     tensors = export_tensors(stage.spec, stage.params, table)

@@ -7,12 +7,12 @@ there.
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-from unclip_jax.checkpoint.bundle import Stage
+from unclip_jax.convert.clip_configs import clip_from_configs
 from unclip_jax.convert.clip_names import OPENAI_SCALARS, hf_clip_table, openai_clip_table
-from unclip_jax.convert.hf_configs import clip_from_configs, read_config
-from unclip_jax.convert.name_tables import import_tree, mlp_ratio
+from unclip_jax.convert.config_files import read_config
+from unclip_jax.convert.name_tables import ImportedStage, import_stage, mlp_ratio
 from unclip_jax.convert.torch_files import TensorFile, find_weights, joined, open_tensors
 from unclip_jax.core.config import build
 from unclip_jax.core.errors import UserError
@@ -25,22 +25,6 @@ HEAD_CHANNELS = 64
 WIDE_VISION_HEADS = 16
 
 
-class Imported(NamedTuple):
-    """A stage whose parameters are read when they are asked for, and the files they lie in."""
-
-    stage: Stage
-    files: tuple[Path, ...]
-
-
-def imported(
-    spec: StageSpec, table: Any, tensors: TensorFile, ignored: tuple[str, ...] = ()
-) -> Imported:
-    """Makes a stage of tensors; it is stored in the dtype that they have."""
-    return Imported(
-        Stage(spec, import_tree(spec, table, tensors, ignored), tensors.dtype), tensors.files
-    )
-
-
 def is_hf_clip(folder: Path) -> bool:
     """Whether a folder holds one of transformers' CLIP models, or the two towers."""
     if (folder / "config.json").is_file():
@@ -48,7 +32,7 @@ def is_hf_clip(folder: Path) -> bool:
     return (folder / "text_encoder" / "config.json").is_file()
 
 
-def import_hf_clip(folder: Path) -> Imported:
+def import_hf_clip(folder: Path) -> ImportedStage:
     """Imports a CLIPModel, a CLIPTextModelWithProjection, or a folder of the two towers.
 
     The towers lie in `text_encoder` and `image_encoder`, the latter optional, as in diffusers.
@@ -65,10 +49,10 @@ def import_hf_clip(folder: Path) -> Imported:
         cfg = clip_from_configs(text, vision, _preprocessor(folder), embed_dim)
     else:
         raise UserError(f"{folder}: an image tower alone is no CLIP; add its text tower")
-    return imported(StageSpec("clip", cfg), hf_clip_table(cfg), tensors)
+    return import_stage(StageSpec("clip", cfg), hf_clip_table(cfg), tensors)
 
 
-def _import_towers(folder: Path) -> Imported:
+def _import_towers(folder: Path) -> ImportedStage:
     text = folder / "text_encoder"
     parts, vision = {"text": text}, None
     if (folder / "image_encoder").is_dir():
@@ -77,7 +61,7 @@ def _import_towers(folder: Path) -> Imported:
     cfg = clip_from_configs(read_config(text), vision, _preprocessor(folder))
     files = [open_tensors(find_weights(part, *TRANSFORMERS_STEMS)) for part in parts.values()]
     tensors = files[0] if len(files) == 1 else joined_towers(*files)
-    return imported(StageSpec("clip", cfg), hf_clip_table(cfg), _without_positions(tensors))
+    return import_stage(StageSpec("clip", cfg), hf_clip_table(cfg), _without_positions(tensors))
 
 
 def joined_towers(text: TensorFile, vision: TensorFile) -> TensorFile:
@@ -122,7 +106,7 @@ def openai_weights(src: Path) -> Path | None:
     return found[0] if len(found) == 1 else None
 
 
-def import_openai_clip(path: Path, resize: str = "center_crop") -> Imported:
+def import_openai_clip(path: Path, resize: str = "center_crop") -> ImportedStage:
     """Imports OpenAI's archive, or OpenCLIP's weights in the same layout.
 
     Args:
@@ -131,7 +115,7 @@ def import_openai_clip(path: Path, resize: str = "center_crop") -> Imported:
     tensors = open_tensors(path)
     cfg = _openai_config(tensors, _open_clip_config(path.parent), resize)
     ignored = tuple(key for key in OPENAI_SCALARS if key in tensors.shapes)
-    return imported(StageSpec("clip", cfg), openai_clip_table(cfg), tensors, ignored)
+    return import_stage(StageSpec("clip", cfg), openai_clip_table(cfg), tensors, ignored)
 
 
 def _open_clip_config(folder: Path) -> Mapping[str, Any]:

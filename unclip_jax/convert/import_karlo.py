@@ -10,19 +10,15 @@ from pathlib import Path
 from typing import Any
 
 from unclip_jax.convert import karlo_names
-from unclip_jax.convert.hf_configs import (
+from unclip_jax.convert.config_files import read_config
+from unclip_jax.convert.diffusers_configs import (
     decoder_from_configs,
     prior_from_config,
-    read_config,
     scheduler_from_config,
     super_res_from_config,
 )
-from unclip_jax.convert.import_clip import (
-    Imported,
-    import_hf_clip,
-    import_openai_clip,
-    imported,
-)
+from unclip_jax.convert.import_clip import import_hf_clip, import_openai_clip
+from unclip_jax.convert.name_tables import ImportedStage, import_stage
 from unclip_jax.convert.torch_files import TensorFile, find_weights, joined, open_tensors
 from unclip_jax.core.config import build, to_dict
 from unclip_jax.core.errors import UserError
@@ -63,7 +59,7 @@ def is_original_karlo(src: Path) -> bool:
     return src.is_dir() and any(next(src.glob(p), None) for p in CHECKPOINTS.values())
 
 
-def import_diffusers_karlo(src: Path, clamp: float | None = None) -> dict[str, Imported]:
+def import_diffusers_karlo(src: Path, clamp: float | None = None) -> dict[str, ImportedStage]:
     """Imports the components of UnCLIPPipeline or UnCLIPImageVariationPipeline, by stage.
 
     Args:
@@ -80,11 +76,11 @@ def import_diffusers_karlo(src: Path, clamp: float | None = None) -> dict[str, I
         sampling = SamplingConfig(steps=DIFFUSERS_STEPS["super_res"])
         spec = _make_spec(name, cfg, *_scheduled(src, "super_res", sampling))
         table = karlo_names.diffusers_super_res_table(cfg.unet)
-        stages[name] = imported(spec, table, _component(src, name))
+        stages[name] = import_stage(spec, table, _component(src, name))
     return stages
 
 
-def import_diffusers_prior(src: Path, clamp: float | None = None) -> Imported:
+def import_diffusers_prior(src: Path, clamp: float | None = None) -> ImportedStage:
     """Imports a PriorTransformer and its scheduler's settings."""
     cfg = prior_from_config(read_config(src / "prior"))
     sampling = karlo_specs()["prior_diffusion"].sampling
@@ -93,10 +89,10 @@ def import_diffusers_prior(src: Path, clamp: float | None = None) -> Imported:
     if clamp is not None:
         sampling = dataclasses.replace(sampling, clip=clamp)
     spec = _prior_spec(cfg, diffusion, sampling)
-    return imported(spec, karlo_names.diffusers_prior_table(cfg), _component(src, "prior"))
+    return import_stage(spec, karlo_names.diffusers_prior_table(cfg), _component(src, "prior"))
 
 
-def import_diffusers_decoder(src: Path, context: int) -> Imported:
+def import_diffusers_decoder(src: Path, context: int) -> ImportedStage:
     """Imports the decoder's U-Net, its text projection and its scheduler's settings.
 
     Args:
@@ -108,7 +104,7 @@ def import_diffusers_decoder(src: Path, context: int) -> Imported:
     sampling = dataclasses.replace(sampling, steps=DIFFUSERS_STEPS["decoder"])
     spec = _decoder_spec(cfg, *_scheduled(src, "decoder", sampling))
     parts = {f"{name}/": _component(src, name) for name in ("decoder", "text_proj")}
-    return imported(spec, karlo_names.diffusers_decoder_table(cfg.unet), joined(parts))
+    return import_stage(spec, karlo_names.diffusers_decoder_table(cfg.unet), joined(parts))
 
 
 def _component(src: Path, name: str) -> TensorFile:
@@ -154,7 +150,7 @@ def _decoder_spec(
 
 def import_original_karlo(
     src: Path, clamp: float | None = None, sizes: OriginalSizes = PUBLISHED
-) -> dict[str, Imported]:
+) -> dict[str, ImportedStage]:
     """Imports Karlo's own checkpoints, CLIP's archive and its statistics, by stage.
 
     Args:
@@ -172,13 +168,13 @@ def import_original_karlo(
     spec = _prior_spec(cfg, published["prior_diffusion"].diffusion, sampling)
     stages = {"clip": clip}
     table = karlo_names.karlo_prior_table(cfg)
-    stages["prior_diffusion"] = imported(spec, table, tensors)
+    stages["prior_diffusion"] = import_stage(spec, table, tensors)
 
     tensors = open_tensors(files["decoder"])
     cfg = _decoder_from_shapes(tensors, clip.stage.spec.model.text.context, sizes)
     spec = _decoder_spec(cfg, published["decoder"].diffusion, published["decoder"].sampling)
     table = karlo_names.karlo_decoder_table(cfg.unet)
-    stages["decoder"] = imported(spec, table, tensors)
+    stages["decoder"] = import_stage(spec, table, tensors)
 
     both = open_tensors(files["sr"])
     prefixes = dict(zip(SUPER_RES, ("model_first_steps.", "model_last_step."), strict=True))
@@ -191,7 +187,7 @@ def import_original_karlo(
         cfg = build(UpsamplerConfig, {"unet": unet, "low_res_size": sizes.decoder_size}, name)
         spec = _make_spec(name, cfg, published[name].diffusion, published[name].sampling)
         table = karlo_names.karlo_super_res_table(cfg.unet, prefix)
-        stages[name] = imported(spec, table, tensors)
+        stages[name] = import_stage(spec, table, tensors)
     return stages
 
 

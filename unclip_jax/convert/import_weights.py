@@ -10,7 +10,7 @@ from typing import Any
 from unclip_jax.checkpoint.bundle import Bundle, SamplingDefaults, cascade_of
 from unclip_jax.checkpoint.tensors import sha256
 from unclip_jax.convert import import_clip, import_karlo
-from unclip_jax.convert.import_clip import Imported
+from unclip_jax.convert.name_tables import ImportedStage
 from unclip_jax.core.errors import UserError
 from unclip_jax.text.tokenizer import Tokenizer, load_clip_folder
 
@@ -90,7 +90,7 @@ def _with_sampling(bundle: Bundle) -> Bundle:
     return dataclasses.replace(bundle, cascade=cascade_of(bundle.stages), sampling=sampling)
 
 
-def _tokenizer(src: Path, clip: Imported) -> Tokenizer:
+def _tokenizer(src: Path, clip: ImportedStage) -> Tokenizer:
     text = clip.stage.spec.model.text
     tokenizer = load_clip_folder(src if src.is_dir() else src.parent, text.context)
     if tokenizer.vocab_size != text.vocab_size:
@@ -101,7 +101,7 @@ def _tokenizer(src: Path, clip: Imported) -> Tokenizer:
     return tokenizer
 
 
-def _provenance(src: Path, kind: str, stages: Mapping[str, Imported]) -> dict[str, Any]:
+def _provenance(src: Path, kind: str, stages: Mapping[str, ImportedStage]) -> dict[str, Any]:
     """Returns where the parameters came from: every file that was read, with its SHA-256."""
     root = src if src.is_dir() else src.parent
     files = {file for found in stages.values() for file in found.files}

@@ -5,8 +5,7 @@ apart. diffusers numbers its up blocks from the deepest level, Karlo its input a
 after the other (see models/unet.py).
 """
 
-from unclip_jax.convert.clip_names import blocks
-from unclip_jax.convert.name_tables import Table, module, raw, under
+from unclip_jax.convert.name_tables import Table, blocks, module, raw, under
 from unclip_jax.models.prior_diffusion import PriorDiffusionConfig
 from unclip_jax.models.unet import UNetConfig
 

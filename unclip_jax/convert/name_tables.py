@@ -16,10 +16,12 @@ import dataclasses
 import functools
 import math
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 
+from unclip_jax.checkpoint.bundle import Stage
 from unclip_jax.checkpoint.manifest import check_extent
 from unclip_jax.convert.torch_files import TensorFile
 from unclip_jax.core.errors import UserError
@@ -83,6 +85,14 @@ def under(ours: str, theirs: str, table: Table) -> dict[str, Source]:
         )
         for path, source in table.items()
     }
+
+
+def blocks(ours: str, theirs: str, layers: int, block: Table) -> dict[str, Source]:
+    """Repeats a block's table for a stack; `theirs` has {} where the number stands."""
+    table: dict[str, Source] = {}
+    for i in range(layers):
+        table |= under(f"{ours}/blocks_{i}/", theirs.format(i) + ".", block)
+    return table
 
 
 def source_of(table: Table, path: str) -> Source | None:
@@ -207,6 +217,21 @@ def import_tree(
         raise UserError(f"{file}: wrong shapes for {spec.stage}: {_listed(wrong)}")
     flat = {path: _lazy_leaf(path, shape, sources[path], tensors) for path, shape in leaves.items()}
     return unflatten_paths(flat)
+
+
+class ImportedStage(NamedTuple):
+    """A stage whose parameters are read when they are asked for, and the files that hold them."""
+
+    stage: Stage
+    files: tuple[Path, ...]
+
+
+def import_stage(
+    spec: StageSpec, table: Table, tensors: TensorFile, ignored: Iterable[str] = ()
+) -> ImportedStage:
+    """Returns the stage of `import_tree`, stored in the dtype that the tensors have."""
+    params = import_tree(spec, table, tensors, ignored)
+    return ImportedStage(Stage(spec, params, tensors.dtype), tensors.files)
 
 
 def _listed(names: list[str]) -> str:

@@ -126,20 +126,22 @@ def components() -> st.SearchStrategy:
 
 
 def component(case: tuple[str, bytes], folder: Path) -> None:
-    from unclip_jax.convert import hf_configs as configs
+    from unclip_jax.convert import diffusers_configs as configs
+    from unclip_jax.convert.clip_configs import clip_from_configs
+    from unclip_jax.convert.config_files import read_config
     from unclip_jax.convert.import_clip import nested
 
     for name, value in COMPONENTS.items():
         text = case[1] if name == case[0] else json.dumps(value).encode()
         (folder / f"{name}.json").write_bytes(text)
-    found = {name: configs.read_config(folder, f"{name}.json") for name in COMPONENTS}
+    found = {name: read_config(folder, f"{name}.json") for name in COMPONENTS}
     configs.prior_from_config(found["prior"])
     configs.decoder_from_configs(found["decoder"], found["text_proj"], 12)
     configs.super_res_from_config("super_res_first", found["super_res"], 8)
     configs.scheduler_from_config("scheduler", found["scheduler"])
     text, vision = (nested(found["clip"], tower) for tower in ("text", "vision"))
     embed_dim = found["clip"].get("projection_dim")
-    configs.clip_from_configs(text, vision, found["preprocessor"], embed_dim)
+    clip_from_configs(text, vision, found["preprocessor"], embed_dim)
 
 
 TARGETS = [

@@ -5,12 +5,12 @@ import json
 import pytest
 
 from tests.karlo_golden import recorded
-from unclip_jax.convert import hf_configs as configs
-from unclip_jax.convert.hf_configs import (
-    clip_from_configs,
+from unclip_jax.convert import diffusers_configs as configs
+from unclip_jax.convert.clip_configs import clip_from_configs, text_config, vision_config
+from unclip_jax.convert.config_files import read_config
+from unclip_jax.convert.diffusers_configs import (
     decoder_from_configs,
     prior_from_config,
-    read_config,
     super_res_from_config,
 )
 from unclip_jax.convert.name_tables import mlp_ratio
@@ -45,8 +45,8 @@ def test_written_settings_are_those_that_the_libraries_wrote():
     decoder = decoder_from_configs(saved("decoder"), saved("text_proj"), 9)
     net = super_res_from_config("super_res_first", saved("super_res_first"), 8)
     written = {
-        "text_encoder": configs.text_config(clip),
-        "image_encoder": configs.vision_config(clip),
+        "text_encoder": text_config(clip),
+        "image_encoder": vision_config(clip),
         "prior": configs.prior_config(prior),
         "decoder": configs.unet_config(decoder.unet, "decoder"),
         "super_res_first": configs.unet_config(net.unet, "super_res"),

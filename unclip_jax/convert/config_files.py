@@ -1,10 +1,13 @@
-"""What kind of value a setting of other libraries' config.json has, checked before it is used."""
+"""Reads config.json as other libraries write it, and checks the kind of every setting it uses."""
 
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from unclip_jax.core.errors import UserError
+from unclip_jax.core.files import read_mapping
+
+Config = Mapping[str, Any]
 
 LARGEST = 1 << 20  # of a size: widths, heads, vocabularies
 
@@ -56,8 +59,37 @@ KINDS: dict[str, tuple[Callable[[Any], bool], str]] = {
 }
 
 
+def read_config(folder: Path, name: str = "config.json") -> Config:
+    """Reads a component's configuration."""
+    if not (folder / name).is_file():
+        raise UserError(f"{folder} has no {name}")
+    config = read_mapping(folder / name, remedy="fetch it again")
+    check_kinds(folder / name, config)
+    return config
+
+
+def demand(what: str, config: Config, wanted: Config) -> None:
+    """Fails where a given setting is not the only one that our network supports."""
+    for key, value in wanted.items():
+        found = config.get(key, value)
+        if found != value:
+            raise UserError(f"{what}: {key}={found!r} is not supported, only {value!r}")
+
+
+def need(what: str, config: Config, key: str) -> Any:
+    """Returns a setting that has no default."""
+    if config.get(key) is None:
+        raise UserError(f"{what}: its configuration lacks {key}")
+    return config[key]
+
+
+def stated(config: Config) -> dict[str, Any]:
+    """Returns the settings that are not null: null stands for the default."""
+    return {key: value for key, value in config.items() if value is not None}
+
+
 def check_kinds(path: Path, config: Mapping[str, Any]) -> None:
-    """Fails by name where a setting, or one of a part, is not of its kind; null is as if absent."""
+    """Fails by name where a setting, nested ones too, has a value of another kind; null is none."""
     for where, name, value in _settings("", config):
         if name in KINDS and value is not None and not KINDS[name][0](value):
             raise UserError(f"{path}: {where} is not {KINDS[name][1]}; fetch it again")

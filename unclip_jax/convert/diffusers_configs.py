@@ -1,58 +1,26 @@
-"""Architectures as diffusers and transformers write them in config.json, from and to our configs.
+"""Architectures and schedulers as diffusers writes them in config.json, from and to our configs.
 
-What our networks cannot express is refused by the name of the setting; what a file leaves out has
-the libraries' default.
+A setting that our networks do not support is refused by its name; one that a file leaves out has
+the library's default.
 """
 
-from collections.abc import Mapping
-from pathlib import Path
 from typing import Any, Literal
 
-from unclip_jax.convert.config_kinds import check_kinds
-from unclip_jax.convert.name_tables import mlp_ratio
+from unclip_jax.convert.config_files import Config, demand, need
 from unclip_jax.core.config import build
 from unclip_jax.core.errors import UserError
-from unclip_jax.core.files import read_mapping
 from unclip_jax.diffusion.config import DiffusionConfig, SamplingConfig
-from unclip_jax.models.clip import ClipConfig, TextConfig, VisionConfig
 from unclip_jax.models.decoder import DecoderConfig
 from unclip_jax.models.prior_diffusion import PriorDiffusionConfig
 from unclip_jax.models.unet import UNetConfig
 from unclip_jax.models.upsampler import UpsamplerConfig
 from unclip_jax.nn.transformer import TransformerConfig
 
-Config = Mapping[str, Any]
-
 CROSS_DOWN, PLAIN_DOWN = "SimpleCrossAttnDownBlock2D", "ResnetDownsampleBlock2D"
 CROSS_UP, PLAIN_UP = "SimpleCrossAttnUpBlock2D", "ResnetUpsampleBlock2D"
 CROSS_MID = "UNetMidBlock2DSimpleCrossAttn"
 PREDICTIONS = {"epsilon": "eps", "sample": "x0"}
 VARIANCES = {"fixed_small_log": "fixed_small", "learned_range": "learned_range"}
-
-TEXT_DEFAULTS = {
-    "vocab_size": 49408,
-    "hidden_size": 512,
-    "intermediate_size": 2048,
-    "projection_dim": 512,
-    "num_hidden_layers": 12,
-    "num_attention_heads": 8,
-    "max_position_embeddings": 77,
-    "hidden_act": "quick_gelu",
-    "layer_norm_eps": 1e-5,
-}
-VISION_DEFAULTS = {
-    "hidden_size": 768,
-    "intermediate_size": 3072,
-    "projection_dim": 512,
-    "num_hidden_layers": 12,
-    "num_attention_heads": 12,
-    "image_size": 224,
-    "patch_size": 32,
-    "num_channels": 3,
-    "hidden_act": "quick_gelu",
-    "layer_norm_eps": 1e-5,
-}
-"""transformers writes only what differs from these."""
 
 UNET_COMMON = {
     "center_input_sample": False,
@@ -63,121 +31,6 @@ UNET_COMMON = {
     "downsample_padding": 1,
 }
 """What both U-Net classes must have, ADM's choices."""
-
-
-def read_config(folder: Path, name: str = "config.json") -> Config:
-    """Reads a component's configuration."""
-    if not (folder / name).is_file():
-        raise UserError(f"{folder} holds no {name}")
-    config = read_mapping(folder / name, remedy="fetch it again")
-    check_kinds(folder / name, config)
-    return config
-
-
-def _demand(what: str, config: Config, wanted: Config) -> None:
-    """Fails where a setting that is given is not the one that our network has."""
-    for key, value in wanted.items():
-        found = config.get(key, value)
-        if found != value:
-            raise UserError(f"{what}: {key}={found!r} is not supported, only {value!r}")
-
-
-def _need(what: str, config: Config, key: str) -> Any:
-    if config.get(key) is None:
-        raise UserError(f"{what}: its configuration lacks {key}")
-    return config[key]
-
-
-def _stated(config: Config) -> dict[str, Any]:
-    """Returns the settings that are not null, which stands for the default."""
-    return {key: value for key, value in config.items() if value is not None}
-
-
-def clip_from_configs(
-    text: Config, vision: Config | None, preprocess: Config, embed_dim: int | None = None
-) -> ClipConfig:
-    """Builds CLIP's config from transformers' text and vision configs.
-
-    Args:
-        preprocess: of the image processor; a centre crop unless it says otherwise.
-        embed_dim: of a CLIPModel, whose towers' own projection_dim means nothing.
-    """
-    text = TEXT_DEFAULTS | _stated(text)
-    dims = {embed_dim or text["projection_dim"]}
-    acts, eps = {text["hidden_act"]}, {text["layer_norm_eps"]}
-    tower = None
-    if vision is not None:
-        vision = VISION_DEFAULTS | _stated(vision)
-        dims.add(embed_dim or vision["projection_dim"])
-        acts.add(vision["hidden_act"])
-        eps.add(vision["layer_norm_eps"])
-        _demand("the vision tower", vision, {"num_channels": 3})
-        width = vision["hidden_size"]
-        tower = {
-            "image_size": vision["image_size"],
-            "patch_size": vision["patch_size"],
-            "width": width,
-            "layers": vision["num_hidden_layers"],
-            "heads": vision["num_attention_heads"],
-            "mlp_ratio": mlp_ratio(width, vision["intermediate_size"]),
-        }
-    for name, values in (("projection_dim", dims), ("hidden_act", acts)):
-        if len(values) > 1:
-            raise UserError(f"CLIP's towers differ in {name}: {sorted(map(str, values))}")
-    if eps != {1e-5}:
-        raise UserError(f"CLIP: layer_norm_eps must be 1e-5, not {sorted(eps)}")
-    width = text["hidden_size"]
-    values = {
-        "embed_dim": dims.pop(),
-        "vision": tower,
-        "text": {
-            "vocab_size": text["vocab_size"],
-            "width": width,
-            "layers": text["num_hidden_layers"],
-            "heads": text["num_attention_heads"],
-            "context": text["max_position_embeddings"],
-            "mlp_ratio": mlp_ratio(width, text["intermediate_size"]),
-        },
-        "activation": acts.pop(),
-        "resize": "center_crop" if preprocess.get("do_center_crop", True) else "squash",
-    }
-    for key in ("image_mean", "image_std"):
-        if preprocess.get(key) is not None:
-            values[key] = preprocess[key]
-    return build(ClipConfig, values, "clip")
-
-
-def text_config(cfg: ClipConfig) -> dict[str, Any]:
-    """Returns transformers' text config; the end-of-text token is the vocabulary's last."""
-    tower: TextConfig = cfg.text
-    return {
-        "vocab_size": tower.vocab_size,
-        "max_position_embeddings": tower.context,
-        "bos_token_id": tower.vocab_size - 2,
-        "eos_token_id": tower.vocab_size - 1,
-        "pad_token_id": 0,
-        **_tower_config(cfg, tower),
-    }
-
-
-def vision_config(cfg: ClipConfig) -> dict[str, Any]:
-    """Returns transformers' vision config."""
-    tower: VisionConfig = cfg.vision
-    sizes = {"image_size": tower.image_size, "patch_size": tower.patch_size, "num_channels": 3}
-    return sizes | _tower_config(cfg, tower)
-
-
-def _tower_config(cfg: ClipConfig, tower: TextConfig | VisionConfig) -> dict[str, Any]:
-    return {
-        "hidden_size": tower.width,
-        "intermediate_size": int(tower.width * tower.mlp_ratio),
-        "num_hidden_layers": tower.layers,
-        "num_attention_heads": tower.heads,
-        "projection_dim": cfg.embed_dim,
-        "hidden_act": cfg.activation,
-        "layer_norm_eps": 1e-5,
-        "attention_dropout": 0.0,
-    }
 
 
 def prior_from_config(config: Config) -> PriorDiffusionConfig:
@@ -194,13 +47,13 @@ def prior_from_config(config: Config) -> PriorDiffusionConfig:
         "embedding_proj_dim": None,
         "clip_embed_dim": None,
     }
-    _demand(what, config, fixed)
-    heads = _need(what, config, "num_attention_heads")
-    dim = _need(what, config, "embedding_dim")
+    demand(what, config, fixed)
+    heads = need(what, config, "num_attention_heads")
+    dim = need(what, config, "embedding_dim")
     values = {
         "transformer": {
-            "width": heads * _need(what, config, "attention_head_dim"),
-            "layers": _need(what, config, "num_layers"),
+            "width": heads * need(what, config, "attention_head_dim"),
+            "layers": need(what, config, "num_layers"),
             "heads": heads,
         },
         "image_dim": dim,
@@ -254,22 +107,22 @@ def decoder_from_configs(config: Config, projection: Config, context: int) -> De
         "timestep_post_act": None,
         "time_cond_proj_dim": None,
     }
-    _demand(what, config, fixed)
+    demand(what, config, fixed)
     for key in ("class_embed_type", "mid_block_type"):
-        _need(what, config, key)
-    types = _need(what, config, "down_block_types")
+        need(what, config, key)
+    types = need(what, config, "down_block_types")
     cross = [_choice(what, kind, CROSS_DOWN, PLAIN_DOWN) for kind in types]
     expected = [CROSS_UP if is_cross else PLAIN_UP for is_cross in reversed(cross)]
-    if list(_need(what, config, "up_block_types")) != expected:
+    if list(need(what, config, "up_block_types")) != expected:
         raise UserError(f"{what}: up_block_types must mirror down_block_types: {expected}")
-    size = _need(what, config, "sample_size")
+    size = need(what, config, "sample_size")
     unet = _unet_from_config(what, config) | {
         "attention_resolutions": [size // 2**i for i, is_cross in enumerate(cross) if is_cross],
-        "head_channels": _need(what, config, "attention_head_dim"),
+        "head_channels": need(what, config, "attention_head_dim"),
     }
-    width = _need(what, config, "cross_attention_dim")
+    width = need(what, config, "cross_attention_dim")
     base = unet["channels"]
-    _demand("text_proj", projection, {"cross_attention_dim": width, "time_embed_dim": 4 * base})
+    demand("text_proj", projection, {"cross_attention_dim": width, "time_embed_dim": 4 * base})
     dim = projection.get("clip_embeddings_dim", 768)
     values = {
         "unet": unet,
@@ -292,18 +145,18 @@ def _choice(what: str, kind: str, first: str, second: str) -> bool:
 
 def _unet_from_config(what: str, config: Config) -> dict[str, Any]:
     """Returns the fields of UNetConfig that both U-Net classes spell alike."""
-    _demand(what, config, UNET_COMMON)
-    widths = _need(what, config, "block_out_channels")
+    demand(what, config, UNET_COMMON)
+    widths = need(what, config, "block_out_channels")
     base = widths[0]
     if any(width % base for width in widths):
         raise UserError(f"{what}: block_out_channels {widths} must be multiples of the first")
     return {
-        "image_size": _need(what, config, "sample_size"),
+        "image_size": need(what, config, "sample_size"),
         "channels": base,
         "channel_mult": [width // base for width in widths],
         "res_blocks": config.get("layers_per_block", 2),
-        "in_channels": _need(what, config, "in_channels"),
-        "out_channels": _need(what, config, "out_channels"),
+        "in_channels": need(what, config, "in_channels"),
+        "out_channels": need(what, config, "out_channels"),
         "scale_shift": config.get("resnet_time_scale_shift", "default") == "scale_shift",
         "norm_groups": config.get("norm_num_groups", 32),
         "dropout": config.get("dropout", 0.0),
@@ -313,9 +166,9 @@ def _unet_from_config(what: str, config: Config) -> dict[str, Any]:
 def super_res_from_config(what: str, config: Config, low_res_size: int) -> UpsamplerConfig:
     """Builds a super-resolution net's config from UNet2DModel's."""
     fixed = {"class_embed_type": None, "time_embedding_type": "positional"}
-    _demand(what, config, fixed | {"mid_block_scale_factor": 1})
+    demand(what, config, fixed | {"mid_block_scale_factor": 1})
     for side, only in (("down", PLAIN_DOWN), ("up", PLAIN_UP)):
-        for kind in _need(what, config, f"{side}_block_types"):
+        for kind in need(what, config, f"{side}_block_types"):
             _choice(what, kind, only, only)
     attends = config.get("add_attention", True)
     unet = _unet_from_config(what, config) | {"mid_attention": attends}
@@ -351,7 +204,7 @@ def unet_config(cfg: UNetConfig, kind: Literal["decoder", "super_res"]) -> dict[
 
 def scheduler_from_config(what: str, config: Config) -> tuple[DiffusionConfig, float | None]:
     """Builds the diffusion settings of an UnCLIPScheduler, and the bound of |x0|."""
-    _demand(what, config, {"beta_schedule": "squaredcos_cap_v2"})
+    demand(what, config, {"beta_schedule": "squaredcos_cap_v2"})
     kinds = {}
     for key, names, default in (
         ("prediction_type", PREDICTIONS, "epsilon"),
