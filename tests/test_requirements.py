@@ -10,6 +10,8 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.version import Version
 
+from tests.matrix import run as matrix
+
 ROOT = Path(__file__).parent.parent
 
 
@@ -26,8 +28,15 @@ def declared():
     return [(group, Requirement(line)) for group, lines in groups.items() for line in lines]
 
 
-def pins():
-    lines = (ROOT / "requirements.txt").read_text().splitlines()
+PINS = {
+    "requirements.txt": "0.10",
+    "requirements-py312.txt": "0.11",
+    "requirements-py313.txt": "0.12",
+}
+
+
+def pins(file):
+    lines = (ROOT / file).read_text().splitlines()
     found = [Requirement(line) for line in lines if line and not line.startswith("#")]
     return {canonical(r.name): next(iter(r.specifier)).version for r in found}
 
@@ -45,9 +54,10 @@ def test_every_requirement_is_bounded_on_both_sides():
     assert not open_ended
 
 
-def test_every_pin_lies_within_its_bounds():
-    """And every base requirement has one."""
-    pinned = pins()
+@pytest.mark.parametrize("file", PINS)
+def test_every_pin_lies_within_its_bounds(file):
+    """And every base requirement has one, the same ones on every Python."""
+    pinned = pins(file)
     outside = [
         str(r)
         for _, r in declared()
@@ -55,6 +65,13 @@ def test_every_pin_lies_within_its_bounds():
     ]
     assert not outside
     assert not [str(r) for group, r in declared() if not group and canonical(r.name) not in pinned]
+    assert set(pinned) == set(pins("requirements.txt"))
+    assert pinned["jax"].startswith(f"{PINS[file]}.") and pinned["jax"] == pinned["jaxlib"]
+
+
+def test_every_pin_file_is_used():
+    files = {path.name for path in ROOT.glob("requirements*.txt")}
+    assert files == set(PINS) == set(matrix.PINS.values())
 
 
 ANSWERS = {

@@ -53,7 +53,6 @@ RESERVED = {
     "tensorflow_datasets": {"data"},
     "click": {"cli"},
     "absl": {"cli"},
-    "gradio": set(),
     "torch": set(),
     "tensorflow": set(),
 }

@@ -12,8 +12,9 @@ import sys
 import warnings
 from pathlib import Path
 
+from tests.tables import write_table
+
 ROOT = Path(__file__).resolve().parents[2]
-BEGIN, END = "<!-- fuzz: begin -->", "<!-- fuzz: end -->"
 COLUMNS = ("parser", "cases", "refused", "accepted", "tracebacks", "hangs", "peak MiB", "seconds")
 
 
@@ -56,7 +57,8 @@ def main() -> int:
     records = [dataclasses.asdict(result) for result in results]
     args.json.write_text(json.dumps(records, indent=1) + "\n", encoding="utf-8")
     if args.docs is not None:
-        write_table(args.docs, [*results, total(results)])
+        rows = [COLUMNS, *map(row, [*results, total(results)])]
+        write_table(args.docs, "fuzz", rows, "l" + "r" * (len(COLUMNS) - 1))
     return 1 if summed.tracebacks or summed.hangs else 0
 
 
@@ -101,16 +103,6 @@ def row(result: object) -> list[str]:
     """Returns a result's cells."""
     cells = [getattr(result, name.replace(" ", "_").lower()) for name in COLUMNS]
     return [f"{round(cell, 1):,}" if isinstance(cell, int | float) else str(cell) for cell in cells]
-
-
-def write_table(page: Path, results: list) -> None:
-    """Puts the table between the page's two markers, or at its end if it has none."""
-    lines = [COLUMNS, ["---", *["---:"] * (len(COLUMNS) - 1)], *map(row, results)]
-    table = "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
-    text = page.read_text(encoding="utf-8") if page.exists() else "# Reliability\n"
-    head, _, rest = text.partition(BEGIN)
-    tail = rest.partition(END)[2] if rest else "\n"
-    page.write_text(f"{head.rstrip()}\n\n{BEGIN}\n{table}\n{END}{tail}", encoding="utf-8")
 
 
 if __name__ == "__main__":

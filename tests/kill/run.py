@@ -19,12 +19,10 @@ from typing import Any
 
 from tests.kill.jobs import JOBS, ROOT, WORK, Job, check
 from tests.kill.scenarios import SCENARIOS
+from tests.tables import write_table
 
 RESULTS = ROOT / ".cache" / "kill_results.jsonl"
 KILLS_A_CHAIN = 5
-MARKS = {
-    name: (f"<!-- {name}: begin -->", f"<!-- {name}: end -->") for name in ("kills", "scenarios")
-}
 # What unfinished work looks like on disk.
 UNFINISHED = ("checkpoints/*.orbax-checkpoint-tmp", ".*.part", "*.part", "../.{name}.*.part")
 
@@ -193,17 +191,6 @@ def scenario_rows(found: list[dict[str, Any]]) -> list[list[Any]]:
             name = result["scenario"].replace("_", " ")
             rows.append([name, "held" if result["ok"] else "FAILED", result["note"]])
     return rows
-
-
-def write_table(page: Path, name: str, rows: list[list[Any]]) -> None:
-    """Puts a table between its markers, or at the end of a page that has none."""
-    begin, end = f"<!-- {name}: begin -->", f"<!-- {name}: end -->"
-    lines = [rows[0], ["---"] * len(rows[0]), *rows[1:]]
-    table = "\n".join(f"| {' | '.join(map(str, cells))} |" for cells in lines)
-    text = page.read_text(encoding="utf-8") if page.exists() else "# Reliability\n"
-    head, _, rest = text.partition(begin)
-    tail = rest.partition(end)[2] if rest else "\n"
-    page.write_text(f"{head.rstrip()}\n\n{begin}\n{table}\n{end}{tail}", encoding="utf-8")
 
 
 if __name__ == "__main__":
