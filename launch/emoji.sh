@@ -68,14 +68,14 @@ train --config "$CONFIGS/decoder.py:tune" --workdir "$RUNS/decoder_tuned" \
   --config.clip="$RUNS/clip_bundle" --config.init_from="$RUNS/decoder_bundle" \
   --config.train.prior_samples="$samples"
 train --config "$CONFIGS/upsampler_256.py" --workdir "$RUNS/upsampler_256"
-# The second CLIP, which judges the samples.
-train --config "$CONFIGS/clip.py:judge" --workdir "$RUNS/judge"
-export_new "$RUNS/judge_bundle" "$RUNS/judge"
+# A second CLIP, to evaluate the samples with.
+train --config "$CONFIGS/clip.py:eval_clip" --workdir "$RUNS/eval_clip"
+export_new "$RUNS/eval_clip_bundle" "$RUNS/eval_clip"
 
 stages=("$RUNS/clip" "$RUNS/prior_diffusion" "$RUNS/prior_ar" "$RUNS/decoder_tuned"
   "$RUNS/upsampler_256")
 export_new "$RUNS/draft" "${stages[@]}"
-# Every stage is measured on the part of the set that it was trained on.
+# Every stage is measured on the subset that it was trained on.
 measure() {
   local suite=$1
   shift
@@ -83,9 +83,9 @@ measure() {
     --overwrite "$@"
 }
 measure retrieval --concepts no_flags
-measure priors --concepts no_flags --judge "$RUNS/judge_bundle"
+measure priors --concepts no_flags --eval-clip "$RUNS/eval_clip_bundle"
 measure conditioning --concepts common --styles 3d,flat
-measure samples --concepts common --styles 3d,flat --judge "$RUNS/judge_bundle"
+measure samples --concepts common --styles 3d,flat --eval-clip "$RUNS/eval_clip_bundle"
 metrics=()
 for suite in retrieval priors conditioning samples; do
   metrics+=(--metrics "$RUNS/figures/$suite/$suite.json")

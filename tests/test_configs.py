@@ -75,7 +75,7 @@ def test_there_are_configs_of_the_emoji_family():
 
 
 def test_variants_are_found():
-    found = {"clip.py:sam", "clip.py:judge", "decoder.py:smoke_glide", "decoder.py:tune"}
+    found = {"clip.py:sam", "clip.py:eval_clip", "decoder.py:smoke_glide", "decoder.py:tune"}
     assert {f"configs/emoji/{name}" for name in found} <= set(CONFIGS)
     assert len([name for name in CONFIGS if name.endswith(":smoke")]) >= 11
 

@@ -9,6 +9,7 @@ The paper's CLIP is a ViT-H/16 at 256 px, width 1280, 32 blocks, with a text tow
 from ml_collections import ConfigDict
 
 from unclip_jax.configs import common
+from unclip_jax.core import renamed
 
 
 def get_config(variant: str = "") -> ConfigDict:
@@ -16,11 +17,14 @@ def get_config(variant: str = "") -> ConfigDict:
 
     The variant "sam" trains a CLIP on with sharpness-aware minimisation, as the paper does from the
     start: `--config.init_from=BUNDLE`. From nothing this small a one does not learn with it: 600
-    steps at rho 0.1, and the first 50 at rho 0.02, stayed at chance. "judge" is a
+    steps at rho 0.1, and the first 50 at rho 0.02, stayed at chance. "eval_clip" is a
     second CLIP, of other data and another seed, that scores what the first one's family makes;
     "smoke" is a tiny one on procedural pictures.
     """
-    common.check_variant(variant, "judge", "sam", "smoke")
+    if variant == "judge":
+        renamed.warn("variant judge", "eval_clip")
+        variant = "eval_clip"
+    common.check_variant(variant, "eval_clip", "sam", "smoke")
     config = common.base("clip")
     common.emoji_splits(config)
     config.model = ConfigDict(
@@ -70,7 +74,7 @@ def get_config(variant: str = "") -> ConfigDict:
     config.train.update({"steps": 1500, "batch_size": 128})  # CLIP: batch 32768, 32 epochs
     config.eval.update({"batches": 2, "batch_size": 128, "every": 300})
     config.seed = 1
-    if variant == "judge":
+    if variant == "eval_clip":
         config.seed = 0
         config.data.concepts = "common"
         config.train.steps = 800

@@ -22,13 +22,13 @@ def emoji_folder(tmp_path_factory):
 
 
 def test_emoji_are_read_named_and_recorded(emoji_folder, tmp_path, unclip, monkeypatch):
-    labels, draw = [], rendering.labelled_grid
+    labels, draw = [], rendering.labeled_grid
 
     def noted(rows, given, *args):
         labels.extend(given)
         return draw(rows, given, *args)
 
-    monkeypatch.setattr(rendering, "labelled_grid", noted)
+    monkeypatch.setattr(rendering, "labeled_grid", noted)
     args = ("--model", emoji_folder, *FAST, "--out", tmp_path / "out", "--json")
     code, out, err = unclip("sample", "❤️", "a red heart", "a red haert!", *args)
     assert code == 0
@@ -86,7 +86,7 @@ def test_a_prompt_that_nobody_types_is_refused_before_anything(tmp_path, refused
 
 
 def test_a_long_label_is_measured_a_few_times(monkeypatch):
-    from unclip_jax.core.rendering import labelled_grid
+    from unclip_jax.core.rendering import labeled_grid
 
     calls = []
     measure = ImageFont.FreeTypeFont.getlength
@@ -96,7 +96,7 @@ def test_a_long_label_is_measured_a_few_times(monkeypatch):
         return measure(font, text, *args, **options)
 
     monkeypatch.setattr(ImageFont.FreeTypeFont, "getlength", counted)
-    labelled_grid([[np.zeros((16, 16, 3), np.uint8)]], ["x" * 2000])
+    labeled_grid([[np.zeros((16, 16, 3), np.uint8)]], ["x" * 2000])
     assert len(calls) < 50 and max(calls) <= 1001
 
 

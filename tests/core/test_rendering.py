@@ -6,8 +6,8 @@ from PIL import Image, ImageFont, ImageSequence
 
 from unclip_jax.core.rendering import (
     Strip,
-    labelled_grid,
-    labelled_strips,
+    labeled_grid,
+    labeled_strips,
     save_gif,
     save_png,
     slug,
@@ -36,7 +36,7 @@ def test_slugs_are_safe_names(text, name):
 def test_a_grid_holds_every_image():
     colours = [(255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 0)]
     images = [np.full((64, 64, 3), colour, np.uint8) for colour in colours]
-    grid = np.asarray(labelled_grid([images[:3], images[3:]], ["three", "one"], columns=2))
+    grid = np.asarray(labeled_grid([images[:3], images[3:]], ["three", "one"], columns=2))
     for colour in colours:  # every tile is the image at twice its size
         assert (grid == np.array(colour, np.uint8)).all(-1).sum() == 128 * 128
     corners = [np.argwhere((grid == np.array(c, np.uint8)).all(-1)).min(0) for c in colours]
@@ -46,7 +46,7 @@ def test_a_grid_holds_every_image():
 
 def test_single_images_share_lines():
     image = np.full((96, 96, 3), (255, 0, 0), np.uint8)
-    grid = np.asarray(labelled_grid([[image]] * 7, [f"number {i}" for i in range(7)], columns=4))
+    grid = np.asarray(labeled_grid([[image]] * 7, [f"number {i}" for i in range(7)], columns=4))
     red = (grid == np.array((255, 0, 0), np.uint8)).all(-1)
     assert red.sum() == 7 * 96 * 96
     assert red.any(0).sum() == 4 * 96  # four abreast
@@ -64,7 +64,7 @@ def test_captions_fit():
 def test_strips_hold_every_image_and_label():
     red = np.full((64, 64, 3), (255, 0, 0), np.uint8)
     strips = [Strip("a title", [red] * 5, [f"label {i}" for i in range(5)]), Strip("", [red], [""])]
-    figure = np.asarray(labelled_strips(strips, columns=3))
+    figure = np.asarray(labeled_strips(strips, columns=3))
     hue = (figure == np.array((255, 0, 0), np.uint8)).all(-1)
     assert hue.sum() == 6 * 128 * 128  # enlarged twice
     assert hue.any(0).sum() == 3 * 128

@@ -1,4 +1,4 @@
-"""Figures against closed forms, scipy and small cases worked by hand."""
+"""Metrics against closed forms, scipy and small cases worked by hand."""
 
 import numpy as np
 import pytest
@@ -35,19 +35,20 @@ def test_a_group_weighs_as_many_values_as_it_has():
     assert metrics.bootstrap_interval(values, groups=groups, level=0.98) == (0.0, 1.0)
 
 
-def test_mean_figure_of_a_rate():
-    figure = metrics.mean_figure(np.array([True, False, True, True]), floor=0.25)
-    assert figure.value == 0.75
-    assert figure.low <= 0.75 <= figure.high
-    assert figure.to_dict() == {
+def test_mean_metric_of_a_rate():
+    metric = metrics.mean_metric(np.array([True, False, True, True]), baseline=0.25)
+    assert metric.value == 0.75
+    assert metric.low <= 0.75 <= metric.high
+    assert metric.to_dict() == {
         "value": 0.75,
-        "low": figure.low,
-        "high": figure.high,
+        "low": metric.low,
+        "high": metric.high,
         "n": 4,
+        "baseline": 0.25,
         "floor": 0.25,
     }
     with pytest.raises(ValueError, match="at least one"):
-        metrics.mean_figure(np.array([]))
+        metrics.mean_metric(np.array([]))
 
 
 def test_cosine():
@@ -77,7 +78,7 @@ def test_psnr():
     image = np.full((2, 4, 4, 3), 100, np.uint8)
     other = image.copy()
     other[0] += 5  # mse 25
-    other[1, 0, 0, 0] = 101  # one grey level in one of 48 values: the cap
+    other[1, 0, 0, 0] = 101  # one gray level in one of 48 values: the cap
     expected = [20 * np.log10(255 / 5), 10 * np.log10(255**2 * 48)]
     np.testing.assert_allclose(metrics.psnr(image, other), expected, rtol=1e-12)
     np.testing.assert_allclose(metrics.psnr(image, image), [expected[1]] * 2, rtol=1e-12)

@@ -1,10 +1,14 @@
 """Queries, relevance and recall on a gallery small enough to be worked by hand."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 
-from unclip_jax.evals.examples import Examples, main_captions, names_style, resized
-from unclip_jax.evals.retrieval import Query, make_queries, relevance, retrieval_figures
+from tests.evals.suites import SETTINGS, check_metrics
+from unclip_jax.evals.examples import Examples, main_captions
+from unclip_jax.evals.retrieval import Query, make_queries, relevance, retrieval_metrics
+from unclip_jax.evals.runner import run_suite
 
 CAPTIONS = {
     ("heart", "3d"): ("a red heart", "a 3d emoji of a red heart"),
@@ -18,23 +22,6 @@ def examples():
     concepts, styles = zip(*CAPTIONS, strict=True)
     images = np.zeros((3, 4, 4, 3), np.uint8)
     return Examples(images, tuple(CAPTIONS.values()), concepts, styles)
-
-
-@pytest.mark.parametrize(
-    ("caption", "style", "named"),
-    [
-        ("a 3d emoji of a red heart", "3d", True),
-        ("red heart, flat icon", "flat", True),
-        ("a red heart", "3d", False),
-        ("a 3d emoji of a red heart", "flat", False),
-        ("a flat tyre", "flat", False),
-        ("a bored cat", "red", False),
-        ("a red circle", "", False),
-        ("a watercolour of the sun", "watercolour", True),
-    ],
-)
-def test_names_style(caption, style, named):
-    assert names_style(caption, style) == named
 
 
 def test_queries_and_relevance(examples):
@@ -51,7 +38,7 @@ def test_queries_and_relevance(examples):
     assert main_captions(examples)[0] == "a 3d emoji of a red heart"
 
 
-def test_retrieval_figures(examples):
+def test_retrieval_metrics(examples):
     queries = make_queries(examples)
     image_emb = np.eye(3)
     # "a red heart" finds its second picture, which counts; "flat icon" finds the 3d one, which
@@ -59,25 +46,28 @@ def test_retrieval_figures(examples):
     text_emb = np.array(
         [[0.1, 0.9, 0.0], [1.0, 0.2, 0.0], [0.9, 0.5, 0.0], [0.0, 0.0, 1.0], [0.1, 0.0, 1.0]]
     )
-    figures = retrieval_figures(queries, examples, text_emb, image_emb)
-    assert figures["recall_at_1"].value == pytest.approx(4 / 5)
-    assert figures["recall_at_1_styled"].value == pytest.approx(2 / 3)
-    assert figures["recall_at_1_plain"].value == 1.0
-    assert figures["recall_at_5"].value == 1.0
-    assert figures["recall_at_1"].floor == pytest.approx((2 + 1 + 1 + 1 + 1) / 3 / 5)
-    assert figures["recall_at_1"].n == 5
-    assert figures["recall_at_1_styled"].floor == pytest.approx(1 / 3)
-    assert figures["recall_at_1_plain"].floor == pytest.approx((2 + 1) / 3 / 2)
+    results = retrieval_metrics(queries, examples, text_emb, image_emb)
+    assert results["recall_at_1"].value == pytest.approx(4 / 5)
+    assert results["recall_at_1_styled"].value == pytest.approx(2 / 3)
+    assert results["recall_at_1_plain"].value == 1.0
+    assert results["recall_at_5"].value == 1.0
+    assert results["recall_at_1"].baseline == pytest.approx((2 + 1 + 1 + 1 + 1) / 3 / 5)
+    assert results["recall_at_1"].n == 5
+    assert results["recall_at_1_styled"].baseline == pytest.approx(1 / 3)
+    assert results["recall_at_1_plain"].baseline == pytest.approx((2 + 1) / 3 / 2)
 
 
-def test_resized_keeps_flat_colour():
-    images = np.full((2, 8, 8, 3), 77, np.uint8)
-    assert resized(images, 4).shape == (2, 4, 4, 3)
-    assert (resized(images, 4) == 77).all()
-    assert resized(images, 8) is images
-
-
-def test_resized_is_the_area_average():
-    images = np.random.default_rng(0).integers(0, 256, (2, 8, 8, 3), np.uint8)
-    expected = images.reshape(2, 4, 2, 4, 2, 3).mean((2, 4), dtype=np.float64)
-    np.testing.assert_allclose(resized(images, 4), expected, atol=1.0)
+def test_retrieval(model):
+    said = []
+    settings = dataclasses.replace(SETTINGS, report=lambda *part: said.append(part))
+    results = run_suite("retrieval", model, settings)
+    assert {what for what, _, _ in said} == {
+        "reading test",
+        "embedding images",
+        "embedding captions",
+    }
+    assert all(0 <= done < total for _, done, total in said)
+    check_metrics(results)
+    assert {"test/recall_at_1", "test/recall_at_5"} <= set(results)
+    assert results["test/recall_at_1"].value <= results["test/recall_at_5"].value
+    assert 0.0 < results["test/recall_at_1"].baseline < results["test/recall_at_5"].baseline <= 1.0

@@ -148,11 +148,11 @@ def test_suites_measure_the_same_embedding(toy, image, fit, monkeypatch):
     monkeypatch.setattr(examples, "select", lambda source, **k: source)
     seen = []
 
-    def figures(queries, examples, text_emb, image_emb):
+    def metrics(queries, examples, text_emb, image_emb):
         seen.append(image_emb)
         return {}
 
-    monkeypatch.setattr(retrieval, "retrieval_figures", figures)
+    monkeypatch.setattr(retrieval, "retrieval_metrics", metrics)
     retrieval.retrieval(model, Settings("none", splits=("test",)))
     assert cosine(seen[0], unclip_jax.embed_image(model, image[None])) > 0.9999
 

@@ -7,14 +7,19 @@ from pathlib import Path
 from typing import Any
 
 import click
+from click.core import ParameterSource
 
+from unclip_jax.cli.progress import say
 from unclip_jax.core.files import cache_folder
+
+Command = Callable[..., Any]
+"""A function that click's decorators turn into a command."""
 
 CONCEPTS = 'all, common, no_flags, or labels: "red heart, taco".'
 """Help of --concepts, wherever examples are chosen."""
 
 
-def model_option(command: Callable[..., Any]) -> Callable[..., Any]:
+def model_option(command: Command) -> Command:
     """Adds --model."""
     return click.option(
         "--model",
@@ -24,20 +29,45 @@ def model_option(command: Callable[..., Any]) -> Callable[..., Any]:
     )(command)
 
 
-def json_option(command: Callable[..., Any]) -> Callable[..., Any]:
+def json_option(command: Command) -> Command:
     """Adds --json."""
     return click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")(command)
 
 
-def seed_option(command: Callable[..., Any]) -> Callable[..., Any]:
+def seed_option(command: Command) -> Command:
     """Adds --seed."""
     return click.option(
         "--seed", default=0, show_default=True, type=click.IntRange(0, 2**31 - 1), help="Seed."
     )(command)
 
 
-def hosts_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Adds what a process of a job on several hosts is told: --coordinator and two numbers."""
+def renamed_option(new: str, old: str, **settings: Any) -> Callable[[Command], Command]:
+    """Adds the option `new`; `old`, its hidden former name, still works and says what to use.
+
+    Args:
+        settings: as of click.option, but for multiple.
+    """
+
+    def note(ctx: click.Context, param: click.Parameter, value: Any) -> None:
+        if value is not None:
+            say(f"{old} is now called {new}")
+            ctx.meta[old] = value
+
+    def choose(ctx: click.Context, param: click.Parameter, value: Any) -> Any:
+        is_given = ctx.get_parameter_source(param.name) is ParameterSource.COMMANDLINE
+        return value if is_given else ctx.meta.get(old, value)
+
+    def decorate(command: Command) -> Command:
+        former = {k: v for k, v in settings.items() if k == "type"}
+        hidden = {"hidden": True, "expose_value": False, "is_eager": True, "callback": note}
+        command = click.option(old, **former, **hidden)(command)
+        return click.option(new, callback=choose, **settings)(command)
+
+    return decorate
+
+
+def hosts_options(command: Command) -> Command:
+    """Adds the multi-host options: --coordinator, --num-processes and --process-id."""
     options = (
         click.option(
             "--coordinator",
@@ -64,6 +94,11 @@ def use_compile_cache() -> None:
         jax.config.update("jax_compilation_cache_dir", str(cache_folder() / "jax"))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", 0)
+
+
+def split_list(text: str) -> tuple[str, ...]:
+    """Splits a comma-separated list; empty parts are left out."""
+    return tuple(part.strip() for part in text.split(",") if part.strip())
 
 
 def echo_json(result: dict[str, Any]) -> None:

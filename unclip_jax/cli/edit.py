@@ -40,7 +40,7 @@ def edit(
     names = [f"edit-{i:03d}.png" for i in range(frames)]
 
     def make(model: Any, key: Any, runner: Any) -> pictures.Made:
-        from unclip_jax.core.rendering import Strip, labelled_strips
+        from unclip_jax.core.rendering import Strip, labeled_strips
         from unclip_jax.sampling import latents, manipulate
 
         plan = latents.resolve_latents(model, pictures.latent_settings(given))
@@ -56,7 +56,7 @@ def edit(
                 pictures.Picture(*row)
                 for row in zip(names, made, [target] * frames, facts, strict=True)
             ],
-            labelled_strips([Strip(way, [shown, *made], labels)], columns=min(frames + 1, 12)),
+            labeled_strips([Strip(way, [shown, *made], labels)], columns=min(frames + 1, 12)),
             {"image": str(image), "to": target, "from": source, "frames": frames}
             | {"max_theta": max_theta, **plan.to_json()},
             {"input.png": shown},

@@ -39,7 +39,7 @@ def inpaint(image: Path, prompt: str, mask: Path, num: int, resamples: int, **gi
     names = [f"filled-{i:02d}.png" for i in range(num)]
 
     def make(model: Any, key: Any, runner: Any) -> pictures.Made:
-        from unclip_jax.core.rendering import Strip, labelled_strips
+        from unclip_jax.core.rendering import Strip, labeled_strips
         from unclip_jax.sampling import inpaint as filling
         from unclip_jax.sampling.latents import image_fit
         from unclip_jax.sampling.settings import SampleSettings, resolve
@@ -54,7 +54,7 @@ def inpaint(image: Path, prompt: str, mask: Path, num: int, resamples: int, **gi
         settings = {**plan.to_json(), "sampler": "ddim", "eta": 1.0, "resamples": resamples}
         return pictures.Made(
             [pictures.Picture(n, m, prompt) for n, m in zip(names, made, strict=True)],
-            labelled_strips([Strip(prompt, [*shown, *made], labels)]),
+            labeled_strips([Strip(prompt, [*shown, *made], labels)]),
             {"image": str(image), "mask": str(mask), "num": num, **settings},
             {"input.png": shown[0]},
         )

@@ -36,7 +36,7 @@ def interpolate(
     names = [f"path-{n:02d}-frame-{i:03d}.png" for n in range(num) for i in range(frames)]
 
     def make(model: Any, key: Any, runner: Any) -> pictures.Made:
-        from unclip_jax.core.rendering import Strip, labelled_strips
+        from unclip_jax.core.rendering import Strip, labeled_strips
         from unclip_jax.sampling import latents, manipulate
 
         plan = latents.resolve_latents(
@@ -59,7 +59,7 @@ def interpolate(
                 pictures.Picture(*row)
                 for row in zip(names, made, [""] * len(made), facts, strict=True)
             ],
-            labelled_strips(strips, columns=min(frames + 2, 12)),
+            labeled_strips(strips, columns=min(frames + 2, 12)),
             {"images": [str(image_a), str(image_b)], "noise": noise, "num": num}
             | {"frames": frames, **plan.to_json()},
             {"input-a.png": shown[0], "input-b.png": shown[1]},

@@ -30,7 +30,7 @@ def reconstruct(image: Path, dims: str, pca: Path | None, **given: Any) -> None:
 
     def make(model: Any, key: Any, runner: Any) -> pictures.Made:
         from unclip_jax.checkpoint.bundle import require_pca
-        from unclip_jax.core.rendering import Strip, labelled_strips
+        from unclip_jax.core.rendering import Strip, labeled_strips
         from unclip_jax.sampling import latents, manipulate
 
         basis = require_pca(model, pca)
@@ -51,7 +51,7 @@ def reconstruct(image: Path, dims: str, pca: Path | None, **given: Any) -> None:
                 pictures.Picture(*row)
                 for row in zip(own, made, [""] * len(made), facts, strict=True)
             ],
-            labelled_strips([Strip(image.name, [shown, *made], labels)], columns=12),
+            labeled_strips([Strip(image.name, [shown, *made], labels)], columns=12),
             {"image": str(image), "dims": list(held), "pca": None if pca is None else str(pca)}
             | plan.to_json(),
             {"input.png": shown},

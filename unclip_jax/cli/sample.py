@@ -318,7 +318,7 @@ class Job:
         import numpy as np
         from PIL import Image
 
-        from unclip_jax.core.rendering import labelled_grid
+        from unclip_jax.core.rendering import labeled_grid
         from unclip_jax.sampling.prompts import spell_emoji
 
         rows: dict[int, list[Any]] = {}
@@ -332,7 +332,7 @@ class Job:
             with Image.open(folder / file_name(request)) as image:
                 rows.setdefault(index, []).append(np.asarray(image))
             labels[index] = spell_emoji(request.prompt)  # the font has no emoji
-        labelled_grid(list(rows.values()), list(labels.values())).save(path)
+        labeled_grid(list(rows.values()), list(labels.values())).save(path)
 
 
 def _say_each(lines: Sequence[str], begun: str, count: int) -> None:

@@ -25,7 +25,7 @@ def vary(image: Path, eta: float, num: int, **given: Any) -> None:
     names = [f"variation-{i:02d}.png" for i in range(num)]
 
     def make(model: Any, key: Any, runner: Any) -> pictures.Made:
-        from unclip_jax.core.rendering import Strip, labelled_strips
+        from unclip_jax.core.rendering import Strip, labeled_strips
         from unclip_jax.sampling import latents, manipulate
 
         plan = latents.resolve_latents(model, pictures.latent_settings(given), eta=eta)
@@ -35,7 +35,7 @@ def vary(image: Path, eta: float, num: int, **given: Any) -> None:
         strip = Strip(f"{image.name}, eta {eta:g}", [shown, *made], labels)
         return pictures.Made(
             [pictures.Picture(n, m) for n, m in zip(names, made, strict=True)],
-            labelled_strips([strip], columns=9 if num <= 8 else 8),
+            labeled_strips([strip], columns=9 if num <= 8 else 8),
             {"image": str(image), "num": num, **plan.to_json()},
             {"input.png": shown},
         )

@@ -37,7 +37,7 @@ def save_png(path: Path, image: UInt8[np.ndarray, "h w 3"], text: Mapping[str, s
     Image.fromarray(image).save(path, pnginfo=info)
 
 
-def labelled_grid(
+def labeled_grid(
     rows: Sequence[Sequence[UInt8[np.ndarray, "h w 3"]]], labels: Sequence[str], columns: int = 8
 ) -> Image.Image:
     """Draws the images of each label below it, at most `columns` abreast; all are of one size.
@@ -92,7 +92,7 @@ class Strip:
     labels: Sequence[str]
 
 
-def labelled_strips(strips: Sequence[Strip], columns: int = 10) -> Image.Image:
+def labeled_strips(strips: Sequence[Strip], columns: int = 10) -> Image.Image:
     """Draws strips below each other, at most `columns` images abreast; all are of one size."""
     side = strips[0].images[0].shape[0]
     tile = side * max(1, -(-SMALLEST_TILE // side))

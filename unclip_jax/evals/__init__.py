@@ -1,1 +1,1 @@
-"""Figures of trained models, each with its interval and the floor it must beat."""
+"""Metrics of trained models, each with a confidence interval and a baseline where there is one."""

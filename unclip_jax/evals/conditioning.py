@@ -1,9 +1,9 @@
-"""Do the stages use what they are given? And does the upsampler beat bicubic?
+"""Do the stages use their conditioning? And does the upsampler beat bicubic?
 
-On held-out examples, each input of a stage is exchanged for that of an example of another concept,
-at the same noise. The error of the prediction must rise; where an input is ignored it does not.
-What z_i says of a picture the caption need not say again, so that the decoder's caption is
-exchanged without z_i as well (`caption_alone`).
+On held-out examples, each input of a stage is swapped for that of an example of another concept, at
+the same noise. The prediction error must rise; for an ignored input it does not. Since z_i already
+carries most of what the caption says, the decoder's caption is also swapped without z_i
+(`caption_alone`).
 """
 
 from collections.abc import Mapping
@@ -24,25 +24,24 @@ from unclip_jax.diffusion.process import q_sample
 from unclip_jax.diffusion.schedules import make_schedule
 from unclip_jax.evals import metrics
 from unclip_jax.evals.examples import Examples, load_examples, main_captions, resized
-from unclip_jax.evals.metrics import Figure
-from unclip_jax.evals.retrieval import clip_size, embed_images
+from unclip_jax.evals.metrics import Metric
 from unclip_jax.evals.settings import Settings
 from unclip_jax.models.embedding_norm import normalize, stats_of
 from unclip_jax.sampling.encode import with_own_tokens
 from unclip_jax.sampling.runs import example_shape
 
 TIMES = (0.1, 0.3, 0.5, 0.7, 0.9)
-"""Noise levels at which the error is taken, as fractions of the schedule."""
+"""Noise levels at which the error is measured, as fractions of the schedule."""
 DEFAULT_LIMIT = 256
 
 
 def image_size(model: Bundle, stage: str) -> int:
-    """Returns the pixels of a stage's images."""
+    """Returns the height and width in pixels of a stage's images."""
     return example_shape(model.stage(stage).spec)[0]
 
 
 def rows_of(tree: Any, rows: np.ndarray) -> Any:
-    """Takes rows of every array of a tree."""
+    """Takes the given rows of every array of a tree."""
     return jax.tree.map(lambda leaf: np.asarray(leaf)[rows], tree)
 
 
@@ -53,9 +52,9 @@ def denoising_errors(
     conds: Mapping[str, Cond],
     settings: Settings,
 ) -> dict[str, Float[np.ndarray, " n"]]:
-    """Returns the mean squared error of each example's prediction under several conditionings.
+    """Returns each example's mean squared prediction error under several conditionings.
 
-    All conditionings see the same noise. The mean is over TIMES.
+    All conditionings see the same noise. The mean is also over TIMES.
     """
     spec, params = model.stage(stage).spec, model.stage(stage).params
     schedule = make_schedule(spec.diffusion.schedule, spec.diffusion.num_steps)
@@ -75,44 +74,44 @@ def denoising_errors(
         )
         return terms.mse
 
-    errors = {name: np.zeros(len(x0)) for name in conds}
-    for start in settings.starts(len(x0), f"errors of {stage}"):
-        index = np.minimum(np.arange(start, start + settings.batch), len(x0) - 1)
-        kept = len(x0[start : start + settings.batch])
+    def errors(rows: Int[np.ndarray, " b"]) -> dict[str, Float[np.ndarray, " b"]]:
+        found = {name: np.zeros(len(rows)) for name in conds}
         for name, cond in conds.items():
             for fraction in TIMES:
-                t = np.full(len(index), int(fraction * spec.diffusion.num_steps), np.int32)
-                mse = error(params, x0[index], rows_of(cond, index), index, t)
-                errors[name][start : start + kept] += np.asarray(mse)[:kept] / len(TIMES)
-    return errors
+                t = np.full(len(rows), int(fraction * spec.diffusion.num_steps), np.int32)
+                mse = error(params, x0[rows], rows_of(cond, rows), rows, t)
+                found[name] += np.asarray(mse) / len(TIMES)
+        return found
+
+    return settings.map_batches(errors, len(x0), f"errors of {stage}")
 
 
-def rise_figures(
+def rise_metrics(
     stage: str, errors: Mapping[str, Float[np.ndarray, " n"]], groups: np.ndarray
-) -> dict[str, Figure]:
-    """Returns the error, and its rise for each exchanged input (used where it is above 0).
+) -> dict[str, Metric]:
+    """Returns the error, and its rise for each swapped input (above 0 where the input is used).
 
     Args:
-        errors: by condition; "NAME" is set against "true_NAME" where there is one, else "true".
+        errors: by conditioning; "NAME" is compared with "true_NAME" if that exists, else "true".
     """
-    figures = {f"{stage}/mse": metrics.mean_figure(errors["true"], groups=groups)}
+    results = {f"{stage}/mse": metrics.mean_metric(errors["true"], groups=groups)}
     for name, values in errors.items():
         if name.startswith("true"):
             continue
         own = errors.get(f"true_{name}", errors["true"])
-        figures[f"{stage}/mse_swapped_{name}"] = metrics.mean_figure(values, groups=groups)
-        figures[f"{stage}/rise_{name}"] = metrics.mean_figure(
-            values - own, groups=groups, floor=0.0
+        results[f"{stage}/mse_swapped_{name}"] = metrics.mean_metric(values, groups=groups)
+        results[f"{stage}/rise_{name}"] = metrics.mean_metric(
+            values - own, groups=groups, baseline=0.0
         )
-    return figures
+    return results
 
 
 def prior_cases(
     model: Bundle, stage: str, image_emb: np.ndarray, text: Any, swap: np.ndarray
 ) -> tuple[np.ndarray, dict[str, Cond]]:
-    """Returns a prior's clean data, normalized z_i, and its true and exchanged conditionings."""
-    held = model.stage(stage)
-    x0 = normalize(jnp.asarray(image_emb), held.spec.norm, stats_of(held.params))
+    """Returns a prior's clean data, normalized z_i, and its true and swapped conditionings."""
+    prior = model.stage(stage)
+    x0 = normalize(jnp.asarray(image_emb), prior.spec.norm, stats_of(prior.params))
     conds = {"true": Cond(text=text), "caption": Cond(text=rows_of(text, swap))}
     return np.asarray(x0), conds
 
@@ -120,7 +119,7 @@ def prior_cases(
 def decoder_cases(
     model: Bundle, images: np.ndarray, image_emb: np.ndarray, text: Any, swap: np.ndarray
 ) -> tuple[np.ndarray, dict[str, Cond]]:
-    """Returns the decoder's clean images and its true and exchanged conditionings."""
+    """Returns the decoder's clean images and its true and swapped conditionings."""
     small = resized(images, image_size(model, "decoder"))
     conds = {
         "true": Cond(image_emb=image_emb, text=text),
@@ -138,30 +137,29 @@ def upsampler_psnr(
     images: UInt8[np.ndarray, "n h w 3"],
     low_res: UInt8[np.ndarray, "n s s 3"],
     settings: Settings,
-) -> dict[str, Figure]:
-    """Compares the upsampler's images from true small ones with bicubic enlargement."""
-    size = images.shape[1]
-    made = np.empty_like(images)
-    for start in settings.starts(len(images), f"images of {stage}"):
-        rows = np.minimum(np.arange(start, start + settings.batch), len(images) - 1)
-        kept = len(images[start : start + settings.batch])
+) -> dict[str, Metric]:
+    """Compares upsampling of the true low-res images with bicubic interpolation."""
+
+    def upsample(rows: Int[np.ndarray, " b"]) -> UInt8[np.ndarray, "b h w 3"]:
         cond = Cond(low_res=to_float(low_res[rows]))
         keys = example_keys(root_key(settings.seed), rows)
-        drawn = api.run_stage(model, stage, cond, key=keys)
-        made[start : start + kept] = to_uint8(drawn)[:kept]
-    cubic = np.stack([to_square(image, size, resize="bicubic") for image in low_res])
-    own, base = metrics.psnr(made, images), metrics.psnr(cubic, images)
+        return to_uint8(api.run_stage(model, stage, cond, key=keys))
+
+    upsampled = settings.map_batches(upsample, len(images), f"images of {stage}")
+    cubic = np.stack([to_square(i, images.shape[1], resize="bicubic") for i in low_res])
+    own, base = metrics.psnr(upsampled, images), metrics.psnr(cubic, images)
     return {
-        f"{stage}/psnr": metrics.mean_figure(own, floor=float(base.mean())),
-        f"{stage}/psnr_bicubic": metrics.mean_figure(base),
-        f"{stage}/psnr_over_bicubic": metrics.mean_figure(own - base, floor=0.0),
+        f"{stage}/psnr": metrics.mean_metric(own, baseline=float(base.mean())),
+        f"{stage}/psnr_bicubic": metrics.mean_metric(base),
+        f"{stage}/psnr_over_bicubic": metrics.mean_metric(own - base, baseline=0.0),
     }
 
 
-def conditioning(model: Bundle, settings: Settings) -> dict[str, Figure]:
-    """Measures every conditioned stage that the bundle has."""
+def conditioning(model: Bundle, settings: Settings) -> dict[str, Metric]:
+    """Measures every conditioned stage of the bundle."""
+    clip = settings.clip(model)
     limit = settings.limit or DEFAULT_LIMIT
-    sizes = [clip_size(model)]
+    sizes = [clip.image_size]
     upsampler = model.stages.get("upsampler_256")
     if upsampler is not None:
         sizes.append(image_size(model, "upsampler_256"))
@@ -172,7 +170,7 @@ def conditioning(model: Bundle, settings: Settings) -> dict[str, Figure]:
     swap = metrics.derangement(examples.concepts, seed=settings.seed)
     captions = main_captions(examples)
     text = api.embed_text(model, captions)
-    image_emb = embed_images(model, examples.images, settings.report)
+    image_emb = clip.images(examples.images)
     cases = {}
     if "prior_diffusion" in model.stages:
         own = with_own_tokens(model, text, captions, "prior_diffusion")
@@ -180,24 +178,24 @@ def conditioning(model: Bundle, settings: Settings) -> dict[str, Figure]:
     if "decoder" in model.stages:
         own = with_own_tokens(model, text, captions, "decoder")
         cases["decoder"] = decoder_cases(model, examples.images, image_emb, own, swap)
-    figures = {}
+    results = {}
     for stage, (x0, conds) in cases.items():
         errors = denoising_errors(model, stage, x0, conds, settings)
-        figures |= rise_figures(stage, errors, groups)
+        results |= rise_metrics(stage, errors, groups)
     if upsampler is not None:
-        figures |= upsampler_figures(model, examples, swap, settings)
-    return figures
+        results |= upsampler_metrics(model, examples, swap, settings)
+    return results
 
 
-def upsampler_figures(
+def upsampler_metrics(
     model: Bundle, examples: Examples, swap: np.ndarray, settings: Settings
-) -> dict[str, Figure]:
-    """Measures `upsampler_256`: its use of the small image, and its PSNR."""
+) -> dict[str, Metric]:
+    """Measures `upsampler_256`: its use of the low-res image, and its PSNR."""
     stage = "upsampler_256"
     images = resized(examples.images, image_size(model, stage))
     low_res = resized(images, model.stage(stage).spec.model.low_res_size)
     small = to_float(low_res)
     conds = {"true": Cond(low_res=small), "low_res": Cond(low_res=small[swap])}
     errors = denoising_errors(model, stage, to_float(images), conds, settings)
-    figures = rise_figures(stage, errors, np.asarray(examples.concepts))
-    return figures | upsampler_psnr(model, stage, images, low_res, settings)
+    results = rise_metrics(stage, errors, np.asarray(examples.concepts))
+    return results | upsampler_psnr(model, stage, images, low_res, settings)

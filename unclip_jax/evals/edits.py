@@ -1,20 +1,20 @@
-"""Do text diffs move the decoded picture toward the text? A CLIP is asked.
+"""Do text diffs move the decoded image toward the text? Measured with a CLIP.
 
-Held-out pictures are edited toward the caption of a picture of another concept, theta rising to a
-half. The figure is the judge's cosine of the decoded picture to that caption at each theta, and its
-rise from one theta to the next. A judge trained independently (`--judge`) is evidence; without one
-the bundle's own CLIP stands in, whose space the edit was made in, and the names say "own_clip".
+Held-out images are edited toward the caption of an image of another concept, with theta rising to
+0.5. The metrics are the cosine of the decoded image with that caption at each theta, and its rise
+from one theta to the next. Use an independently trained CLIP (`--eval-clip`); without one the
+bundle's own CLIP is used, in whose space the edit was made, and the names say "own_clip".
 """
 
 import numpy as np
+from jaxtyping import Float
 
 from unclip_jax import api
 from unclip_jax.checkpoint.bundle import Bundle
 from unclip_jax.core.prng import root_key
 from unclip_jax.evals import metrics
 from unclip_jax.evals.examples import load_splits, main_captions, resized
-from unclip_jax.evals.metrics import Figure
-from unclip_jax.evals.retrieval import clip_size, embed_images
+from unclip_jax.evals.metrics import Metric
 from unclip_jax.evals.settings import Settings
 from unclip_jax.sampling.manipulate import edit_thetas
 from unclip_jax.sampling.settings import decoder_size
@@ -22,27 +22,26 @@ from unclip_jax.sampling.settings import decoder_size
 THETAS = 6
 MAX_THETA = 0.5
 DUMMY = "a picture"
-LEVELS = 40  # of the inversion; what is asked is not how faithful it is
+LEVELS = 40  # of the inversion, whose fidelity is not measured here
 DEFAULT_LIMIT = 32
 
 
-def edits(model: Bundle, settings: Settings) -> dict[str, Figure]:
-    """Edits held-out pictures from their caption, from a dummy and from nothing."""
-    judge = settings.judge or model
-    who = "judge" if settings.judge else "own_clip"
+def edits(model: Bundle, settings: Settings) -> dict[str, Metric]:
+    """Edits held-out images from their caption, from a dummy caption and from no source."""
+    clip = settings.clip(settings.eval_clip or model)
+    scorer = "eval_clip" if settings.eval_clip else "own_clip"
     size = decoder_size(model)
     limit = settings.limit or DEFAULT_LIMIT
-    examples = load_splits(
-        settings, settings.splits, model=model, size=max(size, clip_size(model)), limit=limit
-    )
+    seen = max(size, settings.clip(model).image_size)
+    examples = load_splits(settings, settings.splits, model=model, size=seen, limit=limit)
     captions = main_captions(examples)
     swap = metrics.derangement(examples.concepts, seed=settings.seed)
     targets = [captions[i] for i in swap]
-    target_emb = api.embed_text(judge, targets).text_emb
+    target_emb = clip.captions(targets)
     sources = {"caption": captions, "dummy": DUMMY, "nothing": None}
-    figures = {}
+    results = {}
     for name, source in sources.items():
-        made = api.edit(
+        edited = api.edit(
             model,
             examples.images,
             targets,
@@ -54,20 +53,20 @@ def edits(model: Bundle, settings: Settings) -> dict[str, Figure]:
             size=size,
             progress=settings.report,
         )
-        emb = embed_images(judge, resized(made, clip_size(judge)), settings.report)
+        emb = clip.images(resized(edited, clip.image_size))
         rows = np.repeat(target_emb, THETAS, axis=0)
         cosine = metrics.cosine(emb, rows).reshape(-1, THETAS)
-        figures |= theta_figures(f"from_{name}/{who}", cosine)
-    return figures
+        results |= theta_metrics(f"from_{name}/{scorer}", cosine)
+    return results
 
 
-def theta_figures(prefix: str, cosine: np.ndarray) -> dict[str, Figure]:
-    """Returns the mean cosine at each theta, and its rise; `cosine` is [n, thetas]."""
+def theta_metrics(prefix: str, cosine: Float[np.ndarray, "n thetas"]) -> dict[str, Metric]:
+    """Returns the mean cosine at each theta, and its rise over the theta before it."""
     thetas = edit_thetas(cosine.shape[1], MAX_THETA)
-    figures = {}
+    results = {}
     for column, theta in enumerate(thetas):
-        figures[f"{prefix}_cosine_{theta:.1f}"] = metrics.mean_figure(cosine[:, column])
+        results[f"{prefix}_cosine_{theta:.1f}"] = metrics.mean_metric(cosine[:, column])
     for column, theta in enumerate(thetas[1:], 1):
         rise = cosine[:, column] - cosine[:, column - 1]
-        figures[f"{prefix}_rise_to_{theta:.1f}"] = metrics.mean_figure(rise, floor=0.0)
-    return figures
+        results[f"{prefix}_rise_to_{theta:.1f}"] = metrics.mean_metric(rise, baseline=0.0)
+    return results

@@ -1,4 +1,4 @@
-"""The pictures and captions that figures are taken over, as arrays."""
+"""The images and captions that a suite measures on, as arrays."""
 
 import dataclasses
 import re
@@ -19,7 +19,7 @@ from unclip_jax.sampling.latents import squares
 
 @dataclasses.dataclass(frozen=True)
 class Examples:
-    """A split: pictures of one size, each with its captions, concept and style."""
+    """A split: images of one size, each with its captions, concept and style."""
 
     images: UInt8[np.ndarray, "n s s 3"]
     captions: tuple[tuple[str, ...], ...]
@@ -27,7 +27,7 @@ class Examples:
     styles: tuple[str, ...]
 
     def __len__(self) -> int:
-        """Counts the pictures."""
+        """Returns the number of images."""
         return len(self.images)
 
     def take(self, indices: Sequence[int] | np.ndarray) -> "Examples":
@@ -41,9 +41,9 @@ class Examples:
 
 
 def as_seen(model: Bundle | None, image: UInt8[np.ndarray, "h w 3"], size: int) -> np.ndarray:
-    """Returns an image as the square that a bundle sees; at CLIP's own size, what its tower gets.
+    """Returns an image as the square that a bundle sees; at CLIP's own size, its tower's input.
 
-    So the z_i of what is returned is that of `embed_image` of the whole image. No model pads.
+    Thus the result has the same z_i as the whole image. Without a model the image is padded.
     """
     if model is None:
         return to_square(image, size)
@@ -61,16 +61,16 @@ def load_examples(
     model: Bundle | None = None,
     limit: int | None = None,
 ) -> Examples:
-    """Loads the part of a split that counts, at `size` pixels.
+    """Loads the selected subset of a split, at `size` pixels.
 
     Args:
-        model: the bundle that is to see the images, None = padded squares; see `as_seen`.
-        limit: at most this many pictures, drawn with the settings' seed; None = all.
+        model: bundle that will see the images, None for padded squares; see `as_seen`.
+        limit: maximum number of images, drawn with the settings' seed; None for all.
     """
     source = load_source(settings.data, split)
     source = select(source, concepts=settings.concepts, styles=settings.styles)
     if len(source) == 0:
-        raise UserError(f"data set {settings.data!r} has no pictures in its split {split!r}")
+        raise UserError(f"data set {settings.data!r} has no images in its split {split!r}")
     indices = np.arange(len(source))
     if limit is not None and limit < len(source):
         rng = np.random.default_rng(settings.seed)
@@ -88,7 +88,7 @@ def load_examples(
 
 
 def merge(parts: Sequence[Examples]) -> Examples:
-    """Puts pictures of one size together."""
+    """Concatenates sets of images of one size."""
     lists = ("captions", "concepts", "styles")
     joined = {name: sum((getattr(part, name) for part in parts), ()) for name in lists}
     return Examples(np.concatenate([part.images for part in parts]), **joined)
@@ -102,7 +102,7 @@ def load_splits(
     model: Bundle | None = None,
     limit: int | None = None,
 ) -> Examples:
-    """Loads several splits together, the first ones first; `limit` is of them all."""
+    """Loads several splits, in order, as one; `limit` applies to all of them together."""
     parts = [load_examples(settings, split, model=model, size=size) for split in splits]
     whole = merge(parts)
     if limit is None or limit >= len(whole):
@@ -112,13 +112,13 @@ def load_splits(
 
 
 def names_style(caption: str, style: str) -> bool:
-    """Tells whether a caption says the style: "a 3d emoji of fire", not "a 3d glasses case"."""
+    """Whether a caption names the style: "a 3d emoji of fire", not "a 3d glasses case"."""
     words = STYLE_WORDS.get(style, (style,) if style else ())
     return any(re.search(rf"\b{re.escape(word)}\b", caption) for word in words)
 
 
 def main_captions(examples: Examples) -> list[str]:
-    """Picks one caption a picture: the first that names its style, else its first."""
+    """Picks one caption per image: the first that names its style, else the first."""
     chosen = []
     for captions, style in zip(examples.captions, examples.styles, strict=True):
         named = [caption for caption in captions if names_style(caption, style)]
@@ -127,7 +127,7 @@ def main_captions(examples: Examples) -> list[str]:
 
 
 def resized(images: UInt8[np.ndarray, "n h w 3"], size: int) -> UInt8[np.ndarray, "n s s 3"]:
-    """Brings square pictures to `size` pixels, shrinking by area."""
+    """Resizes square images to `size` pixels, shrinking by area."""
     if images.shape[1] == size:
         return images
     return np.stack([to_square(image, size) for image in images])

@@ -1,7 +1,6 @@
-"""The form of the paper's figures 3, 4, 5, 6, 7 and 9, and of inpainting, with any bundle.
+"""The paper's figures 3, 4, 5, 6, 7 and 9, and inpainting, reproduced with any bundle.
 
-The pictures are those of the data set; where it has those that are asked for by name they are
-taken, else its first ones.
+The input images come from the data set: those named below where it has them, else its first ones.
 """
 
 import dataclasses
@@ -18,10 +17,9 @@ from unclip_jax import api
 from unclip_jax.checkpoint.bundle import Bundle, require_pca
 from unclip_jax.core.errors import UserError
 from unclip_jax.core.prng import root_key
-from unclip_jax.core.rendering import Strip, labelled_strips
+from unclip_jax.core.rendering import Strip, labeled_strips
 from unclip_jax.data.sources import split_sizes
 from unclip_jax.evals.examples import Examples, load_examples, main_captions, merge
-from unclip_jax.evals.retrieval import clip_size
 from unclip_jax.evals.settings import Settings
 from unclip_jax.sampling.latents import image_fit, squares
 from unclip_jax.sampling.settings import decoder_size
@@ -46,31 +44,31 @@ FILLED = (("red heart/3d", "a red heart"), ("red apple/3d", "a green apple"))
 
 @dataclasses.dataclass(frozen=True)
 class ImagePool:
-    """The pictures to choose from, of one size, by "concept/style"."""
+    """The input images to choose from, of one size, by "concept/style"."""
 
     examples: Examples
     splits: tuple[str, ...]
 
     def find(self, name: str, fallback: int = 0) -> int:
-        """Returns the row of a picture by name, else row `fallback`."""
+        """Returns the row of a named image, else row `fallback`."""
         concept, _, style = name.partition("/")
         named = zip(self.examples.concepts, self.examples.styles, strict=True)
         rows = [row for row, pair in enumerate(named) if pair == (concept, style)]
         return rows[0] if rows else fallback % len(self.examples)
 
     def pick(self, names: Sequence[str], first: int = 0) -> tuple[np.ndarray, list[str]]:
-        """Returns pictures and what to write beside them."""
+        """Returns the named images and their titles."""
         rows = [self.find(name, first + place) for place, name in enumerate(names)]
         return self.examples.images[np.asarray(rows)], [self.title(row) for row in rows]
 
     def title(self, row: int) -> str:
-        """Says what a picture is and whether the model was trained on it."""
+        """Returns the concept and style of an image, and whether it was held out."""
         seen = "" if self.splits[row] == "train" else " (held out)"
         return f"{self.examples.concepts[row]}, {self.examples.styles[row] or 'plain'}{seen}"
 
 
-def load_shelf(settings: Settings, model: Bundle, size: int) -> ImagePool:
-    """Loads the training pictures and the held-out ones of new combinations."""
+def load_pool(settings: Settings, model: Bundle, size: int) -> ImagePool:
+    """Loads the images of the training split and of the last held-out split."""
     names = [s for s in split_sizes(settings.data) if s == "train" or s == settings.splits[-1]]
     parts = [load_examples(settings, name, model=model, size=size) for name in names]
     splits = sum(((n,) * len(p) for n, p in zip(names, parts, strict=True)), ())
@@ -79,11 +77,11 @@ def load_shelf(settings: Settings, model: Bundle, size: int) -> ImagePool:
 
 @dataclasses.dataclass(frozen=True)
 class GalleryContext:
-    """What every figure is drawn with."""
+    """What every figure needs."""
 
     model: Bundle
     settings: Settings
-    shelf: ImagePool
+    pool: ImagePool
     size: int
 
     def shown(self, images: np.ndarray) -> np.ndarray:
@@ -92,65 +90,67 @@ class GalleryContext:
 
     @property
     def options(self) -> dict[str, Any]:
-        """Key, size and progress of every call."""
+        """Key, size and progress callback of every call."""
         seed, report = self.settings.seed, self.settings.report
         return {"key": root_key(seed), "size": self.size, "progress": report}
 
 
-def variations(room: GalleryContext) -> Image.Image:
-    """Figure 3: what the image embedding keeps, and what it leaves open."""
-    images, titles = room.shelf.pick(VARIED)
-    made = [
-        api.vary(room.model, images, eta=eta, num=num, **room.options).reshape(
-            len(images), num, room.size, room.size, 3
+def variations(context: GalleryContext) -> Image.Image:
+    """Figure 3: what the image embedding preserves, and what it leaves open."""
+    images, titles = context.pool.pick(VARIED)
+    outputs = [
+        api.vary(context.model, images, eta=eta, num=num, **context.options).reshape(
+            len(images), num, context.size, context.size, 3
         )
         for eta, num in ETAS
     ]
     labels = ["input", *(f"eta {eta:g}" for eta, num in ETAS for _ in range(num))]
-    rows = zip(titles, room.shown(images), np.concatenate(made, axis=1), strict=True)
-    return labelled_strips([Strip(title, [shown, *row], labels) for title, shown, row in rows])
+    rows = zip(titles, context.shown(images), np.concatenate(outputs, axis=1), strict=True)
+    return labeled_strips([Strip(title, [shown, *row], labels) for title, shown, row in rows])
 
 
-def interpolations(room: GalleryContext) -> Image.Image:
-    """Figure 4: between two pictures, along the inverted noise and along fixed noises."""
+def interpolations(context: GalleryContext) -> Image.Image:
+    """Figure 4: between two images, with interpolated inverted noise and with fixed noise."""
     strips, frames = [], 8
     for number, pair in enumerate(PAIRS):
-        images, titles = room.shelf.pick(pair, first=2 * number)
-        ends = room.shown(images)
+        images, titles = context.pool.pick(pair, first=2 * number)
+        ends = context.shown(images)
         labels = ["input A", *(f"{i / (frames - 1):.2f}" for i in range(frames)), "input B"]
         call = functools.partial(
-            api.interpolate, room.model, images[:1], images[1:], frames=frames, **room.options
+            api.interpolate, context.model, images[:1], images[1:], frames=frames, **context.options
         )
-        for title, made in (
+        for title, outputs in (
             (f"{titles[0]} to {titles[1]}: both latents", call()),
             ("the same with one fixed noise", call(noise="fixed")),
         ):
-            strips.append(Strip(title, [ends[0], *made, ends[1]], labels))
-    return labelled_strips(strips)
+            strips.append(Strip(title, [ends[0], *outputs, ends[1]], labels))
+    return labeled_strips(strips)
 
 
-def text_diffs(room: GalleryContext) -> Image.Image:
-    """Figure 5: pictures moved toward a text."""
+def text_diffs(context: GalleryContext) -> Image.Image:
+    """Figure 5: images edited toward a text."""
     strips, frames = [], 6
-    captions = main_captions(room.shelf.examples)
+    captions = main_captions(context.pool.examples)
     for number, (name, source, target) in enumerate(EDITS):
-        row = room.shelf.find(name, number)
-        if room.shelf.title(row).split(",")[0] != name.split("/")[0]:
+        row = context.pool.find(name, number)
+        if context.pool.title(row).split(",")[0] != name.split("/")[0]:
             source, target = captions[row], captions[(row + 1) % len(captions)]
-        image = room.shelf.examples.images[row][None]
-        made = api.edit(room.model, image, target, source=source, frames=frames, **room.options)
+        image = context.pool.examples.images[row][None]
+        outputs = api.edit(
+            context.model, image, target, source=source, frames=frames, **context.options
+        )
         labels = ["input", *(f"theta {i / (frames - 1) / 2:.1f}" for i in range(frames))]
         way = f"to: {target}" if source is None else f"from: {source}   to: {target}"
-        shown = room.shown(image)[0]
-        strips.append(Strip(f"{room.shelf.title(row)}. {way}", [shown, *made], labels))
-    return labelled_strips(strips)
+        shown = context.shown(image)[0]
+        strips.append(Strip(f"{context.pool.title(row)}. {way}", [shown, *outputs], labels))
+    return labeled_strips(strips)
 
 
 def written_on(image: np.ndarray, word: str) -> np.ndarray:
-    """Returns the picture with a white paper on it that bears a word."""
+    """Returns the image with a word on a white sheet of paper."""
     side = image.shape[0]
-    picture = Image.fromarray(image)
-    draw = ImageDraw.Draw(picture)
+    canvas = Image.fromarray(image)
+    draw = ImageDraw.Draw(canvas)
     width = 0.8 * side
     size = 4
     while ImageFont.load_default(size=size + 1).getlength(word) < width - 4:
@@ -159,95 +159,99 @@ def written_on(image: np.ndarray, word: str) -> np.ndarray:
     box = (0.1 * side, 0.5 * side, 0.9 * side, 0.5 * side + size + 4)
     draw.rectangle(box, fill=(255, 255, 255), outline=(60, 60, 60))
     draw.text((side / 2, (box[1] + box[3]) / 2), word, (20, 20, 20), font, anchor="mm")
-    return np.asarray(picture)
+    return np.asarray(canvas)
 
 
-def typographic(room: GalleryContext) -> tuple[Image.Image, dict[str, Any]]:
-    """Figure 6: does a written word deceive CLIP, and what does the decoder make of it?"""
+def typographic(context: GalleryContext) -> tuple[Image.Image, dict[str, Any]]:
+    """Figure 6: does a written word fool CLIP, and what does the decoder make of it?"""
     name, word, labels = TYPOGRAPHIC
-    images, titles = room.shelf.pick([name])
+    images, titles = context.pool.pick([name])
     pair = np.stack([images[0], written_on(images[0], word)])
-    probabilities = api.classify(room.model, pair, labels)
-    varied = api.vary(room.model, pair, eta=1.0, num=5, **room.options)
+    probabilities = api.classify(context.model, pair, labels)
+    varied = api.vary(context.model, pair, eta=1.0, num=5, **context.options)
     strips, facts = [], {}
     for i, what in enumerate(("plain", f'"{word}" written on it')):
         says = ", ".join(f"{x} {p:.1%}" for x, p in zip(labels, probabilities[i], strict=True))
         facts[what] = {x: float(p) for x, p in zip(labels, probabilities[i], strict=True)}
-        row = [room.shown(pair[i : i + 1])[0], *varied[5 * i : 5 * i + 5]]
+        row = [context.shown(pair[i : i + 1])[0], *varied[5 * i : 5 * i + 5]]
         strips.append(Strip(f"{titles[0]}, {what}. {says}", row, ["input", *["variation"] * 5]))
-    return labelled_strips(strips), facts
+    return labeled_strips(strips), facts
 
 
-def components(room: GalleryContext) -> Image.Image:
-    """Figure 7: from the first principal components of the image embedding alone."""
-    images, titles = room.shelf.pick(COMPONENTS)
-    width = require_pca(room.model, room.settings.pca).width
+def components(context: GalleryContext) -> Image.Image:
+    """Figure 7: reconstructions from the first principal components of the image embedding."""
+    images, titles = context.pool.pick(COMPONENTS)
+    width = require_pca(context.model, context.settings.pca).width
     dims = tuple(dict.fromkeys(min(count, width) for count in DIMS))
-    made = api.reconstruct(room.model, images, dims=dims, pca=room.settings.pca, **room.options)
-    rows = made.reshape(len(images), len(dims), *made.shape[1:])
+    outputs = api.reconstruct(
+        context.model, images, dims=dims, pca=context.settings.pca, **context.options
+    )
+    rows = outputs.reshape(len(images), len(dims), *outputs.shape[1:])
     labels = ["input", *(f"{count} dims" for count in dims)]
-    shown = room.shown(images)
-    return labelled_strips(
+    shown = context.shown(images)
+    return labeled_strips(
         [Strip(t, [a, *b], labels) for t, a, b in zip(titles, shown, rows, strict=True)]
     )
 
 
-def guidance(room: GalleryContext) -> Image.Image:
-    """Figure 9: guidance scales of unCLIP, and of the caption alone (GLIDE's way)."""
+def guidance(context: GalleryContext) -> Image.Image:
+    """Figure 9: guidance scales of unCLIP, and of the decoder with the caption alone (GLIDE)."""
     strips = []
     for prior, title in ((None, "unCLIP"), ("none", "caption only")):
         for prompt in GUIDED:
             row = []
             for scale in SCALES:
-                made = api.sample(
-                    room.model, prompt, num=2, guidance=scale, prior=prior, **room.options
+                outputs = api.sample(
+                    context.model, prompt, num=2, guidance=scale, prior=prior, **context.options
                 )
-                row += list(made)
+                row += list(outputs)
             labels = [f"scale {scale:g}" for scale in SCALES for _ in range(2)]
             strips.append(Strip(f"{title}: {prompt}", row, labels))
-    return labelled_strips(strips)
+    return labeled_strips(strips)
 
 
-def fillings(room: GalleryContext) -> Image.Image:
-    """Inpainting, which the paper's production model had: the right half is made anew."""
+def fillings(context: GalleryContext) -> Image.Image:
+    """Inpainting, a feature of the paper's production model: the right half is filled."""
     strips = []
     for number, (name, prompt) in enumerate(FILLED):
-        images, titles = room.shelf.pick([name], first=number)
-        shown = room.shown(images)
+        images, titles = context.pool.pick([name], first=number)
+        shown = context.shown(images)
         mask = np.zeros(shown.shape[:3], bool)
-        mask[:, :, room.size // 2 :] = True
-        made = api.inpaint(room.model, shown, mask, prompt, num=5, **room.options)
+        mask[:, :, context.size // 2 :] = True
+        outputs = api.inpaint(context.model, shown, mask, prompt, num=5, **context.options)
         hidden = np.where(mask[0][..., None], np.uint8(190), shown[0])
-        labels = ["input", "kept", *["filled"] * 5]
-        strips.append(Strip(f"{titles[0]}, filled as: {prompt}", [shown[0], hidden, *made], labels))
-    return labelled_strips(strips)
+        labels = ["input", "kept part", *["filled"] * 5]
+        strips.append(
+            Strip(f"{titles[0]}, filled as: {prompt}", [shown[0], hidden, *outputs], labels)
+        )
+    return labeled_strips(strips)
 
 
 FIGURES: Mapping[str, tuple[str, Callable[[GalleryContext], Any]]] = {
     "fig3_variations.png": (
-        "Variations (paper, figure 3): the input, rebuilt by DDIM from its inverted latent "
-        "(eta 0), and variations that share its image embedding, the freer the larger eta. What "
-        "eta 1 shows is what the decoder reads out of the embedding alone.",
+        "Variations (paper, figure 3): the input, its DDIM reconstruction from the inverted latent "
+        "(eta 0), and variations with the same image embedding, freer as eta grows. At eta 1 they "
+        "show what the decoder reads from the embedding alone.",
         variations,
     ),
     "fig4_interpolations.png": (
-        "Interpolations (figure 4): both latents interpolated, so that the ends rebuild the "
-        "inputs; and the embeddings alone with one fixed noise.",
+        "Interpolations (figure 4): of both latents, so that the ends reconstruct the inputs; and "
+        "of the embeddings alone, with one fixed noise.",
         interpolations,
     ),
     "fig5_text_diffs.png": (
-        "Text diffs (figure 5): the embedding turned toward the difference of two texts, the "
-        "inverted noise held fixed; theta 0 rebuilds the input.",
+        "Text diffs (figure 5): the embedding is rotated toward the difference of two texts, with "
+        "the inverted noise fixed; theta 0 reconstructs the input.",
         text_diffs,
     ),
     "fig6_typographic.png": (
-        "The typographic probe (figure 6): zero-shot probabilities of the CLIP without and with a "
+        "The typographic attack (figure 6): CLIP's zero-shot probabilities without and with a "
         "written word, and the decoder's variations.",
         typographic,
     ),
     "fig7_components.png": (
-        "Reconstructions from the first principal components of the embedding (figure 7), one "
-        "noise.",
+        "Reconstructions from the first principal components of the embedding (figure 7), with one "
+        "fixed noise.",
         components,
     ),
     "fig9_guidance.png": (
@@ -255,36 +259,36 @@ FIGURES: Mapping[str, tuple[str, Callable[[GalleryContext], Any]]] = {
         guidance,
     ),
     "inpainting.png": (
-        "Inpainting: kept pixels are the input's own; the caption is of the whole picture.",
+        "Inpainting: kept pixels are unchanged; the caption describes the whole image.",
         fillings,
     ),
 }
 
 
-def write(
-    folder: Path, model: Bundle, settings: Settings, stated: Mapping[str, Any]
-) -> dict[str, Any]:
-    """Draws all figures into `folder`, with a README.md and gallery.json."""
+def write_gallery(
+    folder: Path, model: Bundle, settings: Settings, recorded: Mapping[str, Any]
+) -> tuple[dict[str, Any], str]:
+    """Writes all figures, README.md and gallery.json; returns the JSON object and the README."""
     size = settings.sample_size or decoder_size(model)
-    room = GalleryContext(
-        model, settings, load_shelf(settings, model, max(size, clip_size(model), 64)), size
-    )
-    result = {"suite": "gallery", "figures": {}, "settings": dict(stated)}
-    lines = [f"# What the bundle {model.name} makes of pictures", ""]
+    seen = max(size, settings.clip(model).image_size, 64)
+    context = GalleryContext(model, settings, load_pool(settings, model, seen), size)
+    result = {"suite": "gallery", "figures": {}, "settings": dict(recorded)}
+    lines = [f"# Gallery of the bundle {model.name}", ""]
     lines += [f"`unclip eval --suite gallery`, {size} pixels, seed {settings.seed}.", ""]
     for name, (text, draw) in FIGURES.items():
         try:
-            made = draw(room)
+            drawn = draw(context)
         except UserError as error:
             if draw is not components:
                 raise
             lines += [f"No {name}: {error}.", ""]
             continue
-        picture, facts = made if isinstance(made, tuple) else (made, {})
-        picture.save(folder / name, optimize=True)
+        image, facts = drawn if isinstance(drawn, tuple) else (drawn, {})
+        image.save(folder / name, optimize=True)
         result["figures"][name] = {"about": text, **facts}
         lines += [text, "", f"![{name.split('.')[0]}]({name})", ""]
-    (folder / "README.md").write_text("\n".join(lines), encoding="utf-8")
+    readme = "\n".join(lines)
+    (folder / "README.md").write_text(readme, encoding="utf-8")
     text = json.dumps(result, ensure_ascii=False, indent=1)
     (folder / "gallery.json").write_text(text + "\n", encoding="utf-8")
-    return result
+    return result, readme

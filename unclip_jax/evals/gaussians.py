@@ -1,11 +1,11 @@
-"""How far apart two sets of embeddings lie as clouds, and how far the members of one from another.
+"""Fréchet distance and diversity of embedding sets.
 
 Fréchet distance of the Gaussians with the sets' moments (Dowson and Landau 1982), in float64:
 
     |m1 - m2|^2 + tr(C1 + C2 - 2 (C1^(1/2) C2 C1^(1/2))^(1/2))
 
-Vectors are taken at unit length, so that it lies in 0 … 4. With fewer vectors than dimensions it is
-biased upwards: compare only distances over sets of the same size.
+Vectors are scaled to unit length, so the distance lies in 0 … 4. With fewer vectors than dimensions
+it is biased upwards: compare only distances over sets of the same size.
 """
 
 import numpy as np
@@ -16,7 +16,7 @@ from unclip_jax.models.pca import Moments
 
 
 def frechet_distance(a: Float[np.ndarray, "n d"], b: Float[np.ndarray, "m d"]) -> float:
-    """Returns the distance of two sets of embeddings, at unit length."""
+    """Returns the Fréchet distance of two sets of embeddings scaled to unit length."""
     one, two = Moments.of(normalize(a)), Moments.of(normalize(b))
     root = _square_root(one.covariance)
     cross = np.trace(_square_root(root @ two.covariance @ root))
@@ -30,7 +30,7 @@ def _square_root(matrix: Float[np.ndarray, "d d"]) -> Float[np.ndarray, "d d"]:
 
 
 def diversity(draws: Float[np.ndarray, "k n d"]) -> Float[np.ndarray, " n"]:
-    """Returns the mean cosine distance between two of the k draws of each example."""
+    """Returns the mean cosine distance between pairs of the k draws of each example."""
     unit = normalize(draws)
     count = len(unit)
     cosines = np.einsum("ind,jnd->nij", unit, unit)

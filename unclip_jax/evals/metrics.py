@@ -1,7 +1,7 @@
-"""Figures in pure NumPy: cosine, recall, PSNR, bootstrap intervals.
+"""Metrics in pure NumPy: cosine, recall, PSNR and bootstrap confidence intervals.
 
-Everything is float64. A figure is a mean over examples with a percentile bootstrap interval;
-examples that share a concept are resampled together: their errors are not independent.
+Everything is float64. A metric is a mean over examples with a percentile bootstrap interval;
+examples that share a concept are resampled together, because their errors are not independent.
 """
 
 import dataclasses
@@ -11,30 +11,32 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Float, Integer, Shaped
 
+from unclip_jax.core.renamed import with_old_keys
+
 DRAWS = 2000
 LEVEL = 0.95
 
 
 @dataclasses.dataclass(frozen=True)
-class Figure:
+class Metric:
     """A measured number.
 
     Attributes:
         value: the mean.
         low, high: its 95% bootstrap interval; None where nothing was resampled.
-        n: how many examples it is over.
-        floor: what chance or the baseline gives; None where there is no such number.
+        n: number of examples.
+        baseline: what chance or the baseline method gives; None where there is no baseline.
     """
 
     value: float
     low: float | None
     high: float | None
     n: int
-    floor: float | None = None
+    baseline: float | None = None
 
     def to_dict(self) -> dict[str, Any]:
-        """Returns the JSON form."""
-        return dataclasses.asdict(self)
+        """Returns the JSON form, in which `baseline` also has its former name `floor`."""
+        return with_old_keys(dataclasses.asdict(self))
 
 
 def bootstrap_interval(
@@ -51,7 +53,7 @@ def bootstrap_interval(
     groups as there are.
 
     Args:
-        groups: a label per value, e.g. its concept; None makes each value a group of its own.
+        groups: a label per value, e.g. its concept; None makes each value its own group.
     """
     labels = np.arange(len(values)) if groups is None else groups
     _, member = np.unique(labels, return_inverse=True)
@@ -66,23 +68,23 @@ def bootstrap_interval(
     return float(low), float(high)
 
 
-def mean_figure(
+def mean_metric(
     values: Shaped[np.ndarray, " n"],
     *,
     groups: Shaped[np.ndarray, " n"] | None = None,
-    floor: float | None = None,
+    baseline: float | None = None,
     seed: int = 0,
-) -> Figure:
-    """Makes the figure of a mean; `values` may be booleans (a rate)."""
+) -> Metric:
+    """Returns the mean of `values` as a metric; booleans give a rate."""
     if len(values) == 0:
-        raise ValueError("a figure needs at least one value")
+        raise ValueError("a metric needs at least one value")
     numbers = np.asarray(values, np.float64)
     low, high = bootstrap_interval(numbers, groups=groups, seed=seed)
-    return Figure(float(numbers.mean()), low, high, len(numbers), floor)
+    return Metric(float(numbers.mean()), low, high, len(numbers), baseline)
 
 
 def normalize(x: Float[np.ndarray, "*n d"]) -> Float[np.ndarray, "*n d"]:
-    """Divides each row by its length."""
+    """Scales each row to unit length."""
     rows = np.asarray(x, np.float64)
     return rows / np.linalg.norm(rows, axis=-1, keepdims=True)
 
@@ -102,9 +104,9 @@ def similarity(
 def hits_at(
     scores: Float[np.ndarray, "q g"], relevant: Bool[np.ndarray, "q g"], k: int
 ) -> Bool[np.ndarray, " q"]:
-    """Tells for each query whether a relevant item is among its k best.
+    """Returns for each query whether a relevant item is among its top k.
 
-    Ties count against the model: an item precedes a relevant one of the same score.
+    Ties count against the model: an irrelevant item ranks above a relevant one of the same score.
     """
     best = np.where(relevant, scores, -np.inf).max(axis=1)
     others = (scores >= best[:, None]) & ~relevant
@@ -130,17 +132,17 @@ def psnr(
 ) -> Float[np.ndarray, " n"]:
     """Returns the peak signal-to-noise ratio of each pair of 8-bit images, in decibel.
 
-    10 log10(255^2 / mse), capped at the ratio of one grey level in one value
+    10 log10(255^2 / mse), capped at the ratio of one gray level in one value
     """
     error = (a.astype(np.float64) - b.astype(np.float64)) ** 2
-    floor = 1.0 / error[0].size
-    return 10.0 * np.log10(255.0**2 / np.maximum(error.mean(axis=(1, 2, 3)), floor))
+    least = 1.0 / error[0].size
+    return 10.0 * np.log10(255.0**2 / np.maximum(error.mean(axis=(1, 2, 3)), least))
 
 
 def nearest(
     queries: Float[np.ndarray, "q d"], gallery: Float[np.ndarray, "g d"]
 ) -> tuple[Integer[np.ndarray, " q"], Float[np.ndarray, " q"]]:
-    """Returns for each query the gallery row of the highest cosine, and that cosine."""
+    """Returns for each query the gallery row with the highest cosine, and that cosine."""
     scores = similarity(queries, gallery)
     best = scores.argmax(axis=1)
     return best, scores[np.arange(len(scores)), best]
@@ -149,7 +151,7 @@ def nearest(
 def group_best(
     scores: Float[np.ndarray, "q g"], groups: Sequence[str]
 ) -> tuple[Float[np.ndarray, "q m"], list[str]]:
-    """Reduces the scores of a gallery to the best one of each group, e.g. each concept."""
+    """Reduces the scores of a gallery to the best score of each group, e.g. of each concept."""
     names, member = np.unique(np.asarray(groups), return_inverse=True)
     best = np.full((len(scores), len(names)), -np.inf)
     np.maximum.at(best.T, member, scores.T)
@@ -157,11 +159,11 @@ def group_best(
 
 
 def derangement(labels: Sequence[str], *, seed: int = 0) -> Integer[np.ndarray, " n"]:
-    """Returns a permutation that gives no example one of its own label.
+    """Returns a permutation that maps no example to one with the same label.
 
-    Examples are sorted by label in random label order and rotated by the size of the largest label,
-    which meets the condition whenever no label has more than half of them; otherwise some
-    keep theirs.
+    Examples are sorted by label, in random label order, and rotated by the size of the largest
+    label. That suffices unless one label has more than half of the examples; then some of them
+    keep their label.
     """
     rng = np.random.default_rng(seed)
     _, member = np.unique(np.asarray(labels), return_inverse=True)

@@ -1,6 +1,6 @@
-"""The files that each suite writes, known before the work; imports nothing that is slow."""
+"""The suites' names and output files, for checks before the work; imports nothing slow."""
 
-PRIORS_GRID = "priors_pictures.png"
+PRIORS_GRID = "priors_images.png"
 PCA_CURVE = "pca_variance.png"
 GALLERY = (
     "fig3_variations.png",
@@ -11,11 +11,22 @@ GALLERY = (
     "fig9_guidance.png",
     "inpainting.png",
 )
+EXTRA_FILES: dict[str, tuple[str, ...]] = {
+    "retrieval": (),
+    "priors": (PRIORS_GRID,),
+    "conditioning": (),
+    "samples": (),
+    "pca": (PCA_CURVE,),
+    "inversion": (),
+    "edits": (),
+}
+"""What the suites of metrics may write in addition to SUITE.json, SUITE.md and SUITE.png."""
+
+SUITE_NAMES = (*EXTRA_FILES, "gallery")
 
 
-def written_by(suite: str) -> list[str]:
+def output_files(suite: str) -> list[str]:
     """Lists the names of all files that a suite may write."""
     if suite == "gallery":
         return ["gallery.json", "README.md", *GALLERY]
-    extra = {"priors": [PRIORS_GRID], "pca": [PCA_CURVE]}
-    return [*(f"{suite}.{kind}" for kind in ("json", "md", "png")), *extra.get(suite, [])]
+    return [*(f"{suite}.{suffix}" for suffix in ("json", "md", "png")), *EXTRA_FILES[suite]]

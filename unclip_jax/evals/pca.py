@@ -1,12 +1,13 @@
-"""How many principal components the embedding space of a CLIP really has, and what codes lose.
+"""Effective dimension of a CLIP's embedding space, and the loss of the AR prior's codec.
 
-The paper's CLIP, trained with SAM, needs 319 of 1,024 for 99% of the variance. A second bundle
-(`--judge`) is measured beside the first: with and without SAM, for instance.
+The paper's CLIP, trained with SAM, needs 319 of 1,024 components for 99% of the variance. A second
+bundle (`--eval-clip`) is measured too, e.g. to compare training with and without SAM.
 
-An autoregressive prior writes embeddings in codes of its own principal components; what its codec
-loses, on training and held-out pictures, is part of the suite where a bundle has that prior.
+An autoregressive prior quantizes the principal components of embeddings; for a bundle that has one,
+the suite measures what its codec loses on training and held-out images.
 """
 
+import functools
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -15,9 +16,8 @@ from jaxtyping import Float
 
 from unclip_jax.checkpoint.bundle import Bundle
 from unclip_jax.evals.examples import Examples, load_examples
-from unclip_jax.evals.metrics import Figure, mean_figure, normalize
+from unclip_jax.evals.metrics import Metric, mean_metric, normalize
 from unclip_jax.evals.outputs import PCA_CURVE
-from unclip_jax.evals.retrieval import clip_size, embed_images
 from unclip_jax.evals.settings import Settings
 from unclip_jax.models.pca import Pca, components_for, explained_variance, fit_pca, keep
 from unclip_jax.models.pca import unit_moments as moments
@@ -26,43 +26,47 @@ from unclip_jax.models.pca_codec import codec_of, round_trip
 SHARES = (0.5, 0.9, 0.95, 0.99, 0.999)
 
 
-def pca(model: Bundle, settings: Settings) -> dict[str, Figure]:
-    """Fits the PCA of the training pictures; also draws the curve if a folder is given.
+def pca(model: Bundle, settings: Settings) -> dict[str, Metric]:
+    """Fits the PCA of the training images; also plots the curve if a folder is given.
 
-    Returns `components_99` and others (of the width, their floor is none), the effective rank
-    (exponential of the eigenvalues' entropy), and for held-out pictures the squared distance to
-    their reconstruction from the components that hold 99%, as a share of their variance. Of a
-    bundle with prior_ar also `codec/SPLIT/…`, see `codec_figures`.
+    Returns:
+        `components_99` and others, which have no baseline; `effective_rank`, the exponential of the
+        eigenvalues' entropy; for held-out images `SPLIT/residual_99`, the squared distance to their
+        reconstruction from the components that carry 99%, as a share of their variance; and for a
+        bundle with prior_ar `codec/SPLIT/…`, see `codec_metrics`.
     """
-    figures, curves = {}, {}
-    for prefix, held in (("", model), ("judge/", settings.judge)):
-        if held is None:
+    results, curves = {}, {}
+    for prefix, bundle in (("", model), ("eval_clip/", settings.eval_clip)):
+        if bundle is None:
             continue
-        size = clip_size(held)
-        train = load_examples(settings, "train", model=held, size=size, limit=settings.limit)
-        train_emb = embed_images(held, train.images, settings.report)
+        clip = settings.clip(bundle)
+        load = functools.partial(
+            load_examples, settings, model=bundle, size=clip.image_size, limit=settings.limit
+        )
+        train = load("train")
+        train_emb = clip.images(train.images)
         fitted = fit_pca(moments(train_emb))
-        found = spectrum_figures(fitted, len(train))
-        found |= codec_figures(held, "train", train, train_emb)
+        found = spectrum_metrics(fitted, len(train))
+        found |= codec_metrics(bundle, "train", train, train_emb)
         count = components_for(fitted, 0.99)
         for split in settings.splits:
-            examples = load_examples(settings, split, model=held, size=size, limit=settings.limit)
-            image_emb = embed_images(held, examples.images, settings.report)
+            examples = load(split)
+            image_emb = clip.images(examples.images)
             lost = residual(fitted, image_emb, count)
             groups = np.asarray(examples.concepts)
-            found[f"{split}/residual_99"] = mean_figure(lost, groups=groups, floor=0.01)
-            found |= codec_figures(held, split, examples, image_emb)
-        figures |= {f"{prefix}{name}": figure for name, figure in found.items()}
-        curves[f"{held.name} ({fitted.width} wide)"] = explained_variance(fitted)
-    if settings.pictures is not None:
-        plot_variance(settings.pictures / PCA_CURVE, curves)
-    return figures
+            found[f"{split}/residual_99"] = mean_metric(lost, groups=groups, baseline=0.01)
+            found |= codec_metrics(bundle, split, examples, image_emb)
+        results |= {f"{prefix}{name}": metric for name, metric in found.items()}
+        curves[f"{bundle.name} ({fitted.width} wide)"] = explained_variance(fitted)
+    if settings.image_folder is not None:
+        plot_variance(settings.image_folder / PCA_CURVE, curves)
+    return results
 
 
-def spectrum_figures(fitted: Pca, examples: int) -> dict[str, Figure]:
-    """Returns how many components hold which share, and the effective rank."""
-    figures = {
-        f"components_{100 * share:g}": Figure(
+def spectrum_metrics(fitted: Pca, examples: int) -> dict[str, Metric]:
+    """Returns the components needed for each share of the variance, and the effective rank."""
+    results = {
+        f"components_{100 * share:g}": Metric(
             float(components_for(fitted, share)), None, None, examples
         )
         for share in SHARES
@@ -70,26 +74,26 @@ def spectrum_figures(fitted: Pca, examples: int) -> dict[str, Figure]:
     values = np.asarray(fitted.eigenvalues, np.float64)
     share = values[values > 0] / values.sum()
     rank = float(np.exp(-(share * np.log(share)).sum()))
-    return {**figures, "effective_rank": Figure(rank, None, None, examples)}
+    return {**results, "effective_rank": Metric(rank, None, None, examples)}
 
 
 def residual(
     fitted: Pca, image_emb: Float[np.ndarray, "n d"], dims: int
 ) -> Float[np.ndarray, " n"]:
-    """Returns each embedding's squared distance to its first components, over the mean spread."""
+    """Returns each embedding's squared reconstruction error as a share of the mean variance."""
     unit = normalize(image_emb)
     lost = np.square(unit - np.asarray(keep(fitted, image_emb, dims), np.float64)).sum(1)
     return lost / np.square(unit - unit.mean(axis=0)).sum(axis=1).mean()
 
 
-def codec_figures(
+def codec_metrics(
     model: Bundle, split: str, examples: Examples, image_emb: Float[np.ndarray, "n d"]
-) -> dict[str, Figure]:
-    """Returns what the codec of the bundle's prior_ar loses of a split; nothing without that prior.
+) -> dict[str, Metric]:
+    """Returns what the codec of the bundle's prior_ar loses on a split; {} without that prior.
 
-    `codec/SPLIT/error` is |u - z'|^2 of unit embeddings u encoded and decoded, as a share of their
-    variance in the split (floor: the paper's 1%); `error_dropped` and `error_buckets` are its parts
-    by the components that are not kept and by the buckets, but for the last step to unit length.
+    `codec/SPLIT/error` is |u - z'|^2 of unit embeddings u and their decoded codes z', as a share of
+    the variance in the split (baseline: the paper's 1%). `error_dropped` and `error_buckets` are
+    its parts, due to the dropped components and to the buckets, before the final normalization.
     `cosine` is that of u and z', `outside` the share of coordinates beyond the outermost edges.
     """
     if "prior_ar" not in model.stages:
@@ -102,15 +106,15 @@ def codec_figures(
     shares = {name: np.asarray(lost, np.float64) / spread for name, lost in shares.items()}
     shares |= {"cosine": np.asarray(trip.cosine), "outside": np.asarray(trip.outside)}
     return {
-        f"codec/{split}/{name}": mean_figure(
-            values, groups=groups, floor=0.01 if name == "error" else None
+        f"codec/{split}/{name}": mean_metric(
+            values, groups=groups, baseline=0.01 if name == "error" else None
         )
         for name, values in shares.items()
     }
 
 
 def plot_variance(path: Path, curves: Mapping[str, Float[np.ndarray, " k"]]) -> None:
-    """Draws the share of the variance over the number of components, and where 99% is reached."""
+    """Plots the explained variance over the number of components, and where it reaches 99%."""
     import matplotlib.figure  # slow to import, and only needed here
 
     figure = matplotlib.figure.Figure(figsize=(6.0, 3.6), layout="constrained")

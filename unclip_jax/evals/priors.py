@@ -1,18 +1,15 @@
-"""How near the prior's image embeddings come to the true ones, on captions it never saw.
+"""How close a prior's image embeddings come to the true ones, on held-out captions.
 
-A cosine is one with the true embedding z_i of the captioned picture. The baselines are
-what a prior must beat to be worth its parameters: the mean embedding of the training pictures, the
-embedding of the picture with the nearest of all training captions, and the caption's own z_t taken
-as z_i.
+Cosines are taken with the true embedding z_i of the captioned image. The baselines are what a prior
+must beat to be worth its parameters: the mean embedding of the training images, the embedding of
+the image with the nearest of all training captions, and the caption's own z_t used as z_i.
 
-The bundle's default prior has the plain names; another one has its own in front ("ar/cosine").
-Then the decoder makes pictures of every source of z_i, on the last split (prior_pictures.py).
+Metrics of the bundle's default prior have plain names; those of another prior are prefixed with its
+name ("ar/cosine"). On the last split, every source of z_i is also decoded (prior_images.py).
 """
 
 import dataclasses
 import time
-from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -22,22 +19,20 @@ from unclip_jax.checkpoint.bundle import Bundle
 from unclip_jax.core.errors import UserError
 from unclip_jax.core.prng import root_key
 from unclip_jax.core.types import Cond
-from unclip_jax.evals import metrics, prior_pictures
+from unclip_jax.evals import metrics, prior_images
 from unclip_jax.evals.examples import Examples, load_examples, main_captions
 from unclip_jax.evals.gaussians import diversity, frechet_distance
-from unclip_jax.evals.metrics import Figure
-from unclip_jax.evals.retrieval import clip_size, embed_captions, embed_images
+from unclip_jax.evals.metrics import Metric
 from unclip_jax.evals.settings import Settings
-from unclip_jax.models.stages import spec_to_dict
-from unclip_jax.plan.estimate import PlannedRun
+from unclip_jax.plan.estimate import training_flops
 from unclip_jax.sampling.runner import image_keys
 
-DRAWS = 4  # embeddings a caption, for their diversity
+DRAWS = 4  # embeddings per caption, for their diversity
 
 
 @dataclasses.dataclass(frozen=True)
-class Embedded:
-    """A split with one caption a picture, and the embeddings of both."""
+class EmbeddedSplit:
+    """A split with one caption per image, and the embeddings of both."""
 
     examples: Examples
     captions: list[str]
@@ -46,12 +41,12 @@ class Embedded:
 
 
 @dataclasses.dataclass(frozen=True)
-class Training:
-    """The training pictures and every caption of theirs, embedded.
+class EmbeddedTraining:
+    """Embeddings of the training images and of all of their captions.
 
     Attributes:
-        caption_emb: of all captions of all pictures.
-        owner: the picture of each caption.
+        caption_emb: of all captions of all images.
+        owner: the index of each caption's image.
     """
 
     image_emb: Float[np.ndarray, "n d"]
@@ -59,27 +54,29 @@ class Training:
     owner: Int[np.ndarray, " c"]
 
 
-def embed_split(model: Bundle, split: str, settings: Settings, limit: int | None) -> Embedded:
-    """Loads a split and embeds its pictures and main captions with the bundle's CLIP."""
-    examples = load_examples(settings, split, model=model, size=clip_size(model), limit=limit)
+def embed_split(model: Bundle, split: str, settings: Settings) -> EmbeddedSplit:
+    """Loads a split and embeds its images and main captions with the bundle's CLIP."""
+    clip = settings.clip(model)
+    examples = load_examples(
+        settings, split, model=model, size=clip.image_size, limit=settings.limit
+    )
     captions = main_captions(examples)
-    return Embedded(
+    return EmbeddedSplit(
         examples=examples,
         captions=captions,
-        image_emb=embed_images(model, examples.images, settings.report),
-        text_emb=embed_captions(model, captions, settings.report),
+        image_emb=clip.images(examples.images),
+        text_emb=clip.captions(captions),
     )
 
 
-def embed_training(model: Bundle, settings: Settings) -> Training:
-    """Loads the training pictures and embeds them and all of their captions."""
-    examples = load_examples(settings, "train", model=model, size=clip_size(model))
+def embed_training(model: Bundle, settings: Settings) -> EmbeddedTraining:
+    """Loads the training images and embeds them and all of their captions."""
+    clip = settings.clip(model)
+    examples = load_examples(settings, "train", model=model, size=clip.image_size)
     owner = np.repeat(np.arange(len(examples)), [len(c) for c in examples.captions])
     captions = [caption for captions in examples.captions for caption in captions]
-    return Training(
-        image_emb=embed_images(model, examples.images, settings.report),
-        caption_emb=embed_captions(model, captions, settings.report),
-        owner=owner,
+    return EmbeddedTraining(
+        image_emb=clip.images(examples.images), caption_emb=clip.captions(captions), owner=owner
     )
 
 
@@ -88,26 +85,29 @@ def sample_prior(
 ) -> Float[np.ndarray, "n d"]:
     """Draws an image embedding for each caption with the bundle's settings, as `sample` does.
 
-    The key is that of draw `draw` of caption i, whatever the batch.
+    The key is that of draw `draw` of caption i, independent of the batch size.
     """
-    parts = []
-    for start in settings.starts(len(captions), f"embeddings of the {stage}"):
-        rows = np.minimum(np.arange(start, start + settings.batch), len(captions) - 1)
+
+    def sample(rows: Int[np.ndarray, " b"]) -> Float[np.ndarray, "b d"]:
         keys = image_keys(root_key(settings.seed), rows, np.full(len(rows), draw))
         text = api.embed_text(model, [captions[i] for i in rows])
-        drawn = api.run_stage(model, stage, Cond(text=text), key=keys)
-        parts.append(drawn[: len(captions) - start])
-    return np.concatenate(parts)
+        return api.run_stage(model, stage, Cond(text=text), key=keys)
+
+    return settings.map_batches(sample, len(captions), f"embeddings of the {stage}")
 
 
-def prior_figures(
-    predicted: Float[np.ndarray, "n d"], held_out: Embedded, training: Training, seed: int
-) -> dict[str, Figure]:
-    """Compares the prior's embeddings and the baselines with the true ones.
+def prior_metrics(
+    predicted: Float[np.ndarray, "n d"],
+    held_out: EmbeddedSplit,
+    training: EmbeddedTraining,
+    seed: int,
+) -> dict[str, Metric]:
+    """Compares the prior's embeddings and the baselines with the true embeddings.
 
     Returns:
-        `cosine` with the best baseline as its floor, each baseline's own cosine, and `over_X`: the
-        paired difference to baseline X, whose floor is 0 (beaten when its interval is above it).
+        `cosine`, whose baseline is the best of the baselines; the cosine of each baseline; and
+        `over_X`, the paired difference to baseline X, whose baseline is 0 (beaten when the interval
+        lies above it).
     """
     true = held_out.image_emb
     swap = metrics.derangement(held_out.examples.concepts, seed=seed)
@@ -123,30 +123,30 @@ def prior_figures(
     groups = np.asarray(held_out.examples.concepts)
     own = metrics.cosine(predicted, true)
     best = max(float(values.mean()) for values in baselines.values())
-    figures = {"cosine": metrics.mean_figure(own, groups=groups, floor=best)}
+    results = {"cosine": metrics.mean_metric(own, groups=groups, baseline=best)}
     for name, values in baselines.items():
-        figures[f"cosine_{name}"] = metrics.mean_figure(values, groups=groups)
-        figures[f"over_{name}"] = metrics.mean_figure(own - values, groups=groups, floor=0.0)
-    return figures
+        results[f"cosine_{name}"] = metrics.mean_metric(values, groups=groups)
+        results[f"over_{name}"] = metrics.mean_metric(own - values, groups=groups, baseline=0.0)
+    return results
 
 
-def drawn_figures(draws: Float[np.ndarray, "k n d"], held_out: Embedded) -> dict[str, Figure]:
-    """Returns the cosine of the first draw to z_t, the draws' diversity, the Fréchet distance."""
+def drawn_metrics(draws: Float[np.ndarray, "k n d"], held_out: EmbeddedSplit) -> dict[str, Metric]:
+    """Returns the first draw's cosine to z_t and Fréchet distance, and the draws' diversity."""
     groups = np.asarray(held_out.examples.concepts)
     to_text = metrics.cosine(draws[0], held_out.text_emb)
     distance = frechet_distance(draws[0], held_out.image_emb)
     return {
-        "cosine_to_text": metrics.mean_figure(to_text, groups=groups),
-        "diversity": metrics.mean_figure(diversity(draws), groups=groups),
-        "frechet": Figure(distance, None, None, len(groups)),
+        "cosine_to_text": metrics.mean_metric(to_text, groups=groups),
+        "diversity": metrics.mean_metric(diversity(draws), groups=groups),
+        "frechet": Metric(distance, None, None, len(groups)),
     }
 
 
-def cost_figures(model: Bundle, stage: str, settings: Settings) -> dict[str, Figure]:
-    """Returns seconds an embedding, compiled and in a full batch, and the training's petaFLOPs.
+def cost_metrics(model: Bundle, stage: str, settings: Settings) -> dict[str, Metric]:
+    """Returns seconds per embedding, compiled and in a full batch, and the training's petaFLOPs.
 
-    Of three timings the median, the least and the most: too few for an interval. The petaFLOPs are
-    model FLOPs of all steps, where the bundle says how it was trained.
+    The seconds are the median, minimum and maximum of three timings: too few for an interval. The
+    petaFLOPs are the model FLOPs of all steps, where the bundle records how it was trained.
     """
     captions = ["a"] * settings.batch
     sample_prior(model, captions, settings, stage)
@@ -157,51 +157,42 @@ def cost_figures(model: Bundle, stage: str, settings: Settings) -> dict[str, Fig
         times.append(time.perf_counter() - start)
     rows = settings.batch
     seconds = float(np.median(times)) / rows
-    figures = {
-        "seconds": Figure(seconds, None, None, len(times)),
-        "seconds_min": Figure(min(times) / rows, None, None, len(times)),
-        "seconds_max": Figure(max(times) / rows, None, None, len(times)),
+    results = {
+        "seconds": Metric(seconds, None, None, len(times)),
+        "seconds_min": Metric(min(times) / rows, None, None, len(times)),
+        "seconds_max": Metric(max(times) / rows, None, None, len(times)),
     }
-    held = model.provenance.get("stages", {}).get(stage)
-    if held:
-        flops = training_flops(model, stage, held)
-        figures["training_petaflops"] = Figure(flops / 1e15, None, None, 1)
-    return figures
+    record = model.provenance.get("stages", {}).get(stage)
+    if record:
+        flops = training_flops(model.stage(stage).spec, record)
+        results["training_petaflops"] = Metric(flops / 1e15, None, None, 1)
+    return results
 
 
-def training_flops(model: Bundle, stage: str, held: Mapping[str, Any]) -> float:
-    """Returns the model FLOPs of a stage's training, from its record in the provenance."""
-    spec = {k: v for k, v in spec_to_dict(model.stage(stage).spec).items() if v is not None}
-    data = {key: value for key, value in held["data"].items() if key != "fingerprint"}
-    config = {**spec, "seed": 0, "data": data, "optim": held["optim"], "eval": {}}
-    run = PlannedRun({**config, "train": {**held["train"], "accumulation": 1}})
-    return run.work(1, "none").flops * run.settings.train.batch_size * held["steps"]
-
-
-def priors(model: Bundle, settings: Settings) -> dict[str, Figure]:
+def priors(model: Bundle, settings: Settings) -> dict[str, Metric]:
     """Measures the bundle's priors on the held-out splits."""
     names = [name for name in ("diffusion", "ar") if f"prior_{name}" in model.stages]
     if not names:
         raise UserError(f"bundle {model.name!r} has no prior")
     prefixes = {name: "" if name == model.sampling.prior else f"{name}/" for name in names}
     training = embed_training(model, settings)
-    figures, held_out = {}, None
+    results, held_out = {}, None
     for split in settings.splits:
-        held_out = embed_split(model, split, settings, settings.limit)
+        held_out = embed_split(model, split, settings)
         for name, prefix in prefixes.items():
             stage = f"prior_{name}"
             draws = [
                 sample_prior(model, held_out.captions, settings, stage, i) for i in range(DRAWS)
             ]
-            found = prior_figures(draws[0], held_out, training, settings.seed)
-            if prefix:  # the baselines' own figures are those of the default prior
+            found = prior_metrics(draws[0], held_out, training, settings.seed)
+            if prefix:  # the default prior has the baselines' own metrics
                 found = {k: f for k, f in found.items() if k == "cosine" or "over_" in k}
-            found |= drawn_figures(np.stack(draws), held_out)
-            figures |= {f"{split}/{prefix}{key}": figure for key, figure in found.items()}
+            found |= drawn_metrics(np.stack(draws), held_out)
+            results |= {f"{split}/{prefix}{key}": metric for key, metric in found.items()}
     for name, prefix in prefixes.items():
-        found = cost_figures(model, f"prior_{name}", settings)
-        figures |= {f"{prefix}{key}": figure for key, figure in found.items()}
+        found = cost_metrics(model, f"prior_{name}", settings)
+        results |= {f"{prefix}{key}": metric for key, metric in found.items()}
     if "decoder" in model.stages and held_out is not None:
-        found = prior_pictures.decoded_figures(model, held_out.examples, settings)
-        figures |= {f"decoded/{key}": figure for key, figure in found.items()}
-    return figures
+        found = prior_images.decoded_metrics(model, held_out.examples, settings)
+        results |= {f"decoded/{key}": metric for key, metric in found.items()}
+    return results

@@ -1,10 +1,16 @@
-"""What a measurement is taken with."""
+"""What a suite measures with: data, effort, the evaluation CLIP, progress."""
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Int
 
 from unclip_jax.checkpoint.bundle import Bundle
+from unclip_jax.core.batching import map_batches
+from unclip_jax.evals.clip_encoder import ClipEncoder, counted
 from unclip_jax.sampling.runner import Progress
 
 
@@ -14,43 +20,46 @@ class Settings:
 
     Attributes:
         data: name or folder of the data set.
-        concepts, styles: the part of the set that counts, as in a training config's data section;
-            a model trained on a part is measured on that part.
-        splits: held-out splits; suites that use one take the last.
-        judge: an independently trained CLIP, which the `samples` suite needs and `edits` should
-            have.
-        limit: at most this many pictures a split; None = all.
-        prompts: how many prompts are sampled.
-        batch: examples a call of a network.
-        sample_size: pixels of the samples; None = the bundle's default, of decoded embeddings the
-            decoder's own.
-        pictures: folder for what a suite draws; None draws nothing.
-        pca: file of a PCA for the gallery; None = the bundle's.
-        report: told what is done and how much of it, while a suite works.
+        concepts, styles: the selected subset, as in a training config's data section; a model
+            trained on a subset is measured on that subset.
+        splits: held-out splits; suites that use only one take the last.
+        eval_clip: bundle of an independently trained CLIP; required by `samples`, recommended for
+            `edits`.
+        limit: maximum number of images per split; None for all.
+        prompts: number of prompts to sample.
+        batch: examples per call of a network.
+        sample_size: height and width in pixels of the samples; None for the bundle's default, or
+            the decoder's size where embeddings are decoded.
+        image_folder: where a suite writes its images; None to write none.
+        pca: PCA file for the gallery; None for the bundle's.
+        report: called as report(what, done, total) while a suite works.
     """
 
     data: str
     concepts: str = "all"
     styles: tuple[str, ...] = ()
     splits: tuple[str, ...] = ("test_concepts", "test_combinations")
-    judge: Bundle | None = None
+    eval_clip: Bundle | None = None
     limit: int | None = None
     prompts: int = 200
     batch: int = 32
     seed: int = 0
     sample_size: int | None = None
     pca: str | None = None
-    pictures: Path | None = None
+    image_folder: Path | None = None
     report: Progress | None = None
 
-    def starts(self, total: int, what: str) -> Iterator[int]:
-        """Yields where each batch of `total` examples begins, and reports the examples done."""
-        return starts(total, self.batch, what, self.report)
+    def clip(self, bundle: Bundle) -> ClipEncoder:
+        """Returns the CLIP of a bundle, reporting as these settings say."""
+        return ClipEncoder(bundle, self.report)
 
+    def map_batches(
+        self, function: Callable[[Int[np.ndarray, " b"]], Any], total: int, what: str
+    ) -> Any:
+        """Concatenates function(rows) over batches of the rows 0 … total - 1, reporting progress.
 
-def starts(total: int, size: int, what: str, report: Progress | None) -> Iterator[int]:
-    """Yields where each part of at most `size` examples begins, and reports the examples done."""
-    for start in range(0, total, size):
-        if report is not None:
-            report(what, start, total)
-        yield start
+        The last batch is filled by repeating its last row, whose results are cut off.
+        """
+        report = counted(self.report, what, total)
+        rows = lambda batch: function(np.asarray(batch))  # noqa: E731
+        return map_batches(rows, range(total), self.batch, report=report)

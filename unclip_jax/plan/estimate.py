@@ -32,6 +32,7 @@ from unclip_jax.models.stages import (
     make_module,
     own_context,
     spec_from_dict,
+    spec_to_dict,
     unboxed,
 )
 from unclip_jax.train import resolve
@@ -96,6 +97,19 @@ def make_plan(config: Mapping[str, Any], topology: Topology | None = None) -> Pl
     names none, from the shipped bundle's CLIP.
     """
     return plan_run(PlannedRun(config), topology)
+
+
+def training_flops(spec: StageSpec, record: Mapping[str, Any]) -> float:
+    """Returns the model FLOPs of a finished training.
+
+    Args:
+        record: of the stage in a bundle's provenance: its data, optim and train sections, steps.
+    """
+    model = {key: value for key, value in spec_to_dict(spec).items() if value is not None}
+    data = {key: value for key, value in record["data"].items() if key != "fingerprint"}
+    config = {**model, "seed": 0, "data": data, "optim": record["optim"], "eval": {}}
+    run = PlannedRun({**config, "train": {**record["train"], "accumulation": 1}})
+    return run.work(1, "none").flops * run.settings.train.batch_size * record["steps"]
 
 
 def plan_run(run: "PlannedRun", topology: Topology | None = None) -> Plan:

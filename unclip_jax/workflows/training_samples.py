@@ -13,7 +13,7 @@ import numpy as np
 
 from unclip_jax.core.distributed import is_process_zero
 from unclip_jax.core.prng import example_keys, root_key, stage_key, step_key
-from unclip_jax.core.rendering import labelled_grid, save_png
+from unclip_jax.core.rendering import labeled_grid, save_png
 from unclip_jax.core.types import Cond, Params
 from unclip_jax.data.images import to_uint8
 from unclip_jax.diffusion.denoiser import guided_network, limited, make_denoiser
@@ -61,7 +61,7 @@ class SampleGrid:
         else:
             rows = [list(row) for row in zip(low_res, samples, truth, strict=True)]
             labels = ["input, sample, held-out picture"] * len(rows)
-        grid = labelled_grid(rows, labels)
+        grid = labeled_grid(rows, labels)
         folder = run.workdir / "samples"
         folder.mkdir(exist_ok=True)
         picture = np.asarray(grid)

@@ -1,0 +1,87 @@
+"""`unclip eval`: the report, held-out splits, renamed options, names taken before the work."""
+
+import json
+
+import pytest
+from click.testing import CliRunner
+from PIL import Image
+
+from tests.evals.suites import SETTINGS
+from unclip_jax.checkpoint.bundle import save
+from unclip_jax.cli.evaluate import evaluate, held_out_splits
+from unclip_jax.core.errors import UserError
+from unclip_jax.data import sources
+from unclip_jax.data.ingest import ingest
+
+
+def test_command_writes_the_report(model, tmp_path):
+    save(model, tmp_path / "toy")
+    args = ["--model", str(tmp_path / "toy"), "--data", SETTINGS.data, "--limit", "6", "--json"]
+    run = CliRunner().invoke(evaluate, [*args, "--out", str(tmp_path / "report")])
+    assert run.exit_code == 0, run.output
+    result = json.loads(run.stdout)
+    assert result["suite"] == "retrieval"
+    assert set(result["metrics"]["test/recall_at_1"]) == {
+        *("value", "low", "high", "n", "baseline", "floor")
+    }
+    assert result["settings"]["splits"] == ["test"]
+    written = {path.name for path in (tmp_path / "report").iterdir()}
+    assert written == {"retrieval.json", "retrieval.md", "retrieval.png"}
+
+
+def test_the_old_name_of_an_option_is_read_and_named(unclip, refused, tmp_path):
+    """The bundle does not exist, so that the error shows that the option was read."""
+    args = ["eval", "--data", SETTINGS.data, "--out", tmp_path / "r"]
+    _, _, err = unclip(*args, "--judge", "no_such_clip")
+    assert err.splitlines()[0] == "unclip: --judge is now called --eval-clip"
+    assert "no_such_clip" in err.splitlines()[-1]
+    assert "no_such_clip" in refused(*args, "--eval-clip", "no_such_clip")
+    assert "--judge" not in unclip("eval", "--help")[1]
+
+
+def test_an_ingested_set_is_measured_on_its_own_split(model, tmp_path):
+    images = tmp_path / "images"
+    images.mkdir()
+    for i in range(8):
+        Image.new("RGB", (16, 16), (30 * i, 0, 0)).save(images / f"{i}.png")
+        (images / f"{i}.txt").write_text(f"red number {i}")
+    ingest(str(images), tmp_path / "set", test_share=0.5)
+    save(model, tmp_path / "toy")
+    args = ["--model", str(tmp_path / "toy"), "--data", str(tmp_path / "set"), "--json"]
+    run = CliRunner().invoke(evaluate, [*args, "--out", str(tmp_path / "report")])
+    assert run.exit_code == 0, run.output
+    assert json.loads(run.stdout)["settings"]["splits"] == ["test"]
+    ingest(str(images), tmp_path / "whole", test_share=0.0)
+    with pytest.raises(UserError, match="no held-out split"):
+        held_out_splits(str(tmp_path / "whole"))
+
+
+def test_new_combinations_come_last(monkeypatch):
+    sizes = {"test_combinations": 1, "test_concepts": 1, "train": 1}
+    monkeypatch.setattr(sources, "split_sizes", lambda name: sizes)
+    assert held_out_splits("emoji") == ("test_concepts", "test_combinations")
+
+
+def test_command_leaves_nothing_behind_on_an_error(tmp_path):
+    args = ["--model", "no_such_model", "--data", "shapes", "--out", str(tmp_path / "r")]
+    run = CliRunner().invoke(evaluate, args)
+    assert isinstance(run.exception, UserError)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("suite", "name"),
+    [
+        ("priors", "priors_images.png"),
+        ("pca", "pca_variance.png"),
+        ("gallery", "fig5_text_diffs.png"),
+    ],
+)
+def test_a_taken_name_fails_before_the_work(tmp_path, suite, name):
+    """So early that the bundle, which does not exist, is not asked for."""
+    (tmp_path / name).write_text("mine")
+    args = ["--model", "no_such_model", "--data", "shapes", "--out", str(tmp_path)]
+    run = CliRunner().invoke(evaluate, [*args, "--suite", suite])
+    assert isinstance(run.exception, UserError)
+    assert f"{name} exists" in str(run.exception)
+    assert (tmp_path / name).read_text() == "mine"

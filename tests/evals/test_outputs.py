@@ -1,0 +1,10 @@
+"""Output files known before the work."""
+
+from unclip_jax.evals import gallery, runner
+from unclip_jax.evals.outputs import SUITE_NAMES, output_files
+
+
+def test_the_names_known_before_are_those_written():
+    assert set(gallery.FIGURES) < set(output_files("gallery"))
+    assert set(SUITE_NAMES) == {*runner.SUITES, "gallery"}
+    assert {"priors.json", "priors.md", "priors.png"} < set(output_files("priors"))

@@ -1,0 +1,27 @@
+"""The report of a suite."""
+
+import json
+
+from unclip_jax.evals.metrics import Metric
+from unclip_jax.evals.runner import write_report
+
+
+def test_report(tmp_path):
+    results = {
+        "cosine": Metric(0.5, 0.4, 0.6, 10, 0.1),
+        "upsampler_256/psnr": Metric(30.0, None, None, 4, None),
+    }
+    result, markdown = write_report(tmp_path, "priors", results, {"model": "m"})
+    assert result == json.loads((tmp_path / "priors.json").read_text(encoding="utf-8"))
+    assert result["suite"] == "priors"
+    assert result["metrics"]["cosine"] == {
+        "value": 0.5,
+        "low": 0.4,
+        "high": 0.6,
+        "n": 10,
+        "baseline": 0.1,
+        "floor": 0.1,
+    }
+    assert markdown == (tmp_path / "priors.md").read_text(encoding="utf-8")
+    assert "| cosine | 0.5000 | 0.4000 to 0.6000 | 0.1000 | 10 |" in markdown
+    assert (tmp_path / "priors.png").read_bytes().startswith(b"\x89PNG")
