@@ -7,16 +7,14 @@ from click.testing import CliRunner
 from PIL import Image
 
 from tests.evals.suites import SETTINGS
-from unclip_jax.checkpoint.bundle import save
 from unclip_jax.cli.evaluate import evaluate, held_out_splits
 from unclip_jax.core.errors import UserError
 from unclip_jax.data import sources
 from unclip_jax.data.ingest import ingest
 
 
-def test_command_writes_the_report(model, tmp_path):
-    save(model, tmp_path / "toy")
-    args = ["--model", str(tmp_path / "toy"), "--data", SETTINGS.data, "--limit", "6", "--json"]
+def test_command_writes_the_report(toy_folder, tmp_path):
+    args = ["--model", str(toy_folder), "--data", SETTINGS.data, "--limit", "6", "--json"]
     run = CliRunner().invoke(evaluate, [*args, "--out", str(tmp_path / "report")])
     assert run.exit_code == 0, run.output
     result = json.loads(run.stdout)
@@ -39,15 +37,14 @@ def test_the_old_name_of_an_option_is_read_and_named(unclip, refused, tmp_path):
     assert "--judge" not in unclip("eval", "--help")[1]
 
 
-def test_an_ingested_set_is_measured_on_its_own_split(model, tmp_path):
+def test_an_ingested_set_is_measured_on_its_own_split(toy_folder, tmp_path):
     images = tmp_path / "images"
     images.mkdir()
     for i in range(8):
         Image.new("RGB", (16, 16), (30 * i, 0, 0)).save(images / f"{i}.png")
         (images / f"{i}.txt").write_text(f"red number {i}")
     ingest(str(images), tmp_path / "set", test_share=0.5)
-    save(model, tmp_path / "toy")
-    args = ["--model", str(tmp_path / "toy"), "--data", str(tmp_path / "set"), "--json"]
+    args = ["--model", str(toy_folder), "--data", str(tmp_path / "set"), "--json"]
     run = CliRunner().invoke(evaluate, [*args, "--out", str(tmp_path / "report")])
     assert run.exit_code == 0, run.output
     assert json.loads(run.stdout)["settings"]["splits"] == ["test"]
