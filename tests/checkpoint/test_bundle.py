@@ -249,3 +249,7 @@ def test_a_variance_table_that_does_not_fit_is_refused(copy, table):
     change = {"prior_diffusion.variance_table": table}
     rewrite(copy, lambda arrays: arrays.update(change), "arrays.safetensors")
     fails(copy, "prior_diffusion.variance_table", stages=["prior_diffusion"])
+
+
+def test_the_shipped_bundle_passes_its_limits():
+    assert bundle.load("emoji").stage("decoder").spec.stage == "decoder"

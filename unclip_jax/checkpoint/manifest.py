@@ -30,6 +30,7 @@ LIMITS = {
     "text_context": 1 << 16,
     "layers": 1024,
     "res_blocks": 64,
+    "params": 1 << 40,
 }
 """Upper bound of a spec's field, by its name."""
 
