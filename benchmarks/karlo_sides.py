@@ -103,7 +103,7 @@ def our_step(setup: Setup) -> Callable[[], None]:
         sampling=dataclasses.replace(spec.sampling, guidance=1.0),
         guided=spec.sampling.guidance != 1.0,
         dtype=setup.dtype,
-        shape=runs.example_shape(spec),
+        shape=spec.model.sample_shape,
         table=None,
         round_low_res=False,
     )

@@ -11,10 +11,10 @@ from unclip_jax.cli.train import read_config
 from unclip_jax.core.errors import UserError
 from unclip_jax.core.trees import flatten_paths
 from unclip_jax.models.presets import karlo_specs, paper_specs
-from unclip_jax.models.stages import StageSpec, abstract_boxed, unboxed
+from unclip_jax.models.stages import STAGES, StageSpec, abstract_boxed, unboxed
 from unclip_jax.plan.estimate import PlannedRun
 from unclip_jax.train.config import MeshConfig
-from unclip_jax.train.resolve import NEEDS_CLIP, make_spec, read_settings, resolve_model
+from unclip_jax.train.resolve import make_spec, read_settings, resolve_model
 from unclip_jax.train.sharding import make_mesh, param_shardings
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -47,7 +47,7 @@ def spec_of(name: str) -> StageSpec:
     """Builds the spec of a config as `unclip train` does, beside the CLIP of the same family."""
     config = read_config(str(ROOT / name), [])
     clip = None
-    if config["stage"] in NEEDS_CLIP:
+    if STAGES[config["stage"]].needs_clip:
         config["clip"] = "some_bundle"
         clip = spec_of(clip_beside(name)).model
     read_settings(config)
@@ -90,7 +90,7 @@ def test_config_builds_and_every_parameter_has_a_rule(name, mesh):
 def planned(name: str) -> PlannedRun:
     config = read_config(str(ROOT / name), [])
     config["clip"] = ""
-    needs = config["stage"] in NEEDS_CLIP
+    needs = STAGES[config["stage"]].needs_clip
     return PlannedRun(config, read_config(str(ROOT / clip_beside(name)), []) if needs else None)
 
 

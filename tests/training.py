@@ -28,7 +28,6 @@ from unclip_jax.nn.transformer import TransformerConfig
 from unclip_jax.train.config import OptimConfig, TrainConfig
 from unclip_jax.train.frozen import FrozenClip
 from unclip_jax.train.optim import make_optimizer
-from unclip_jax.train.resolve import NEEDS_CLIP
 from unclip_jax.train.sharding import RULES
 from unclip_jax.train.state import jit_once, make_state
 from unclip_jax.train.step import make_train_step
@@ -113,11 +112,10 @@ class Toy:
 
     def __init__(self, name, dtype=jnp.float32, **train):
         self.spec = spec_of(name)
-        stage = self.spec.stage
         self.train = TrainConfig(**({"steps": 1000, "batch_size": BATCH} | train))
         self.module = make_module(self.spec, dtype)
         self.frozen = {}
-        self.clip = self._clip(dtype) if stage in NEEDS_CLIP else None
+        self.clip = self._clip(dtype) if self.spec.row.needs_clip else None
         self.task = make_task(self.spec, self.module, self.train, self.clip)
         self.tx = make_optimizer(OPTIM, abstract_params(self.spec), self.train.steps)
         self.count = len(self.task.metric_names) + 1
@@ -132,7 +130,7 @@ class Toy:
 
     @property
     def reads_own_tokens(self):
-        return getattr(self.spec.model, "text", "") in ("tokens", "transformer")
+        return self.spec.model.own_context is not None
 
     def params(self, seed=0):
         return fresh_params(self.spec, self.module, seed)

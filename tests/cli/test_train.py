@@ -13,7 +13,7 @@ from unclip_jax.core.errors import UserError
 from unclip_jax.data.pipeline import DataConfig
 from unclip_jax.diffusion.config import DiffusionConfig
 from unclip_jax.models.embedding_norm import EmbeddingNorm
-from unclip_jax.models.stages import MODEL_CONFIGS, sampling_class
+from unclip_jax.models.stages import STAGES
 from unclip_jax.train.config import EvalConfig, OptimConfig, TrainConfig
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -60,7 +60,7 @@ def fields_of(cls, section, path):
 def test_every_field_of_every_section_can_be_reached_by_a_flag(path):
     loaded = read_config(str(path), [])
     stage = loaded["stage"]
-    classes = {"model": MODEL_CONFIGS[stage], "sampling": sampling_class(stage)}
+    classes = {"model": STAGES[stage].config, "sampling": STAGES[stage].sampling}
     classes |= {"diffusion": DiffusionConfig, "embedding_norm": EmbeddingNorm, **SECTION_CLASSES}
     known = {
         key: value

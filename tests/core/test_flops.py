@@ -6,7 +6,7 @@ import pytest
 
 from unclip_jax.core.flops import Work, work_of
 from unclip_jax.models.presets import karlo_specs
-from unclip_jax.models.stages import abstract_params, dummy_inputs, make_module
+from unclip_jax.models.stages import abstract_params, make_module
 
 
 def f32(*shape):
@@ -82,7 +82,7 @@ TORCH_COUNTER = {"prior_diffusion": 0.164, "decoder": 0.608, "super_res_first": 
 def test_karlo_forward_passes_count_as_torch_counts_them(stage, tera):
     spec = karlo_specs()[stage]
     module = make_module(spec)
-    inputs = jax.eval_shape(lambda: dummy_inputs(spec))
+    inputs = jax.eval_shape(spec.model.dummy_inputs)
     apply = lambda params, *xs: module.apply({"params": params}, *xs)  # noqa: E731
     counted = work_of(apply, abstract_params(spec), *inputs)
     assert counted.flops / 1e12 == pytest.approx(tera, rel=5e-3)

@@ -10,15 +10,15 @@ import pytest
 
 from tests import networks
 from unclip_jax.core.errors import UserError
-from unclip_jax.core.prng import STAGE_IDS
 from unclip_jax.diffusion.config import SamplingConfig
 from unclip_jax.models import presets
 from unclip_jax.models.stages import (
+    PRIORS,
+    ROWS,
     STAGES,
     StageSpec,
     abstract_boxed,
     abstract_params,
-    dummy_inputs,
     init_variables,
     make_module,
     spec_from_dict,
@@ -76,13 +76,32 @@ def test_initialised_stages_run_on_their_dummy_inputs(name):
     module = make_module(spec)
     params = unboxed(jax.jit(lambda key: init_variables(spec, module, key))(networks.quick_key()))
     assert jax.tree.map(jnp.shape, params) == jax.tree.map(jnp.shape, abstract_params(spec))
-    inputs = dummy_inputs(spec, 3)
+    inputs = spec.model.dummy_inputs(3)
     out = jax.eval_shape(lambda p: module.apply({"params": p}, *inputs), params)
     assert out.shape[:-1] == inputs[0].shape[:-1] and out.shape[0] == 3
 
 
-def test_stages_are_those_that_have_keys():
-    assert set(STAGES) <= set(STAGE_IDS)
+def test_stage_numbers_never_change():
+    """They are part of what a seed means."""
+    assert {name: row.key_id for name, row in STAGES.items()} == {
+        "clip": 0,
+        "prior_diffusion": 1,
+        "prior_ar": 2,
+        "decoder": 3,
+        "upsampler_256": 4,
+        "upsampler_1024": 5,
+        "super_res_first": 6,
+        "super_res_last": 7,
+    }
+
+
+def test_rows_of_the_table_fit_each_other():
+    assert [row.name for row in ROWS] == list(STAGES)
+    assert [row.key_id for row in ROWS] == list(range(len(ROWS)))
+    for row in ROWS:
+        assert (row.choice is None) == (row.kind != "prior") == (not row.gives_embedding)
+        assert row.follows is None or STAGES[row.follows].kind == "upsampler"
+    assert PRIORS == {"diffusion": "prior_diffusion", "ar": "prior_ar"}
 
 
 def test_wrong_specs_are_refused():

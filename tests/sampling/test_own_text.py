@@ -15,13 +15,11 @@ from unclip_jax.core.types import Cond
 from unclip_jax.diffusion.samplers import init_state
 from unclip_jax.evals.priors import sample_prior
 from unclip_jax.evals.settings import Settings
-from unclip_jax.models import stages as definitions
 from unclip_jax.models.decoder import DecoderConfig, TextEncoderConfig
 from unclip_jax.models.prior_diffusion import PriorDiffusionConfig
 from unclip_jax.nn.transformer import TransformerConfig
 from unclip_jax.sampling import runs, stages
 from unclip_jax.sampling.encode import encode_text
-from unclip_jax.train import resolve
 
 PRIOR_CONTEXT, DECODER_CONTEXT = 6, 19  # shorter and longer than CLIP's 12
 PROMPTS = ["the sun", "a red heart and a blue car and a green apple and a dog face"]  # one is cut
@@ -93,16 +91,15 @@ def test_the_priors_suite_reads_the_priors_context(model):
 
 
 def test_a_left_over_text_encoder_is_not_read(toy, model):
-    """In sampling as in training: both ask one function."""
-    own = getattr(definitions, "own_context", None) or resolve.own_context
+    """In sampling as in training: both ask the config."""
     left_over = dataclasses.replace(
         toy.stage("decoder").spec.model,
         text_encoder=model.stage("decoder").spec.model.text_encoder,
     )
     spec = dataclasses.replace(toy.stage("decoder").spec, model=left_over)
-    assert own(spec) is None
+    assert spec.model.own_context is None
     specs = [model.stage(name).spec for name in ("clip", "prior_diffusion", "decoder")]
-    assert [own(spec) for spec in specs] == [None, PRIOR_CONTEXT, DECODER_CONTEXT]
+    assert [spec.model.own_context for spec in specs] == [None, PRIOR_CONTEXT, DECODER_CONTEXT]
 
 
 def in_loops(text):

@@ -94,7 +94,7 @@ def test_eight_pairs_are_learnt_and_sampled():
 def test_what_is_fitted_does_not_move():
     _, before, _ = fitted()
     after = trained()
-    assert CODEC_NAMES == fitting.fitted_names(Toy("prior_ar").spec) <= set(before)
+    assert CODEC_NAMES == Toy("prior_ar").spec.fitted_names <= set(before)
     for name in CODEC_NAMES:
         np.testing.assert_array_equal(after[name], before[name])
     assert np.abs(after["head"]["kernel"] - before["head"]["kernel"]).max() > 1e-3

@@ -9,12 +9,11 @@ import pytest
 from tests.training import OPTIM, Toy, on_mesh
 from unclip_jax.checkpoint.prior_samples import PriorSamples
 from unclip_jax.checkpoint.store import CheckpointStore
-from unclip_jax.core.prng import STAGE_IDS
 from unclip_jax.core.trees import flatten_paths
 from unclip_jax.data.config import DataConfig
 from unclip_jax.data.pipeline import open_source
 from unclip_jax.models.clip import ClipConfig, TextConfig, VisionConfig
-from unclip_jax.models.stages import init_variables, unboxed
+from unclip_jax.models.stages import STAGES, init_variables, unboxed
 from unclip_jax.train import experiment, feed, resolve
 from unclip_jax.train.config import EvalConfig, MeshConfig, TrainConfig
 from unclip_jax.train.sharding import make_mesh
@@ -124,7 +123,7 @@ def test_parameters_are_drawn_with_the_key_of_seed_and_stage(seed):
     with on_mesh(mesh):
         state, _, data = builder._state(Empty())
         fold = jax.random.fold_in
-        key = fold(fold(jax.random.key(seed), STAGE_IDS["prior_diffusion"]), 2**31 - 2)
+        key = fold(fold(jax.random.key(seed), STAGES["prior_diffusion"].key_id), 2**31 - 2)
         init = jax.jit(lambda key: unboxed(init_variables(toy.spec, toy.module, key)))
         expected = flatten_paths(init(key))
     assert data is None and int(state.step) == 0

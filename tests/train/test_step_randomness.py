@@ -15,7 +15,7 @@ from unclip_jax.core.types import TextFeatures
 from unclip_jax.data.pipeline import DataConfig
 from unclip_jax.diffusion.schedules import make_schedule
 from unclip_jax.models.embedding_norm import EmbeddingNorm
-from unclip_jax.models.stages import make_module
+from unclip_jax.models.stages import STAGES, make_module
 from unclip_jax.train.batches import HeldOutLoss, plain
 from unclip_jax.train.config import OptimConfig, TrainConfig
 from unclip_jax.train.fitting import with_fitted
@@ -50,7 +50,7 @@ def probe(seed, train=None, optim=None):
         draws = jax.vmap(jax.random.uniform)(keys.rows)
         return value, {"loss": weighted(value, ROWS), "draws": jnp.stack([draws.sum(), ROWS])}
 
-    task = Task("decoder", ("loss", "draws"), loss, ("x",))
+    task = Task(STAGES["decoder"].key_id, ("loss", "draws"), loss, ("x",))
     train = train or TrainConfig(steps=100, batch_size=ROWS, log_every=1)
     optim = optim or OptimConfig(learning_rate=1e-3)
     tx = make_optimizer(optim, PARAMS, train.steps)

@@ -40,11 +40,14 @@ from unclip_jax.core.suggest import did_you_mean
 from unclip_jax.core.trees import count_params, flatten_paths
 from unclip_jax.models.pca import Pca
 from unclip_jax.models.stages import (
+    STAGES,
+    Kind,
     StageSpec,
     abstract_params,
     check_embeddings,
     spec_from_dict,
     spec_to_dict,
+    stages_of,
 )
 from unclip_jax.text.tokenizer import Tokenizer
 
@@ -88,8 +91,8 @@ class Bundle:
     def __repr__(self) -> str:
         """Says in a few lines what the bundle makes and of which stages it is."""
         sizes = [step.output_size for step in self.cascade]
-        if "decoder" in self.stages:
-            sizes.insert(0, self.stages["decoder"].spec.model.unet.image_size)
+        for name in self.of_kind("decoder"):
+            sizes.insert(0, self.stages[name].spec.model.sample_shape[0])
         images = f", images of {' or '.join(map(str, sizes))} pixels" if sizes else ""
         counts = {name: count_params(stage.params) for name, stage in self.stages.items()}
         rows = [f"  {name}: {count:,} parameters" for name, count in counts.items()]
@@ -111,6 +114,10 @@ class Bundle:
             words = [self.tokenizer.vocab, self.tokenizer.merges, self.tokenizer.context]
             digest.update(json.dumps(words, sort_keys=True).encode())
         return digest.hexdigest()
+
+    def of_kind(self, kind: Kind) -> list[str]:
+        """Returns the names of the stages of a kind, in their order."""
+        return [name for name in stages_of(kind) if name in self.stages]
 
     def stage(self, name: str) -> Stage:
         """Returns a stage; one that the bundle lacks is an error that lists what it has."""
@@ -146,14 +153,15 @@ def cascade_of(stages: Mapping[str, Stage]) -> tuple[CascadeStep, ...]:
     Karlo's two super-resolution networks are one step; the second runs the last sampling step.
     """
     steps = []
-    for name in ("upsampler_256", "upsampler_1024", "super_res_first"):
-        if name not in stages:
+    followers = {STAGES[name].follows: name for name in stages}
+    for name in stages_of("upsampler"):
+        if name not in stages or STAGES[name].follows is not None:
             continue
         model = stages[name].spec.model
         nets = (CascadeNet(name),)
-        if name == "super_res_first" and "super_res_last" in stages:
-            nets = (CascadeNet(name), CascadeNet("super_res_last", 1))
-        steps.append(CascadeStep(model.low_res_size, model.unet.image_size, nets))
+        if name in followers:
+            nets = (CascadeNet(name), CascadeNet(followers[name], 1))
+        steps.append(CascadeStep(model.low_res_size, model.sample_shape[0], nets))
     return tuple(sorted(steps, key=lambda step: step.input_size))
 
 

@@ -274,9 +274,9 @@ def _check_sampling(path: Path, manifest: Manifest) -> None:
     """Fails where sampling settings cannot make an image with any sampler."""
     size = manifest.sampling.size
     sizes = [step.output_size for step in manifest.cascade]
-    if "decoder" in manifest.stages:
-        model = _part(manifest.stages["decoder"].spec, "model")
-        sizes.insert(0, _part(model, "unet").get("image_size"))
+    for name, entry in manifest.stages.items():
+        if STAGES[name].kind == "decoder":
+            sizes.insert(0, _part(_part(entry.spec, "model"), "unet").get("image_size"))
     if sizes and size is not None and size not in sizes:
         raise UserError(f"{path}: sampling.size is {size}, but the stages make {sizes}")
     for name, stage in manifest.stages.items():

@@ -200,7 +200,7 @@ def make_bundle(results: Sequence[Any], name: str, dtype: str) -> Any:
     from unclip_jax.checkpoint.bundle import Bundle, Stage, cascade_of
 
     stages = {}
-    for result in sorted(results, key=lambda r: _order(r.spec.stage)):
+    for result in sorted(results, key=lambda r: r.spec.row.key_id):
         if result.spec.stage in stages:
             raise UserError(f"two runs of stage {result.spec.stage}: {result.folder} is one")
         stages[result.spec.stage] = Stage(result.spec, result.ema_params, dtype)
@@ -218,12 +218,6 @@ def make_bundle(results: Sequence[Any], name: str, dtype: str) -> Any:
         cascade=cascade_of(stages),
         arrays=arrays,
     )
-
-
-def _order(stage: str) -> int:
-    from unclip_jax.core.prng import STAGE_IDS
-
-    return STAGE_IDS[stage]
 
 
 def _tokenizer(results: Sequence[Any]) -> Any:
@@ -245,7 +239,7 @@ def _check_clip(results: Sequence[Any]) -> None:
     """Fails if a run was trained against another CLIP than the one exported with it."""
     from unclip_jax.checkpoint import bundle
 
-    clips = [result for result in results if result.spec.stage == "clip"]
+    clips = [result for result in results if result.spec.row.kind == "clip"]
     if not clips:
         return
     for result in results:
@@ -282,7 +276,7 @@ def _pca(results: Sequence[Any], file: Path | None) -> Any:
         return None
     pca = load_pca(file)
     known = {result.config.get("identity", {}).get("clip") for result in results}
-    known = known.union(*(result.digests for result in results if result.spec.stage == "clip"))
+    known = known.union(*(result.digests for result in results if result.spec.row.kind == "clip"))
     if pca.clip not in known:
         raise UserError(f"{file} is of another CLIP's embeddings than the CLIP of these runs")
     return pca
@@ -332,7 +326,7 @@ def data_fingerprint(config: Mapping[str, Any]) -> str | None:
 def _with_changes(made: Any, changes: Sequence[str]) -> Any:
     """Applies --set to the sampling settings of stages."""
     from unclip_jax.core.config import build, to_dict
-    from unclip_jax.models.stages import sampling_class
+    from unclip_jax.models.stages import STAGES
 
     stages = dict(made.stages)
     for change in changes:
@@ -345,7 +339,9 @@ def _with_changes(made: Any, changes: Sequence[str]) -> Any:
             value = parse_json(text, change)
         except UserError:  # a word, such as ddim
             value = text
-        kind = sampling_class(stage)
+        kind = STAGES[stage].sampling
+        if kind is None:
+            raise UserError(f"--set {change}: stage {stage} is not sampled")
         settings = to_dict(stages[stage].spec.sampling or kind()) | {field: value}
         sampling = build(kind, settings, f"{stage}.sampling")
         spec = dataclasses.replace(stages[stage].spec, sampling=sampling)

@@ -146,17 +146,17 @@ def _complete(config: Any) -> Any:
     from unclip_jax.data.config import DataConfig
     from unclip_jax.diffusion.config import DiffusionConfig
     from unclip_jax.models.embedding_norm import EmbeddingNorm
-    from unclip_jax.models.stages import MODEL_CONFIGS, sampling_class
+    from unclip_jax.models.stages import STAGES
     from unclip_jax.train.config import EvalConfig, OptimConfig, TrainConfig
 
     sections = {"data": DataConfig, "optim": OptimConfig, "train": TrainConfig, "eval": EvalConfig}
     sections |= {"diffusion": DiffusionConfig, "embedding_norm": EmbeddingNorm}
     stage = config.get("stage")
-    if stage in MODEL_CONFIGS:
-        sections |= {"model": MODEL_CONFIGS[stage], "sampling": sampling_class(stage)}
+    if stage in STAGES:
+        sections |= {"model": STAGES[stage].config, "sampling": STAGES[stage].sampling}
     with config.unlocked():
         for name, cls in sections.items():
-            if config.get(name) is not None:
+            if cls is not None and config.get(name) is not None:
                 with_defaults(config[name], cls)
         for name in ("clip", "init_from", "pca"):
             if name not in config:

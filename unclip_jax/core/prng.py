@@ -11,18 +11,6 @@ import jax
 import numpy as np
 from jaxtyping import Array, Integer, Key
 
-STAGE_IDS = {
-    "clip": 0,
-    "prior_diffusion": 1,
-    "prior_ar": 2,
-    "decoder": 3,
-    "upsampler_256": 4,
-    "upsampler_1024": 5,
-    "super_res_first": 6,
-    "super_res_last": 7,
-}
-"""Numbers folded in for a stage. Part of what a seed means: entries are added, never changed."""
-
 Index = int | np.integer | Integer[Array | np.ndarray, ""]
 
 
@@ -36,11 +24,9 @@ def image_key(root: Key[Array, ""], prompt_index: Index, draw: Index) -> Key[Arr
     return jax.random.fold_in(jax.random.fold_in(root, prompt_index), draw)
 
 
-def stage_key(key: Key[Array, ""], stage: str) -> Key[Array, ""]:
-    """Returns a stage's own key; `stage` is a key of STAGE_IDS."""
-    if stage not in STAGE_IDS:
-        raise ValueError(f"{stage=} is not one of {', '.join(STAGE_IDS)}")
-    return jax.random.fold_in(key, STAGE_IDS[stage])
+def stage_key(key: Key[Array, ""], key_id: int) -> Key[Array, ""]:
+    """Returns a stage's own key; `key_id` is that of its row in `models.stages.STAGES`."""
+    return jax.random.fold_in(key, key_id)
 
 
 def step_key(key: Key[Array, ""], step: Index) -> Key[Array, ""]:

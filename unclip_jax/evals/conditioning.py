@@ -28,7 +28,6 @@ from unclip_jax.evals.metrics import Metric
 from unclip_jax.evals.settings import Settings
 from unclip_jax.models.embedding_norm import normalize, stats_of
 from unclip_jax.sampling.encode import with_own_tokens
-from unclip_jax.sampling.runs import example_shape
 
 TIMES = (0.1, 0.3, 0.5, 0.7, 0.9)
 """Noise levels at which the error is measured, as fractions of the schedule."""
@@ -37,7 +36,7 @@ DEFAULT_LIMIT = 256
 
 def image_size(model: Bundle, stage: str) -> int:
     """Returns the height and width in pixels of a stage's images."""
-    return example_shape(model.stage(stage).spec)[0]
+    return model.stage(stage).spec.model.sample_shape[0]
 
 
 def rows_of(tree: Any, rows: np.ndarray) -> Any:
@@ -59,7 +58,7 @@ def denoising_errors(
     spec, params = model.stage(stage).spec, model.stage(stage).params
     schedule = make_schedule(spec.diffusion.schedule, spec.diffusion.num_steps)
     network = api.denoise_fn(model, stage)
-    key = stage_key(root_key(settings.seed), stage)
+    key = stage_key(root_key(settings.seed), spec.row.key_id)
 
     @jax.jit
     def error(
@@ -117,10 +116,15 @@ def prior_cases(
 
 
 def decoder_cases(
-    model: Bundle, images: np.ndarray, image_emb: np.ndarray, text: Any, swap: np.ndarray
+    model: Bundle,
+    stage: str,
+    images: np.ndarray,
+    image_emb: np.ndarray,
+    text: Any,
+    swap: np.ndarray,
 ) -> tuple[np.ndarray, dict[str, Cond]]:
-    """Returns the decoder's clean images and its true and swapped conditionings."""
-    small = resized(images, image_size(model, "decoder"))
+    """Returns a decoder's clean images and its true and swapped conditionings."""
+    small = resized(images, image_size(model, stage))
     conds = {
         "true": Cond(image_emb=image_emb, text=text),
         "image_emb": Cond(image_emb=image_emb[swap], text=text),
@@ -159,10 +163,8 @@ def conditioning(model: Bundle, settings: Settings) -> dict[str, Metric]:
     """Measures every conditioned stage of the bundle."""
     clip = settings.clip(model)
     limit = settings.limit or DEFAULT_LIMIT
-    sizes = [clip.image_size]
-    upsampler = model.stages.get("upsampler_256")
-    if upsampler is not None:
-        sizes.append(image_size(model, "upsampler_256"))
+    upsamplers = model.of_kind("upsampler")[:1]
+    sizes = [clip.image_size, *(image_size(model, name) for name in upsamplers)]
     examples = load_examples(
         settings, settings.splits[-1], model=model, size=max(sizes), limit=limit
     )
@@ -172,26 +174,26 @@ def conditioning(model: Bundle, settings: Settings) -> dict[str, Metric]:
     text = api.embed_text(model, captions)
     image_emb = clip.images(examples.images)
     cases = {}
-    if "prior_diffusion" in model.stages:
-        own = with_own_tokens(model, text, captions, "prior_diffusion")
-        cases["prior_diffusion"] = prior_cases(model, "prior_diffusion", image_emb, own, swap)
-    if "decoder" in model.stages:
-        own = with_own_tokens(model, text, captions, "decoder")
-        cases["decoder"] = decoder_cases(model, examples.images, image_emb, own, swap)
+    for name in model.of_kind("prior"):
+        if model.stage(name).spec.row.is_diffused:
+            own = with_own_tokens(model, text, captions, name)
+            cases[name] = prior_cases(model, name, image_emb, own, swap)
+    for name in model.of_kind("decoder"):
+        own = with_own_tokens(model, text, captions, name)
+        cases[name] = decoder_cases(model, name, examples.images, image_emb, own, swap)
     results = {}
     for stage, (x0, conds) in cases.items():
         errors = denoising_errors(model, stage, x0, conds, settings)
         results |= rise_metrics(stage, errors, groups)
-    if upsampler is not None:
-        results |= upsampler_metrics(model, examples, swap, settings)
+    for name in upsamplers:
+        results |= upsampler_metrics(model, name, examples, swap, settings)
     return results
 
 
 def upsampler_metrics(
-    model: Bundle, examples: Examples, swap: np.ndarray, settings: Settings
+    model: Bundle, stage: str, examples: Examples, swap: np.ndarray, settings: Settings
 ) -> dict[str, Metric]:
-    """Measures `upsampler_256`: its use of the low-res image, and its PSNR."""
-    stage = "upsampler_256"
+    """Measures an upsampler: its use of the low-res image, and its PSNR."""
     images = resized(examples.images, image_size(model, stage))
     low_res = resized(images, model.stage(stage).spec.model.low_res_size)
     small = to_float(low_res)

@@ -96,10 +96,11 @@ def codec_metrics(
     its parts, due to the dropped components and to the buckets, before the final normalization.
     `cosine` is that of u and z', `outside` the share of coordinates beyond the outermost edges.
     """
-    if "prior_ar" not in model.stages:
+    stages = [s for s in model.stages.values() if s.spec.model.embedding_codec is not None]
+    if not stages:
         return {}
-    stage = model.stage("prior_ar")
-    trip = round_trip(codec_of(stage.params), stage.spec.model.codec, image_emb)
+    params, cfg = stages[0].params, stages[0].spec.model.embedding_codec
+    trip = round_trip(codec_of(params), cfg, image_emb)
     unit, groups = normalize(image_emb), np.asarray(examples.concepts)
     spread = np.square(unit - unit.mean(axis=0)).sum(axis=1).mean()
     shares = {"error": trip.lost, "error_dropped": trip.dropped, "error_buckets": trip.bucketed}

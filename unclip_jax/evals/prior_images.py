@@ -19,6 +19,7 @@ from unclip_jax.evals.gaussians import frechet_distance
 from unclip_jax.evals.metrics import Metric
 from unclip_jax.evals.outputs import PRIORS_GRID
 from unclip_jax.evals.settings import Settings
+from unclip_jax.models.stages import PRIORS
 from unclip_jax.sampling.settings import decoder_size
 
 LABELS = {
@@ -80,7 +81,7 @@ def random_subset(examples: Examples, count: int, seed: int) -> Examples:
 
 def sources(model: Bundle) -> list[str]:
     """Lists the sources of z_i that a bundle has, the paper's baselines first."""
-    return ["none", "text", *(p for p in ("diffusion", "ar") if f"prior_{p}" in model.stages)]
+    return ["none", "text", *(name for name, stage in PRIORS.items() if stage in model.stages)]
 
 
 def comparison_grid(

@@ -24,6 +24,7 @@ from unclip_jax.evals.examples import Examples, load_examples, main_captions
 from unclip_jax.evals.gaussians import diversity, frechet_distance
 from unclip_jax.evals.metrics import Metric
 from unclip_jax.evals.settings import Settings
+from unclip_jax.models.stages import PRIORS
 from unclip_jax.plan.estimate import training_flops
 from unclip_jax.sampling.runner import image_keys
 
@@ -171,7 +172,7 @@ def cost_metrics(model: Bundle, stage: str, settings: Settings) -> dict[str, Met
 
 def priors(model: Bundle, settings: Settings) -> dict[str, Metric]:
     """Measures the bundle's priors on the held-out splits."""
-    names = [name for name in ("diffusion", "ar") if f"prior_{name}" in model.stages]
+    names = [name for name, stage in PRIORS.items() if stage in model.stages]
     if not names:
         raise UserError(f"bundle {model.name!r} has no prior")
     prefixes = {name: "" if name == model.sampling.prior else f"{name}/" for name in names}
@@ -180,7 +181,7 @@ def priors(model: Bundle, settings: Settings) -> dict[str, Metric]:
     for split in settings.splits:
         held_out = embed_split(model, split, settings)
         for name, prefix in prefixes.items():
-            stage = f"prior_{name}"
+            stage = PRIORS[name]
             draws = [
                 sample_prior(model, held_out.captions, settings, stage, i) for i in range(DRAWS)
             ]
@@ -190,9 +191,9 @@ def priors(model: Bundle, settings: Settings) -> dict[str, Metric]:
             found |= drawn_metrics(np.stack(draws), held_out)
             results |= {f"{split}/{prefix}{key}": metric for key, metric in found.items()}
     for name, prefix in prefixes.items():
-        found = cost_metrics(model, f"prior_{name}", settings)
+        found = cost_metrics(model, PRIORS[name], settings)
         results |= {f"{prefix}{key}": metric for key, metric in found.items()}
-    if "decoder" in model.stages and held_out is not None:
+    if model.of_kind("decoder") and held_out is not None:
         found = prior_images.decoded_metrics(model, held_out.examples, settings)
         results |= {f"decoded/{key}": metric for key, metric in found.items()}
     return results

@@ -17,6 +17,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from unclip_jax.core.checks import ANY, COUNT, COUNT_OR_NONE, POSITIVE, check_ranges
 from unclip_jax.core.types import Params, TextFeatures
+from unclip_jax.models.config import ModelConfig, dummy_images
 from unclip_jax.nn.attention import causal_mask
 from unclip_jax.nn.embeddings import PatchEmbedding, PositionEmbedding, TokenEmbedding
 from unclip_jax.nn.layers import LayerNorm, axes, dense, normal
@@ -72,7 +73,7 @@ class TextConfig:
 
 
 @dataclasses.dataclass(frozen=True)
-class ClipConfig:
+class ClipConfig(ModelConfig):
     """Both towers. Mean and standard deviation are those of OpenAI's CLIP unless given.
 
     `vision` is None for an imported text tower that came alone. `resize` is how images that are not
@@ -92,6 +93,23 @@ class ClipConfig:
     def __post_init__(self):
         """Checks the sizes."""
         check_ranges(self, embed_dim=COUNT, image_mean=ANY, image_std=POSITIVE)
+
+    @property
+    def init_method(self) -> str | None:
+        """A CLIP without an image tower has `encode_text` alone."""
+        return "encode_text" if self.vision is None else None
+
+    @property
+    def clip_context(self) -> int:
+        """Positions of the text tower."""
+        return self.text.context
+
+    def dummy_inputs(self, batch: int = 1) -> tuple[Array, ...]:
+        """Returns (images, tokens), without an image tower tokens alone."""
+        tokens = jnp.zeros((batch, self.text.context), jnp.int32)
+        if self.vision is None:
+            return (tokens,)
+        return dummy_images(batch, self.vision.image_size), tokens
 
 
 @struct.dataclass

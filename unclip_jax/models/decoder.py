@@ -22,6 +22,7 @@ from jaxtyping import Array, Bool, Float, Int, Num
 
 from unclip_jax.core.checks import COUNT, COUNT_OR_NONE, check_ranges
 from unclip_jax.core.types import Cond, Size, TextFeatures
+from unclip_jax.models.config import ModelConfig, dummy_images, dummy_text
 from unclip_jax.models.embedding_norm import (
     EmbeddingNorm,
     TextEmbInput,
@@ -50,7 +51,7 @@ class TextEncoderConfig:
 
 
 @dataclasses.dataclass(frozen=True)
-class DecoderConfig:
+class DecoderConfig(ModelConfig):
     """A conditioned U-Net.
 
     Attributes:
@@ -90,6 +91,51 @@ class DecoderConfig:
             width = self.text_encoder.transformer.width
             if width != self.context_dim:
                 raise ValueError(f"context_dim={self.context_dim} must be the encoder's {width=}")
+
+    @property
+    def reads_text(self) -> bool:
+        """Whether there is a caption path."""
+        return self.text != "none"
+
+    @property
+    def reads_clip_states(self) -> bool:
+        """Whether the caption comes as states of the frozen CLIP's text tower."""
+        return self.text == "clip_states"
+
+    @property
+    def own_context(self) -> int | None:
+        """Positions of the own text encoder, if that is the caption path."""
+        return self.text_encoder.context if self.text == "transformer" else None
+
+    @property
+    def clip_context(self) -> int:
+        """Positions of the frozen CLIP text states."""
+        return self.text_context
+
+    @property
+    def required_cond(self) -> tuple[str, ...]:
+        """z_i or, where there is a caption path, the caption."""
+        return ("image_emb", "text") if self.reads_text else ("image_emb",)
+
+    @property
+    def out_channels(self) -> int:
+        """Channels of the U-Net's output."""
+        return self.unet.out_channels
+
+    @property
+    def sample_shape(self) -> tuple[int, ...]:
+        """Shape of an image."""
+        return (self.unet.image_size, self.unet.image_size, 3)
+
+    def dummy_inputs(self, batch: int = 1) -> tuple[Array, Array, Cond]:
+        """Returns (x_t, t, cond)."""
+        text = dummy_text(batch, self.image_dim, self.text_context, self.text_dim, self.own_context)
+        cond = Cond(
+            image_emb=jnp.zeros((batch, self.image_dim)),
+            image_keep=jnp.ones((batch,), bool),
+            text=text if self.reads_text else None,
+        )
+        return dummy_images(batch, self.unet.image_size), jnp.zeros((batch,), jnp.int32), cond
 
 
 class TextEncoder(nn.Module):

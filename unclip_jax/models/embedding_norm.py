@@ -43,6 +43,11 @@ class EmbeddingNorm:
         """Refuses a scale that embeddings cannot be divided by."""
         check_ranges(self, scale=POSITIVE)
 
+    @property
+    def fitted_names(self) -> frozenset[str]:
+        """Names of the parameters that `stats_params` declares."""
+        return frozenset({"clip_mean", "clip_std"} if self.kind == "standardize" else ())
+
 
 @struct.dataclass
 class EmbeddingStats:

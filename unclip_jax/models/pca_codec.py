@@ -13,7 +13,7 @@ The way back is mean + V_k^T c', brought to unit length. The cosine of z_i and z
 sequence begins with, has uniform buckets over [-1, 1].
 
 Mean, components, deviations and the quantiles of that cosine are parameters of the stage that no
-optimiser may touch (CODEC): whoever has the network has its codec.
+optimizer may touch: whoever has the network has its codec.
 """
 
 import dataclasses
@@ -33,8 +33,8 @@ from unclip_jax.models.clip import normalize
 from unclip_jax.models.pca import Pca
 from unclip_jax.nn.layers import axes, ones, zeros
 
-CODEC = r"(^|/)codec_(mean|components|std|dots)$"
-"""Pattern of the parameter paths that are data rather than weights: no update, no decay."""
+PARAMS = ("codec_mean", "codec_components", "codec_std", "codec_dots")
+"""Names of the codec's parameters, in the order of Codec's fields."""
 
 QUANTILES = 101
 """Quantiles 0%, 1%, … 100% of z_i . z_t over the training pairs, between which is interpolated."""
@@ -111,15 +111,14 @@ def codec_params(module: nn.Module, cfg: CodecConfig, width: int) -> Codec:
 
 def codec_of(params: Params) -> Codec:
     """Returns the codec in a stage's parameters."""
-    names = ("mean", "components", "std", "dots")
-    codec = Codec(*(jnp.asarray(params[f"codec_{name}"], jnp.float32) for name in names))
+    codec = Codec(*(jnp.asarray(params[name], jnp.float32) for name in PARAMS))
     return jax.lax.stop_gradient(codec)
 
 
 def with_codec(params: Params, codec: Codec) -> Params:
     """Returns a stage's parameters with this codec in place of the one they have."""
-    fields = {f.name: getattr(codec, f.name) for f in dataclasses.fields(codec)}
-    return {**params, **{f"codec_{name}": value for name, value in fields.items()}}
+    values = (codec.mean, codec.components, codec.std, codec.dots)
+    return {**params, **dict(zip(PARAMS, values, strict=True))}
 
 
 def quantise(x: Float[Array, "*n"], buckets: int) -> Int[Array, "*n"]:

@@ -25,8 +25,9 @@ from jaxtyping import Array, Bool, Float, Int
 
 from unclip_jax.core.checks import ANY, COUNT, COUNT_OR_NONE, NOT_NEGATIVE, check_ranges
 from unclip_jax.core.types import Cond, TextFeatures
+from unclip_jax.models.config import ModelConfig, dummy_text
 from unclip_jax.models.embedding_norm import TextEmbInput, text_emb_input
-from unclip_jax.models.pca_codec import CodecConfig, codec_params
+from unclip_jax.models.pca_codec import PARAMS, CodecConfig, codec_params
 from unclip_jax.nn.attention import key_mask
 from unclip_jax.nn.causal import CausalStack, CrossInputs, empty_caches
 from unclip_jax.nn.embeddings import PositionEmbedding, TokenEmbedding
@@ -39,7 +40,7 @@ PREFIX = 3
 
 
 @dataclasses.dataclass(frozen=True)
-class PriorArConfig:
+class PriorArConfig(ModelConfig):
     """Sizes of the prior.
 
     Attributes:
@@ -64,6 +65,10 @@ class PriorArConfig:
     text_emb_input: TextEmbInput = "unit"
     positions: int = 384
 
+    reads_text = True
+    required_cond = ("text",)
+    fitted_names = frozenset(PARAMS)
+
     def __post_init__(self):
         """Checks sizes, that the caption path is described, and that the codes have room."""
         check_ranges(self, image_dim=COUNT, context=COUNT, positions=COUNT)
@@ -80,6 +85,37 @@ class PriorArConfig:
         kept = self.codec.components
         if kept > self.image_dim:
             raise ValueError(f"codec.components={kept} exceeds image_dim={self.image_dim}")
+
+    @property
+    def reads_clip_states(self) -> bool:
+        """Whether the caption comes as states of the frozen CLIP's text tower."""
+        return self.text == "clip_states"
+
+    @property
+    def own_context(self) -> int | None:
+        """Positions of the caption that the encoder embeds itself."""
+        return self.context if self.text == "tokens" else None
+
+    @property
+    def clip_context(self) -> int:
+        """Text positions."""
+        return self.context
+
+    @property
+    def embedding_codec(self) -> CodecConfig:
+        """The codec of z_i."""
+        return self.codec
+
+    @property
+    def sample_shape(self) -> tuple[int, ...]:
+        """Shape of z_i."""
+        return (self.image_dim,)
+
+    def dummy_inputs(self, batch: int = 1) -> tuple[Array, Array, Cond]:
+        """Returns (codes, dot, cond)."""
+        text = dummy_text(batch, self.image_dim, self.context, self.text_dim, self.own_context)
+        codes = jnp.zeros((batch, self.codec.components), jnp.int32)
+        return codes, jnp.zeros((batch,), jnp.int32), Cond(text=text)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -17,6 +17,7 @@ from jaxtyping import Array, Bool, Float, Num
 
 from unclip_jax.core.checks import COUNT, COUNT_OR_NONE, check_ranges
 from unclip_jax.core.types import Cond, TextFeatures
+from unclip_jax.models.config import ModelConfig, dummy_text
 from unclip_jax.models.embedding_norm import (
     EmbeddingNorm,
     TextEmbInput,
@@ -34,7 +35,7 @@ EXTRA = 4
 
 
 @dataclasses.dataclass(frozen=True)
-class PriorDiffusionConfig:
+class PriorDiffusionConfig(ModelConfig):
     """Sizes of the prior.
 
     Attributes:
@@ -55,6 +56,9 @@ class PriorDiffusionConfig:
     text_emb_input: TextEmbInput = "raw"
     mask_text: bool = False
 
+    reads_text = True
+    required_cond = ("text",)
+
     def __post_init__(self):
         """Checks the sizes, and that the chosen caption path is described."""
         check_ranges(self, image_dim=COUNT, context=COUNT)
@@ -63,6 +67,35 @@ class PriorDiffusionConfig:
             raise ValueError('text="clip_states" needs text_dim, the width of the CLIP text tower')
         if self.text == "tokens" and self.vocab_size < 1:
             raise ValueError('text="tokens" needs vocab_size')
+
+    @property
+    def reads_clip_states(self) -> bool:
+        """Whether the caption comes as states of the frozen CLIP's text tower."""
+        return self.text == "clip_states"
+
+    @property
+    def own_context(self) -> int | None:
+        """Positions of the caption that this transformer embeds itself."""
+        return self.context if self.text == "tokens" else None
+
+    @property
+    def clip_context(self) -> int:
+        """Text positions."""
+        return self.context
+
+    @property
+    def sample_shape(self) -> tuple[int, ...]:
+        """Shape of z_i."""
+        return (self.image_dim,)
+
+    def dummy_inputs(self, batch: int = 1) -> tuple[Array, Array, Cond]:
+        """Returns (x_t, t, cond)."""
+        text = dummy_text(batch, self.image_dim, self.context, self.text_dim, self.own_context)
+        return (
+            jnp.zeros((batch, self.image_dim)),
+            jnp.zeros((batch,), jnp.int32),
+            Cond(text=text),
+        )
 
 
 class PriorDiffusion(nn.Module):

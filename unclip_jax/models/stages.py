@@ -1,17 +1,18 @@
-"""Stages: which network and settings each trainable part of a model has, and how to make it.
+"""Stages: one row for each trainable part of a model, and the spec that rebuilds its network.
 
-A StageSpec is all that is needed to rebuild a stage's network; it is plain data and travels in
-bundles and runs as JSON. Every module made here is called as
+A row of STAGES is all that the package knows of a stage by name; what depends on its sizes is asked
+of the network's config (`ModelConfig`). A StageSpec is one stage with all its settings; it is plain
+data and travels in bundles and runs as JSON. Every module made here is called as
 
     module.apply({"params": params}, *inputs, train, rngs={"dropout": key})
 
-with `inputs` as `dummy_inputs` returns them: (images, tokens) for CLIP, (codes, dot, Cond) for the
-autoregressive prior, (x_t, t, Cond) otherwise.
+with `inputs` as the config's `dummy_inputs` returns them: (images, tokens) for CLIP, (codes, dot,
+Cond) for the autoregressive prior, (x_t, t, Cond) otherwise.
 """
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
 import flax.linen as nn
 import jax
@@ -21,44 +22,117 @@ from jaxtyping import Array, Key
 
 from unclip_jax.core.config import build, to_dict
 from unclip_jax.core.errors import UserError
-from unclip_jax.core.types import Cond, Params, TextFeatures
+from unclip_jax.core.types import Params
 from unclip_jax.diffusion.config import DiffusionConfig, SamplingConfig
 from unclip_jax.diffusion.timesteps import sampling_steps
 from unclip_jax.models.clip import Clip, ClipConfig
+from unclip_jax.models.config import ModelConfig
 from unclip_jax.models.decoder import Decoder, DecoderConfig
 from unclip_jax.models.embedding_norm import EmbeddingNorm
 from unclip_jax.models.prior_ar import CodeSampling, PriorAr, PriorArConfig
 from unclip_jax.models.prior_diffusion import PriorDiffusion, PriorDiffusionConfig
 from unclip_jax.models.upsampler import Upsampler, UpsamplerConfig
 
-ModelConfig = ClipConfig | PriorArConfig | PriorDiffusionConfig | DecoderConfig | UpsamplerConfig
-
-MODEL_CONFIGS: dict[str, type[ModelConfig]] = {
-    "clip": ClipConfig,
-    "prior_diffusion": PriorDiffusionConfig,
-    "prior_ar": PriorArConfig,
-    "decoder": DecoderConfig,
-    "upsampler_256": UpsamplerConfig,
-    "upsampler_1024": UpsamplerConfig,
-    "super_res_first": UpsamplerConfig,
-    "super_res_last": UpsamplerConfig,
-}
-"""The config class of each stage's network."""
-
-STAGES = tuple(MODEL_CONFIGS)
-
-NOT_DIFFUSED = ("clip", "prior_ar")
-"""The stages that have no diffusion settings."""
-
 Sampling = SamplingConfig | CodeSampling
+
+Kind = Literal["clip", "prior", "decoder", "upsampler"]
+"""What a stage is for: embeddings, z_i of a caption, an image of z_i, a larger image."""
+
+TaskName = Literal["contrastive", "diffusion", "codes"]
+"""What a stage is trained by; the makers of the tasks are in train/tasks."""
+
+
+@dataclasses.dataclass(frozen=True)
+class StageDef:
+    """One stage as the package knows it.
+
+    Attributes:
+        config: class of the network's config.
+        module: class of the network, made of (config, dtype) or (config, embedding norm, dtype).
+        key_id: number folded into random keys. Part of what a seed means: it is never changed and
+            never used again.
+        task: what trains it.
+        sampling: class of its sampling settings, None for a stage that is not sampled.
+        is_diffused: whether it has diffusion settings.
+        needs_clip: whether it is trained against a frozen CLIP.
+        takes_norm: whether the network takes the embedding norm of z_i.
+        choice: the word for a prior in settings and flags (`--prior`).
+        follows: the upsampler whose last step this one takes over, in one upsampling step.
+    """
+
+    name: str
+    kind: Kind
+    config: type[ModelConfig]
+    module: type[nn.Module]
+    key_id: int
+    task: TaskName = "diffusion"
+    sampling: type[Sampling] | None = SamplingConfig
+    is_diffused: bool = True
+    needs_clip: bool = False
+    takes_norm: bool = False
+    choice: str | None = None
+    follows: str | None = None
+
+    @property
+    def gives_embedding(self) -> bool:
+        """Whether its result is z_i; it then sees images through CLIP alone."""
+        return self.kind == "prior"
+
+
+ROWS = (
+    StageDef("clip", "clip", ClipConfig, Clip, 0, "contrastive", sampling=None, is_diffused=False),
+    StageDef(
+        "prior_diffusion",
+        "prior",
+        PriorDiffusionConfig,
+        PriorDiffusion,
+        1,
+        needs_clip=True,
+        takes_norm=True,
+        choice="diffusion",
+    ),
+    StageDef(
+        "prior_ar",
+        "prior",
+        PriorArConfig,
+        PriorAr,
+        2,
+        "codes",
+        sampling=CodeSampling,
+        is_diffused=False,
+        needs_clip=True,
+        choice="ar",
+    ),
+    StageDef("decoder", "decoder", DecoderConfig, Decoder, 3, needs_clip=True, takes_norm=True),
+    StageDef("upsampler_256", "upsampler", UpsamplerConfig, Upsampler, 4),
+    StageDef("upsampler_1024", "upsampler", UpsamplerConfig, Upsampler, 5),
+    StageDef("super_res_first", "upsampler", UpsamplerConfig, Upsampler, 6),
+    StageDef(
+        "super_res_last", "upsampler", UpsamplerConfig, Upsampler, 7, follows="super_res_first"
+    ),
+)
+
+STAGES: dict[str, StageDef] = {row.name: row for row in ROWS}
+"""Every stage by name, in the order of their key ids."""
+
+CLIP = "clip"
+"""The stage that all other rooms may name: there is one CLIP in a model."""
+
+PRIORS: dict[str, str] = {row.choice: row.name for row in ROWS if row.choice is not None}
+"""The stage of each prior by its word in settings and flags."""
+
+
+def stages_of(kind: Kind) -> tuple[str, ...]:
+    """Returns the names of the stages of a kind, in order."""
+    return tuple(row.name for row in ROWS if row.kind == kind)
 
 
 @dataclasses.dataclass(frozen=True)
 class StageSpec:
     """One stage: its network, how it diffuses and is sampled, and its space of embeddings.
 
-    `diffusion` is None for NOT_DIFFUSED, `sampling` for CLIP; `embedding_norm` is None where no
-    image embedding is used, or where it is written in codes.
+    `diffusion` and `sampling` are None where the stage's row has none; `embedding_norm` is None
+    where no image embedding is used, or where it is written in codes.
     """
 
     stage: str
@@ -69,50 +143,59 @@ class StageSpec:
 
     def __post_init__(self):
         """Checks that network and stage fit each other."""
-        if self.stage not in MODEL_CONFIGS:
+        if self.stage not in STAGES:
             raise ValueError(f"stage={self.stage!r} is not one of {', '.join(STAGES)}")
-        if not isinstance(self.model, MODEL_CONFIGS[self.stage]):
+        row = self.row
+        if not isinstance(self.model, row.config):
             raise ValueError(f"stage={self.stage!r} cannot be a {type(self.model).__name__}")
-        if self.stage not in NOT_DIFFUSED and self.diffusion is None:
+        if row.is_diffused and self.diffusion is None:
             raise ValueError(f"stage={self.stage!r} needs diffusion settings")
-        if self.stage == "prior_ar" and (self.diffusion or self.embedding_norm):
-            raise ValueError("prior_ar takes neither diffusion settings nor an embedding norm")
-        if self.sampling is not None and not isinstance(self.sampling, sampling_class(self.stage)):
-            raise ValueError(f"stage={self.stage!r} is not sampled by {self.sampling!r}")
-        if self.sampling is not None and self.diffusion is not None:
-            sampling_steps(self.sampling, self.diffusion.num_steps)  # fails if they do not fit
-        if self.sampling is not None and self.sampling.draws > 1:
-            if not self.stage.startswith("prior"):
-                raise ValueError(
-                    f"sampling.draws={self.sampling.draws}: only a prior keeps the best"
-                )
-        unet = getattr(self.model, "unet", None)
-        if unet is not None and unet.out_channels != (6 if self.diffusion.learns_variance else 3):
-            variance = self.diffusion.variance
+        if self.diffusion is not None and not row.is_diffused:
+            raise ValueError(f"stage={self.stage!r} takes no diffusion settings")
+        if self.embedding_norm is not None and not row.takes_norm:
+            raise ValueError(f"stage={self.stage!r} takes no embedding norm")
+        if self.sampling is not None:
+            self._check_sampling()
+        channels = self.model.out_channels
+        if channels is not None and channels != (6 if self.diffusion.learns_variance else 3):
             raise ValueError(
-                f"model.unet.out_channels={unet.out_channels} does not suit "
-                f"diffusion.variance={variance!r}"
+                f"model.unet.out_channels={channels} does not suit "
+                f"diffusion.variance={self.diffusion.variance!r}"
             )
+
+    def _check_sampling(self) -> None:
+        kind = self.row.sampling
+        if kind is None or not isinstance(self.sampling, kind):
+            raise ValueError(f"stage={self.stage!r} is not sampled by {self.sampling!r}")
+        if self.diffusion is not None:
+            sampling_steps(self.sampling, self.diffusion.num_steps)  # fails if they do not fit
+        if self.sampling.draws > 1 and not self.row.gives_embedding:
+            raise ValueError(f"sampling.draws={self.sampling.draws}: only a prior keeps the best")
+
+    @property
+    def row(self) -> StageDef:
+        """The stage's row in STAGES."""
+        return STAGES[self.stage]
 
     @property
     def norm(self) -> EmbeddingNorm:
         """The embedding norm, "none" where the spec has none."""
         return self.embedding_norm or EmbeddingNorm("none")
 
+    @property
+    def gives_unit_embedding(self) -> bool:
+        """Whether a prior's z_i have unit length: it writes their direction alone."""
+        return self.model.embedding_codec is not None or self.norm.kind == "l2"
 
-def own_context(spec: StageSpec) -> int | None:
-    """Returns the context of the text transformer that a stage trains itself, None without one.
+    @property
+    def fitted_names(self) -> frozenset[str]:
+        """Names of the parameters that are fitted before training and never trained."""
+        return self.model.fitted_names | self.norm.fitted_names
 
-    A text encoder that is left over in the config of a stage with another caption path is not one.
-    """
-    match spec.model:
-        case PriorArConfig(text="tokens", context=context):
-            return context
-        case PriorDiffusionConfig(text="tokens", context=context):
-            return context
-        case DecoderConfig(text="transformer", text_encoder=encoder):
-            return encoder.context
-    return None
+
+def clip_spec(cfg: ClipConfig) -> StageSpec:
+    """Returns the spec of a CLIP."""
+    return StageSpec(CLIP, cfg)
 
 
 def check_embeddings(specs: Mapping[str, StageSpec]) -> None:
@@ -124,21 +207,16 @@ def check_embeddings(specs: Mapping[str, StageSpec]) -> None:
     Raises:
         UserError: the stages do not fit together.
     """
-    decoder = specs.get("decoder")
-    if decoder is None or decoder.norm.kind == "l2":
-        return
-    for name, spec in specs.items():
-        if name == "prior_ar" or (name == "prior_diffusion" and spec.norm.kind == "l2"):
-            raise UserError(
-                f"{name} gives image embeddings of unit length, but the decoder reads raw ones "
-                f"(embedding_norm.kind={decoder.norm.kind!r}): train the decoder with "
-                "embedding_norm.kind='l2', or use another prior"
-            )
-
-
-def sampling_class(stage: str) -> type[Sampling]:
-    """Returns the class of a stage's sampling settings."""
-    return CodeSampling if stage == "prior_ar" else SamplingConfig
+    for decoder in specs.values():
+        if decoder.row.kind != "decoder" or decoder.norm.kind == "l2":
+            continue
+        for name, spec in specs.items():
+            if spec.row.kind == "prior" and spec.gives_unit_embedding:
+                raise UserError(
+                    f"{name} gives image embeddings of unit length, but the decoder reads raw "
+                    f"ones (embedding_norm.kind={decoder.norm.kind!r}): train the decoder with "
+                    "embedding_norm.kind='l2', or use another prior"
+                )
 
 
 def spec_to_dict(spec: StageSpec) -> dict[str, Any]:
@@ -149,73 +227,26 @@ def spec_to_dict(spec: StageSpec) -> dict[str, Any]:
 def spec_from_dict(values: Mapping[str, Any]) -> StageSpec:
     """Builds a spec from `spec_to_dict`'s values or from a training config's sections."""
     stage = values.get("stage")
-    if not isinstance(stage, str) or stage not in MODEL_CONFIGS:
+    if not isinstance(stage, str) or stage not in STAGES:
         raise UserError(f"stage={stage!r} is not one of {', '.join(STAGES)}")
-    model = values.get("model")
-    if not isinstance(model, MODEL_CONFIGS[stage]):
-        model = build(MODEL_CONFIGS[stage], model, "model")
-    sampling = values.get("sampling")
+    row, model, sampling = STAGES[stage], values.get("model"), values.get("sampling")
+    if not isinstance(model, row.config):
+        model = build(row.config, model, "model")
     if isinstance(sampling, Mapping):
-        sampling = build(sampling_class(stage), sampling, "sampling")
+        sampling = build(row.sampling or SamplingConfig, sampling, "sampling")
     return build(StageSpec, {**values, "model": model, "sampling": sampling})
 
 
 def make_module(spec: StageSpec, dtype: DTypeLike = jnp.float32) -> nn.Module:
     """Returns the stage's network, which computes in `dtype`."""
-    match spec.model:
-        case ClipConfig():
-            return Clip(spec.model, dtype)
-        case PriorDiffusionConfig():
-            return PriorDiffusion(spec.model, spec.norm, dtype)
-        case PriorArConfig():
-            return PriorAr(spec.model, dtype)
-        case DecoderConfig():
-            return Decoder(spec.model, spec.norm, dtype)
-        case UpsamplerConfig():
-            return Upsampler(spec.model, dtype)
-    raise UserError(f"stage {spec.stage} has no network for {type(spec.model).__name__}")
-
-
-def dummy_inputs(spec: StageSpec, batch: int = 1) -> tuple[Any, ...]:
-    """Returns zeros of the shapes and types that the stage's network takes at sampling size.
-
-    A CLIP without an image tower takes tokens alone, by `encode_text`.
-    """
-    match spec.model:
-        case ClipConfig(vision=None, text=text):
-            return (jnp.zeros((batch, text.context), jnp.int32),)
-        case ClipConfig(vision=vision, text=text):
-            images = _image(batch, vision.image_size)
-            return images, jnp.zeros((batch, text.context), jnp.int32)
-        case PriorDiffusionConfig() as cfg:
-            x_t = jnp.zeros((batch, cfg.image_dim))
-            ids = cfg.context if cfg.text == "tokens" else None
-            cond = Cond(text=_text(batch, cfg.image_dim, cfg.context, cfg.text_dim, ids))
-        case PriorArConfig() as cfg:
-            ids = cfg.context if cfg.text == "tokens" else None
-            cond = Cond(text=_text(batch, cfg.image_dim, cfg.context, cfg.text_dim, ids))
-            codes = jnp.zeros((batch, cfg.codec.components), jnp.int32)
-            return codes, jnp.zeros((batch,), jnp.int32), cond
-        case DecoderConfig() as cfg:
-            x_t = _image(batch, cfg.unet.image_size)
-            ids = cfg.text_encoder.context if cfg.text == "transformer" else None
-            text = _text(batch, cfg.image_dim, cfg.text_context, cfg.text_dim, ids)
-            cond = Cond(
-                image_emb=jnp.zeros((batch, cfg.image_dim)),
-                image_keep=jnp.ones((batch,), bool),
-                text=None if cfg.text == "none" else text,
-            )
-        case UpsamplerConfig() as cfg:
-            x_t = _image(batch, cfg.unet.image_size)
-            cond = Cond(low_res=_image(batch, cfg.low_res_size))
-    return x_t, jnp.zeros((batch,), jnp.int32), cond
+    norm = {"norm": spec.norm} if spec.row.takes_norm else {}
+    return spec.row.module(cfg=spec.model, dtype=dtype, **norm)
 
 
 def init_variables(spec: StageSpec, module: nn.Module, key: Key[Array, ""]) -> Params:
     """Returns freshly drawn parameters, boxed with their logical axes; meant for use under jit."""
-    has_no_images = isinstance(spec.model, ClipConfig) and spec.model.vision is None
-    method = "encode_text" if has_no_images else None
-    return module.init({"params": key}, *dummy_inputs(spec), method=method)["params"]
+    inputs, method = spec.model.dummy_inputs(), spec.model.init_method
+    return module.init({"params": key}, *inputs, method=method)["params"]
 
 
 def abstract_params(spec: StageSpec) -> Params:
@@ -245,18 +276,3 @@ def unboxed(params: Params) -> Params:
 
 def _is_box(x: Any) -> bool:
     return isinstance(x, nn.Partitioned)
-
-
-def _image(batch: int, size: int) -> Array:
-    return jnp.zeros((batch, size, size, 3))
-
-
-def _text(batch: int, dim: int, context: int, width: int, ids: int | None) -> TextFeatures:
-    """Text features with frozen CLIP states if `width`, with own token ids if `ids`."""
-    states = jnp.zeros((batch, context, width)) if width else None
-    return TextFeatures(
-        text_emb=jnp.zeros((batch, dim)),
-        text_states=states,
-        text_mask=None if states is None else jnp.ones((batch, context), bool),
-        tokens=None if ids is None else jnp.zeros((batch, ids), jnp.int32),
-    )

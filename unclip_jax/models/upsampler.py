@@ -15,11 +15,12 @@ from jaxtyping import Array, Float, Num
 
 from unclip_jax.core.checks import COUNT, check_ranges
 from unclip_jax.core.types import Cond
+from unclip_jax.models.config import ModelConfig, dummy_images
 from unclip_jax.models.unet import UNet, UNetConfig
 
 
 @dataclasses.dataclass(frozen=True)
-class UpsamplerConfig:
+class UpsamplerConfig(ModelConfig):
     """A U-Net whose input is [x_t, resized low-res image].
 
     Attributes:
@@ -31,12 +32,29 @@ class UpsamplerConfig:
     low_res_size: int
     resize: Literal["cubic", "linear"] = "cubic"
 
+    required_cond = ("low_res",)
+
     def __post_init__(self):
         """Checks that the input has room for the low-res image."""
         check_ranges(self, low_res_size=COUNT)
         if self.unet.in_channels != 6:
             given = self.unet.in_channels
             raise ValueError(f"unet.in_channels={given} must be 6: x_t and the low-res image")
+
+    @property
+    def out_channels(self) -> int:
+        """Channels of the U-Net's output."""
+        return self.unet.out_channels
+
+    @property
+    def sample_shape(self) -> tuple[int, ...]:
+        """Shape of an image."""
+        return (self.unet.image_size, self.unet.image_size, 3)
+
+    def dummy_inputs(self, batch: int = 1) -> tuple[Array, Array, Cond]:
+        """Returns (x_t, t, cond)."""
+        cond = Cond(low_res=dummy_images(batch, self.low_res_size))
+        return dummy_images(batch, self.unet.image_size), jnp.zeros((batch,), jnp.int32), cond
 
 
 class Upsampler(nn.Module):

@@ -25,7 +25,7 @@ from jax.sharding import Mesh
 from unclip_jax.core.chips import Topology
 from unclip_jax.core.errors import UserError
 from unclip_jax.core.files import cache_folder, read_mapping, whole_file
-from unclip_jax.models.stages import StageSpec, abstract_boxed
+from unclip_jax.models.stages import abstract_boxed, clip_spec
 from unclip_jax.plan.estimate import Plan, PlannedRun
 from unclip_jax.plan.hlo import Cost, cost_of
 from unclip_jax.train.sharding import (
@@ -149,7 +149,7 @@ def _lower(run: PlannedRun, mesh: Mesh) -> Any:
     frozen = run.frozen()
     frozen_shardings = jax.tree.map(lambda _: whole, frozen)
     if "clip" in frozen:
-        boxed = run.clip_params(abstract_boxed(StageSpec("clip", run.clip_cfg)))
+        boxed = run.clip_params(abstract_boxed(clip_spec(run.clip_cfg)))
         frozen_shardings["clip"] = param_shardings(boxed, mesh, run.rules)
     batch = run.batch(run.settings.train.batch_size)
     step = jit_step(run.step(run.spec, run.settings.train), shardings, mesh)

@@ -26,13 +26,16 @@ from unclip_jax.core.types import TextFeatures
 from unclip_jax.data.bsr import FACTOR
 from unclip_jax.models.clip import ClipConfig, text_features
 from unclip_jax.models.stages import (
+    CLIP,
+    STAGES,
     StageSpec,
     abstract_boxed,
     abstract_params,
+    clip_spec,
     make_module,
-    own_context,
     spec_from_dict,
     spec_to_dict,
+    stages_of,
     unboxed,
 )
 from unclip_jax.train import resolve
@@ -115,7 +118,7 @@ def training_flops(spec: StageSpec, record: Mapping[str, Any]) -> float:
 def plan_run(run: "PlannedRun", topology: Topology | None = None) -> Plan:
     """Plans a run whose sizes are settled."""
     # Examples do the same work each; only CLIP's loss couples them, and is counted on all of them.
-    rows = run.settings.train.batch_size if run.spec.stage == "clip" else 1
+    rows = run.settings.train.batch_size if run.spec.row.task == "contrastive" else 1
     copies = run.settings.train.batch_size // rows
     step = run.work(rows, "none").flops * copies
     hardware = run.work(rows, None)
@@ -201,7 +204,7 @@ class PlannedRun:
             return resolve.make_spec(resolved)
         except UserError:
             open_sizes = any(v == 0 for k, v in resolved["model"].items() if k.endswith("_dim"))
-            conditioned = self.settings.stage in resolve.NEEDS_CLIP
+            conditioned = STAGES[self.settings.stage].needs_clip
             if not open_sizes or self.clip_cfg is not None or not conditioned:
                 raise
         self.assumed_clip = SHIPPED_CLIP
@@ -217,7 +220,7 @@ class PlannedRun:
     def _clip(self) -> FrozenClip | None:
         if self.clip_cfg is None:
             return None
-        module = make_module(StageSpec("clip", self.clip_cfg), jnp.dtype(self.settings.train.dtype))
+        module = make_module(clip_spec(self.clip_cfg), jnp.dtype(self.settings.train.dtype))
         return FrozenClip(module, {}, None)
 
     @property
@@ -253,11 +256,11 @@ class PlannedRun:
 
     def frozen(self) -> dict[str, Any]:
         """Returns the step's constants as shapes."""
-        if self.spec.stage not in resolve.NEEDS_CLIP:
+        if not self.spec.row.needs_clip:
             return {}
         frozen: dict[str, Any] = {"empty": self._features(1)}
         if self.encoders:
-            frozen["clip"] = self.clip_params(abstract_params(StageSpec("clip", self.clip_cfg)))
+            frozen["clip"] = self.clip_params(abstract_params(clip_spec(self.clip_cfg)))
         return frozen
 
     def batch(self, rows: int) -> dict[str, Any]:
@@ -272,9 +275,9 @@ class PlannedRun:
             values["clip_image"] = _shape((rows, clip_side, clip_side, 3), np.uint8)
         if data.degrade != "none":
             values["low_res"] = _shape((rows, side // FACTOR, side // FACTOR, 3), np.uint8)
-        if self.spec.stage == "clip":
+        if self.spec.row.kind == "clip":
             values["tokens"] = _shape((rows, self.spec.model.text.context), np.int32)
-        elif self.spec.stage in resolve.NEEDS_CLIP:
+        elif self.spec.row.needs_clip:
             text = self._features(rows)
             values |= {"tokens": text.clip_tokens, "mask": text.text_mask}
             values |= {"own_tokens": text.tokens}
@@ -287,22 +290,20 @@ class PlannedRun:
 
     def _features(self, rows: int) -> TextFeatures:
         """Returns captions as a stage gets them, as shapes."""
-        own = own_context(self.spec)
+        own = self.spec.model.own_context
         own_tokens = None if own is None else _shape((rows, own), np.int32)
         if "text" in self.encoders:
             context = self.clip_cfg.text.context
             tokens = _shape((rows, context), np.int32), _shape((rows, context), bool)
-            params = self.clip_params(abstract_params(StageSpec("clip", self.clip_cfg)))
+            params = self.clip_params(abstract_params(clip_spec(self.clip_cfg)))
             encode = functools.partial(text_features, self._clip().module)
             return jax.eval_shape(encode, params, *tokens).replace(tokens=own_tokens)
         model = self.spec.model
-        context = getattr(model, "text_context", getattr(model, "context", 77))
-        if self.clip_cfg is not None:
-            context = self.clip_cfg.text.context
+        context = (self.clip_cfg or model).clip_context
         states = _shape((rows, context, model.text_dim), np.float32)
         return TextFeatures(
             text_emb=_shape((rows, model.image_dim), np.float32),
-            text_states=states if resolve.reads_states(self.spec) else None,
+            text_states=states if model.reads_clip_states else None,
             text_mask=_shape((rows, context), bool),
             clip_tokens=_shape((rows, context), np.int32),
             tokens=own_tokens,
@@ -311,7 +312,7 @@ class PlannedRun:
 
 def _config_of(clip: Mapping[str, Any]) -> ClipConfig:
     """Returns the CLIP of a config file, with the vocabulary that its run would train."""
-    if clip["stage"] != "clip":
+    if clip["stage"] not in stages_of("clip"):
         raise UserError(f"--config.clip is a config of stage {clip['stage']!r}, not of a CLIP")
     vocabulary = clip["data"].get("vocab_size", 0)
     return resolve.make_spec(resolve.resolve_model(clip, None, vocabulary)).model
@@ -339,6 +340,6 @@ def _clip_config(name: str) -> ClipConfig | None:
     if not name or name == resolve.RANDOM:
         return None
     stages = bundle.read_manifest(bundle.resolve(name)).stages
-    if "clip" not in stages:
-        raise UserError(f"{name} has no stage 'clip'")
-    return spec_from_dict(stages["clip"].spec).model
+    if CLIP not in stages:
+        raise UserError(f"{name} has no stage {CLIP!r}")
+    return spec_from_dict(stages[CLIP].spec).model

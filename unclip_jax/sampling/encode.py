@@ -15,7 +15,7 @@ from unclip_jax.core.errors import UserError
 from unclip_jax.core.types import Cond, Params, Size, TextFeatures
 from unclip_jax.data.images import to_float, to_uint8
 from unclip_jax.models.clip import ClipConfig, fit_images, text_features
-from unclip_jax.models.stages import StageSpec, make_module, own_context
+from unclip_jax.models.stages import StageSpec, make_module
 from unclip_jax.sampling import parallel
 from unclip_jax.sampling.prompts import check_lengths, read_prompts
 
@@ -101,7 +101,7 @@ def encode_text(model: Bundle, prompts: Sequence[str], *, dtype: str = "float32"
     per_device = 1 << (share - 1).bit_length()
     program = _text_program(stage.spec, dtype)
     features = _in_batches(program, placed_params(stage), inputs, TEXT_LIMIT, per_device)
-    own = [own_context(stage.spec) for stage in model.stages.values()]
+    own = [stage.spec.model.own_context for stage in model.stages.values()]
     longest = max((context for context in own if context is not None), default=None)
     if longest is None:
         return features
@@ -110,13 +110,7 @@ def encode_text(model: Bundle, prompts: Sequence[str], *, dtype: str = "float32"
 
 def batch_size(spec: StageSpec, cond: Cond) -> Size:
     """Returns the number of examples that a condition is of; fails without what the stage needs."""
-    fields = ("image_emb", "text")
-    if spec.stage.startswith("prior"):
-        fields = ("text",)
-    elif hasattr(spec.model, "low_res_size"):
-        fields = ("low_res",)
-    elif getattr(spec.model, "text", "none") == "none":
-        fields = ("image_emb",)
+    fields = spec.model.required_cond
     given = jax.tree.leaves([getattr(cond, field) for field in fields])
     if not given:
         names = " or ".join(f"Cond.{field}" for field in fields)
@@ -128,7 +122,7 @@ def with_own_tokens(
     model: Bundle, text: TextFeatures, prompts: Sequence[str], stage: str
 ) -> TextFeatures:
     """Puts in the token ids of a stage's own text transformer, None if it has none."""
-    context = own_context(model.stage(stage).spec)
+    context = model.stage(stage).spec.model.own_context
     tokens = (
         None
         if context is None

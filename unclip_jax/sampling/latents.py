@@ -155,7 +155,7 @@ def squares(
 
 def empty_captions(model: Bundle, dtype: str) -> TextFeatures | None:
     """Returns the empty caption as the decoder reads it, for one example; None without text."""
-    if getattr(model.stage("decoder").spec.model, "text", "none") == "none":
+    if not model.stage("decoder").spec.model.reads_text:
         return None
     return with_own_tokens(model, encode_text(model, [""], dtype=dtype), [""], "decoder")
 

@@ -61,7 +61,7 @@ class Run:
 def single_net(model: Bundle, stage: str, sampling: Sampling, dtype: str) -> Run:
     """Prepares a stage of one network."""
     held = model.stage(stage)
-    static = _static(model, stage, sampling, dtype, example_shape(held.spec))
+    static = _static(model, stage, sampling, dtype, held.spec.model.sample_shape)
     return Run(stage, ((held, _count(static)),), sampling, static)
 
 
@@ -84,14 +84,6 @@ def run_for(model: Bundle, stage: str, sampling: Sampling | None, dtype: str) ->
         if stage in [net.stage for net in step.nets]:
             return cascade_run(model, step, dtype, sampling)
     return single_net(model, stage, sampling or stage_sampling(model, stage), dtype)
-
-
-def example_shape(spec: StageSpec) -> tuple[int, ...]:
-    """Returns the shape of one sample of a stage."""
-    if spec.stage.startswith("prior"):
-        return (spec.model.image_dim,)
-    size = spec.model.unet.image_size
-    return (size, size, 3)
 
 
 def _static(
@@ -127,5 +119,5 @@ def sampling_plan(static: Static) -> SamplingPlan:
 
 def _count(static: Static) -> int:
     if static.spec.diffusion is None:
-        return static.spec.model.codec.components
+        return static.spec.model.embedding_codec.components
     return sampling_plan(static).num_steps

@@ -5,7 +5,7 @@ None means "the bundle's" everywhere. `resolve` turns it into a plan in which no
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -14,10 +14,9 @@ from unclip_jax.core.errors import UserError
 from unclip_jax.core.suggest import did_you_mean
 from unclip_jax.diffusion.config import SamplingConfig
 from unclip_jax.models.prior_ar import CodeSampling
-from unclip_jax.models.stages import Sampling
+from unclip_jax.models.stages import PRIORS, Sampling
 
-Prior = Literal["diffusion", "ar", "text", "none"]
-PRIORS = ("diffusion", "ar", "text", "none")
+PRIOR_CHOICES = (*PRIORS, "text", "none")
 SAMPLERS = ("ddpm", "ddim", "dpm++")
 DTYPES = ("float32", "bfloat16")
 T = TypeVar("T")
@@ -41,7 +40,7 @@ class SampleSettings:
     """
 
     size: int | None = None
-    prior: Prior | None = None
+    prior: str | None = None
     guidance: float | None = None
     prior_guidance: float | None = None
     steps: int | None = None
@@ -117,9 +116,9 @@ def resolve(model: Bundle, settings: SampleSettings) -> Plan:
         raise UserError(f"dtype must be one of {', '.join(DTYPES)}, not {settings.dtype!r}")
     size, cascade = cascade_to(model, settings.size)
     prior = settings.prior or model.sampling.prior
-    if prior not in PRIORS:
-        raise UserError(f"prior must be one of {', '.join(PRIORS)}, not {prior!r}")
-    prior_stage = f"prior_{prior}" if prior in ("diffusion", "ar") else None
+    if prior not in PRIOR_CHOICES:
+        raise UserError(f"prior must be one of {', '.join(PRIOR_CHOICES)}, not {prior!r}")
+    prior_stage = PRIORS.get(prior)
     prior_sampling = None
     if prior_stage is not None:
         prior_sampling = _prior_sampling(model, prior_stage, settings)

@@ -17,7 +17,7 @@ from unclip_jax.core.errors import UserError
 from unclip_jax.core.types import Cond, Params, TextFeatures
 from unclip_jax.diffusion.denoiser import Denoiser
 from unclip_jax.diffusion.samplers import NoiseFn
-from unclip_jax.models.stages import Sampling, StageSpec, own_context
+from unclip_jax.models.stages import PRIORS, Sampling, StageSpec
 from unclip_jax.sampling import parallel, runs, stages
 from unclip_jax.sampling.encode import batch_size, encode_text, with_own_tokens
 from unclip_jax.text.context import fit_context
@@ -142,13 +142,13 @@ def _predict_program(spec: StageSpec) -> Callable[..., Array]:
 
 def stage_name(model: Bundle, stage: str) -> str:
     """Returns a stage's name in the bundle; "prior" is the default one."""
-    name = f"prior_{model.sampling.prior}" if stage == "prior" else stage
+    name = PRIORS.get(model.sampling.prior, "prior") if stage == "prior" else stage
     model.stage(name)
     return name
 
 
 def _reads_text(model: Bundle, stage: str) -> bool:
-    return getattr(model.stage(stage).spec.model, "text", "none") != "none"
+    return model.stage(stage).spec.model.reads_text
 
 
 def _negative(model: Bundle, stage: str, caption: str) -> TextFeatures | None:
@@ -163,7 +163,7 @@ def _filled(model: Bundle, stage: str, cond: Cond, n: int) -> Cond:
     if not _reads_text(model, stage):
         return cond.replace(text=None)
     if cond.text is not None:
-        own = own_context(model.stage(stage).spec)
+        own = model.stage(stage).spec.model.own_context
         given = cond.text.tokens
         tokens = None if own is None or given is None else fit_context(given, own)
         return cond.replace(text=cond.text.replace(tokens=tokens))

@@ -69,7 +69,7 @@ def apply_as_noise(
     Variance channels pass through; a prior stays what it is, a prediction of z_i or of codes.
     """
     apply = apply_network(spec, dtype)
-    if spec.stage.startswith("prior") or spec.diffusion.prediction == "eps":
+    if spec.row.gives_embedding or spec.diffusion.prediction == "eps":
         return apply
     schedule = make_schedule(spec.diffusion.schedule, spec.diffusion.num_steps)
 
@@ -122,7 +122,7 @@ def bound_denoiser(
 
 def stage_noise(static: Static, keys: Key[Array, " b"]) -> NoiseFn:
     """Returns noise(step, shape), a key a draw, an example's draws together; INITIAL gives x_T."""
-    staged = jax.vmap(lambda key: prng.stage_key(key, static.spec.stage))(keys)
+    staged = jax.vmap(lambda key: prng.stage_key(key, static.spec.row.key_id))(keys)
     draws = jnp.arange(static.draws)
     keys = jax.vmap(lambda key: prng.example_keys(key, draws))(staged).reshape(-1)
 
@@ -142,7 +142,7 @@ def prepare(static: Static, cond: Cond) -> Cond:
 
 def _finish(static: Static, params: Params, cond: Cond, x: Array) -> Array:
     """Turns the clean sample into the stage's result: a raw z_i, the best draw's, or an image."""
-    if not static.spec.stage.startswith("prior"):
+    if not static.spec.row.gives_embedding:
         return jnp.clip(x, -1.0, 1.0)
     z = denormalize(x, static.spec.norm, stats_of(params))
     return best_draw(z.reshape(-1, static.draws, z.shape[-1]), cond.text.text_emb)

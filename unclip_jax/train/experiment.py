@@ -32,12 +32,13 @@ from unclip_jax.core.prng import root_key, stage_key
 from unclip_jax.data.pipeline import open_source
 from unclip_jax.data.sources import fingerprint
 from unclip_jax.models.stages import (
+    STAGES,
     StageSpec,
     abstract_boxed,
     abstract_params,
+    clip_spec,
     init_variables,
     make_module,
-    own_context,
     unboxed,
 )
 from unclip_jax.train import fitting, resolve, stored
@@ -157,9 +158,10 @@ class RunBuilder:
         dtype = jnp.dtype(settings.train.dtype)
         self.clip, self.tokenizer = None, None
         is_fresh = newest_step(workdir / "checkpoints") is None
-        if settings.stage == "clip" or settings.clip == RANDOM:
+        is_clip = STAGES[settings.stage].kind == "clip"
+        if is_clip or settings.clip == RANDOM:
             path = workdir / "tokenizer.json"
-            context = config["model"]["text"]["context"] if settings.stage == "clip" else 16
+            context = config["model"]["text"]["context"] if is_clip else 16
             make = functools.partial(resolve.own_tokenizer, path, self.source, settings, context)
             run_on_process_zero(functools.partial(make, is_fresh=is_fresh))
             self.tokenizer = make(is_fresh=False)
@@ -180,7 +182,7 @@ class RunBuilder:
         resolved = resolve.resolve_model(config, clip_cfg, vocab_size)
         self.spec = resolve.make_spec(resolved)
         self.module = make_module(self.spec, dtype)
-        cut = self.stores and self.stores.describe_cut(own_context(self.spec))
+        cut = self.stores and self.stores.describe_cut(self.spec.model.own_context)
         if cut:
             self.say(cut)
         self.task = make_task(self.spec, self.module, settings.train, self.clip)
@@ -300,9 +302,9 @@ class RunBuilder:
         image_emb, text_emb = fitting.embeddings(clip, frozen, data, count, self.mesh)
         data.set_state(start)
         pca = None
-        if spec.stage == "prior_ar":
+        if spec.model.embedding_codec is not None:
             pca = clip.pca or fitting.pca_of(image_emb, self._clip_digest)
-            self.say(fitting.describe(pca, spec.model.codec.components))
+            self.say(fitting.describe(pca, spec.model.embedding_codec.components))
             if self.settings.clip != RANDOM and jax.process_index() == 0:
                 save_pca(self.workdir / PCA_FILE, pca)
         params = fitting.with_fitted(state.params, spec, image_emb, text_emb, pca)
@@ -322,10 +324,11 @@ class RunBuilder:
             latest, state, data = restored
             self.say(f"resuming from step {latest}")
             return state, shardings, data
-        key = jax.random.fold_in(stage_key(root_key(self.settings.seed), self.spec.stage), INIT)
+        key = stage_key(root_key(self.settings.seed), self.spec.row.key_id)
+        key = jax.random.fold_in(key, INIT)
         init = functools.partial(init_variables, self.spec, self.module, key)
         state = init_state(init, tx, count, shardings)
-        fitted = fitting.fitted_names(self.spec)
+        fitted = self.spec.fitted_names
         self._needs_fitting = bool(fitted)
         if self.settings.init_from:
             state, report = init_from(state, self.settings.init_from, self.spec.stage)
@@ -362,15 +365,15 @@ class RunBuilder:
             return {}
         with single_device_mesh():
             empty = self.clip.empty_caption()
-        own = own_context(self.spec)
+        own = self.spec.model.own_context
         if own is not None:
             empty = empty.replace(tokens=jnp.asarray(self.tokenizer.encode([""], own).tokens))
         encoders = resolve.encoders(self.settings, self.spec)
-        if "text" not in encoders and not resolve.reads_states(self.spec):
+        if "text" not in encoders and not self.spec.model.reads_clip_states:
             empty = empty.replace(text_states=None)  # as in the batches, for nobody reads them
         frozen = {"empty": place(empty, replicated(self.mesh))}
         if encoders:
-            boxed = params_of(abstract_boxed(StageSpec("clip", self.clip.cfg)), encoders)
+            boxed = params_of(abstract_boxed(clip_spec(self.clip.cfg)), encoders)
             frozen["clip"] = place(self.clip.params, param_shardings(boxed, self.mesh, self._rules))
         return frozen
 

@@ -10,7 +10,7 @@ from unclip_jax.checkpoint.prior_samples import PriorSamples
 from unclip_jax.data.pipeline import batch_iterator, make_batches, open_source, too_small
 from unclip_jax.data.sources import Source, all_captions
 from unclip_jax.data.store_pipeline import StoredExamples, make_store_batches
-from unclip_jax.models.stages import StageSpec, own_context
+from unclip_jax.models.stages import StageSpec
 from unclip_jax.text.tokenizer import Tokenizer
 from unclip_jax.train import resolve
 from unclip_jax.train.batches import (
@@ -93,7 +93,7 @@ class Feed:
             images = plain_images(source, shown)
             with single_device_mesh():
                 cache = FeatureCache(self.clip, images, all_captions(source))
-        context, own = self.clip.cfg.text.context, own_context(self.spec)
+        context, own = self.clip.cfg.text.context, self.spec.model.own_context
         return make_prepare(self.task, context, own, cache, sampled)
 
     def _pipeline(self, source: Any, data_cfg: Any, where: BatchSharding, seed: int) -> Any:
@@ -139,5 +139,5 @@ class Feed:
             return NoText()
         if self.clip is None:
             return Texts(self.tokenizer, self.spec.model.text.context)
-        own = own_context(self.spec) or 0
+        own = self.spec.model.own_context or 0
         return Texts(self.tokenizer, max(self.clip.cfg.text.context, own))

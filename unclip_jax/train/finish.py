@@ -40,7 +40,7 @@ def estimate_variance_table(
     """
     num_steps = spec.diffusion.num_steps
     schedule = make_schedule(spec.diffusion.schedule, num_steps)
-    key = step_key(stage_key(root_key(seed), spec.stage), TABLE)
+    key = step_key(stage_key(root_key(seed), spec.row.key_id), TABLE)
     rows = jax.tree.leaves(batches[0])[0].shape[0]
 
     @functools.partial(jax.jit, out_shardings=PartitionSpec())  # whole for every process

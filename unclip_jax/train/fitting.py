@@ -25,13 +25,6 @@ EXAMPLES = 4096
 """Training examples whose embeddings are looked at."""
 
 
-def fitted_names(spec: StageSpec) -> set[str]:
-    """Returns the names of the parameters that are fitted, not trained."""
-    if spec.stage == "prior_ar":
-        return {f"codec_{name}" for name in ("mean", "components", "std", "dots")}
-    return {"clip_mean", "clip_std"} if spec.norm.kind == "standardize" else set()
-
-
 def embeddings(
     clip: FrozenClip | None, frozen: Any, batches: Iterator[Any], count: int, mesh: Mesh
 ) -> tuple[np.ndarray, np.ndarray]:
@@ -55,7 +48,8 @@ def with_fitted(
     Args:
         pca: of the codec; None only where the stage has none.
     """
-    if spec.stage != "prior_ar":
+    cfg = spec.model.embedding_codec
+    if cfg is None:
         mean = image_emb.mean(0, dtype=np.float64)
         std = np.maximum(image_emb.std(0, dtype=np.float64), 1e-6)
         stats = EmbeddingStats(jnp.asarray(mean, jnp.float32), jnp.asarray(std, jnp.float32))
@@ -64,7 +58,7 @@ def with_fitted(
         wide = image_emb.astype(np.float64), text_emb.astype(np.float64)
         unit = [z / np.linalg.norm(z, axis=1, keepdims=True) for z in wide]
         try:
-            codec = make_codec(pca, spec.model.codec, (unit[0] * unit[1]).sum(1))
+            codec = make_codec(pca, cfg, (unit[0] * unit[1]).sum(1))
         except ValueError as error:
             raise UserError(f"config.model.codec: {error}") from error
         made = with_codec(params, codec)

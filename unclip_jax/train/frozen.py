@@ -22,7 +22,7 @@ from unclip_jax.core.types import Params, TextFeatures
 from unclip_jax.data.images import to_float
 from unclip_jax.models.clip import Clip, ClipConfig, TextConfig, VisionConfig, text_features
 from unclip_jax.models.pca import Pca
-from unclip_jax.models.stages import StageSpec, init_variables, make_module, unboxed
+from unclip_jax.models.stages import CLIP, clip_spec, init_variables, make_module, unboxed
 from unclip_jax.text.tokenizer import Tokenizer
 from unclip_jax.train.resolve import RANDOM
 from unclip_jax.train.state import jit_once
@@ -74,12 +74,12 @@ def load_frozen_clip(
             vision=VisionConfig(image_size=16, patch_size=8, width=16, layers=1, heads=2),
             text=TextConfig(tokenizer.vocab_size, width=16, layers=1, heads=2, context=16),
         )
-        spec = StageSpec(stage="clip", model=cfg)
+        spec = clip_spec(cfg)
         module = make_module(spec, dtype)
         params = unboxed(jit_once(lambda k: init_variables(spec, module, k))(root_key(0)))
         return FrozenClip(module, params, tokenizer)
-    loaded = bundle.load(name, stages=["clip"])
-    stage = loaded.stage("clip")
+    loaded = bundle.load(name, stages=[CLIP])
+    stage = loaded.stage(CLIP)
     params = jax.tree.map(jnp.asarray, stage.params)
     pca = bundle.require_pca(loaded, pca_file) if pca_file else loaded.pca
     return FrozenClip(make_module(stage.spec, dtype), params, loaded.tokenizer, pca)

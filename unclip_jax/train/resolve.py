@@ -18,7 +18,7 @@ from unclip_jax.core.files import read_mapping, whole_file
 from unclip_jax.data.config import DataConfig
 from unclip_jax.data.sources import INFO_LIMIT, all_captions
 from unclip_jax.models.clip import ClipConfig
-from unclip_jax.models.stages import STAGES, StageSpec, spec_from_dict
+from unclip_jax.models.stages import STAGES, StageSpec, spec_from_dict, stages_of
 from unclip_jax.text.tokenizer import Tokenizer, train_tokenizer
 from unclip_jax.train.config import EvalConfig, OptimConfig, TrainConfig
 
@@ -42,10 +42,6 @@ REQUIRED = ("seed", "stage", "model", "data", "optim", "train", "eval")
 
 RANDOM = "random"
 """Value of config.clip for an untrained CLIP of the smallest size, to try a stage without one."""
-
-PRIORS = ("prior_diffusion", "prior_ar")
-
-NEEDS_CLIP = (*PRIORS, "decoder")
 
 NO_SAY = ("threads", "prefetch", "cache_bytes")
 """Keys of config.data that change how fast batches come, not what is in them."""
@@ -106,20 +102,21 @@ def read_settings(config: Mapping[str, Any], *, needs_clip: bool = True) -> Sett
     stage, clip = config["stage"], config.get("clip", "")
     if stage not in STAGES:
         raise UserError(f"config.stage={stage!r} is not one of {', '.join(STAGES)}")
+    row = STAGES[stage]
     if not isinstance(config["seed"], int) or not 0 <= config["seed"] < 2**31:
         raise UserError(f"config.seed={config['seed']!r} must lie in 0..{2**31 - 1}")
-    if needs_clip and stage in NEEDS_CLIP and not clip:
+    if needs_clip and row.needs_clip and not clip:
         raise UserError(
             f"stage {stage} needs a trained CLIP: pass --config.clip=BUNDLE (unclip export RUN)"
         )
     train = build(TrainConfig, config["train"], "train")
     built = build(DataConfig, data, "data")
-    if stage in NEEDS_CLIP and (built.window or built.degrade != "none"):
+    if row.needs_clip and (built.window or built.degrade != "none"):
         raise UserError(
             "config.data.window and config.data.degrade are for upsamplers: CLIP sees the whole "
             f"image that stage {stage} sees"
         )
-    if train.prior_samples and not (stage == "decoder" and train.cache_clip):
+    if train.prior_samples and not (row.kind == "decoder" and train.cache_clip):
         raise UserError(
             "config.train.prior_samples is for the decoder, with config.train.cache_clip=True"
         )
@@ -146,9 +143,10 @@ def check_stores(settings: Settings) -> None:
                 "config.eval.embeddings needs config.data.embeddings: the two go together"
             )
         return
-    if settings.stage not in PRIORS:
+    if not STAGES[settings.stage].gives_embedding:
+        priors = " and ".join(stages_of("prior"))
         raise UserError(
-            f"config.data.embeddings is for {' and '.join(PRIORS)}: stage {settings.stage} needs "
+            f"config.data.embeddings is for {priors}: stage {settings.stage} needs "
             "the images themselves, and makes z_i of the very crops that it sees"
         )
     if settings.clip in ("", RANDOM):
@@ -201,7 +199,7 @@ def resolve_model(
     """Returns the config with the places that hold a 0 filled in from CLIP and the vocabulary."""
     config = json.loads(json.dumps(config))
     model, stage = config["model"], config["stage"]
-    if stage == "clip":
+    if STAGES[stage].kind == "clip":
         _fill(model["text"], "vocab_size", vocab_size)
     if clip is None:
         return config
@@ -226,14 +224,9 @@ def make_spec(config: Mapping[str, Any]) -> StageSpec:
     return spec_from_dict({key: config[key] for key in keys if config.get(key) is not None})
 
 
-def reads_states(spec: StageSpec) -> bool:
-    """Whether the stage reads the states of the frozen CLIP's text tower."""
-    return getattr(spec.model, "text", None) == "clip_states"
-
-
 def reads_store(settings: Settings) -> bool:
     """Whether batches come from a store of embeddings rather than from pictures."""
-    return bool(settings.data.embeddings) and settings.stage in PRIORS
+    return bool(settings.data.embeddings) and STAGES[settings.stage].gives_embedding
 
 
 def image_sizes(settings: Settings, clip: ClipConfig | None) -> tuple[int, int | None]:
@@ -246,7 +239,7 @@ def image_sizes(settings: Settings, clip: ClipConfig | None) -> tuple[int, int |
     if clip is None or clip.vision is None or reads_store(settings):
         return own, None
     side = clip.vision.image_size
-    if settings.stage in PRIORS:
+    if STAGES[settings.stage].gives_embedding:
         return side, None
     return own, None if settings.train.cache_clip or side == own else side
 
@@ -258,7 +251,7 @@ def encoders(settings: Settings, spec: StageSpec) -> tuple[str, ...]:
     the text tower.
     """
     if reads_store(settings):
-        return ("text",) if reads_states(spec) else ()
+        return ("text",) if spec.model.reads_clip_states else ()
     return () if settings.train.cache_clip else ("image", "text")
 
 

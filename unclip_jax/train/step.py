@@ -60,7 +60,7 @@ def make_train_step(
     schedule = learning_rate_schedule(optim, train.steps)
 
     def step(state: TrainState, frozen: Any, batch: Any) -> tuple[TrainState, Any]:
-        key = step_key(stage_key(root_key(seed), task.stage), state.step)
+        key = step_key(stage_key(root_key(seed), task.key_id), state.step)
         keys = batch_keys(key, train.batch_size)
         grads, metrics = accumulate(task, state.params, frozen, batch, keys, train.accumulation)
         norm = optax.global_norm(grads)
@@ -165,7 +165,7 @@ def make_eval_step(task: Task, batch_size: int, seed: int) -> Callable[[Any, Any
     """
 
     def evaluate(params: Params, frozen: Any, batch: Any, number: Any) -> Float[Array, "m 2"]:
-        key = step_key(stage_key(root_key(seed), task.stage), HELD_OUT)
+        key = step_key(stage_key(root_key(seed), task.key_id), HELD_OUT)
         keys = batch_keys(jax.random.fold_in(key, number), batch_size)
         _, metrics = task.loss(params, frozen, batch, keys, False)
         return stack_sums(metrics, task.metric_names)

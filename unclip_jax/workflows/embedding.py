@@ -20,6 +20,7 @@ from unclip_jax.data.embeddings import Record, StoreMeta
 from unclip_jax.data.images import to_square
 from unclip_jax.data.sources import Source
 from unclip_jax.models.pca import Moments, Pca, fit_pca, unit_moments
+from unclip_jax.models.stages import PRIORS
 from unclip_jax.sampling import parallel, runs
 from unclip_jax.sampling.encode import encode_images, encode_text, with_own_tokens
 from unclip_jax.sampling.runner import Progress, StageRunner, image_keys
@@ -125,7 +126,7 @@ def sample_captions(
     Args:
         prior: "diffusion" or "ar".
     """
-    name = f"prior_{prior}"
+    name = PRIORS[prior]
     run = runs.single_net(model, name, stage_sampling(model, name), "float32")
     root, runner = prng.root_key(seed), StageRunner(progress)
     empty = with_own_tokens(model, encode_text(model, [""]), [""], name)

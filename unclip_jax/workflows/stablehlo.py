@@ -30,7 +30,6 @@ from unclip_jax.core.renamed import with_old_keys
 from unclip_jax.core.trees import flatten_paths, unflatten_paths
 from unclip_jax.core.types import Cond, Params, TextFeatures
 from unclip_jax.data.images import to_uint8
-from unclip_jax.models.stages import own_context
 from unclip_jax.sampling import runs, stages
 from unclip_jax.sampling.encode import text_encoder
 from unclip_jax.sampling.pipeline import chain
@@ -128,7 +127,7 @@ def sampling_program(model: Bundle, plan: Plan) -> Program:
         features = encode(held["clip"], read, until_eot(read))
 
         def captions(stage: str, contrast: str) -> tuple[TextFeatures, TextFeatures]:
-            context = own_context(model.stage(stage).spec)
+            context = model.stage(stage).spec.model.own_context
             own = None if context is None else fit_context(rows, context)
             text, index = features.replace(tokens=own), 0 if contrast == "" else 1
             return _rows(text, slice(2, None)), _rows(text, slice(index, index + 1))
@@ -182,7 +181,7 @@ def _rows(features: TextFeatures, which: slice) -> TextFeatures:
 def _context(model: Bundle, plan: Plan) -> int:
     """Returns the positions of the longest caption that a stage of the plan reads."""
     names = [name for name in (plan.prior_stage, "decoder") if name is not None]
-    own = [own_context(model.stage(name).spec) for name in names]
+    own = [model.stage(name).spec.model.own_context for name in names]
     return max(model.stage("clip").spec.model.text.context, *(n or 0 for n in own))
 
 

@@ -33,8 +33,9 @@ PICTURES = 8
 
 def make_hooks(run: Run) -> Sequence[Hook]:
     """Returns the hooks of a run: sample grids for stages that make pictures."""
-    every = run.settings.train.sample_every
-    if not every or not run.held_out or "unet" not in dir(run.spec.model):
+    every, row = run.settings.train.sample_every, run.spec.row
+    is_image = row.is_diffused and not row.gives_embedding
+    if not every or not run.held_out or not is_image:
         return ()
     return (Hook(every, SampleGrid(run)),)
 
@@ -77,7 +78,7 @@ def _make_draw(run: Run) -> Callable[[Params, Any, Any], tuple[Any, Any, Any, An
     spec, module = run.spec, run.module
     schedule = make_schedule(spec.diffusion.schedule, spec.diffusion.num_steps)
     inputs, _ = make_inputs(spec, run.settings.train, run.clip)
-    key = step_key(stage_key(root_key(run.settings.seed), spec.stage), GRID)
+    key = step_key(stage_key(root_key(run.settings.seed), spec.row.key_id), GRID)
     count = min(PICTURES, run.settings.eval.batch_size)
     scale = spec.sampling.guidance
 

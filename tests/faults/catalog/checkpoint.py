@@ -178,8 +178,8 @@ FAULTS: list[Fault] = [
         "unclip_jax/checkpoint/bundle.py",
         (
             "cascade_of_one_first_step",
-            'nets = (CascadeNet(name), CascadeNet("super_res_last", 1))',
-            'nets = (CascadeNet(name, 1), CascadeNet("super_res_last"))',
+            "nets = (CascadeNet(name), CascadeNet(followers[name], 1))",
+            "nets = (CascadeNet(name, 1), CascadeNet(followers[name]))",
             "tests/convert/test_import_settings.py::test_a_diffusers_folder_is_sampled_as_its_pipeline_does",
         ),
         (

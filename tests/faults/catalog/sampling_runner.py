@@ -124,7 +124,7 @@ FAULTS: list[Fault] = [
         ),
         (
             "default_prior_always_diffusion",
-            'name = f"prior_{model.sampling.prior}" if stage',
+            'name = PRIORS.get(model.sampling.prior, "prior") if stage',
             'name = "prior_diffusion" if stage',
             "tests/sampling/test_api.py::test_the_prior_is_the_bundles_default_one",
         ),

@@ -97,20 +97,20 @@ FAULTS: list[Fault] = [
         ),
         (
             "seed_ignored_in_training",
-            "key = step_key(stage_key(root_key(seed), task.stage), state.step)",
-            "key = step_key(stage_key(root_key(0), task.stage), state.step)",
+            "key = step_key(stage_key(root_key(seed), task.key_id), state.step)",
+            "key = step_key(stage_key(root_key(0), task.key_id), state.step)",
             "tests/train/test_step_randomness.py::test_an_example_s_key_is_of_seed_stage_step_and_row",
         ),
         (
             "same_noise_every_step",
-            "key = step_key(stage_key(root_key(seed), task.stage), state.step)",
-            "key = step_key(stage_key(root_key(seed), task.stage), 0)",
+            "key = step_key(stage_key(root_key(seed), task.key_id), state.step)",
+            "key = step_key(stage_key(root_key(seed), task.key_id), 0)",
             "tests/train/test_step_randomness.py::test_an_example_s_key_is_of_seed_stage_step_and_row",
         ),
         (
             "stages_share_their_noise",
-            "key = step_key(stage_key(root_key(seed), task.stage), state.step)",
-            'key = step_key(stage_key(root_key(seed), "clip"), state.step)',
+            "key = step_key(stage_key(root_key(seed), task.key_id), state.step)",
+            "key = step_key(stage_key(root_key(seed), 0), state.step)",
             "tests/train/test_step_randomness.py::test_an_example_s_key_is_of_seed_stage_step_and_row",
         ),
         (
@@ -169,8 +169,8 @@ FAULTS: list[Fault] = [
         ),
         (
             "clip_never_clamped",
-            'loss, ("image", "tokens"), clamp_logit_scale, accumulate, own)',
-            'loss, ("image", "tokens"), lambda params: params, accumulate, own)',
+            "loss, inputs, clamp_logit_scale, accumulate, own)",
+            "loss, inputs, lambda params: params, accumulate, own)",
             "tests/train/test_step_randomness.py::test_clip_is_clamped_after_the_update",
         ),
     ),
@@ -283,8 +283,8 @@ FAULTS: list[Fault] = [
         ),
         (
             "parameters_drawn_with_one_seed",
-            "stage_key(root_key(self.settings.seed), self.spec.stage), INIT)",
-            "stage_key(root_key(0), self.spec.stage), INIT)",
+            "stage_key(root_key(self.settings.seed), self.spec.row.key_id)",
+            "stage_key(root_key(0), self.spec.row.key_id)",
             "tests/train/test_feed.py::test_parameters_are_drawn_with_the_key_of_seed_and_stage",
         ),
     ),

@@ -17,6 +17,7 @@ from jaxtyping import Array, Float
 from unclip_jax.core.types import Params
 from unclip_jax.data.images import to_float
 from unclip_jax.models.clip import Clip, clamp_logit_scale, clip_loss, normalize
+from unclip_jax.models.stages import CLIP, STAGES
 from unclip_jax.train.tasks.sam import sam_gradient
 
 Sums = Float[Array, " 2"]
@@ -37,7 +38,7 @@ class Task:
     """One stage's training.
 
     Attributes:
-        stage: name of the stage; its fixed number goes into the random keys.
+        key_id: the stage's fixed number in the random keys.
         metric_names: what `loss` reports, always all of it; "loss" is the first.
         loss: (params, frozen, batch, keys, train) -> (scalar, {name: (sum, weight)}).
         project: brings updated parameters back into their range.
@@ -48,7 +49,7 @@ class Task:
             `loss` at the parameters; None = it is.
     """
 
-    stage: str
+    key_id: int
     metric_names: tuple[str, ...]
     loss: LossFn
     batch_keys: tuple[str, ...]
@@ -118,7 +119,8 @@ def make_clip_task(module: Clip, sam_rho: float | None = None, sam_group: int = 
 
     names = ("loss", "top1", "logit_scale")
     own = None if sam_rho is None else sam
-    return Task("clip", names, loss, ("image", "tokens"), clamp_logit_scale, accumulate, own)
+    key_id, inputs = STAGES[CLIP].key_id, ("image", "tokens")
+    return Task(key_id, names, loss, inputs, clamp_logit_scale, accumulate, own)
 
 
 def _clip_metrics(value: Any, image_emb: Any, text_emb: Any, scale: Any) -> dict[str, Any]:

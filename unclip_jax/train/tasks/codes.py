@@ -29,11 +29,10 @@ def make_task(
     spec: StageSpec, module: nn.Module, train_cfg: TrainConfig, clip: FrozenClip | None
 ) -> Task:
     """Returns the task of any stage; `clip` is the frozen one of a stage that is told of it."""
-    if spec.stage == "clip":
+    if spec.row.task == "contrastive":
         return make_clip_task(module, train_cfg.sam_rho or None, train_cfg.sam_group)
-    if spec.stage == "prior_ar":
-        return make_code_task(spec, module, train_cfg, clip)
-    return make_diffusion_task(spec, module, train_cfg, clip)
+    make = {"codes": make_code_task, "diffusion": make_diffusion_task}[spec.row.task]
+    return make(spec, module, train_cfg, clip)
 
 
 def make_code_task(
@@ -44,7 +43,7 @@ def make_code_task(
     Beside the loss in nats a code it reports the share of codes that are the likeliest one, and the
     loss over each quarter of the components, coarse ones first.
     """
-    cfg = spec.model.codec
+    cfg = spec.model.embedding_codec
 
     def loss(
         params: Params, frozen: Any, batch: Any, keys: Keys, train: bool
@@ -63,7 +62,7 @@ def make_code_task(
         return losses.mean(), _metrics(losses, logits.argmax(-1) == codes)
 
     names = clip_keys(spec) + (() if train_cfg.cache_clip else ("image",))
-    return Task(spec.stage, ("loss", "accuracy", *QUARTILES), loss, names)
+    return Task(spec.row.key_id, ("loss", "accuracy", *QUARTILES), loss, names)
 
 
 def _metrics(losses: Any, hits: Any) -> dict[str, Any]:

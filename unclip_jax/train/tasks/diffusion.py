@@ -79,24 +79,23 @@ def make_diffusion_task(
         return terms.loss.mean(), _metrics(terms, t, schedule.num_steps)
 
     metric_names = ("loss", "mse", *(("vb",) if has_bound else ()), *QUARTILES)
-    return Task(spec.stage, metric_names, loss, names)
+    return Task(spec.row.key_id, metric_names, loss, names)
 
 
 def make_inputs(
     spec: StageSpec, train_cfg: TrainConfig, clip: FrozenClip | None
 ) -> tuple[Inputs, tuple[str, ...]]:
     """Returns what a stage makes of a batch, and the entries of the batch that it reads."""
-    if spec.stage.startswith("upsampler"):
+    kind = spec.row.kind
+    if kind == "upsampler":
         unet = spec.model.unet
         shrinks = unet.patch * 2 ** (len(unet.channel_mult) - 1)
         inputs = upsampler_inputs(train_cfg, spec.model.low_res_size, shrinks)
         return inputs, ("image", "low_res")
-    if spec.stage == "prior_diffusion":
+    if kind == "prior":
         names = clip_keys(spec) + (() if train_cfg.cache_clip else ("image",))
         return prior_inputs(spec, train_cfg, clip), names
-    if spec.stage == "decoder":
-        return decoder_inputs(train_cfg, clip), (*clip_keys(spec), "image", "clip_image")
-    raise ValueError(f"{spec.stage=} has no diffusion task")
+    return decoder_inputs(train_cfg, clip), (*clip_keys(spec), "image", "clip_image")
 
 
 def clip_keys(spec: StageSpec) -> tuple[str, ...]:
@@ -105,7 +104,7 @@ def clip_keys(spec: StageSpec) -> tuple[str, ...]:
     The text tower's states, by far the largest, are among them where the network reads them.
     """
     names = ("tokens", "mask", "own_tokens", "image_emb", "text_emb")
-    return (*names, "text_states") if spec.model.text == "clip_states" else names
+    return (*names, "text_states") if spec.model.reads_clip_states else names
 
 
 def prior_inputs(spec: StageSpec, train_cfg: TrainConfig, clip: FrozenClip | None) -> Inputs:

@@ -1,0 +1,71 @@
+"""What the package asks of a stage's network config, whichever network it is of.
+
+A config class inherits the answers of a network of images that reads no caption, and overrides
+what differs. Nothing outside of models/ has to know which class it is.
+"""
+
+from typing import Any
+
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from unclip_jax.core.types import TextFeatures
+
+
+class ModelConfig:
+    """Base of the config dataclasses of `stages.STAGES`.
+
+    Attributes:
+        init_method: method of the module that declares all parameters; None is `__call__`.
+        reads_text: whether the network reads `Cond.text`.
+        reads_clip_states: whether it reads `TextFeatures.text_states`.
+        own_context: positions of a text transformer that the stage trains itself, None without one.
+            Its sizes may be left over in the config of a stage with another caption path.
+        clip_context: positions of the CLIP captions beside it, None for a network without captions.
+        required_cond: the fields of Cond of which at least one must be given.
+        out_channels: channels of the output image, None where the config does not choose them.
+        embedding_codec: of a network that writes z_i in codes, None of any other.
+        fitted_names: parameters that are fitted before training and never trained.
+    """
+
+    init_method: str | None = None
+    reads_text: bool = False
+    reads_clip_states: bool = False
+    own_context: int | None = None
+    clip_context: int | None = None
+    required_cond: tuple[str, ...] = ()
+    out_channels: int | None = None
+    embedding_codec: Any = None
+    fitted_names: frozenset[str] = frozenset()
+
+    @property
+    def sample_shape(self) -> tuple[int, ...]:
+        """Shape of one sample, without the batch."""
+        raise NotImplementedError
+
+    def dummy_inputs(self, batch: int = 1) -> tuple[Any, ...]:
+        """Returns zeros of the shapes and types that the network takes at sampling size."""
+        raise NotImplementedError
+
+
+def dummy_images(batch: int, size: int) -> Float[Array, "b h w 3"]:
+    """Returns black images."""
+    return jnp.zeros((batch, size, size, 3))
+
+
+def dummy_text(
+    batch: int, dim: int, context: int, width: int, own_context: int | None
+) -> TextFeatures:
+    """Returns text features of zeros.
+
+    Args:
+        context, width: of the states of the frozen CLIP's text tower; width 0 leaves them out.
+        own_context: number of the stage's own token ids; None leaves them out.
+    """
+    states = jnp.zeros((batch, context, width)) if width else None
+    return TextFeatures(
+        text_emb=jnp.zeros((batch, dim)),
+        text_states=states,
+        text_mask=None if states is None else jnp.ones((batch, context), bool),
+        tokens=None if own_context is None else jnp.zeros((batch, own_context), jnp.int32),
+    )
