@@ -3,6 +3,7 @@ from typing import NamedTuple
 import numpy as np
 import pytest
 
+from unclip_jax.core.config import build
 from unclip_jax.core.errors import UserError
 from unclip_jax.data import pipeline
 from unclip_jax.data.pipeline import DataConfig, batch_iterator, make_batches, open_source
@@ -230,8 +231,8 @@ def test_errors_name_what_is_wrong():
 
     with pytest.raises(UserError, match=r"example \d+ has no caption"):
         batches(source=Silent())[0]
-    with pytest.raises(ValueError, match="captions='last'"):
-        DataConfig(captions="last")
+    with pytest.raises(UserError, match="captions: expected one of random, first, got 'last'"):
+        build(DataConfig, {"captions": "last"})
     with pytest.raises(ValueError, match="zoom=1.5"):
         DataConfig(zoom=1.5)
 
