@@ -91,7 +91,7 @@ def test_a_set_imports_no_module_of_its_own(whole, tmp_path, monkeypatch):
     path.write_text(path.read_text().replace(old, "payload.Text", 1))
     with pytest.raises(UserError, match=r"features\.json names 'payload.Text'"):
         read_set(folder)
-    with pytest.raises(UserError, match="no class of tfds"):
+    with pytest.raises(UserError, match="not a class of tfds"):
         next(readers.read_tfds(str(folder), "train"))
     assert not (tmp_path / "ran").exists()
 

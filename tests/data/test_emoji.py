@@ -69,14 +69,14 @@ def test_a_drawing_is_in_one_split_only():
     """Concepts that share one stay in train; the others are where they were."""
 
     def picture(concept, style, data):
-        return emoji.Picture("", emoji.Name("", "", "", (), ()), concept, style, (), data)
+        return emoji.Drawing("", emoji.Name("", "", "", (), ()), concept, style, (), data)
 
     pictures = [
         picture(f"thing {i}", style, f"{style} {i}".encode())
         for i in range(200)
         for style in emoji.STYLES
     ]
-    alone = emoji.split_pictures(pictures)
+    alone = emoji.split_drawings(pictures)
     held = sorted({p.concept for p in alone["test_concepts"]})
     cell = alone["test_combinations"][0]
     trained = next(p for p in alone["train"] if p.concept not in (cell.concept, *held))
@@ -84,7 +84,7 @@ def test_a_drawing_is_in_one_split_only():
     chain = [picture(c, "noto", b"one") for c in held[:2]]
     chain += [picture(c, "flat", b"two") for c in (held[1], trained.concept)]
     twins = [picture(c, cell.style, b"three") for c in (cell.concept, trained.concept)]
-    splits = emoji.split_pictures(pictures + chain + twins)
+    splits = emoji.split_drawings(pictures + chain + twins)
     moved = {*held[:2], cell.concept, trained.concept}
     assert moved <= {p.concept for p in splits["train"]}
     for name in ("test_concepts", "test_combinations"):

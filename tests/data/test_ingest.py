@@ -586,7 +586,7 @@ def test_the_newest_version_of_a_prepared_set_is_read(tmp_path):
     for name in ("9.0.0", "10.0.0", "11.0", "12.0.0.0", "v13.0.0", "set"):  # two versions
         (tmp_path / name).mkdir()
         (tmp_path / name / "dataset_info.json").write_text("{}")
-    assert builder.find(tmp_path) == tmp_path / "10.0.0"
+    assert builder.find_prepared(tmp_path) == tmp_path / "10.0.0"
 
 
 def test_a_pattern_of_many_names_ends_at_the_first_that_is_missing(tmp_path):

@@ -136,7 +136,7 @@ def test_nothing_is_read_at_the_start_and_each_record_once_when_it_is_shown():
 
 def test_captions_beyond_those_that_are_kept_are_tokenised_to_the_same(monkeypatch):
     before = batches()[2]
-    monkeypatch.setattr(pipeline, "_ROW_LIMIT", 0)
+    monkeypatch.setattr(pipeline, "_TOKEN_CACHE", 0)
     same(batches()[2], before)
 
 
@@ -364,7 +364,7 @@ def test_images_that_would_be_enlarged_are_not_shown(cache_bytes):
     for k in (5, 0, 5):
         same(data[k], batches(cfg, Sizes())[k])
         np.testing.assert_array_equal(data[k]["image"][:, 0, 0, 0], 10 * data[k]["example"])
-    assert pipeline.too_small(Sizes(), cfg) == (5, SIZE)
+    assert pipeline.count_too_small(Sizes(), cfg) == (5, SIZE)
     padded = batches(DataConfig(image_size=8, crop="pad", min_side=12), Sizes())
     assert 0 in np.concatenate([padded[k]["example"] for k in range(10)])
 

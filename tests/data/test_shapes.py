@@ -31,8 +31,8 @@ def test_colours_in_the_picture_are_those_of_the_caption(train):
     for i in range(COUNT):
         example = train[i]
         pixels = {tuple(p) for p in example["image"].reshape(-1, 3).tolist()}
-        seen = {name for name, rgb in shapes.COLOURS.items() if rgb in pixels}
-        assert seen == {w for w in example["captions"][0].split() if w in shapes.COLOURS}
+        seen = {name for name, rgb in shapes.COLORS.items() if rgb in pixels}
+        assert seen == {w for w in example["captions"][0].split() if w in shapes.COLORS}
 
 
 def test_relations_are_where_the_pixels_are(train):
@@ -43,7 +43,7 @@ def test_relations_are_where_the_pixels_are(train):
         colours = [c.split()[0] for c in (first, second) if c]
         if len(set(colours)) < 2:
             continue
-        masks = [(example["image"] == np.asarray(shapes.COLOURS[c])).all(-1) for c in colours]
+        masks = [(example["image"] == np.asarray(shapes.COLORS[c])).all(-1) for c in colours]
         (y1, x1), (y2, x2) = (ndimage.center_of_mass(m) for m in masks)
         relation = example["captions"][0].removeprefix(f"a {first} ").removeprefix(f"an {first} ")
         if relation.startswith(("above", "below")):
@@ -73,7 +73,7 @@ def test_held_out_combinations_are_only_in_test():
     test = shapes.ShapesSource("test", size=8, count=COUNT)
     pairs = [p for p in shapes.all_pairs() if shapes.is_held_out(*p)]
     assert len(pairs) == len(shapes.all_pairs()) / 8
-    assert {c for c, _ in pairs} == set(shapes.COLOURS)
+    assert {c for c, _ in pairs} == set(shapes.COLORS)
     assert {f for _, f in pairs} == set(shapes.FORMS)
     held = {f"{c} {f}" for c, f in pairs}
     train = shapes.ShapesSource("train", size=8, count=500)

@@ -46,10 +46,10 @@ def test_a_long_label_is_not_measured_whole(monkeypatch):
 
 
 def test_pick_is_distinct_and_repeatable():
-    chosen = sheet.pick(100, 10, 0)
+    chosen = sheet.sample_indices(100, 10, 0)
     assert len(set(chosen)) == 10
-    assert chosen == sheet.pick(100, 10, 0)
-    assert sheet.pick(3, 10, 0) == [0, 1, 2]
+    assert chosen == sheet.sample_indices(100, 10, 0)
+    assert sheet.sample_indices(3, 10, 0) == [0, 1, 2]
 
 
 def test_statistics_of_a_known_source():

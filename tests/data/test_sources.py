@@ -10,7 +10,7 @@ from unclip_jax.data.sources import (
     all_captions,
     data_root,
     fingerprint,
-    matching,
+    matching_indices,
     select,
 )
 
@@ -67,14 +67,14 @@ def test_a_mixture_has_its_sources_one_after_the_other():
 
 def test_examples_are_chosen_by_concept_style_and_category():
     source = Listed()
-    assert matching(source, styles=("3d",)) == [0, 3, 4, 5]
-    assert matching(source, concepts="no_flags") == [0, 2, 4]  # none of the three kinds
-    assert matching(source, concepts="no_flags", styles=("3d",)) == [0, 4]
-    assert matching(source, concepts="sun ,  red heart") == [0, 2]
-    assert matching(source, concepts="common") == [0, 2]  # of the packaged list
+    assert matching_indices(source, styles=("3d",)) == [0, 3, 4, 5]
+    assert matching_indices(source, concepts="no_flags") == [0, 2, 4]  # none of the three kinds
+    assert matching_indices(source, concepts="no_flags", styles=("3d",)) == [0, 4]
+    assert matching_indices(source, concepts="sun ,  red heart") == [0, 2]
+    assert matching_indices(source, concepts="common") == [0, 2]  # of the packaged list
     assert select(source) is source
     with pytest.raises(UserError, match="no example"):
-        matching(source, concepts="sun", styles=("3d",))
+        matching_indices(source, concepts="sun", styles=("3d",))
 
 
 def test_captions_of_a_large_source_are_of_examples_evenly_spread():

@@ -170,7 +170,7 @@ def show(
         source = select(load_source(name, split), concepts=choices["concepts"], styles=styles)
         if len(source) == 0:
             raise UserError(f"{name} split {split} is empty")
-        examples = [source[i] for i in sheet.pick(len(source), num, choices["seed"])]
+        examples = [source[i] for i in sheet.sample_indices(len(source), num, choices["seed"])]
         labels = [" ".join((e["captions"] or ("",))[0].split()) for e in examples]
         picture = sheet.contact_sheet([e["image"] for e in examples], labels)
         with scratch_for(out) as scratch:

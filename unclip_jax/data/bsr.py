@@ -1,4 +1,4 @@
-"""BSR degradation (Zhang et al. 2021): small images with the faults that real ones have.
+"""BSR degradation (Zhang et al. 2021): low-resolution images with realistic artifacts.
 
 The paper's 256 -> 1024 upsampler learns from it, citing latent diffusion (unCLIP, appendix C),
 whose published super-resolution model trains with the light variant. "bsr_light" and "bsr" are
@@ -9,9 +9,9 @@ latent-diffusion's bsrgan_light.py and bsrgan.py, operation by operation:
     the way), Gaussian noise, JPEG (9 in 10)
     JPEG
 
-What is drawn and what is done to the pixels are apart: `draw_steps` knows no image, `apply` draws
-nothing but the noise itself. It runs on the host, from a generator of the example's own: what an
-image becomes depends on nothing else.
+Drawing and applying are separate: `draw_steps` sees no image, `apply` draws nothing but the noise
+itself. Everything runs on the host with a generator of the example's own, so that the result
+depends on nothing else.
 """
 
 import dataclasses
@@ -39,15 +39,16 @@ Kernel = Float[np.ndarray, "k k"]
 
 @dataclasses.dataclass(frozen=True)
 class Strength:
-    """What differs between the variants.
+    """The settings that differ between the variants.
 
     Attributes:
-        blurs: how many blurs the chain has.
+        blurs: number of blurs in the chain.
         width: scales the blurs' variances (anisotropic) and deviations (isotropic).
-        anisotropic, isotropic: sides of the blurs' kernels, one drawn.
+        anisotropic: kernel sides from which an anisotropic blur draws one.
+        isotropic: kernel sides from which an isotropic blur draws one.
         plain: probability that the resize on the way is a plain one.
-        noise: standard deviation in levels of 255, lowest and highest.
-        quality: JPEG's, lowest and highest.
+        noise: lowest and highest standard deviation, in levels of 255.
+        quality: lowest and highest JPEG quality.
     """
 
     blurs: int
@@ -68,7 +69,7 @@ STRENGTHS = {
 
 @dataclasses.dataclass(frozen=True)
 class Resize:
-    """To (height, width)."""
+    """A resize to (height, width)."""
 
     size: tuple[int, int]
     method: Method
@@ -91,7 +92,7 @@ class Noise:
 
 @dataclasses.dataclass(frozen=True)
 class Jpeg:
-    """Encodes and decodes."""
+    """JPEG compression."""
 
     quality: int
 
@@ -106,7 +107,7 @@ def degrade(
 
     Args:
         image: sides must be multiples of 8.
-        rng: the example's own; every draw comes from it.
+        rng: the example's own generator, from which everything is drawn.
     """
     height, width = image.shape[:2]
     if height % (2 * FACTOR) or width % (2 * FACTOR):
@@ -118,7 +119,7 @@ def degrade(
 
 
 def draw_steps(kind: Degradation, size: tuple[int, int], rng: np.random.Generator) -> list[Step]:
-    """Draws what happens to an image of (height, width), in order."""
+    """Draws the steps of the degradation of an image of (height, width), in order."""
     strength, factor = STRENGTHS[kind], FACTOR
     (height, width), first, jpeg = size, [], []
     if rng.random() < HALVE_FIRST:
@@ -136,7 +137,7 @@ def draw_steps(kind: Degradation, size: tuple[int, int], rng: np.random.Generato
 
 
 def step_order(count: int, rng: np.random.Generator) -> list[int]:
-    """Shuffles 0..count-1, 1 never before 0."""
+    """Shuffles 0..count-1 so that 1 never precedes 0."""
     order = rng.permutation(count).tolist()
     first, second = order.index(0), order.index(1)
     if second < first:
@@ -145,10 +146,10 @@ def step_order(count: int, rng: np.random.Generator) -> list[int]:
 
 
 def apply(step: Step, x: Pixels, rng: np.random.Generator) -> Float[np.ndarray, "h2 w2 3"]:
-    """Does one step to an image in [0, 1]; draws from rng for noise only."""
+    """Applies one step to an image in [0, 1]; draws from rng for noise only."""
     match step:
         case Resize(size, method):
-            # OpenCV copies where nothing is to be resized.
+            # OpenCV copies an image that already has the size.
             return x if x.shape[:2] == size else np.clip(resize(x, size, method), 0.0, 1.0)
         case Blur(kernel, stride):
             return np.ascontiguousarray(convolve(x, kernel)[::stride, ::stride])
@@ -235,9 +236,9 @@ def shifted_kernel(deviation: float, factor: int, size: int = STRIDE_KERNEL) -> 
 
 
 def convolve(x: Pixels, kernel: Kernel) -> Pixels:
-    """Convolves each channel, the kernel's pixel size // 2 at the center. By Fourier transforms.
+    """Convolves each channel by FFT; pixel size // 2 of the kernel is its center.
 
-    Beyond the border the image is mirrored about its edge pixel, which is not repeated.
+    At the border the image is mirrored about its edge pixel, which is not repeated.
     """
     size = kernel.shape[0]
     height, width = x.shape[:2]

@@ -1,7 +1,7 @@
-"""Writing and opening captioned sets: tfds folders of array_record files, without TensorFlow.
+"""Writing and opening captioned data sets: tfds folders of array_record files, no TensorFlow.
 
-One record: image (PNG or JPEG bytes), captions, concept, style, category, key. Beside the records
-lie LICENSES.json and README.md, so that attribution travels with the pictures.
+One record: image (PNG or JPEG bytes), captions, concept, style, category, key. LICENSES.json and
+README.md are written next to the records, so that attribution travels with the images.
 """
 
 import contextlib
@@ -27,8 +27,8 @@ with warnings.catch_warnings():
     import tensorflow_datasets as tfds
 
 INFO = "dataset_info.json"
-REMEDY = "restore it from a copy, or make the set again: unclip data prepare or ingest, --overwrite"
-# What tfds, protobuf and array_record raise at damaged files.
+REMEDY = "restore it from a copy, or run unclip data prepare or ingest again with --overwrite"
+# What tfds, protobuf and array_record raise for damaged files.
 DAMAGE = (
     *(ArithmeticError, AttributeError, LookupError, OSError, RuntimeError, TypeError, ValueError),
     *(AssertionError, ImportError, NotImplementedError, json_format.Error, message.Error),
@@ -41,7 +41,7 @@ Splits = Mapping[str, Callable[[], Iterable[Record]]]
 
 
 def features(encoding: str | None) -> tfds.features.FeaturesDict:
-    """Describes one record; `encoding` is "png", "jpeg" or None for a mixture."""
+    """Returns the features of a record; `encoding` is "png", "jpeg" or None for a mixture."""
     image = tfds.features.Image(shape=(None, None, 3), encoding_format=encoding)
     texts = {name: tfds.features.Text() for name in ("concept", "style", "category", "key")}
     captions = tfds.features.Sequence(tfds.features.Text())
@@ -49,7 +49,7 @@ def features(encoding: str | None) -> tfds.features.FeaturesDict:
 
 
 class CaptionedImages(tfds.core.GeneratorBasedBuilder, skip_registration=True):
-    """A tfds builder over records made elsewhere."""
+    """A tfds builder over given records."""
 
     VERSION = tfds.core.Version("1.0.0")
 
@@ -80,13 +80,13 @@ def write(
     overwrite: bool = False,
     lock: bool = True,
 ) -> None:
-    """Writes a set into the folder `out`, whole or not at all.
+    """Writes a data set into the folder `out`, completely or not at all.
 
     Args:
-        splits: for each split a function that yields its records.
-        about: one paragraph for the metadata.
-        licenses: one entry a part, with "part", "license", "credit" and "url".
-        lock: False where the caller holds the lock of `out` already.
+        splits: for each split, a function that yields its records.
+        about: description for the metadata, one paragraph.
+        licenses: one entry for each part, with "part", "license", "credit" and "url".
+        lock: False if the caller already holds the lock of `out`.
     """
     with new_folder(Path(out), INFO, overwrite=overwrite, lock=lock) as folder, _quiet():
         build = CaptionedImages(
@@ -94,8 +94,7 @@ def write(
         )
         with contextlib.redirect_stdout(io.StringIO()):  # tfds prints; stdout is for results
             build.download_and_prepare()
-        made = Path(build.data_dir)
-        for path in sorted(made.iterdir()):
+        for path in sorted(Path(build.data_dir).iterdir()):
             path.replace(folder / path.name)
         shutil.rmtree(folder / "build")
         entries = [with_old_keys(entry) for entry in licenses]
@@ -104,17 +103,17 @@ def write(
 
 
 def readme(about: str, licenses: list[dict[str, str]]) -> str:
-    """Words the attribution that lies beside the records."""
+    """Returns the text of README.md: description and attribution."""
     rows = [f"- {x['part']}: {x['credit']} ({x['license']}). {x['url']}" for x in licenses]
-    lines = ["# Captioned pictures", "", about, "", "## Licenses and attribution", *rows]
+    lines = ["# Captioned images", "", about, "", "## Licenses and attribution", *rows]
     return "\n".join(lines) + "\n"
 
 
-def find(folder: Path) -> Path | None:
-    """Returns the folder that holds dataset_info.json: `folder`, or its newest version below.
+def find_prepared(folder: Path) -> Path | None:
+    """Returns the folder with dataset_info.json: `folder`, or its newest version below it.
 
-    A version is a folder that tfds names so, as 1.0.0: another set that lies in a folder of images
-    does not stand for them.
+    Only folders named like a version of tfds, as 1.0.0, count: another data set in a folder of
+    images must not hide the images.
     """
     if (folder / INFO).is_file():
         return folder
@@ -125,7 +124,7 @@ def find(folder: Path) -> Path | None:
 
 
 def is_version(name: str) -> bool:
-    """Whether a folder is named as tfds names the versions of a set."""
+    """Whether a folder name is a version as tfds writes it."""
     return re.fullmatch(r"[0-9]{1,9}(\.[0-9]{1,9}){2}", name) is not None
 
 
@@ -144,8 +143,8 @@ def open_records(folder: Path, split: str) -> "Records":
     lacking = set(features(None)) - set(build.info.features)
     if lacking:
         raise UserError(
-            f"{folder} has no {', '.join(sorted(lacking))}: not a set of this program; "
-            "bring it in: unclip data ingest"
+            f"{folder} has no {', '.join(sorted(lacking))}: not a data set of this program; "
+            "convert it with: unclip data ingest"
         )
     shards = []
     for name in split.split("+"):
@@ -161,15 +160,15 @@ def open_records(folder: Path, split: str) -> "Records":
 
 
 class Records:
-    """The records of a split; one that cannot be read is an error that names its file."""
+    """The records of a split; errors of a damaged record name its file."""
 
     def __init__(self, data: Any, shards: list[tuple[Path, int]]):
-        """Keeps tfds' data source, and the number of records of each of its files."""
+        """Wraps tfds' data source; `shards` are its files with their numbers of records."""
         self._data, self._files = data, [file for file, _ in shards]
         self._ends = np.cumsum([count for _, count in shards])
 
     def __len__(self) -> int:
-        """Number of records."""
+        """Returns the number of records."""
         return len(self._data)
 
     def __getitem__(self, index: int) -> Record:
@@ -182,7 +181,7 @@ class Records:
 
 
 def _open(folder: Path) -> tfds.core.DatasetBuilder:
-    """Opens a set that was written as array_record."""
+    """Opens a data set that was written as array_record."""
     for name in (INFO, "features.json"):
         if not (folder / name).is_file():
             raise UserError(f"{folder / name} is missing; {REMEDY}")
@@ -195,7 +194,7 @@ def _open(folder: Path) -> tfds.core.DatasetBuilder:
 
 
 def check_classes(folder: Path) -> None:
-    """Refuses a set that names classes outside of tfds, which imports whatever it is told."""
+    """Rejects a data set that names classes outside of tfds, which would import them."""
     path = folder / "features.json"
     if path.exists():
         _check_classes(read_mapping(path, remedy=REMEDY), path)
@@ -205,7 +204,7 @@ def _check_classes(found: Any, path: Path) -> None:
     if isinstance(found, Mapping):
         name = found.get("pythonClassName", CLASSES)
         if not (isinstance(name, str) and name.startswith(CLASSES)):
-            raise UserError(f"{path} names {name!r:.80}, which is no class of tfds; {REMEDY}")
+            raise UserError(f"{path} names {name!r:.80}, which is not a class of tfds; {REMEDY}")
         found = list(found.values())
     for part in found if isinstance(found, list) else ():
         _check_classes(part, path)
@@ -213,7 +212,7 @@ def _check_classes(found: Any, path: Path) -> None:
 
 @contextlib.contextmanager
 def _readable(path: Path) -> Iterator[None]:
-    """Makes whatever tfds says of a damaged set one line that names the file."""
+    """Turns errors of a damaged file into a UserError with its path and the remedy."""
     try:
         yield
     except DAMAGE as error:
@@ -221,8 +220,8 @@ def _readable(path: Path) -> Iterator[None]:
         raise UserError(f"{path} is damaged ({reason}); {REMEDY}") from error
 
 
-def text(value: bytes | str | np.ndarray) -> str:
-    """Decodes tfds' text, which comes as bytes."""
+def decode_text(value: bytes | str | np.ndarray) -> str:
+    """Decodes a text feature, which tfds returns as bytes."""
     return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
 
 

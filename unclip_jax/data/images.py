@@ -1,8 +1,8 @@
-"""Images as bytes and arrays: decoding, fitting to a square, resizing, and the two pixel scales.
+"""Images as bytes and arrays: decoding, cropping to a square, resizing, and the two pixel scales.
 
-Inside the program an image is float32 in [-1, 1], NHWC; only this module, and what is written or
-shown, speaks uint8. Transparent images are laid on white. The bytes may be anybody's: only the
-formats of FORMATS are opened, and the LIMITs bound what a file can make us hold.
+Networks see float32 images in [-1, 1], NHWC; files and everything displayed are uint8. Transparent
+images are composited on white. Files are untrusted: only FORMATS are opened, and the LIMITs bound
+the memory that a file can take.
 """
 
 import contextlib
@@ -23,14 +23,14 @@ from unclip_jax.core.errors import UserError
 Crop = Literal["pad", "center", "random", "squash"]
 Resize = Literal["area", "lanczos", "bicubic"]
 WHITE = (255, 255, 255)
-FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP")  # PIL knows 43, some of which run other programs
+FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP")  # of PIL's 43, some run other programs
 if importlib.util.find_spec("PIL.AvifImagePlugin"):  # Pillow 11.3 and later
     FORMATS += ("AVIF",)
 PIXEL_LIMIT = 50_000_000  # of a decoded image; below PIL's own warning
 FILE_LIMIT = 64 * 2**20  # bytes of an encoded image
 _BAND = 2**20  # pixels converted at a time
 _TALL_LIMIT = 2**14  # rows
-# What PIL's decoders raise at damaged files, beside its own errors.
+# What PIL's decoders raise for damaged files, besides PIL's own errors.
 _DAMAGE = (
     *(ArithmeticError, AssertionError, AttributeError, BufferError, EOFError, LookupError),
     *(MemoryError, NotImplementedError, OSError, RuntimeError, struct.error, SyntaxError),
@@ -53,18 +53,16 @@ FILTERS = {
 
 
 def decode(data: bytes) -> UInt8[np.ndarray, "h w 3"]:
-    """Decodes an image of one of FORMATS to RGB, upright, transparency laid on white.
-
-    Of an animation this is the first frame.
+    """Decodes an image to RGB, upright by EXIF, composited on white; an animation's first frame.
 
     Raises:
-        UserError: the bytes are not an image, a cut-off one, or one of too many pixels.
+        UserError: the bytes are not a complete image of one of FORMATS, or it is too large.
     """
     return _read(data, lambda image: _by_bands(image, lambda part: np.asarray(flatten(part))))
 
 
 def decode_mask(data: bytes) -> Bool[np.ndarray, "h w"]:
-    """Decodes a mask, True where something is to be made: white, or transparent if it has alpha."""
+    """Decodes an inpainting mask, True where it is transparent or, without alpha, white."""
 
     def fill(image: Image.Image) -> np.ndarray:
         if _has_alpha(image):
@@ -77,10 +75,10 @@ def decode_mask(data: bytes) -> Bool[np.ndarray, "h w"]:
 
 
 def read_bytes(path: Path) -> bytes:
-    """Reads an image's file without decoding it, at most FILE_LIMIT bytes.
+    """Reads an image file without decoding it.
 
     Raises:
-        UserError: it cannot be read, is not a file, or is too large.
+        UserError: it cannot be read, is not a file, or has more than FILE_LIMIT bytes.
     """
     try:
         if path.exists() and not path.is_file():  # a pipe or a device might never end
@@ -96,13 +94,14 @@ def read_bytes(path: Path) -> bytes:
 
 @contextlib.contextmanager
 def without_size_warning() -> Iterator[None]:
-    """Silences PIL's own warning of large images, which PIXEL_LIMIT refuses; for one thread only.
+    """Silences PIL's warnings about large images, which PIXEL_LIMIT rejects, and damaged EXIF.
 
-    Warning filters belong to the whole process, so `decode`, which threads call, leaves them alone.
+    Warning filters are global to the process, so `decode`, which is called in threads, leaves them
+    alone.
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-        warnings.filterwarnings("ignore", module=r"PIL\.")  # of damaged EXIF data
+        warnings.filterwarnings("ignore", module=r"PIL\.")  # damaged EXIF data
         yield
 
 
@@ -113,12 +112,12 @@ def _read(data: bytes, read: Callable[[Image.Image], np.ndarray]) -> np.ndarray:
             if not 0 < image.width * image.height <= PIXEL_LIMIT:
                 raise UserError(
                     f"image of {image.width} x {image.height} pixels; it must have 1 to "
-                    f"{PIXEL_LIMIT:,} of them"
+                    f"{PIXEL_LIMIT:,} pixels"
                 )
             pixels = read(image)
             return np.ascontiguousarray(_UPRIGHT.get(_orientation(image), np.asarray)(pixels))
     except UnidentifiedImageError as error:
-        raise UserError(f"not a readable image of a format that is read here: {known}") from error
+        raise UserError(f"not a readable image; supported formats: {known}") from error
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise UserError(f"image too large, more than {PIXEL_LIMIT:,} pixels") from error
     except _DAMAGE as error:
@@ -126,20 +125,20 @@ def _read(data: bytes, read: Callable[[Image.Image], np.ndarray]) -> np.ndarray:
 
 
 def _by_bands(image: Image.Image, convert: Callable[[Image.Image], np.ndarray]) -> np.ndarray:
-    """Converts a few rows at a time, so that the copies on the way stay small."""
+    """Converts a few rows at a time, so that intermediate copies stay small."""
     rows = max(1, _BAND // image.width)
     out = None
     for top in range(0, image.height, rows):
-        below = min(top + rows, image.height)
-        band = convert(image.crop((0, top, image.width, below)))
+        bottom = min(top + rows, image.height)
+        band = convert(image.crop((0, top, image.width, bottom)))
         if out is None:
             out = np.empty((image.height, *band.shape[1:]), band.dtype)
-        out[top:below] = band
+        out[top:bottom] = band
     return out
 
 
 def _orientation(image: Image.Image) -> int:
-    """Returns EXIF's orientation; 1, upright, where the EXIF data cannot be read."""
+    """Returns EXIF's orientation; 1, which is upright, if the EXIF data cannot be read."""
     try:
         value = image.getexif().get(0x0112, 1)
         return value if isinstance(value, int) else 1
@@ -148,17 +147,17 @@ def _orientation(image: Image.Image) -> int:
 
 
 def flatten(image: Image.Image) -> Image.Image:
-    """Converts any PIL image to RGB, laying what is transparent on white."""
+    """Converts any PIL image to RGB, composited on white."""
     if image.mode == "RGB" and not _has_alpha(image):
         image.load()
         return image
     if _has_alpha(image):
         rgba = image.convert("RGBA")
-        ground = Image.new("RGBA", rgba.size, (*WHITE, 255))
-        return Image.alpha_composite(ground, rgba).convert("RGB")
-    if image.mode.startswith("I"):  # 16 bits: PIL would cut them off at 255
-        grey = np.clip(np.asarray(image, np.int64), 0, 65535)
-        return Image.fromarray(np.round(grey / 257.0).astype(np.uint8)).convert("RGB")
+        background = Image.new("RGBA", rgba.size, (*WHITE, 255))
+        return Image.alpha_composite(background, rgba).convert("RGB")
+    if image.mode.startswith("I"):  # 16 bits, which PIL would clip at 255
+        gray = np.clip(np.asarray(image, np.int64), 0, 65535)
+        return Image.fromarray(np.round(gray / 257.0).astype(np.uint8)).convert("RGB")
     return image.convert("RGB")
 
 
@@ -181,35 +180,35 @@ def to_square(
     resize: Resize = "area",
     offset: float = 0.5,
 ) -> UInt8[np.ndarray, "size size 3"]:
-    """Makes a `size` x `size` image, filtered so that shrinking does not alias.
+    """Returns a `size` x `size` image, antialiased when downsampling.
 
-    "pad" keeps everything and fills up with white, "center" and "random" keep the largest square
-    (at `offset` in [0, 1] along the longer side; the middle for "center"), "squash" stretches.
-    Enlarging by "area" would repeat pixels, so it is done with bicubic.
+    "pad" pads with white to a square, "center" and "random" crop the largest square (at `offset` in
+    [0, 1] along the longer side; the middle for "center"), "squash" changes the aspect ratio.
+    Upsampling by "area" would repeat pixels, so bicubic is used instead.
     """
     height, width = image.shape[:2]
     side = max(height, width) if crop == "pad" else min(height, width)
     method = FILTERS["bicubic" if side < size and resize == "area" else resize]
-    picture = Image.fromarray(image)
+    square = Image.fromarray(image)
     if crop == "pad" and height != width:
-        return _padded(picture, size, method)
+        return _padded(square, size, method)
     if crop in ("center", "random") and height != width:
         offset = 0.5 if crop == "center" else offset
         left, top = round((width - side) * offset), round((height - side) * offset)
-        picture = picture.crop((left, top, left + side, top + side))
-    if picture.size == (size, size):
-        return np.asarray(picture)
-    return np.asarray(picture.resize((size, size), method))
+        square = square.crop((left, top, left + side, top + side))
+    if square.size == (size, size):
+        return np.asarray(square)
+    return np.asarray(square.resize((size, size), method))
 
 
 def _padded(
     image: Image.Image, size: int, method: Image.Resampling
 ) -> UInt8[np.ndarray, "size size 3"]:
-    """Resizes the square of an image and the white beside it, without making that square.
+    """Pads an image with white to a square and resizes it, without building that square.
 
-    The filters are separable, and PIL takes the rows first. A wide image's rows need no white; a
-    tall one's get it a few at a time. Of a very tall one the columns come first: another order of
-    rounding, but the work stays small, where each of its rows would be as wide as it is tall.
+    The filters are separable, and PIL takes the rows first. A wide image's rows need no padding; a
+    tall one's are padded a few at a time. Of a very tall image the columns are resized first: the
+    order of rounding differs, but padded rows would be as wide as the image is tall.
     """
     width, height = image.size
     side = max(width, height)
@@ -217,22 +216,22 @@ def _padded(
     if width < height <= _TALL_LIMIT:
         columns = Image.new("RGB", (size, height))
         for first in range(0, height, max(1, _BAND // side)):
-            below = min(first + max(1, _BAND // side), height)
-            band = Image.new("RGB", (side, below - first), WHITE)
-            band.paste(image.crop((0, first, width, below)), (left, 0))
-            columns.paste(band.resize((size, below - first), method), (0, first))
+            last = min(first + max(1, _BAND // side), height)
+            band = Image.new("RGB", (side, last - first), WHITE)
+            band.paste(image.crop((0, first, width, last)), (left, 0))
+            columns.paste(band.resize((size, last - first), method), (0, first))
         return np.asarray(columns.resize((size, size), method))
     wide = width > height
     image = image.resize((size, height) if wide else (width, size), method)
-    ground = Image.new("RGB", (size, side) if wide else (side, size), WHITE)
-    ground.paste(image, (0, top) if wide else (left, 0))
-    return np.asarray(ground.resize((size, size), method))
+    canvas = Image.new("RGB", (size, side) if wide else (side, size), WHITE)
+    canvas.paste(image, (0, top) if wide else (left, 0))
+    return np.asarray(canvas.resize((size, size), method))
 
 
 def to_float(
     images: UInt8[Array | np.ndarray, "*b h w c"],
 ) -> Float[Array | np.ndarray, "*b h w c"]:
-    """Maps 0..255 to [-1, 1]: x = u / 127.5 - 1, float32; NumPy arrays give NumPy arrays."""
+    """Maps 0..255 to [-1, 1]: x = u / 127.5 - 1, float32; a NumPy array gives a NumPy array."""
     return images.astype(np.float32) / 127.5 - 1.0
 
 

@@ -1,7 +1,7 @@
-"""Bringing other people's sets into our form: whatever readers.py reads, as array_record.
+"""Converting captioned images of any source that readers.py reads into a prepared data set.
 
-Every image is looked at once. What is broken or has no caption is left out, counted and named, and
-never ends the reading; the rest is written with the images' own bytes.
+Every image is decoded once. Images that are broken or have no caption are skipped, counted and
+reported; the others are written with their original bytes.
 """
 
 import hashlib
@@ -19,9 +19,9 @@ from unclip_jax.data.sets.prepare import refuse_existing
 
 Report = Callable[[str, int, int | None], None]
 
-ASPECT_LIMIT = 20  # longer side to shorter; beyond it the square that is trained on shows nothing
-NAMED = 10  # of each kind of what is left out
-_LONGEST = 200  # characters of a name, and of what is wrong with it
+ASPECT_LIMIT = 20  # longer to shorter side; beyond it a square crop shows next to nothing
+NAMED = 10  # skipped images that are reported by name, for each reason
+_LONGEST = 200  # characters of a name or reason in the report
 
 
 def ingest(
@@ -33,30 +33,30 @@ def ingest(
     overwrite: bool = False,
     report: Report | None = None,
 ) -> dict:
-    """Reads `source` and writes it into `out`; returns what was kept and what was left out.
+    """Converts `source` into a data set in the folder `out`; returns what was kept and skipped.
 
     Args:
-        source: a tar, a folder of tars or of images with .txt beside them, a list of images and
-            captions (.csv, .tsv, .jsonl, .parquet), a pattern of such files (`*`, {000..127}), a
-            prepared tfds folder, or "tfds:NAME", "tfds:NAME:SPLIT".
-        test_share: share held out as split "test", by hash of the key; at least one of two or more
-            images; 0 holds nothing out.
-        license: what the set may be used for, kept in its metadata.
-        report: called with what is done, "checking" or "writing", and how many items of how many;
-            None, where nobody knows yet.
+        source: a tar, a folder of tars, a folder of images with .txt files of the same names, a
+            list of images and captions (.csv, .tsv, .jsonl, .parquet), a pattern of such files
+            (`*`, {000..127}), a prepared tfds folder, or "tfds:NAME", "tfds:NAME:SPLIT".
+        test_share: share held out as split "test", by hash of the key; at least one image if there
+            are two or more; 0 holds nothing out.
+        license: of the images, recorded in the metadata.
+        report: called with the phase ("checking" or "writing"), the number of items done and their
+            total, None if that is not known yet.
     """
     if not 0 <= test_share < 1:  # NaN included
         raise UserError(f"--test-share {test_share} is not at least 0 and below 1")
     if printable(license) != license:
-        raise UserError(f"--license {printable(license)} is not UTF-8 text; spell it so")
+        raise UserError(f"--license {printable(license)} is not UTF-8 text")
     _refuse_shadow(source, out)
     refuse_existing(out, overwrite)
     with locked_beside(out, "unclip data ingest"):
         reader = open_reader(source)
-        left = LeftOut()
-        keys = _check(reader, left, report)
+        skipped = Skipped()
+        keys = _check(reader, skipped, report)
         if not keys:
-            raise UserError(f"no usable captioned image in {source}: {left}")
+            raise UserError(f"no usable captioned image in {source}: {skipped}")
         held_out = frozenset(k for k in keys if _share(k) < test_share)
         if not held_out and test_share and len(keys) > 1:  # of a small set at least one
             held_out = frozenset([min(keys, key=_share)])
@@ -82,31 +82,31 @@ def ingest(
             lock=False,
         )
     sizes = {s: len(wanted) for s, wanted in splits.items() if wanted}
-    named = {why: left.named[why] for why in sorted(left.named)}
-    counts = dict(sorted(left.counts.items()))
+    named = {why: skipped.named[why] for why in sorted(skipped.named)}
+    counts = dict(sorted(skipped.counts.items()))
     return {"folder": str(out), "images": sizes, "left_out": counts, "left_out_names": named}
 
 
 def _refuse_shadow(source: str, out: Path) -> None:
-    """Stops before a set is written where it would be read in place of the folder it is made of."""
+    """Rejects an `out` that would be read as the newest version of the source folder."""
     try:
         folder, wanted = Path(os.path.expanduser(source)).resolve(), Path(out).resolve()
         shadows = folder == wanted.parent and builder.is_version(wanted.name)
-    except (OSError, ValueError):  # a name that is too long, or holds a NUL
+    except (OSError, ValueError):  # a name that is too long or contains a NUL
         return
     if shadows:
         raise UserError(f"--out {out} would be a version of {source}; choose another name for it")
 
 
-class LeftOut:
-    """What cannot be used: how many of each kind, and the first few by name."""
+class Skipped:
+    """Items that cannot be used: the count of each kind, and the first few names."""
 
     def __init__(self) -> None:
         self.counts: Counter[str] = Counter()
         self.named: dict[str, list[str]] = {}
 
     def add(self, kind: str, key: str, reason: str = "") -> None:
-        """Counts one."""
+        """Adds an item."""
         self.counts[kind] += 1
         names = self.named.setdefault(kind, [])
         if len(names) < NAMED:
@@ -114,15 +114,15 @@ class LeftOut:
             names.append(f"{key} ({reason})" if reason else key)
 
     def __str__(self) -> str:
-        """Words the counts, each with its first name."""
-        said = [f"{n} {why}, e.g. {self.named[why][0]}" for why, n in sorted(self.counts.items())]
-        return "; ".join(said) or "nothing at all"
+        """Returns the counts, each with its first name."""
+        parts = [f"{n} {why}, e.g. {self.named[why][0]}" for why, n in sorted(self.counts.items())]
+        return "; ".join(parts) or "nothing at all"
 
 
-def _check(reader: Reader, left: LeftOut, report: Report | None) -> list[str]:
-    """Looks at every item once; returns the keys to keep.
+def _check(reader: Reader, skipped: Skipped, report: Report | None) -> list[str]:
+    """Checks every item; returns the keys to keep.
 
-    Of several with one key the first counts, whatever it is: it is the one that `_records` finds.
+    Of several items with one key the first counts, usable or not: `_records` will find that one.
     """
     keys: dict[str, bool] = {}
     with images.without_size_warning():
@@ -130,25 +130,25 @@ def _check(reader: Reader, left: LeftOut, report: Report | None) -> list[str]:
             if report is not None:
                 report("checking", seen, None)
             if item.fault:
-                left.add(item.fault, item.key, item.reason)
+                skipped.add(item.fault, item.key, item.reason)
             elif item.key in keys:
-                left.add("duplicate keys", item.key)
+                skipped.add("duplicate keys", item.key)
             else:
-                keys[item.key] = _is_usable(item, left)
+                keys[item.key] = _is_usable(item, skipped)
     return [key for key, usable in keys.items() if usable]
 
 
-def _is_usable(item: Item, left: LeftOut) -> bool:
+def _is_usable(item: Item, skipped: Skipped) -> bool:
     if not item.captions:
-        left.add("without caption", item.key)
+        skipped.add("without caption", item.key)
         return False
     try:
         shape = images.decode(item.image).shape[:2]
     except UserError as error:
-        left.add("broken images", item.key, str(error))
+        skipped.add("broken images", item.key, str(error))
         return False
     if max(shape) > ASPECT_LIMIT * min(shape):
-        left.add("too long and narrow", item.key, f"{shape[1]} x {shape[0]} pixels")
+        skipped.add("too long and narrow", item.key, f"{shape[1]} x {shape[0]} pixels")
         return False
     return True
 

@@ -1,7 +1,7 @@
 """Lists of images and captions: CSV and TSV with a header, JSON lines, and Parquet.
 
-A row names an image by its path, or holds its bytes as Hugging Face's Parquet files do. Nothing is
-read whole: lists may be long, and anybody's.
+A row names an image by its path, or contains its bytes as Hugging Face's Parquet files do. Lists
+are streamed and untrusted: they may be of any length.
 """
 
 import csv
@@ -27,7 +27,7 @@ IMAGE_KEYS = (
     "filename",
 )
 CAPTION_KEYS = ("captions", "caption", "text", "sentences", "title", "txt")
-CAPTIONS_LIMIT = 1000  # rows of one image that are taken together
+CAPTIONS_LIMIT = 1000  # consecutive rows of one image that are merged
 LINE_LIMIT = 2**20  # characters of a row
 _GROUP_LIMIT = 2**30  # bytes of a Parquet file's row group, expanded
 _BATCH = 16  # rows of Parquet at a time
@@ -36,11 +36,14 @@ _DAMAGE = (ArithmeticError, EOFError, LookupError, OSError, RuntimeError, TypeEr
 
 @dataclasses.dataclass(frozen=True)
 class Row:
-    """One row: where its image is, or the image itself, and all of its fields.
+    """One row of a list.
 
     Attributes:
-        number: counted from 1, the header not among them.
-        problem: why it names no image.
+        number: counted from 1, without the header.
+        location: path of the image, if the row names one.
+        image: bytes of the image, if the row contains them.
+        fields: all fields of the row, by lower-case name.
+        problem: why the row has no image.
     """
 
     number: int
@@ -54,7 +57,7 @@ def read_rows(path: Path) -> Iterator[Row]:
     """Yields the rows of a list.
 
     Raises:
-        UserError: the list cannot be read, or not any further.
+        UserError: the list is damaged; the rows before have been yielded.
     """
     read = {".jsonl": _json_rows, ".parquet": _parquet_rows}.get(path.suffix.lower(), _csv_rows)
     try:
@@ -67,7 +70,7 @@ def read_rows(path: Path) -> Iterator[Row]:
 
 def _row(number: int, fields: object) -> Row:
     if not isinstance(fields, Mapping):
-        return Row(number, problem="it is not a row of named fields")
+        return Row(number, problem="not a row of named fields")
     fields = {str(key).strip().lower(): value for key, value in fields.items()}
     for key in IMAGE_KEYS:
         value, image = fields.get(key), None
@@ -83,7 +86,7 @@ def _row(number: int, fields: object) -> Row:
 
 
 def read_object(text: str | bytes) -> object:
-    """Parses JSON of a sample or row; None if it cannot be."""
+    """Parses the JSON of a sample or row; returns None if it is not JSON."""
     try:
         return parse_json(text, "", nan=True)
     except UserError:
@@ -118,7 +121,7 @@ def _csv_rows(path: Path) -> Iterator[object]:
 
 
 def _long_lines(file: TextIO) -> Iterator[str]:
-    """Yields lines, of which a longer one is several: a file may be a single line."""
+    """Yields lines, splitting those longer than LINE_LIMIT: a file may be a single line."""
     return itertools.takewhile(bool, iter(lambda: file.readline(LINE_LIMIT), None))
 
 

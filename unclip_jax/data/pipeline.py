@@ -1,10 +1,10 @@
-"""From a source to batches: a grain MapDataset whose item k is batch k.
+"""The input pipeline: a grain MapDataset over a source, whose item k is batch k.
 
 Batch k is a pure function of (seed, k). Its randomness (order, captions, crops) is drawn for the
-whole batch and each process takes its rows of it, so 1, 2 or 4 see the same global batches. The
-state of an iterator is that of the batch last handed out, however much has been prefetched. Whole
-batches are built per item because grain's cost per element would outweigh the work for small
-images. A record is read once each time it is shown, and nothing is read before the first batch.
+whole batch and each process takes its rows of it, so 1, 2 or 4 processes see the same global
+batches. The state of an iterator is that of the last batch it returned, however much has been
+prefetched. An item is a whole batch because grain's cost per element would outweigh the work for
+small images. A record is read once each time it is shown, and none before the first batch.
 """
 
 import dataclasses
@@ -27,13 +27,13 @@ from unclip_jax.data.sources import (
     split_sizes,
 )
 
-ENDLESS = 2**40  # batches; more than any run
-LOOKED_AT = 64  # examples by which the share of too small images is estimated
-_ROW_LIMIT = 100_000  # captions whose tokens are kept
-_TRIES = 1000  # examples drawn in place of one whose image is too small
+ENDLESS = 2**40  # batches; more than any run takes
+SIZE_SAMPLE = 64  # examples from which the share of images below `min_side` is estimated
+_TOKEN_CACHE = 100_000  # captions whose tokens are cached
+_TRIES = 1000  # examples drawn to replace one below `min_side`
 _KEY_MASK = 2**64 - 1
-_WINDOW = 0x57494E444F57  # sets the windows' keys apart from the batches'
-_REPLACE = 0x5245504C414345  # likewise, of what is shown in place of images that are too small
+_WINDOW = 0x57494E444F57  # separates the keys of windows from those of batches
+_REPLACE = 0x5245504C414345  # likewise, the keys of replacements of images below `min_side`
 
 
 @runtime_checkable
@@ -49,15 +49,15 @@ class Encoder(Protocol):
     """What the pipeline needs of a tokenizer."""
 
     def encode(self, texts: list[str]) -> TokenBlock:
-        """Tokenises captions to one length."""
+        """Tokenizes captions to one length."""
         ...
 
 
 def open_source(cfg: DataConfig, section: str = "data") -> Source:
-    """Opens the source a config names, restricted to its concepts and styles.
+    """Opens the source that a config names, restricted to its concepts and styles.
 
     Args:
-        section: of the config, that the split is of; errors name the flags to change.
+        section: section of the config that names the split; errors name its flags.
     """
     sources = [_open_set(name, cfg, section) for name in (cfg.name, *cfg.mix)]
     return Mixture(sources, cfg.mix_weights) if cfg.mix else sources[0]
@@ -88,7 +88,7 @@ def batch_iterator(batches: grain.MapDataset, cfg: DataConfig) -> grain.DatasetI
 
 
 def endless_order(epoch: grain.MapDataset, cfg: DataConfig, seed: int) -> grain.MapDataset:
-    """Repeats an epoch's examples without end, each epoch in an order of its own if so wished."""
+    """Repeats the examples endlessly; with `cfg.shuffle` each epoch has its own order."""
     epoch = epoch.shuffle(seed=seed % 2**32) if cfg.shuffle else epoch
     return epoch.repeat()
 
@@ -111,11 +111,11 @@ def make_batches(
     "clip_image" with `clip_size`.
 
     Args:
-        source: already restricted to what is wanted (`open_source`).
+        source: already restricted to the concepts and styles of the config (`open_source`).
         batch_size: of all processes together.
-        rows: those of every global batch that are wanted here; None is all of them.
-        clip_size: side of a second array, "clip_image": the very same crops, made from the images
-            themselves at the size that a CLIP takes.
+        rows: rows of every global batch that this process needs; None means all.
+        clip_size: side of a second array, "clip_image": the same crops of the same images, resized
+            from the original to the input size of a CLIP.
     """
     if len(source) == 0:
         raise UserError(f"data set {cfg.name!r} split {cfg.split!r} is empty")
@@ -123,8 +123,8 @@ def make_batches(
     return grain.MapDataset.source(
         _Batches(
             order=_order(source, cfg, seed),
-            images=_Images(source, cfg, sizes),
-            texts=_Texts(tokenizer),
+            images=_ImageLoader(source, cfg, sizes),
+            tokens=_TokenCache(tokenizer),
             cfg=cfg,
             batch_size=batch_size,
             seed=seed,
@@ -134,17 +134,17 @@ def make_batches(
 
 
 def ordered_images(source: Source, cfg: DataConfig) -> Iterator[UInt8[np.ndarray, "s s 3"]]:
-    """Yields all images of a source in its order, as a config shows them with nothing random."""
+    """Yields all images of a source in order, preprocessed without random augmentation."""
     cfg = dataclasses.replace(cfg, min_side=0, cache_bytes=0)
-    shown, middle = _Images(source, cfg, (cfg.image_size,)), np.full(4, 0.5)
-    return (shown.get(example, middle).images[0] for example in range(len(source)))
+    loader, middle = _ImageLoader(source, cfg, (cfg.image_size,)), np.full(4, 0.5)
+    return (loader.load(example, middle).images[0] for example in range(len(source)))
 
 
-def too_small(source: Source, cfg: DataConfig) -> tuple[int, int]:
-    """Returns how many of some examples, evenly spread, are below `min_side`, and of how many."""
-    places = np.unique(np.linspace(0, len(source) - 1, LOOKED_AT).astype(np.int64))
-    small = sum(_is_small(source[int(place)]["image"], cfg) for place in places)
-    return small, len(places)
+def count_too_small(source: Source, cfg: DataConfig) -> tuple[int, int]:
+    """Returns how many of a sample of examples are below `min_side`, and the sample's size."""
+    indices = np.unique(np.linspace(0, len(source) - 1, SIZE_SAMPLE).astype(np.int64))
+    small = sum(_is_small(source[int(index)]["image"], cfg) for index in indices)
+    return small, len(indices)
 
 
 def _is_small(image: np.ndarray, cfg: DataConfig) -> bool:
@@ -153,7 +153,7 @@ def _is_small(image: np.ndarray, cfg: DataConfig) -> bool:
 
 
 def _order(source: Source, cfg: DataConfig, seed: int) -> grain.MapDataset:
-    """Returns which example each number shows; sets of a mixture take turns by their weights."""
+    """Returns the endless order of examples; a mixture's sources take turns by their weights."""
     if not isinstance(source, Mixture):
         return endless_order(grain.MapDataset.range(len(source)), cfg, seed)
     parts = [
@@ -163,8 +163,8 @@ def _order(source: Source, cfg: DataConfig, seed: int) -> grain.MapDataset:
     return grain.MapDataset.mix(parts, weights=source.weights)
 
 
-class _Shown(NamedTuple):
-    """An example as it is shown: the same crop at every size that is wanted."""
+class _Preprocessed(NamedTuple):
+    """An example after preprocessing: the same crop at every size."""
 
     images: list[np.ndarray]
     captions: tuple[str, ...]
@@ -172,11 +172,11 @@ class _Shown(NamedTuple):
 
 @dataclasses.dataclass
 class _Batches:
-    """Random access to batches; see the module's text for what is drawn how."""
+    """Random access to batches."""
 
     order: grain.MapDataset
-    images: "_Images"
-    texts: "_Texts"
+    images: "_ImageLoader"
+    tokens: "_TokenCache"
     cfg: DataConfig
     batch_size: int
     seed: int
@@ -190,27 +190,27 @@ class _Batches:
         rng = np.random.Generator(np.random.Philox(key=[self.seed & _KEY_MASK, int(batch)]))
         draws = rng.random((self.batch_size, 5))[self.rows]
         index = index[self.rows]
-        found = [self._take(int(i), draw[1:]) for i, draw in zip(index, draws, strict=True)]
-        example = np.asarray([place for place, _ in found], np.int64)
-        shown = [one for _, one in found]
+        pairs = [self._example(int(i), draw[1:]) for i, draw in zip(index, draws, strict=True)]
+        example = np.asarray([number for number, _ in pairs], np.int64)
+        shown = [one for _, one in pairs]
         pick = draws[:, 0] if self.cfg.captions == "random" else np.zeros(len(shown))
         captions = [
             one.captions[int(p * len(one.captions))] for one, p in zip(shown, pick, strict=True)
         ]
-        tokens, mask = self.texts.get(captions)
+        tokens, mask = self.tokens.encode(captions)
         image = np.stack([one.images[0] for one in shown])
-        made = {"image": image, "tokens": tokens, "mask": mask, "index": index, "example": example}
+        batch = {"image": image, "tokens": tokens, "mask": mask, "index": index, "example": example}
         if len(shown[0].images) > 1:
-            made["clip_image"] = np.stack([one.images[1] for one in shown])
-        return made | self._windows(image, index)
+            batch["clip_image"] = np.stack([one.images[1] for one in shown])
+        return batch | self._windows(image, index)
 
-    def _take(self, number: int, draw: np.ndarray) -> tuple[int, _Shown]:
-        """Returns the example of a number; in place of one that is too small, one drawn instead.
+    def _example(self, number: int, draw: np.ndarray) -> tuple[int, _Preprocessed]:
+        """Returns the example shown at `number`, replaced by another if it is below `min_side`.
 
-        What is drawn is of the same set, and depends on the seed and the number alone.
+        The replacement is of the same source and depends on the seed and the number alone.
         """
         example = int(self.order[number])
-        shown = self.images.get(example, draw)
+        shown = self.images.load(example, draw)
         if shown is not None:
             return example, shown
         rng = np.random.Generator(
@@ -219,16 +219,16 @@ class _Batches:
         part = self.images.part_of(example)
         for _ in range(_TRIES):
             example = int(rng.integers(part.start, part.stop))
-            shown = self.images.get(example, draw)
+            shown = self.images.load(example, draw)
             if shown is not None:
                 return example, shown
         raise UserError(
             f"{_TRIES} images in a row are smaller than config.data.min_side={self.cfg.min_side} "
-            "pixels: lower it, or take another set"
+            "pixels: lower it, or choose another data set"
         )
 
     def _windows(self, image: np.ndarray, index: np.ndarray) -> dict[str, np.ndarray]:
-        """Cuts the windows out and degrades them, by a generator for each image shown."""
+        """Cuts the windows out and degrades them, with a generator for each image."""
         cfg = self.cfg
         if not cfg.window and cfg.degrade == "none":
             return {}
@@ -244,20 +244,20 @@ class _Batches:
         return {"image": np.stack(cut)} | ({"low_res": np.stack(low_res)} if low_res else {})
 
 
-class _Images:
-    """Images at the sizes wanted; decoded and resized once where all of them fit in memory."""
+class _ImageLoader:
+    """Preprocesses images; they are decoded and resized once if all of them fit in memory."""
 
     def __init__(self, source: Source, cfg: DataConfig, sizes: tuple[int, ...]):
         self._source, self._cfg, self._sizes = source, cfg, sizes
         self._moves = cfg.zoom > 0 or cfg.shift > 0
-        # Moving an image resamples it: it is kept at twice the size, so that it stays sharp.
+        # Moving an image resamples it: it is cached at twice the size, so that it stays sharp.
         self._sides = [size * (2 if self._moves else 1) for size in sizes]
-        wanted = len(source) * sum(side**2 * 3 for side in self._sides)
-        self._keeps = cfg.crop != "random" and wanted <= cfg.cache_bytes
-        self._kept: dict[int, _Shown | None] = {}
+        needed = len(source) * sum(side**2 * 3 for side in self._sides)
+        self._caches = cfg.crop != "random" and needed <= cfg.cache_bytes
+        self._cache: dict[int, _Preprocessed | None] = {}
 
-    def get(self, example: int, draw: np.ndarray) -> _Shown | None:
-        """Returns an example as it is shown, None if its image is smaller than is wanted.
+    def load(self, example: int, draw: np.ndarray) -> _Preprocessed | None:
+        """Returns a preprocessed example, None if its image is below `min_side`.
 
         Args:
             draw: four numbers in [0, 1): zoom, shift x, shift y, crop.
@@ -269,59 +269,59 @@ class _Images:
         return squares._replace(images=[self._moved(image, size, draw) for image, size in moved])
 
     def part_of(self, example: int) -> range:
-        """Returns the places of the set that an example is of."""
+        """Returns the indices of the source that an example comes from."""
         if isinstance(self._source, Mixture):
             return next(part for part in self._source.parts if example in part)
         return range(len(self._source))
 
-    def _squares(self, example: int, offset: float) -> _Shown | None:
-        if example in self._kept:
-            return self._kept[example]
-        cfg, found = self._cfg, self._source[example]
-        if not found["captions"]:
+    def _squares(self, example: int, offset: float) -> _Preprocessed | None:
+        if example in self._cache:
+            return self._cache[example]
+        cfg, record = self._cfg, self._source[example]
+        if not record["captions"]:
             raise UserError(f"example {example} has no caption")
         fit = {"crop": cfg.crop, "resize": cfg.resize, "offset": float(offset)}
-        shown = None
-        if not _is_small(found["image"], cfg):
-            squares = [images.to_square(found["image"], side, **fit) for side in self._sides]
-            shown = _Shown(squares, tuple(found["captions"]))
-        if self._keeps:
-            self._kept[example] = shown
-        return shown
+        loaded = None
+        if not _is_small(record["image"], cfg):
+            squares = [images.to_square(record["image"], side, **fit) for side in self._sides]
+            loaded = _Preprocessed(squares, tuple(record["captions"]))
+        if self._caches:
+            self._cache[example] = loaded
+        return loaded
 
     def _moved(self, image: np.ndarray, size: int, draw: np.ndarray) -> UInt8[np.ndarray, "s s 3"]:
-        """Shows a window of the image on endless white, zoomed and shifted."""
+        """Zooms and shifts the image on an endless white background."""
         cfg, side = self._cfg, image.shape[0]
         zoom = 1.0 + cfg.zoom * (2 * draw[0] - 1)
         shift = cfg.shift * side * (2 * draw[1:3] - 1)
         window = side / zoom
         margin = int(np.ceil(max(0.0, (window - side) / 2) + abs(shift).max())) + 1
-        ground = Image.new("RGB", (side + 2 * margin,) * 2, images.WHITE)
-        ground.paste(Image.fromarray(image), (margin, margin))
+        canvas = Image.new("RGB", (side + 2 * margin,) * 2, images.WHITE)
+        canvas.paste(Image.fromarray(image), (margin, margin))
         left, top = margin + (side - window) / 2 - shift
         box = (left, top, left + window, top + window)
-        return np.asarray(ground.resize((size, size), images.FILTERS[cfg.resize], box=box))
+        return np.asarray(canvas.resize((size, size), images.FILTERS[cfg.resize], box=box))
 
 
-class _Texts:
-    """Tokenised captions; those of the first captions are kept, up to a bound."""
+class _TokenCache:
+    """Tokenizes captions; the tokens of the first _TOKEN_CACHE captions are cached."""
 
     def __init__(self, tokenizer: Encoder):
         self._tokenizer = tokenizer
         self._rows: dict[str, tuple[np.ndarray, np.ndarray]] = {}
 
-    def get(
+    def encode(
         self, captions: list[str]
     ) -> tuple[Int32[np.ndarray, "b ctx"], Bool[np.ndarray, "b ctx"]]:
         """Returns tokens and mask of captions."""
         rows = {caption: self._rows.get(caption) for caption in captions}
-        fresh = [caption for caption, row in rows.items() if row is None]
-        if fresh:
-            block = self._tokenizer.encode(fresh)
+        missing = [caption for caption, row in rows.items() if row is None]
+        if missing:
+            block = self._tokenizer.encode(missing)
             tokens, mask = np.asarray(block.tokens, np.int32), np.asarray(block.mask, bool)
-            made = dict(zip(fresh, zip(tokens, mask, strict=True), strict=True))
-            rows |= made
-            if len(self._rows) + len(made) <= _ROW_LIMIT:
-                self._rows.update(made)
-        found = [rows[caption] for caption in captions]
-        return np.stack([row[0] for row in found]), np.stack([row[1] for row in found])
+            new = dict(zip(missing, zip(tokens, mask, strict=True), strict=True))
+            rows |= new
+            if len(self._rows) + len(new) <= _TOKEN_CACHE:
+                self._rows.update(new)
+        ordered = [rows[caption] for caption in captions]
+        return np.stack([row[0] for row in ordered]), np.stack([row[1] for row in ordered])

@@ -1,8 +1,8 @@
-"""Reading other people's captioned images: webdataset tars, folders, lists, prepared tfds sets.
+"""Readers of captioned images: WebDataset tars, folders, lists, prepared tfds data sets.
 
-A reader yields an Item for everything that it comes upon, also for what cannot be used, which says
-why: one odd sample never ends a reading. Pickled members are never opened. No tfds code is
-downloaded or run: a tfds set must be prepared, as array_record.
+A reader yields an Item for everything it finds; one that cannot be used says why, so that a single
+bad sample never ends the reading. Pickled members are never opened. No tfds code is downloaded or
+run: a tfds data set must be prepared, as array_record.
 """
 
 import dataclasses
@@ -29,10 +29,14 @@ _DAMAGE += (TypeError, ValueError)
 
 @dataclasses.dataclass(frozen=True)
 class Item:
-    """One image as found: its bytes, captions, and a name for it.
+    """One image as found.
 
     Attributes:
-        fault: what kind of thing it is that cannot be used, e.g. "damaged tars"; empty: none.
+        key: name of the image, unique in the data set.
+        image: encoded bytes.
+        captions: none if the image has no caption.
+        concept: class name, if there is one.
+        fault: category of what cannot be used, e.g. "damaged tars"; empty if it can be.
         reason: what is wrong with it.
     """
 
@@ -48,7 +52,7 @@ Reader = Callable[[], Iterator[Item]]
 
 
 def open_reader(source: str) -> Reader:
-    """Recognises what `source` is; see `ingest`."""
+    """Returns the reader for `source`; see `ingest`."""
     if source.startswith("tfds:"):
         name, _, split = source[len("tfds:") :].partition(":")
         return lambda: read_tfds(name, split)
@@ -61,7 +65,7 @@ def open_reader(source: str) -> Reader:
 
 
 def expand(source: str) -> list[Path]:
-    """Returns the files and folders that a path or pattern names: `*`, `?`, {a,b}, {000..127}."""
+    """Expands a path or pattern to files and folders: `*`, `?`, {a,b}, {000..127}."""
     whole = Path(os.path.expanduser(source))
     if _exists(whole):
         return [whole]
@@ -78,12 +82,12 @@ def expand(source: str) -> list[Path]:
 def _exists(path: Path) -> bool:
     try:
         return path.exists()
-    except (OSError, ValueError):  # a name that is too long, or holds a NUL
+    except (OSError, ValueError):  # a name that is too long or contains a NUL
         return False
 
 
 def _braces(pattern: str) -> Iterator[str]:
-    """Expands {a,b} and {00..12} as a shell does, name by name; other braces stay."""
+    """Expands {a,b} and {00..12} as a shell does, lazily; other braces are kept."""
     open_ones, named = [iter([pattern])], 0
     while open_ones:
         name = next(open_ones[-1], None)
@@ -99,7 +103,7 @@ def _braces(pattern: str) -> Iterator[str]:
 
 
 def _first_braces(pattern: str) -> Iterator[str] | None:
-    """Returns the pattern with each choice of its first braces; None: it has no braces."""
+    """Returns the pattern with each choice of its first braces, None if it has no braces."""
     for match in re.finditer(r"\{([^{}]*)\}", pattern):
         span = re.fullmatch(r"(\d{1,9})\.\.(\d{1,9})", match[1])
         choices: Sequence[str | int] = match[1].split(",")
@@ -118,7 +122,7 @@ def _first_braces(pattern: str) -> Iterator[str] | None:
 
 
 def _open(path: Path, name: str) -> Reader:
-    """Returns the reader of one file or folder; `name` stands before the keys where it must."""
+    """Returns the reader of one file or folder; `name` is the prefix of keys where needed."""
     if path.is_file():
         if path.name.lower().endswith(tars.TAR_ENDS):
             return lambda: read_tar(path, name)
@@ -128,7 +132,7 @@ def _open(path: Path, name: str) -> Reader:
         raise UserError(f"{path} is not one of {known}, a folder or tfds:NAME")
     if not path.is_dir():
         raise UserError(f"{path} is neither a file nor a folder")
-    prepared = builder.find(path)
+    prepared = builder.find_prepared(path)
     if prepared is not None:
         return lambda: read_tfds(str(prepared), "")
     shards = sorted(path.glob("*.tar"))
@@ -146,17 +150,17 @@ def read_folder(folder: Path, prefix: str = "") -> Iterator[Item]:
     for path in sorted(folder.rglob("*")):
         if path.suffix.lower() not in tars.IMAGE_ENDS or not path.is_file():
             continue
-        beside = path.with_suffix(".txt")
+        text_file = path.with_suffix(".txt")
         key = printable(prefix + path.relative_to(folder).as_posix())
         try:
-            captions = _lines(_text(beside)) if beside.exists() else ()
+            captions = _lines(_text(text_file)) if text_file.exists() else ()
             yield Item(key, images.read_bytes(path), captions)
         except (OSError, UserError) as error:
             yield Item(key, fault="unreadable files", reason=str(error))
 
 
 def read_tar(path: Path, name: str = "") -> Iterator[Item]:
-    """Yields the samples of a webdataset tar: members that share the name up to the first dot."""
+    """Yields the samples of a WebDataset tar: members that share the name up to the first dot."""
     name = printable(name or path.name)
     if not path.is_file():  # a pipe might never end
         yield Item(name, fault="unreadable files", reason=f"{path} is not a file")
@@ -178,9 +182,9 @@ def _sample_captions(sample: tars.Sample) -> tuple[str, ...]:
 
 
 def read_list(path: Path, name: str = "") -> Iterator[Item]:
-    """Yields the rows of a list: an image's path, from the list's folder on, or bytes; a caption.
+    """Yields the rows of a list; paths of images are relative to the list's folder.
 
-    Rows of one image that follow each other are one item with several captions.
+    Consecutive rows of one image become one item with several captions.
     """
     name = printable(name or path.name)
     folder = name.rpartition("/")[0]
@@ -208,7 +212,7 @@ def read_list(path: Path, name: str = "") -> Iterator[Item]:
 
 
 def read_tfds(name: str, split: str) -> Iterator[Item]:
-    """Yields a prepared tfds set: its image feature with its texts, or its class names."""
+    """Yields the images of a prepared tfds data set, with its texts or class names as captions."""
     from tensorflow_datasets import builder as make_builder
     from tensorflow_datasets import builder_from_directory, decode, features
 
@@ -216,32 +220,35 @@ def read_tfds(name: str, split: str) -> Iterator[Item]:
         odd = next(
             (p for p in sorted(Path(name).iterdir()) if not (p.is_file() or p.is_dir())), None
         )
-        if odd is not None:  # tfds would wait for a pipe
+        if odd is not None:  # tfds would block on a pipe
             raise UserError(f"{odd} is missing or not a file; {builder.REMEDY}")
         builder.check_classes(Path(name))
     try:
         build = builder_from_directory(name) if Path(name).is_dir() else make_builder(name)
         build_features, splits = dict(build.info.features.items()), list(build.info.splits)
-    except Exception as error:  # tfds raises its own and its registry's kinds
+    except Exception as error:  # tfds and its registry raise many types
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise UserError(f"cannot open tfds set {name}: {reason}") from error
-    pictures = [k for k, f in build_features.items() if isinstance(f, features.Image)]
-    if not pictures or not splits:
-        raise UserError(f"tfds set {name} has no image feature or no prepared split")
+        raise UserError(f"cannot open tfds data set {name}: {reason}") from error
+    image_keys = [k for k, f in build_features.items() if isinstance(f, features.Image)]
+    if not image_keys or not splits:
+        raise UserError(f"tfds data set {name} has no image feature or no prepared split")
     if split and split not in splits:
-        raise UserError(f"tfds set {name} has no split {split!r}; it has {', '.join(splits)}")
+        raise UserError(f"tfds data set {name} has no split {split!r}; it has {', '.join(splits)}")
     label = next((k for k, f in build_features.items() if isinstance(f, features.ClassLabel)), None)
     for part in [split] if split else splits:
         try:
-            data = build.as_data_source(split=part, decoders={pictures[0]: decode.SkipDecoding()})
+            data = build.as_data_source(split=part, decoders={image_keys[0]: decode.SkipDecoding()})
             count = len(data)
         except (NotImplementedError, ValueError) as error:
-            raise UserError(f"tfds set {name} is not array_record: prepare it so") from error
+            raise UserError(
+                f"tfds data set {name} is not array_record: prepare it with "
+                "file_format='array_record'"
+            ) from error
         except _DAMAGE as error:
             yield Item(part, fault="damaged splits", reason=f"{type(error).__name__}: {error}")
             continue
         names = build_features[label].names if label else None
-        read = functools.partial(_tfds_item, data, part, pictures[0], label, names)
+        read = functools.partial(_tfds_item, data, part, image_keys[0], label, names)
         yield from map(read, range(count))
 
 
@@ -259,9 +266,9 @@ def _tfds_item(
 
 
 def texts(record: object, depth: int = 0) -> tuple[str, ...]:
-    """Finds captions in a record: under a usual name, as text, list of texts, or nested.
+    """Finds the captions of a record under one of CAPTION_KEYS, as text, list of texts or nested.
 
-    What is not text (a number, null) is not a caption.
+    Numbers and nulls are not captions.
     """
     if not isinstance(record, Mapping):
         return ()
@@ -274,7 +281,7 @@ def _strings(value: object, depth: int) -> tuple[str, ...]:
         value = value.tolist()
     if isinstance(value, bytes):
         value = value.decode("utf-8", "replace")
-    if isinstance(value, str):  # a lone surrogate, which JSON can spell, cannot be written
+    if isinstance(value, str):  # a lone surrogate, which JSON can contain, cannot be written
         value = value.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace").strip()
         return (value,) if value else ()
     if depth > _NESTING:
@@ -287,7 +294,7 @@ def _strings(value: object, depth: int) -> tuple[str, ...]:
 
 
 def printable(name: str) -> str:
-    """Returns a name as text that can be stored: bytes that are not UTF-8 are spelt out."""
+    """Returns a name as UTF-8 text; bytes that are not UTF-8 are escaped."""
     return name.encode("utf-8", "backslashreplace").decode("utf-8")
 
 

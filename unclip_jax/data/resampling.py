@@ -1,8 +1,8 @@
 """Image resizing as OpenCV and MATLAB do it, as products with small matrices.
 
-OpenCV's linear and cubic filters keep their width when shrinking, so they alias; Pillow's and JAX's
-widen. Degradations that are to look like the published ones need OpenCV's. "area" averages cells,
-and is a kind of linear interpolation when enlarging. "bicubic" is MATLAB's imresize, which widens.
+OpenCV's linear and cubic filters keep their width when downsampling, so they alias; Pillow's and
+JAX's widen. Reproducing published degradations needs OpenCV's. "area" averages cells, and is a kind
+of linear interpolation when upsampling. "bicubic" is MATLAB's imresize, which widens.
 
 Each method is a matrix per axis, out = V x H^T. Sources: OpenCV, imgproc/src/resize.cpp; MATLAB's
 imresize; Keys 1981, "Cubic convolution interpolation", a = -0.75 (OpenCV) and -0.5 (MATLAB).
@@ -44,7 +44,7 @@ def keys_cubic(distance: Float[np.ndarray, "*s"], a: float) -> Float[np.ndarray,
 def _gather(
     source: int, index: Float[np.ndarray, "n k"], weight: Float[np.ndarray, "n k"]
 ) -> Float[np.ndarray, "n m"]:
-    """Builds the matrix of taps; those outside repeat the edge pixel."""
+    """Builds the matrix of taps; taps outside of the image repeat the edge pixel."""
     matrix = np.zeros((len(index), source))
     columns = np.clip(index, 0, source - 1).astype(np.int64)
     np.add.at(matrix, (np.arange(len(index))[:, None], columns), weight)
@@ -70,7 +70,7 @@ def _cubic(source: int, target: int) -> Float[np.ndarray, "n m"]:
 
 
 def _area(source: int, target: int) -> Float[np.ndarray, "n m"]:
-    """Averages over [i, i + 1) source / target; edge cells count by how far they are covered."""
+    """Averages over [i, i + 1) source / target; edge cells are weighted by their coverage."""
     scale = source / target
     first = np.arange(target)[:, None] * scale
     last = np.minimum(first + scale, source)
@@ -80,7 +80,7 @@ def _area(source: int, target: int) -> Float[np.ndarray, "n m"]:
 
 
 def _enlarge(source: int, target: int) -> Float[np.ndarray, "n m"]:
-    """Averages over the cell that an output pixel covers, as if cells were narrower than pixels."""
+    """OpenCV's "area" for upsampling: averages over cells that are narrower than a pixel."""
     place, inverse = np.arange(target), target / source
     left = np.floor(place * (source / target))
     part = (place + 1) - (left + 1) * inverse
@@ -89,7 +89,7 @@ def _enlarge(source: int, target: int) -> Float[np.ndarray, "n m"]:
 
 
 def _bicubic(source: int, target: int) -> Float[np.ndarray, "n m"]:
-    """MATLAB's cubic, widened by the scale when shrinking; edges are mirrored."""
+    """MATLAB's cubic, widened by the scale when downsampling; edges are mirrored."""
     scale = target / source
     shrink = min(scale, 1.0)
     center = (np.arange(target) + 0.5) / scale - 0.5

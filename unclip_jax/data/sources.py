@@ -1,8 +1,8 @@
-"""Random access to captioned pictures, whatever they are kept in.
+"""Random access to captioned images, whatever they are stored in.
 
-A source knows its length and gives example i as a dict; it neither shuffles, resizes nor tokenises
-(pipeline.py does). `load_source` opens a prepared folder by name or path, or the procedural
-"shapes", which needs no files.
+A source knows its length and returns example i as a dict; shuffling, resizing and tokenization are
+pipeline.py's. `load_source` opens a prepared folder by name or path, or the procedural "shapes",
+which need no files.
 """
 
 import hashlib
@@ -18,13 +18,14 @@ from unclip_jax.core.files import cache_folder
 from unclip_jax.data import images
 from unclip_jax.data.sets import captions as captions_lib
 
-INFO_LIMIT = 500_000  # examples of a source whose captions are kept in memory
+INFO_LIMIT = 500_000
+"""Largest source, in examples, whose metadata are cached and whose captions are all listed."""
 
 _FLAG_CATEGORIES = ("flag", "country-flag", "subdivision-flag")
 
 
 class Info(TypedDict):
-    """What is known of an example without its pixels."""
+    """The metadata of an example: everything but its image."""
 
     captions: tuple[str, ...]
     concept: str
@@ -34,25 +35,25 @@ class Info(TypedDict):
 
 
 class Example(Info):
-    """An example: its info and "image", uint8 [h, w, 3]."""
+    """An example: its metadata and "image", uint8 [h, w, 3]."""
 
     image: np.ndarray
 
 
 @runtime_checkable
 class Source(Protocol):
-    """Pictures with captions, by index."""
+    """Images with captions, by index."""
 
     def __len__(self) -> int:
-        """Number of examples."""
+        """Returns the number of examples."""
         ...
 
     def __getitem__(self, index: int) -> Example:
-        """Example `index`, decoded."""
+        """Returns example `index`, decoded."""
         ...
 
     def info(self, index: int) -> Info:
-        """Example `index` without its pixels."""
+        """Returns the metadata of example `index`."""
         ...
 
 
@@ -60,16 +61,16 @@ class RecordSource:
     """A split of a prepared folder of array_record files."""
 
     def __init__(self, folder: Path, split: str):
-        """Opens the split; nothing is read yet."""
-        from unclip_jax.data import builder  # tfds takes half a second: only who reads it pays
+        """Opens the split; no record is read yet."""
+        from unclip_jax.data import builder  # imports tfds, which takes half a second
 
         self.folder, self.split = folder, split
-        self._text = builder.text
+        self._decode_text = builder.decode_text
         self._records = builder.open_records(folder, split)
         self._infos: dict[int, Info] = {}
 
     def __len__(self) -> int:
-        """Number of examples."""
+        """Returns the number of examples."""
         return len(self._records)
 
     def __getitem__(self, index: int) -> Example:
@@ -79,90 +80,90 @@ class RecordSource:
             image = images.decode(record["image"])
         except UserError as error:
             where = f"{self.folder} {self.split} record {index}"
-            raise UserError(f"{where}: {error}; make the set again: unclip data ingest") from error
+            raise UserError(f"{where}: {error}; run unclip data ingest again") from error
         return {"image": image, **self._info(record)}
 
     def info(self, index: int) -> Info:
-        """Reads example `index` without decoding its image; the first INFO_LIMIT are kept.
+        """Reads the metadata of example `index`; cached for sources of at most INFO_LIMIT examples.
 
-        Image and captions lie in one record, so that the whole of it is read.
+        The image is not decoded, but it is read: it is a part of the record.
         """
         info = self._infos.get(index)
         if info is None:
             info = self._info(self._records[int(index)])
-            if len(self._infos) < INFO_LIMIT:
+            if len(self) <= INFO_LIMIT:
                 self._infos[index] = info
         return info
 
     def _info(self, record) -> Info:
-        text = self._text
+        text = self._decode_text
         fields = {k: text(record[k]) for k in ("concept", "style", "category", "key")}
         return {"captions": tuple(text(c) for c in record["captions"]), **fields}
 
 
 class Subset:
-    """Some examples of another source, in the order given."""
+    """Some examples of another source, in the given order."""
 
     def __init__(self, source: Source, indices: Sequence[int]):
-        """Keeps `indices` of `source`."""
+        """Selects the examples `indices` of `source`."""
         self.source, self.indices = source, np.asarray(indices, np.int64)
 
     def __len__(self) -> int:
-        """Number of examples."""
+        """Returns the number of examples."""
         return len(self.indices)
 
     def __getitem__(self, index: int) -> Example:
-        """Example `index` of the subset."""
+        """Returns example `index` of the subset."""
         return self.source[int(self.indices[index])]
 
     def info(self, index: int) -> Info:
-        """Example `index` of the subset, without its pixels."""
+        """Returns the metadata of example `index` of the subset."""
         return self.source.info(int(self.indices[index]))
 
 
 class Mixture:
-    """Several sources as one, each after the other, with how often each is to be shown."""
+    """The concatenation of several sources, with their sampling weights."""
 
     def __init__(self, sources: Sequence[Source], weights: Sequence[float] = ()):
-        """Joins sources; without weights they are shown equally often."""
+        """Concatenates sources; without weights they are sampled equally often."""
         ends = np.cumsum([len(source) for source in sources]).tolist()
         self.sources = tuple(sources)
         self.parts = tuple(map(range, [0, *ends[:-1]], ends))
         self.weights = tuple(weights) or (1.0,) * len(self.sources)
 
     def __len__(self) -> int:
-        """Number of examples of all sources."""
+        """Returns the number of examples of all sources together."""
         return self.parts[-1].stop
 
     def __getitem__(self, index: int) -> Example:
-        """Example `index`, decoded."""
-        source, place = self._place(index)
-        return source[place]
+        """Returns example `index`, decoded."""
+        source, local = self._locate(index)
+        return source[local]
 
     def info(self, index: int) -> Info:
-        """Example `index` without its pixels."""
-        source, place = self._place(index)
-        return source.info(place)
+        """Returns the metadata of example `index`."""
+        source, local = self._locate(index)
+        return source.info(local)
 
-    def _place(self, index: int) -> tuple[Source, int]:
-        place, pairs = int(index), zip(self.sources, self.parts, strict=True)
-        return next((source, place - part.start) for source, part in pairs if place in part)
+    def _locate(self, index: int) -> tuple[Source, int]:
+        """Returns the source of an example, and the example's index in it."""
+        index, pairs = int(index), zip(self.sources, self.parts, strict=True)
+        return next((source, index - part.start) for source, part in pairs if index in part)
 
 
 def data_root() -> Path:
-    """Returns the folder of prepared sets: $UNCLIP_DATA or ~/.cache/unclip_jax/data."""
+    """Returns the folder of prepared data sets: $UNCLIP_DATA or ~/.cache/unclip_jax/data."""
     given = os.environ.get("UNCLIP_DATA")
     return Path(given).expanduser() if given else cache_folder() / "data"
 
 
 def load_source(name_or_dir: str | os.PathLike, split: str = "train") -> Source:
-    """Opens a split of a set by name, by folder, or of the procedural shapes.
+    """Opens a split of a prepared data set or of the procedural shapes.
 
     Args:
-        name_or_dir: "emoji" or another name under `data_root()`, a path, "shapes", or
+        name_or_dir: a name under `data_root()` such as "emoji", a path, "shapes", or
             "shapes:size=32,count=500".
-        split: "train", "test_concepts", "test_combinations" (emoji), "test" (shapes); several are
-            joined by "+".
+        split: "train", "test", or another split of the data set; several are joined by "+".
     """
     name = os.fspath(name_or_dir)
     if name.partition(":")[0] == "shapes":
@@ -173,24 +174,24 @@ def load_source(name_or_dir: str | os.PathLike, split: str = "train") -> Source:
 
 
 def locate(name_or_dir: str | os.PathLike) -> Path:
-    """Finds a prepared set's folder, by path or by name."""
+    """Finds the folder of a prepared data set, by path or by name."""
     from unclip_jax.data import builder
 
     name = os.fspath(name_or_dir)
     for folder in (Path(name).expanduser(), data_root() / name):
-        found = builder.find(folder) if folder.is_dir() else None
+        found = builder.find_prepared(folder) if folder.is_dir() else None
         if found is not None:
             return found
     remedy = (
         f"unclip data prepare {name}" if name == "emoji" else "unclip data ingest SRC --out DIR"
     )
-    raise UserError(f"no data set {name!r} here or in {data_root()}; make it with: {remedy}")
+    raise UserError(f"no data set {name!r} here or in {data_root()}; create it with: {remedy}")
 
 
 def fingerprint(name_or_dir: str | os.PathLike) -> str | None:
-    """Returns a hash of a prepared set's file names and sizes, and of the text of its small files.
+    """Returns a hash of a data set's file names and sizes, and of the text of its small files.
 
-    The records themselves are not read: there may be terabytes of them. None for a procedural set.
+    The records are not read: there may be terabytes of them. None for procedural shapes.
     """
     if os.fspath(name_or_dir).partition(":")[0] == "shapes":
         return None
@@ -204,7 +205,7 @@ def fingerprint(name_or_dir: str | os.PathLike) -> str | None:
 
 
 def split_sizes(name_or_dir: str | os.PathLike) -> dict[str, int]:
-    """Counts the examples of each split of a set."""
+    """Returns the number of examples of each split of a data set."""
     name = os.fspath(name_or_dir)
     if name.partition(":")[0] == "shapes":
         return {split: len(load_source(name, split)) for split in ("train", "test")}
@@ -214,25 +215,30 @@ def split_sizes(name_or_dir: str | os.PathLike) -> dict[str, int]:
 
 
 def select(source: Source, *, concepts: str = "all", styles: Sequence[str] = ()) -> Source:
-    """Keeps the examples of some concepts and styles; see `matching`."""
+    """Returns the examples of some concepts and styles; see `matching_indices`."""
     if concepts == "all" and not styles:
         return source
-    return Subset(source, matching(source, concepts=concepts, styles=styles))
+    return Subset(source, matching_indices(source, concepts=concepts, styles=styles))
 
 
-def matching(source: Source, *, concepts: str = "all", styles: Sequence[str] = ()) -> list[int]:
-    """Lists the examples of some concepts and styles, in order; none is an error.
+def matching_indices(
+    source: Source, *, concepts: str = "all", styles: Sequence[str] = ()
+) -> list[int]:
+    """Lists the examples of some concepts and styles, in order.
 
     Args:
         concepts: "all", "common" (the packaged list), "no_flags", or labels joined by ", ".
-        styles: styles to keep; empty keeps all.
+        styles: empty means all.
+
+    Raises:
+        UserError: there are none.
     """
     wanted = None
     if concepts == "common":
         wanted = frozenset(captions_lib.common_concepts())
     elif concepts not in ("all", "no_flags"):
         wanted = frozenset(label.strip() for label in concepts.split(","))
-    kept = []
+    indices = []
     for index in range(len(source)):
         info = source.info(index)
         if styles and info["style"] not in styles:
@@ -241,19 +247,19 @@ def matching(source: Source, *, concepts: str = "all", styles: Sequence[str] = (
             continue
         if concepts == "no_flags" and info["category"] in _FLAG_CATEGORIES:
             continue
-        kept.append(index)
-    if not kept:
+        indices.append(index)
+    if not indices:
         raise UserError(f"no example has concepts={concepts!r} and styles={tuple(styles)!r}")
-    return kept
+    return indices
 
 
 def all_captions(source: Source, limit: int | None = None) -> list[str]:
-    """Lists every different caption of a source, sorted.
+    """Lists the distinct captions of a source, sorted.
 
     Args:
-        limit: of a source with more examples so many are read, evenly spread.
+        limit: number of examples to read, evenly spaced; None reads all.
     """
-    places: Iterable[int] = range(len(source))
+    indices: Iterable[int] = range(len(source))
     if limit is not None and len(source) > limit:
-        places = np.linspace(0, len(source) - 1, limit).astype(np.int64).tolist()
-    return sorted({caption for index in places for caption in source.info(index)["captions"]})
+        indices = np.linspace(0, len(source) - 1, limit).astype(np.int64).tolist()
+    return sorted({caption for index in indices for caption in source.info(index)["captions"]})

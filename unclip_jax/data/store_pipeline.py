@@ -1,7 +1,7 @@
-"""From a store of embeddings to batches, as pipeline.py makes them of pictures; none is read here.
+"""The input pipeline over a store of embeddings, which takes the place of pipeline.py's images.
 
-Every record (one picture with one of its captions) is an example: a picture with four captions is
-shown four times an epoch. Records are read where they lie, by index; nothing is kept in memory.
+Every record (one image with one of its captions) is an example: an image with four captions is
+shown four times an epoch. Records are read by index; nothing is cached in memory.
 """
 
 import dataclasses
@@ -19,14 +19,18 @@ from unclip_jax.data.embeddings import META, Record, StoreMeta, existing_shard, 
 from unclip_jax.data.pipeline import ENDLESS, endless_order
 from unclip_jax.text.context import until_eot
 
-LOOKED_AT = 256  # records that a fingerprint is taken of
+FINGERPRINT_SAMPLE = 256  # records that are hashed for a fingerprint
 
 
 class StoredExamples:
-    """The records of a whole store by index, shard after shard."""
+    """The records of all shards of a store, by index."""
 
     def __init__(self, folder: Path, meta: StoreMeta):
-        """Opens all shards; one that is missing is an error."""
+        """Opens all shards.
+
+        Raises:
+            UserError: a shard is missing or damaged.
+        """
         self.folder, self.meta = folder, meta
         paths = [str(existing_shard(folder, shard, meta)) for shard in range(meta.shards)]
         if not paths:
@@ -36,23 +40,24 @@ class StoredExamples:
             len(self._records)
 
     def __len__(self) -> int:
-        """Number of records."""
+        """Returns the number of records."""
         return len(self._records)
 
     def read(self, indices: Sequence[int]) -> list[Record]:
         """Returns the records at `indices`, in that order."""
         with readable(self.folder):
-            held = self._records.__getitems__(list(indices))
-            return [unpack(data, self.meta.width, self.meta.context) for data in held]
+            records = self._records.__getitems__(list(indices))
+            return [unpack(data, self.meta.width, self.meta.context) for data in records]
 
     def fingerprint(self) -> str:
-        """Returns a hash of meta.json, of the number of records, and of what some of them are of.
+        """Returns a hash of meta.json, the number of records, and the keys and tokens of some.
 
-        Embeddings are not in it: the CLIP and the examples settle them, but for their rounding.
+        Embeddings are left out: up to rounding, the CLIP and the examples determine them.
         """
         digest = hashlib.sha256((self.folder / META).read_bytes() + b"%d" % len(self))
-        places = np.linspace(0, len(self) - 1, min(len(self), LOOKED_AT)).astype(np.int64)
-        for record in self.read(places.tolist()):
+        count = min(len(self), FINGERPRINT_SAMPLE)
+        indices = np.linspace(0, len(self) - 1, count).astype(np.int64)
+        for record in self.read(indices.tolist()):
             digest.update(record.key.encode() + record.tokens.tobytes())
         return digest.hexdigest()
 
@@ -84,7 +89,7 @@ def make_store_batches(
 
 @dataclasses.dataclass
 class _StoreBatches:
-    """Random access to batches: the order is all there is to draw."""
+    """Random access to batches; only the order is random."""
 
     order: grain.MapDataset
     source: StoredExamples
@@ -100,7 +105,7 @@ class _StoreBatches:
         example = np.asarray([int(self.order[int(i)]) for i in index], np.int64)
         records = self.source.read(example.tolist())
         tokens = np.stack([record.tokens for record in records])
-        made = {
+        fields = {
             "image_emb": np.stack([record.image_emb for record in records]),
             "tokens": tokens,
             "mask": until_eot(tokens),
@@ -108,5 +113,5 @@ class _StoreBatches:
             "example": example,
         }
         if self.text_emb:
-            made["text_emb"] = np.stack([record.text_emb for record in records])
-        return made
+            fields["text_emb"] = np.stack([record.text_emb for record in records])
+        return fields

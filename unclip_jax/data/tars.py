@@ -1,7 +1,7 @@
-"""Webdataset tars, which may be anybody's: read once, forward, a bounded part at a time.
+"""WebDataset tars, which are untrusted: streamed forward, a bounded part at a time.
 
-Neither a member of gigabytes (a sparse one takes no room in the tar) nor a small file that expands
-to terabytes is followed. What stands whole before a damaged place is given out.
+Neither a member of gigabytes (a sparse one takes no space in the tar) nor a small file that expands
+to terabytes is read. The samples before a damaged place are returned.
 """
 
 import dataclasses
@@ -21,8 +21,8 @@ IMAGE_ENDS = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".avif")
 TEXT_ENDS = (".txt", ".caption", ".json")
 TEXT_LIMIT = 2**20  # bytes of a member or file of text
 HEADER_LIMIT = 16 * 2**10  # bytes of one part of a member's header
-EXPANDED_LIMIT = 2**30  # bytes that a compressed tar may expand to, or
-EXPANSION_LIMIT = 100  # times its own size, whichever is more; images hardly compress at all
+EXPANDED_LIMIT = 2**30  # bytes to which a compressed tar may expand, or
+EXPANSION_LIMIT = 100  # times its own size, whichever is more; images hardly compress
 _PIECE = 2**20
 _DAMAGE = (
     *(ArithmeticError, EOFError, LookupError, OSError, RuntimeError, struct.error),
@@ -32,10 +32,13 @@ _DAMAGE = (
 
 @dataclasses.dataclass
 class Sample:
-    """Members whose names agree up to the first dot: the first image, and the texts by ending.
+    """Members whose names agree up to the first dot.
 
     Attributes:
-        oversized: the name of a member that is too large to be read.
+        name: the common part of the names.
+        image: bytes of the first image.
+        texts: texts by file extension.
+        oversized: name of a member that is too large to be read.
     """
 
     name: str
@@ -48,7 +51,7 @@ def read_samples(path: Path) -> Iterator[Sample]:
     """Yields the samples of a tar in order.
 
     Raises:
-        UserError: the tar cannot be read, or not any further; what came before is whole.
+        UserError: the tar is damaged; the samples before have been yielded.
     """
     sample = None
     try:
@@ -56,7 +59,7 @@ def read_samples(path: Path) -> Iterator[Sample]:
             forward = _Forward(file, path.stat().st_size)
             with tarfile.open(fileobj=forward, mode="r:", encoding="utf-8") as archive:
                 while (member := archive.next()) is not None:
-                    archive.members = []  # it keeps all of them, for ever
+                    archive.members = []  # tarfile keeps all of them
                     if not member.isfile():
                         continue
                     folder, _, base = member.name.rpartition("/")
@@ -79,7 +82,7 @@ def read_samples(path: Path) -> Iterator[Sample]:
 
 
 def _add(sample: Sample, member: tarfile.TarInfo, end: str, forward: "_Forward") -> None:
-    """Reads a member into its sample, if it is of use there."""
+    """Reads a member into its sample, unless the sample does not need it."""
     is_image = end.endswith(IMAGE_ENDS)
     if (sample.image is not None) if is_image else (end not in TEXT_ENDS or end in sample.texts):
         return
@@ -95,7 +98,7 @@ def _add(sample: Sample, member: tarfile.TarInfo, end: str, forward: "_Forward")
 
 
 class _Forward:
-    """A tar as tarfile reads it, expanded if it is gzip's; neither back, nor much at a time."""
+    """A forward-only, bounded file object for tarfile; decompresses gzip."""
 
     def __init__(self, file: BinaryIO, size: int):
         self._packed = file.read(2) == b"\x1f\x8b"
@@ -105,11 +108,11 @@ class _Forward:
         self._place, self._last = 0, b""
 
     def tell(self) -> int:
-        """Returns how many bytes of the tar have been passed."""
+        """Returns the position in bytes."""
         return self._place
 
     def read(self, size: int) -> bytes:
-        """Reads a part of a header: for tarfile, which believes any size."""
+        """Reads a part of a header; tarfile itself accepts any size."""
         if not 0 <= size <= HEADER_LIMIT:
             raise tarfile.ReadError(f"a header of {size} bytes")
         self._last = self._some(size)
@@ -119,11 +122,11 @@ class _Forward:
         """Reads the bytes of a member."""
         data = self._some(size)
         if len(data) < size:
-            raise tarfile.ReadError("it is cut off")
+            raise tarfile.ReadError("it is truncated")
         return data
 
     def seek(self, place: int) -> None:
-        """Passes over bytes; a place that lies behind is that of a damaged header."""
+        """Skips ahead; a position behind the current one comes from a damaged header."""
         if place < self._place:
             raise tarfile.ReadError("members that overlap")
         if not self._packed:
@@ -133,9 +136,9 @@ class _Forward:
             pass
 
     def check_end(self) -> None:
-        """Fails if tarfile stopped at something else than the mark of a tar's end."""
+        """Fails if tarfile stopped at anything but the end-of-archive mark."""
         if not self._last:
-            raise tarfile.ReadError("it is cut off: no mark of its end")
+            raise tarfile.ReadError("it is truncated: no end-of-archive mark")
         if self._last.strip(b"\0"):
             raise tarfile.ReadError(f"a damaged header at byte {self._place - len(self._last)}")
 

@@ -7,7 +7,7 @@ from typing import Any
 from jax.sharding import Mesh
 
 from unclip_jax.checkpoint.prior_samples import PriorSamples
-from unclip_jax.data.pipeline import batch_iterator, make_batches, open_source, too_small
+from unclip_jax.data.pipeline import batch_iterator, count_too_small, make_batches, open_source
 from unclip_jax.data.sources import Source, all_captions
 from unclip_jax.data.store_pipeline import StoredExamples, make_store_batches
 from unclip_jax.models.stages import StageSpec
@@ -126,7 +126,7 @@ class Feed:
         least = self.settings.data.min_side
         if not least or self.stores is not None:
             return
-        small, seen = too_small(source, self.settings.data)
+        small, seen = count_too_small(source, self.settings.data)
         if small:
             self.say(
                 f"{small} of {seen} images looked at are smaller than config.data.min_side={least} "

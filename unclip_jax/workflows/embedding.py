@@ -71,7 +71,7 @@ def fill_store(
     """
     index, count = process
     if jax.process_index() > 0:
-        embeddings.wait_to_see(folder)
+        embeddings.wait_for_store(folder)
     if (folder / embeddings.META).exists():  # one that is gone on with keeps its context
         meta = dataclasses.replace(meta, context=embeddings.read_meta(folder).context)
     missing = embeddings.begin_store(folder, meta)

@@ -97,8 +97,8 @@ FAULTS: list[Fault] = [
         ),
         (
             "deep_grey_cut_off",
-            "np.round(grey / 257.0)",
-            "np.clip(grey, 0, 255)",
+            "np.round(gray / 257.0)",
+            "np.clip(gray, 0, 255)",
             "tests/data/test_images.py::test_sixteen_bits_are_scaled_not_cut",
         ),
         (

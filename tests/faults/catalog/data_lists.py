@@ -79,8 +79,8 @@ FAULTS: list[Fault] = [
         ),
         (
             "mixture_places_not_its_sources",
-            "place - part.start",
-            "place",
+            "index - part.start",
+            "index",
             "tests/data/test_sources.py::test_a_mixture_has_its_sources_one_after_the_other",
         ),
         (
@@ -130,8 +130,8 @@ FAULTS: list[Fault] = [
         ),
         (
             "picture_transposed",
-            "x = (steps[None, :] - centre[0]) / radius\n    y = (steps[:, None] - centre[1]) / radius",
-            "x = (steps[:, None] - centre[0]) / radius\n    y = (steps[None, :] - centre[1]) / radius",
+            "x = (steps[None, :] - center[0]) / radius\n    y = (steps[:, None] - center[1]) / radius",
+            "x = (steps[:, None] - center[0]) / radius\n    y = (steps[None, :] - center[1]) / radius",
             "tests/data/test_shapes.py::test_relations_are_where_the_pixels_are",
         ),
     ),
@@ -160,14 +160,14 @@ FAULTS: list[Fault] = [
         "unclip_jax/data/sets/prepare.py",
         (
             "concept_is_the_own_name",
-            '"concept": picture.concept,',
-            '"concept": picture.name.label,',
+            '"concept": drawing.concept,',
+            '"concept": drawing.name.label,',
             "tests/data/test_emoji.py::test_genders_share_a_concept_and_a_split",
         ),
         (
             "category_is_the_style",
-            '"category": picture.name.category,',
-            '"category": picture.style,',
+            '"category": drawing.name.category,',
+            '"category": drawing.style,',
             "tests/data/test_emoji.py::test_captions_tags_and_categories",
         ),
     ),

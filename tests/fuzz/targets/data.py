@@ -73,7 +73,7 @@ def tar(packed: bool) -> bytes:
 
 def check(source: Path) -> None:
     """Runs all of ingest but the writing."""
-    left = ingest.LeftOut()
+    left = ingest.Skipped()
     ingest._check(readers.open_reader(str(source)), left, None)
     str(left)
 

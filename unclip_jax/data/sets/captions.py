@@ -1,8 +1,8 @@
-"""English captions for named pictures: articles, synonyms, tags and style words in templates.
+"""English captions for named images: articles, synonyms, tags and style words in templates.
 
-A *name* is what emojibase calls a concept ("red heart"), a *phrase* is the name as it stands in a
-sentence ("a red heart", "the sun", "fire", "grapes"). Every caption is true of the picture whatever
-crop or mild zoom of it is shown. Nothing here is random: one concept gives one list.
+A *name* is emojibase's label of a concept ("red heart"), a *phrase* is the name with its article
+("a red heart", "the sun", "fire", "grapes"). Every caption remains true under crops and mild zoom.
+Captions are deterministic: one concept has one list.
 """
 
 import re
@@ -17,7 +17,7 @@ STYLE_WORDS = {
 }
 PLAIN_WORDS = ("a picture of", "icon", "on white")
 
-# Names that stand without an article: stuff, actions, proper names.
+# Names without an article: uncountable nouns, actions, proper names.
 _NO_ARTICLE = frozenset(
     """fire rice bread popcorn butter salt cheese sushi spaghetti broccoli garlic bacon dna ice
     curry fog money wood custard oden mate falafel sake confetti badminton
@@ -59,7 +59,7 @@ _HEAD_END = re.compile(
 
 
 def is_plural(name: str) -> bool:
-    """Whether the head noun of `name` is a plural: "socks" is, "nest with eggs" is not."""
+    """Whether the head noun of `name` is plural: "socks" is, "nest with eggs" is not."""
     head = _HEAD_END.split(name)[0].strip().split(" ")
     if head[0] in _PLURAL or head[-1] in _PLURAL:
         return True
@@ -68,9 +68,9 @@ def is_plural(name: str) -> bool:
 
 
 def phrase(name: str) -> str:
-    """Puts the right article before `name`: "an owl", "the sun", "fire", "grapes".
+    """Returns `name` with the right article: "an owl", "the sun", "fire", "grapes".
 
-    A name that begins with "the " is taken as it is, one that begins with "~" takes no article.
+    A name that begins with "the " is returned unchanged, one that begins with "~" has no article.
     """
     if name.startswith("~"):
         return name[1:]
@@ -88,7 +88,7 @@ def phrase(name: str) -> str:
 
 
 def readable(name: str) -> str:
-    """Turns CLDR's colon notation into words: "flag: France" -> "the flag of France"."""
+    """Spells out CLDR's colon notation: "flag: France" -> "the flag of France"."""
     name = name.replace("“", "").replace("”", "").replace("’", "'")
     head, colon, rest = name.partition(": ")
     if not colon:
@@ -109,46 +109,46 @@ def readable(name: str) -> str:
 
 
 def bare(name: str) -> str:
-    """The name without an article, as it stands before a comma: "red heart"."""
+    """Returns the name without an article, as before a comma: "red heart"."""
     name = readable(name.removeprefix("~"))
     return name.removeprefix("the ")
 
 
 def synonyms() -> dict[str, tuple[str, ...]]:
-    """Reads the packaged everyday names: label -> further names."""
+    """Returns the packaged everyday names: label -> further names."""
     return {k: tuple(v.split("; ")) for k, v in _table("emoji_synonyms.txt")}
 
 
 def pinned_prompts() -> dict[str, str]:
-    """Reads the concepts that never leave the training split: label -> its fixed prompt."""
+    """Returns the concepts that stay in the training split: label -> its fixed prompt."""
     return dict(_table("emoji_pinned.txt"))
 
 
 def common_concepts() -> tuple[str, ...]:
-    """Reads the packaged list of common, visually distinct concepts (emojibase labels)."""
+    """Returns the packaged list of common, visually distinct concepts (emojibase labels)."""
     return tuple(_lines("emoji_common.txt"))
 
 
 def emoji_names() -> dict[str, str]:
-    """Reads the packaged names of emoji: code points, "2764-200d-1f525" -> emojibase's label."""
+    """Returns the packaged names of emoji: code points "2764-200d-1f525" -> emojibase's label."""
     return dict(_table("emoji_names.txt"))
 
 
 def emoji_words() -> tuple[str, ...]:
-    """Reads the packaged words of the emoji set's training captions, lower case."""
+    """Returns the packaged words of the emoji data set's training captions, lower case."""
     return tuple(_lines("emoji_words.txt"))
 
 
 def make_captions(
     name: str, *, style: str = "", other_names: Sequence[str] = (), tags: Iterable[str] = ()
 ) -> tuple[str, ...]:
-    """Lists the captions of one picture, the plainest first, without repeats.
+    """Returns the distinct captions of one image, the plainest first.
 
     Args:
-        name: the concept's own name.
+        name: label of the concept.
         style: a key of STYLE_WORDS, or "" for none.
-        other_names: further names of the same thing.
-        tags: words about it, given only together with a name.
+        other_names: synonyms of the name.
+        tags: related words, which appear only together with a name.
     """
     emoji_of, icon, manner = STYLE_WORDS.get(style, PLAIN_WORDS)
     first, plain = phrase(name), bare(name)

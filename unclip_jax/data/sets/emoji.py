@@ -1,8 +1,8 @@
-"""The emoji set: one concept in four drawn styles, with captions and leak-free splits.
+"""The emoji data set: each concept in four drawn styles, with captions and leak-free splits.
 
-Pictures come from three npm packages of drawings and one of icons, names from emojibase. No skin
-tones. Concepts are grouped by code point with tone and gender stripped, so that "woman judge" never
-sits in training while "man judge" is held out.
+Drawings come from three npm packages of emoji and one of icons, names from emojibase. No skin
+tones. Concepts are grouped by code point with tone and gender stripped, so that "woman judge" is
+never in training while "man judge" is held out.
 """
 
 import dataclasses
@@ -67,7 +67,7 @@ PACKAGES = {
 }
 HELD_OUT = 0.08  # share of concepts, and of the others' concept x style cells
 _SHORTCODES = ("emojibase", "github")
-_COMPONENT_GROUP = 2  # emojibase's group of bare skin tones and hair, no pictures of anything
+_COMPONENT_GROUP = 2  # emojibase's group of skin tones and hair
 _PERSON = {"1f468": "1f9d1", "1f469": "1f9d1", "1f466": "1f9d2", "1f467": "1f9d2"}
 _PERSON |= {"1f474": "1f9d3", "1f475": "1f9d3", "1f478": "1fac5", "1f934": "1fac5"}
 _PERSON |= {"1f936": "1f385", "1f483": "1f57a", "1f46b": "1f46d", "1f46c": "1f46d"}
@@ -78,7 +78,7 @@ _GENDER_SIGNS = ("2640", "2642")
 
 @dataclasses.dataclass(frozen=True)
 class Name:
-    """What emojibase says of one emoji."""
+    """The entry of one emoji in emojibase."""
 
     code: str
     label: str
@@ -88,7 +88,7 @@ class Name:
 
 
 @dataclasses.dataclass(frozen=True)
-class Picture:
+class Drawing:
     """One emoji in one style, not yet rendered."""
 
     key: str
@@ -99,7 +99,7 @@ class Picture:
     data: bytes
 
     def render(self, size: int) -> bytes:
-        """Draws the picture on white as square PNG; vectors at `size`, bitmaps at their own."""
+        """Renders a square PNG on white; vectors at `size`, bitmaps at their own size."""
         if self.data[:4] == b"RIFF" or self.data[:4] == b"\x89PNG":
             pixels = images.decode(self.data)
         else:
@@ -112,7 +112,7 @@ class Picture:
 
 
 def render_svg(svg: str, size: int) -> bytes:
-    """Draws an SVG on white, `size` pixels wide, as PNG."""
+    """Renders an SVG on white as PNG, `size` pixels wide."""
     try:
         return bytes(
             resvg_py.svg_to_bytes(
@@ -124,13 +124,13 @@ def render_svg(svg: str, size: int) -> bytes:
 
 
 def normal_code(code: str) -> str:
-    """Brings a code-point sequence to one spelling: lower case, four digits, no FE0F."""
+    """Normalizes a code-point sequence: lower case, four digits, no FE0F."""
     points = code.lower().replace("_", "-").split("-")
     return "-".join(f"{int(p, 16):04x}" for p in points if p != "fe0f")
 
 
 def concept_code(code: str) -> str:
-    """Strips skin tone and gender from a normal code: the key that splits are grouped by."""
+    """Strips skin tone and gender from a normalized code; splits are grouped by the result."""
     points = [_PERSON.get(p, p) for p in code.split("-") if not _TONE.fullmatch(p)]
     points = [p for p in points if p not in _GENDER_SIGNS]
     while points and points[-1] == "200d":
@@ -138,22 +138,22 @@ def concept_code(code: str) -> str:
     return re.sub(r"(200d-)+200d", "200d", "-".join(points))
 
 
-def collect(tarballs: Mapping[str, Path]) -> list[Picture]:
+def collect(tarballs: Mapping[str, Path]) -> list[Drawing]:
     """Matches drawings to names by code point and writes their captions.
 
     Args:
-        tarballs: package file of each style, and of the names under "names".
+        tarballs: tarball of each style, and that of emojibase under "names".
     """
     names = read_names(tarballs["names"])
     own_labels = {name.label for name in names.values()}
     other_names = _other_names(names, own_labels)
-    drawings = {s: read_drawings(s, tarballs[s]) for s in STYLES if s in tarballs}
+    files = {s: read_drawings(s, tarballs[s]) for s in STYLES if s in tarballs}
     labels: dict[str, str] = {}
     for name in sorted(names.values(), key=lambda n: (n.code.count("-"), n.code)):
         group = concept_code(name.code)
         labels.setdefault(group, names[group].label if group in names else name.label)
-    pictures = []
-    for style, by_code in drawings.items():
+    drawings = []
+    for style, by_code in files.items():
         for code, name in names.items():
             if code not in by_code:
                 continue
@@ -162,17 +162,17 @@ def collect(tarballs: Mapping[str, Path]) -> list[Picture]:
             )
             lines += _shortcode_captions(name, own_labels, lines)
             concept = labels[concept_code(code)]
-            pictures.append(Picture(f"{style}/{code}", name, concept, style, lines, by_code[code]))
-    return pictures
+            drawings.append(Drawing(f"{style}/{code}", name, concept, style, lines, by_code[code]))
+    return drawings
 
 
 def read_names(tarball: Path) -> dict[str, Name]:
-    """Reads emojibase's English names: normal code -> Name. Skin tones are left out."""
+    """Reads emojibase's English names: normalized code -> Name, without skin tones."""
     wanted = ["en/data.json", "en/messages.json"]
     wanted += [f"en/shortcodes/{s}.json" for s in _SHORTCODES]
     files = {k: json.loads(v) for k, v in npm.read_tarball(tarball, wanted.__contains__).items()}
     if "en/data.json" not in files:
-        raise UserError(f"{tarball} holds no en/data.json; it is not emojibase-data")
+        raise UserError(f"{tarball} has no en/data.json; it is not emojibase-data")
     subgroups = {
         g["order"]: g["key"] for g in files.get("en/messages.json", {}).get("subgroups", ())
     }
@@ -192,7 +192,7 @@ def read_names(tarball: Path) -> dict[str, Name]:
 
 
 def read_drawings(style: str, tarball: Path) -> dict[str, bytes]:
-    """Reads one style's drawings: normal code -> SVG or WebP bytes."""
+    """Reads the drawings of a style: normalized code -> SVG or WebP bytes."""
     if style == "noto":
         return _read_iconify(tarball)
     members = npm.read_tarball(tarball, lambda name: name.endswith((".svg", ".webp", ".png")))
@@ -205,10 +205,11 @@ def read_drawings(style: str, tarball: Path) -> dict[str, bytes]:
 
 
 def assign_splits(cells: Iterable[tuple[str, str]], pinned: Iterable[str] = ()) -> dict:
-    """Puts every (concept, style) cell into a split, by hash alone.
+    """Assigns every (concept, style) cell to a split, by hash alone.
 
-    ~8% of concepts go whole to "test_concepts". Of the others' cells ~8% go to "test_combinations",
-    always leaving the concept at least one style in "train". Pinned concepts stay in "train".
+    About 8% of the concepts go to "test_concepts" in all styles. Of the others' cells about 8% go
+    to "test_combinations"; at least one style of each concept, and all of a pinned one, stays in
+    "train".
     """
     styles = defaultdict(list)
     for concept, style in sorted(set(cells)):
@@ -226,27 +227,27 @@ def assign_splits(cells: Iterable[tuple[str, str]], pinned: Iterable[str] = ()) 
     return splits
 
 
-def split_pictures(pictures: Iterable[Picture]) -> dict[str, list[Picture]]:
-    """Sorts pictures into the three splits; a drawing that occurs twice is in one of them only.
+def split_drawings(drawings: Iterable[Drawing]) -> dict[str, list[Drawing]]:
+    """Distributes drawings over the three splits; equal drawings are in one split only.
 
-    Twemoji draws one flag for France and for Clipperton Island. Concepts that share a drawing and
-    would be parted by their hashes stay in "train", as pinned ones do.
+    Twemoji draws one flag for France and for Clipperton Island. Concepts that share a drawing but
+    whose hashes differ in the split stay in "train", as pinned concepts do.
     """
-    pictures = list(pictures)
-    cells = [(p.concept, p.style) for p in pictures]
-    kept = set(captions_lib.pinned_prompts())
-    splits = assign_splits(cells, kept)
-    while parted := _parted(pictures, splits):
-        kept |= parted
-        splits = assign_splits(cells, kept)
-    out: dict[str, list[Picture]] = {"train": [], "test_concepts": [], "test_combinations": []}
-    for picture in pictures:
-        out[splits[picture.concept, picture.style]].append(picture)
+    drawings = list(drawings)
+    cells = [(d.concept, d.style) for d in drawings]
+    pinned = set(captions_lib.pinned_prompts())
+    splits = assign_splits(cells, pinned)
+    while separated := _separated(drawings, splits):
+        pinned |= separated
+        splits = assign_splits(cells, pinned)
+    out: dict[str, list[Drawing]] = {"train": [], "test_concepts": [], "test_combinations": []}
+    for drawing in drawings:
+        out[splits[drawing.concept, drawing.style]].append(drawing)
     return out
 
 
 def licenses() -> list[dict[str, str]]:
-    """Lists what the set is made of, with licenses and credits."""
+    """Lists the packages of the data set with their licenses and credits."""
     packages = {**PACKAGES, "names": NAMES}
     return [
         {"part": part, "package": p.spec, "license": p.license, "credit": p.credit, "url": p.source}
@@ -254,11 +255,11 @@ def licenses() -> list[dict[str, str]]:
     ]
 
 
-def _parted(pictures: Iterable[Picture], splits: Mapping[tuple[str, str], str]) -> set[str]:
-    """Names the concepts of drawings that occur in more than one split."""
+def _separated(drawings: Iterable[Drawing], splits: Mapping[tuple[str, str], str]) -> set[str]:
+    """Returns the concepts of equal drawings that are in more than one split."""
     same = defaultdict(set)
-    for picture in pictures:
-        same[picture.style, picture.data].add((picture.concept, picture.style))
+    for drawing in drawings:
+        same[drawing.style, drawing.data].add((drawing.concept, drawing.style))
     return {
         concept
         for cells in same.values()
@@ -270,7 +271,7 @@ def _parted(pictures: Iterable[Picture], splits: Mapping[tuple[str, str], str]) 
 def _read_iconify(tarball: Path) -> dict[str, bytes]:
     files = npm.read_tarball(tarball, ("icons.json", "chars.json").__contains__)
     if len(files) != 2:
-        raise UserError(f"{tarball} holds no icons.json and chars.json; it is no Iconify set")
+        raise UserError(f"{tarball} has no icons.json or chars.json; it is not an Iconify set")
     icons, chars = json.loads(files["icons.json"]), json.loads(files["chars.json"])
     drawings = {}
     for code, name in chars.items():
@@ -292,7 +293,7 @@ def _iconify_svg(icons: dict, icon: dict) -> str:
 
 
 def _other_names(names: Mapping[str, Name], labels: set[str]) -> dict[str, tuple[str, ...]]:
-    """Everyday names by code, without those that are another emoji's own label."""
+    """Returns everyday names by code, without those that are another emoji's label."""
     table = captions_lib.synonyms()
     return {
         code: tuple(o for o in table.get(name.label, ()) if o.removeprefix("~") not in labels)
@@ -301,7 +302,7 @@ def _other_names(names: Mapping[str, Name], labels: set[str]) -> dict[str, tuple
 
 
 def _shortcode_captions(name: Name, labels: set[str], known: tuple[str, ...]) -> tuple[str, ...]:
-    """Makes "cool emoji" of shortcodes that say something new and are no other emoji's label."""
+    """Returns captions like "cool emoji" from shortcodes that are new and not another label."""
     lines = []
     for code in name.shortcodes:
         words = code.replace("_", " ")
@@ -312,5 +313,5 @@ def _shortcode_captions(name: Name, labels: set[str], known: tuple[str, ...]) ->
 
 
 def _share(text: str) -> float:
-    """A number in [0, 1) that depends on the text alone."""
+    """Returns a number in [0, 1) that depends on the text alone."""
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") / 2**64

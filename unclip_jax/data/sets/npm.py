@@ -1,7 +1,7 @@
-"""Public npm packages as data: fetched once with the ordinary npm client, checked, kept.
+"""Public npm packages as data: fetched once with the ordinary npm client, verified and cached.
 
-Only `npm pack NAME@VERSION` is run; nothing of a package is ever installed or executed, its tarball
-is read as an archive.
+Only `npm pack NAME@VERSION` is run; nothing of a package is installed or executed, its tarball is
+read as an archive.
 """
 
 import base64
@@ -28,10 +28,10 @@ class Package:
     Attributes:
         name: npm name, with scope.
         version: exact version.
-        integrity: the registry's "sha512-..." of the tarball; "" leaves it unchecked.
-        license: SPDX expression of what is used of it.
-        credit: who made it, for the attribution.
-        source: where it comes from.
+        integrity: the registry's "sha512-..." of the tarball; "" skips the check.
+        license: SPDX expression for the parts that are used.
+        credit: authors, for the attribution.
+        source: URL of the project.
     """
 
     name: str
@@ -43,17 +43,17 @@ class Package:
 
     @property
     def spec(self) -> str:
-        """What npm is asked for: NAME@VERSION."""
+        """The argument of npm: NAME@VERSION."""
         return f"{self.name}@{self.version}"
 
     @property
     def filename(self) -> str:
-        """What `npm pack` calls the tarball."""
+        """The name that `npm pack` gives the tarball."""
         return f"{self.name.lstrip('@').replace('/', '-')}-{self.version}.tgz"
 
 
 def fetch(package: Package, folder: Path) -> Path:
-    """Returns the package's tarball in `folder`, running npm only if it is not there already.
+    """Returns the package's tarball in `folder`, running npm if it is not there yet.
 
     Raises:
         UserError: npm is missing, cannot reach the package, or the tarball is not the pinned one.
@@ -66,19 +66,19 @@ def fetch(package: Package, folder: Path) -> Path:
     npm = shutil.which("npm")
     if npm is None:
         raise UserError(
-            f"npm is needed to fetch {package.spec} and was not found; install Node.js, or put "
-            f"{package.filename} into {folder}"
+            f"npm is needed to fetch {package.spec} and was not found; install Node.js, or copy "
+            f"{package.filename} to {folder}"
         )
     with scratch_for(path) as scratch:
         packed = scratch / _pack(npm, package, str(scratch))
         if not matches(packed, package.integrity):
-            raise UserError(f"npm sent a {package.spec} that is not the pinned one; nothing kept")
+            raise UserError(f"npm sent a {package.spec} that is not the pinned one; it was deleted")
         os.replace(packed, path)
     return path
 
 
 def matches(path: Path, integrity: str) -> bool:
-    """Whether the file has the given "sha512-BASE64" digest; an empty one matches anything."""
+    """Whether the file has the given "sha512-BASE64" digest; "" matches any file."""
     if not integrity:
         return True
     algorithm, _, expected = integrity.partition("-")
@@ -87,7 +87,7 @@ def matches(path: Path, integrity: str) -> bool:
 
 
 def read_tarball(path: Path, wanted: Callable[[str], bool]) -> dict[str, bytes]:
-    """Reads the wanted members of a package tarball: path below "package/" -> bytes."""
+    """Returns the wanted members of a package tarball: path below "package/" -> bytes."""
     members = {}
     try:
         with tarfile.open(path, "r:gz") as archive:
@@ -101,7 +101,7 @@ def read_tarball(path: Path, wanted: Callable[[str], bool]) -> dict[str, bytes]:
 
 
 def _pack(npm: str, package: Package, folder: str) -> str:
-    """Runs npm pack and returns the tarball's name."""
+    """Runs npm pack; returns the name of the tarball."""
     command = [npm, "pack", package.spec, "--json", "--pack-destination", folder]
     try:
         done = subprocess.run(
@@ -121,7 +121,7 @@ def _pack(npm: str, package: Package, folder: str) -> str:
 
 
 def _reason(stderr: str, stdout: str) -> str:
-    """Picks the telling line of npm's complaint."""
+    """Returns the most informative line of npm's output."""
     lines = [line.strip() for line in (stderr + "\n" + stdout).splitlines() if line.strip()]
     for word in ("ENOTFOUND", "ECONNREFUSED", "ETIMEDOUT", "EAI_AGAIN", "network"):
         if any(word in line for line in lines):

@@ -1,7 +1,7 @@
-"""Procedural pictures of coloured forms and their relations, with exact captions; no download.
+"""Procedural images of colored shapes and their relations, with exact captions; no download.
 
-Example i is a function of (split, i) alone. Some combinations of colour and form never occur in
-"train": they are the "test" split, so that composition can be measured.
+Example i is a function of (split, i) alone. Some combinations of color and form never occur
+in "train": they are the "test" split, so that composition can be measured.
 """
 
 import hashlib
@@ -11,7 +11,7 @@ from jaxtyping import Bool
 
 from unclip_jax.core.errors import UserError
 
-COLOURS = {
+COLORS = {
     "red": (220, 40, 40),
     "green": (40, 160, 60),
     "blue": (40, 80, 220),
@@ -30,55 +30,53 @@ _SAMPLES = 3  # per pixel and axis, for smooth edges
 
 
 class ShapesSource:
-    """One or two coloured forms on white."""
+    """One or two colored forms on white."""
 
     def __init__(self, split: str = "train", *, size: int = 64, count: int | None = None):
-        """Fixes the split, the picture size in pixels and the number of examples."""
+        """Sets the split, the image size in pixels and the number of examples."""
         if split not in _COUNTS:
             raise UserError(f"shapes has no split {split!r}; it has train, test")
         self.split, self.size, self.count = split, size, count or _COUNTS[split]
         self._pairs = [p for p in all_pairs() if is_held_out(*p) == (split == "test")]
 
     def __len__(self) -> int:
-        """Number of examples."""
+        """Returns the number of examples."""
         return self.count
 
     def __getitem__(self, index: int) -> dict:
-        """Draws example `index`."""
+        """Renders example `index`."""
         scene = self._scene(index)
         image = np.full((self.size, self.size, 3), 255.0, np.float32)
-        for colour, form, centre, radius in scene:
-            cover = coverage(form, self.size, centre, radius)[..., None]
-            image = image * (1 - cover) + np.asarray(COLOURS[colour], np.float32) * cover
+        for color, form, center, radius in scene:
+            cover = coverage(form, self.size, center, radius)[..., None]
+            image = image * (1 - cover) + np.asarray(COLORS[color], np.float32) * cover
         return {"image": np.round(image).astype(np.uint8), **self._info(index, scene)}
 
     def info(self, index: int) -> dict:
-        """Example `index` without its pixels."""
+        """Returns the metadata of example `index`."""
         return self._info(index, self._scene(index))
 
     def _scene(self, index: int) -> list[tuple]:
-        """Draws what stands where: a list of (colour, form, centre, radius), the subject first."""
+        """Draws the scene: a list of (color, form, center, radius), the subject first."""
         if not 0 <= index < self.count:
             raise IndexError(f"{index=} outside of 0..{self.count - 1}")
         rng = np.random.Generator(np.random.Philox(key=[_split_id(self.split), int(index)]))
         first = self._pairs[rng.integers(len(self._pairs))]
         if rng.random() < 0.4:
-            centre = 0.5 + rng.uniform(-0.1, 0.1, 2)
-            return [(*first, centre, rng.uniform(0.25, 0.36))]
+            center = 0.5 + rng.uniform(-0.1, 0.1, 2)
+            return [(*first, center, rng.uniform(0.25, 0.36))]
         others = [p for p in self._pairs if p != first]
         second = others[rng.integers(len(others))]
         vertical, flipped = rng.random(2) < 0.5
         near, far = 0.27 + rng.uniform(-0.03, 0.03), 0.73 + rng.uniform(-0.03, 0.03)
         ends = [far, near] if flipped else [near, far]
         across = 0.5 + rng.uniform(-0.08, 0.08, 2)
-        centres = [(a, e) if vertical else (e, a) for a, e in zip(across, ends, strict=True)]
+        centers = [(a, e) if vertical else (e, a) for a, e in zip(across, ends, strict=True)]
         radii = rng.uniform(0.14, 0.2, 2)
-        return [(*p, c, r) for p, c, r in zip((first, second), centres, radii, strict=True)]
+        return [(*p, c, r) for p, c, r in zip((first, second), centers, radii, strict=True)]
 
     def _info(self, index: int, scene: list[tuple]) -> dict:
-        names = [
-            f"a{'n' if colour[0] == 'o' else ''} {colour} {form}" for colour, form, *_ in scene
-        ]
+        names = [f"a{'n' if color[0] == 'o' else ''} {color} {form}" for color, form, *_ in scene]
         if len(scene) == 1:
             captions = (names[0], f"a picture of {names[0]}", f"{names[0][2:].strip()} on white")
         else:
@@ -87,7 +85,7 @@ class ShapesSource:
                 f"{names[0]} {relation} {names[1]}",
                 f"{names[1]} {_OPPOSITE[relation]} {names[0]}",
             )
-        concept = " + ".join(f"{colour} {form}" for colour, form, *_ in scene)
+        concept = " + ".join(f"{color} {form}" for color, form, *_ in scene)
         key = f"shapes/{self.split}/{index}"
         kind = ("one", "two")[len(scene) - 1]
         return dict(captions=captions, concept=concept, style="shapes", category=kind, key=key)
@@ -105,30 +103,30 @@ def from_name(name: str, split: str) -> ShapesSource:
 
 
 def all_pairs() -> list[tuple[str, str]]:
-    """Lists all combinations of colour and form."""
-    return [(colour, form) for colour in COLOURS for form in FORMS]
+    """Lists all combinations of color and form."""
+    return [(color, form) for color in COLORS for form in FORMS]
 
 
-def is_held_out(colour: str, form: str) -> bool:
-    """Whether a combination is kept for "test": one in eight, every colour and form once.
+def is_held_out(color: str, form: str) -> bool:
+    """Whether a combination is held out for "test": one in eight, every color and form once.
 
-    A diagonal of the table, so that each colour and each form is seen in training.
+    They are a diagonal of the table, so that each color and each form is seen in training.
     """
-    colours = list(COLOURS)
-    return (colours.index(colour) * 3 + FORMS.index(form)) % round(1 / _HELD_OUT) == 0
+    colors = list(COLORS)
+    return (colors.index(color) * 3 + FORMS.index(form)) % round(1 / _HELD_OUT) == 0
 
 
-def coverage(form: str, size: int, centre, radius: float) -> np.ndarray:
-    """Returns the share of each pixel [size, size] that a form covers."""
+def coverage(form: str, size: int, center, radius: float) -> np.ndarray:
+    """Returns the share of each pixel that a form covers."""
     steps = (np.arange(size * _SAMPLES, dtype=np.float32) + 0.5) / (size * _SAMPLES)
-    x = (steps[None, :] - centre[0]) / radius
-    y = (steps[:, None] - centre[1]) / radius
+    x = (steps[None, :] - center[0]) / radius
+    y = (steps[:, None] - center[1]) / radius
     inside = np.broadcast_to(_inside(form, x, y), (size * _SAMPLES,) * 2)
     return inside.reshape(size, _SAMPLES, size, _SAMPLES).mean(axis=(1, 3), dtype=np.float32)
 
 
 def _inside(form: str, x: np.ndarray, y: np.ndarray) -> Bool[np.ndarray, "h w"]:
-    """Whether a point lies in the form of radius 1 about the origin; y points down."""
+    """Whether a point is inside the form of radius 1 at the origin; y points down."""
     radius2 = x**2 + y**2
     if form == "circle":
         return radius2 <= 1
@@ -149,7 +147,7 @@ def _inside(form: str, x: np.ndarray, y: np.ndarray) -> Bool[np.ndarray, "h w"]:
 
 
 def _relation(subject, other) -> str:
-    """Says where the subject is, along the axis that separates the two more."""
+    """Returns where the subject is, along the axis with the larger distance."""
     dx, dy = subject[0] - other[0], subject[1] - other[1]
     if abs(dx) > abs(dy):
         return "left of" if dx < 0 else "right of"
