@@ -85,7 +85,9 @@ def sampling(**values: object) -> ConfigDict:
 
     x_0 is clipped where the caller says so: images have a range, embeddings have none.
     """
-    section = with_defaults(ConfigDict({"clip": config_dict.placeholder(float)}), SamplingConfig)
+    section = with_defaults(
+        ConfigDict({"x0_bound": config_dict.placeholder(float)}), SamplingConfig
+    )
     section.update(values)
     return section
 

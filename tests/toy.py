@@ -48,7 +48,7 @@ def toy_specs(vocab_size: int) -> dict[str, StageSpec]:
             "prior_diffusion",
             PriorDiffusionConfig(stack, image_dim=DIM, text_dim=16, context=CONTEXT),
             DiffusionConfig(prediction="x0", variance="analytic"),
-            SamplingConfig("ddpm", steps=4, guidance=2.0, clip=5.0, draws=2),
+            SamplingConfig("ddpm", steps=4, guidance=2.0, x0_bound=5.0, num_candidates=2),
             norm,
         ),
         StageSpec(

@@ -78,7 +78,7 @@ def get_config(variant: str = "") -> ConfigDict:
         # Ours: the last step is from t = 100. Below it, so small a net adds a pattern of its own.
         step_list=tuple(round(999 - 899 * k / 39) for k in range(40)),
         guidance=1.5,  # paper: 1.25 for FID
-        clip=1.0,
+        x0_bound=1.0,
     )
     config.data = common.data(image_size=64, concepts="common", styles=("3d", "flat"))
     config.optim.update(

@@ -50,7 +50,7 @@ def get_config(variant: str = "") -> ConfigDict:
     )
     config.sampling = common.sampling(
         steps=8,  # paper: 64; here 8 come nearer to held-out embeddings, or as near
-        draws=2,  # paper: 2, the one nearer to z_t is kept
+        num_candidates=2,  # paper: 2, the one nearer to z_t is kept
         guidance=2.0,  # the paper's value is not stated
     )
     config.data = common.data(image_size=64, concepts="no_flags")

@@ -43,7 +43,7 @@ def get_config(variant: str = "") -> ConfigDict:
     config.sampling = common.sampling(
         sampler="ddim",  # paper: DDIM
         steps=9,  # paper: 27
-        clip=1.0,
+        x0_bound=1.0,
     )
     config.data = common.data(image_size=256, concepts="common", styles=("3d", "flat"))
     config.optim.update(

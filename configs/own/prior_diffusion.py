@@ -40,7 +40,7 @@ def get_config(variant: str = "") -> ConfigDict:
     )
     config.sampling = common.sampling(
         steps=64,  # paper: 64
-        draws=2,  # paper: 2, the one nearer to z_t is kept
+        num_candidates=2,  # paper: 2, the one nearer to z_t is kept
         guidance=1.0,  # the paper's value is not stated
     )
     config.data = common.captioned(image_size=64)

@@ -34,7 +34,7 @@ def get_config(variant: str = "") -> ConfigDict:
     config.sampling = common.sampling(
         sampler="ddim",  # paper: DDIM
         steps=27,  # paper: 27
-        clip=1.0,
+        x0_bound=1.0,
     )
     config.data = common.captioned(image_size=256, min_side=256)
     config.optim.update(

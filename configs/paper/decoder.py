@@ -64,7 +64,7 @@ def get_config(variant: str = "") -> ConfigDict:
     config.sampling = common.sampling(
         steps=250,  # table 3: 250
         guidance=1.25,  # paper: of its FID figures
-        clip=1.0,
+        x0_bound=1.0,
     )
     config.data = common.captioned(image_size=64)
     config.optim.update(

@@ -42,7 +42,7 @@ def get_config(variant: str = "") -> ConfigDict:
     config.sampling = common.sampling(
         sampler="ddim",  # table 3: DDIM
         steps=15,  # table 3: 15
-        clip=1.0,
+        x0_bound=1.0,
     )
     config.data = common.captioned(
         image_size=1024,

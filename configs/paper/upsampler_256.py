@@ -52,7 +52,7 @@ def get_config(variant: str = "") -> ConfigDict:
         steps=27,  # table 3: 27
         step_list=GLIDE_STEPS,  # not stated; GLIDE's 27 by the same authors
         initial_noise_scale=None,  # not stated, so 1; GLIDE's notebook takes 0.997
-        clip=1.0,
+        x0_bound=1.0,
     )
     # ours: smaller images would be enlarged, and teach that the truth is blurred
     config.data = common.captioned(image_size=256, min_side=256)

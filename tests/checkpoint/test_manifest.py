@@ -83,7 +83,7 @@ def set_in(manifest, path, value):
         ("stages.decoder.spec.model.unet.res_blocks", 60),
         ("stages.decoder.spec.model.unet.channel_mult", [1] * 3000),
         ("stages.prior_diffusion.spec.diffusion.num_steps", 2_000_000_000),
-        ("stages.prior_diffusion.spec.sampling.draws", 10_000_000),
+        ("stages.prior_diffusion.spec.sampling.num_candidates", 10_000_000),
         ("stages.prior_diffusion.spec.sampling.steps", 10**15),
         ("stages.decoder.spec.model.unet.image_size", 2**20),
         ("stages.decoder.spec.sampling.step_list", list(range(5000, 0, -1))),

@@ -24,7 +24,7 @@ VALUES = [
     ("clip", "data.threads=-1", "threads=-1"),
     ("clip", "data.zoom=nan", "zoom=nan"),
     ("upsampler_256", "sampling.guidance=nan", "guidance=nan"),
-    ("upsampler_256", "sampling.clip=nan", "clip=nan"),
+    ("upsampler_256", "sampling.x0_bound=nan", "x0_bound=nan"),
     ("upsampler_256", "sampling.eta=nan", "eta=nan"),
     ("upsampler_256", "diffusion.num_steps=2000000000", "num_steps=2000000000"),
     ("upsampler_256", "diffusion.min_snr_gamma=nan", "min_snr_gamma=nan"),
@@ -41,7 +41,7 @@ VALUES = [
     ("prior_ar", "sampling.temperature=nan", "temperature=nan"),
     ("prior_ar", "model.image_dim=-4", "image_dim=-4"),
     ("prior_diffusion", "embedding_norm.scale=nan", "scale=nan"),
-    ("prior_diffusion", "sampling.draws=10000000000", "draws=10000000000"),
+    ("prior_diffusion", "sampling.num_candidates=10000000000", "num_candidates=10000000000"),
 ]
 
 

@@ -60,7 +60,7 @@ def test_import_export_import_is_bit_equal(unclip, source, tmp_path):
 def test_changed_settings_reach_the_exported_scheduler(unclip, source, tmp_path):
     first, out = tmp_path / "first", tmp_path / "out"
     assert unclip("import", source, "--out", first)[0] == 0
-    change = ("--set", "prior_diffusion.clip=2.5")
+    change = ("--set", "prior_diffusion.clip=2.5")  # the former name of x0_bound
     assert unclip("export", first, "--format", "diffusers", "--out", out, *change)[0] == 0
     ranges = [
         json.loads((folder / "prior_scheduler" / "scheduler_config.json").read_text())

@@ -106,10 +106,10 @@ def test_a_scheduler_there_and_back():
         "hybrid",
         5.0,
     )
-    assert configs.scheduler_config(diffusion, SamplingConfig(clip=bound)) == given
+    assert configs.scheduler_config(diffusion, SamplingConfig(x0_bound=bound)) == given
     free = given | {"clip_sample": False, "clip_sample_range": 1.0}
     assert configs.scheduler_from_config("scheduler", free)[1] is None
-    assert configs.scheduler_config(diffusion, SamplingConfig(clip=None)) == free
+    assert configs.scheduler_config(diffusion, SamplingConfig(x0_bound=None)) == free
 
 
 def test_an_image_processor_says_how_images_are_fitted():

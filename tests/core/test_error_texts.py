@@ -59,9 +59,9 @@ WIDE = SPECS["upsampler_256"].model.unet
                 "decoder",
                 SPECS["decoder"].model,
                 SPECS["decoder"].diffusion,
-                SamplingConfig(draws=2),
+                SamplingConfig(num_candidates=2),
             ),
-            "sampling.draws=2: only a prior keeps the best",
+            "sampling.num_candidates=2: only a prior keeps the best",
         ),
         (
             lambda: StageSpec("decoder", SPECS["decoder"].model, DiffusionConfig()),

@@ -7,7 +7,7 @@ import pytest
 from ml_collections import ConfigDict
 
 from unclip_jax.core.config import build, to_dict
-from unclip_jax.core.config_dict import with_defaults
+from unclip_jax.core.config_dict import with_defaults, with_new_flags
 from unclip_jax.core.errors import UserError
 from unclip_jax.core.renamed import RenamedWarning, renamed, with_old_keys, without_old_keys
 
@@ -62,3 +62,25 @@ def test_json_keys_are_written_under_both_names_and_read_under_either():
     for entries in (both, {"name": "x", "licence": "MIT"}, {"name": "x", "license": "MIT"}):
         assert without_old_keys(entries) == {"name": "x", "license": "MIT"}
     assert without_old_keys({"license": "new", "licence": "old"}) == {"license": "new"}
+
+
+def test_flags_may_use_an_old_name():
+    flags = [
+        "--config.s.side=4",
+        "--config.s.part.clip=1.0",
+        "--config.s.size=2",
+        "--config.a.side=3",
+    ]
+    with pytest.warns(RenamedWarning) as caught:
+        found = with_new_flags([*flags, "--workdir"], {"s": Whole})
+    assert found == [
+        "--config.s.size=4",
+        "--config.s.part.bound=1.0",
+        "--config.s.size=2",
+        "--config.a.side=3",
+        "--workdir",
+    ]
+    assert [str(w.message) for w in caught] == [
+        "--config.s.side is now called --config.s.size",
+        "--config.s.part.clip is now called --config.s.part.bound",
+    ]

@@ -19,7 +19,7 @@ def replay(case: dict) -> np.ndarray:
         return replay_inversion(case, schedule, steps, outputs)
     cfg = DiffusionConfig(prediction=str(case["prediction"]), variance=str(case["variance"]))
     config = SamplingConfig(
-        sampler=str(case["sampler"]), eta=float(case["eta"]), clip=float(case["clip"]) or None
+        sampler=str(case["sampler"]), eta=float(case["eta"]), x0_bound=float(case["clip"]) or None
     )
 
     def network(x, t):

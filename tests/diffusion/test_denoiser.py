@@ -107,10 +107,10 @@ def test_limits_chosen_by_configuration():
     def with_limits(**kwargs):
         return limited(denoise, SamplingConfig(**kwargs))(X, T).x0
 
-    np.testing.assert_array_equal(with_limits(clip=None), 3.0 * X)
-    np.testing.assert_array_equal(with_limits(clip=2.0), jnp.clip(3.0 * X, -2.0, 2.0))
+    np.testing.assert_array_equal(with_limits(x0_bound=None), 3.0 * X)
+    np.testing.assert_array_equal(with_limits(x0_bound=2.0), jnp.clip(3.0 * X, -2.0, 2.0))
     expected = thresholded(denoise, 0.9)(X, T).x0
-    np.testing.assert_array_equal(with_limits(threshold=0.9, clip=2.0), expected)
+    np.testing.assert_array_equal(with_limits(threshold=0.9, x0_bound=2.0), expected)
 
 
 def test_thresholded_examples_are_independent():

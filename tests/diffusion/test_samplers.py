@@ -67,7 +67,7 @@ def test_levels_may_differ_by_example(method):
 @pytest.mark.parametrize("threshold", [None, 0.9])
 def test_no_example_sees_another(name, threshold):
     """The gradient of one example's sample in another's start is exactly zero."""
-    config = SamplingConfig(sampler=name, steps=3, eta=0.5, threshold=threshold, clip=1.0)
+    config = SamplingConfig(sampler=name, steps=3, eta=0.5, threshold=threshold, x0_bound=1.0)
     denoise = limited(exact_denoiser(SCHEDULE, LEARNED), config)
 
     def sample(x):

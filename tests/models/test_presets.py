@@ -100,7 +100,7 @@ PUBLISHED = {
 def test_presets_are_sampled_as_published(family):
     for stage, expected in PUBLISHED[family].items():
         sampling = specs(family)[stage].sampling
-        found = (sampling.steps, sampling.guidance, sampling.draws, sampling.clip)
+        found = (sampling.steps, sampling.guidance, sampling.num_candidates, sampling.x0_bound)
         assert found == expected, stage
         is_ddim = family == "paper" and stage.startswith("upsampler")
         assert (sampling.sampler, sampling.eta) == ("ddim" if is_ddim else "ddpm", 0.0)

@@ -10,6 +10,7 @@ import pytest
 
 from tests import networks
 from unclip_jax.core.errors import UserError
+from unclip_jax.core.renamed import RenamedWarning
 from unclip_jax.diffusion.config import SamplingConfig
 from unclip_jax.models import presets
 from unclip_jax.models.stages import (
@@ -60,7 +61,7 @@ def test_every_parameter_names_its_axes(name):
 @pytest.mark.parametrize(
     ("name", "sampling", "words"),
     [
-        ("decoder", SamplingConfig(draws=2), "only a prior"),
+        ("decoder", SamplingConfig(num_candidates=2), "only a prior"),
         ("prior", SamplingConfig(steps=1001), "1001"),
         ("upsampler", SamplingConfig(step_list=(1000, 5)), "1000"),
     ],
@@ -118,3 +119,11 @@ def test_wrong_specs_are_refused():
     values["model"]["unet"]["chanels"] = 3
     with pytest.raises(UserError, match="unknown key model.unet.chanels; did you mean channels"):
         spec_from_dict(values)
+
+
+def test_sampling_settings_are_read_under_their_old_names():
+    """Bundles and runs of earlier versions say `clip` and `draws`."""
+    values = spec_to_dict(SPECS["prior"]) | {"sampling": {"clip": 2.0, "draws": 3}}
+    with pytest.warns(RenamedWarning, match=r"sampling\.(clip|draws) is now called"):
+        spec = spec_from_dict(values)
+    assert spec.sampling == SamplingConfig(x0_bound=2.0, num_candidates=3)

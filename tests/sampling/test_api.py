@@ -91,7 +91,7 @@ def test_the_embeddings_length_is_normalized_away(toy, inputs, text, decoded):
 
 def with_guidance(model, stage, guidance):
     sampling = model.stage(stage).spec.sampling
-    return dataclasses.replace(sampling, guidance=guidance, clip=None)
+    return dataclasses.replace(sampling, guidance=guidance, x0_bound=None)
 
 
 def test_guidance_is_the_linear_mix_of_two_predictions(toy, inputs, text, decoded):

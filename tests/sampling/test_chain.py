@@ -134,7 +134,7 @@ def test_a_prior_s_result_leaves_the_space_that_is_diffused_within_its_limits(to
         spec = dataclasses.replace(held.spec, embedding_norm=norm)
         stage = dataclasses.replace(held, spec=spec)
         model = dataclasses.replace(toy, stages={**toy.stages, "prior_diffusion": stage})
-        sampling = dataclasses.replace(spec.sampling, steps=2, draws=1, clip=0.05)
+        sampling = dataclasses.replace(spec.sampling, steps=2, num_candidates=1, x0_bound=0.05)
         results[norm.kind] = api.run_stage(model, "prior", cond, key=root(), sampling=sampling)
     np.testing.assert_allclose(4.0 * results["l2"], results["none"], rtol=1e-5, atol=1e-7)
     largest = np.abs(results["none"]).max()

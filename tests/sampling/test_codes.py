@@ -77,7 +77,7 @@ def test_one_more_caption_changes_no_earlier_one(model, text, drawn):
 
 
 def test_of_two_draws_the_nearer_to_the_caption_is_kept(model, text, drawn):
-    sampling = CodeSampling(guidance=2.0, draws=2)
+    sampling = CodeSampling(guidance=2.0, num_candidates=2)
     best = unclip_jax.run_stage(model, "prior_ar", Cond(text=text), key=root(), sampling=sampling)
     draws = np.stack([drawn, reference(model, text, 2.0, draw=1)])
     scores = np.einsum("knd,nd->kn", draws, text.text_emb)

@@ -102,7 +102,7 @@ def karlo_like(toy):
     spec = dataclasses.replace(
         toy.stage("decoder").spec,
         diffusion=DiffusionConfig(prediction="eps", variance="learned_range", loss="hybrid"),
-        sampling=SamplingConfig("ddpm", steps=4, guidance=3.0, clip=10.0),
+        sampling=SamplingConfig("ddpm", steps=4, guidance=3.0, x0_bound=10.0),
         embedding_norm=EmbeddingNorm("standardize"),
     )
     stages = {**toy.stages, "decoder": Stage(spec, random_params(spec, 3))}
@@ -132,7 +132,7 @@ def test_eta_0_is_the_inversion_decoded(model, images, rebuilt):
     steps = respaced_steps(1000, 8)
     spec = model.stage("decoder").spec
     schedule = make_schedule("cosine", 1000)
-    plain = SamplingConfig("ddim", guidance=1.0, clip=spec.sampling.clip)
+    plain = SamplingConfig("ddim", guidance=1.0, x0_bound=spec.sampling.x0_bound)
     cond = Cond(image_emb=unclip_jax.embed_image(model, images))
     denoise = unclip_jax.x0_denoiser(model, "decoder", cond, sampling=plain)
 

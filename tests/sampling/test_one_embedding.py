@@ -187,7 +187,7 @@ def test_a_prior_of_unit_embeddings_needs_a_decoder_that_reads_them(toy, tmp_pat
 def test_sampling_may_start_from_less_noise(toy):
     """GLIDE's 0.997: x_T is that many times the noise; `initial_noise_scale` in the settings."""
     spec = toy.stage("upsampler_256").spec
-    sampling = dataclasses.replace(spec.sampling, steps=1, eta=0.0, clip=None)
+    sampling = dataclasses.replace(spec.sampling, steps=1, eta=0.0, x0_bound=None)
     scaled = dataclasses.replace(sampling, initial_noise_scale=0.997)
     low_res = np.zeros((1, SIZE, SIZE, 3), np.float32)
     noise = np.random.default_rng(1).standard_normal((1, 32, 32, 3)).astype(np.float32)

@@ -30,7 +30,7 @@ HIDDEN = 7 * 24  # of the text encoder's MLP: a size that nothing else has
 def model(toy):
     vocabulary = toy.tokenizer.vocab_size
     prior, decoder = toy.stage("prior_diffusion").spec, toy.stage("decoder").spec
-    sampling = dataclasses.replace(prior.sampling, draws=1, steps=2)
+    sampling = dataclasses.replace(prior.sampling, num_candidates=1, steps=2)
     prior = dataclasses.replace(
         prior,
         model=PriorDiffusionConfig(

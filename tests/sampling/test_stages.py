@@ -148,7 +148,9 @@ def test_the_best_draw_is_kept_and_ties_go_to_the_first():
 def test_an_examples_draws_stand_together_with_its_caption(toy, text):
     """Also where a device has several examples; `best_draw` reads them in this order."""
     run = runs.run_for(toy, "prior_diffusion", None, "float32")
-    static = dataclasses.replace(run.static, sampling=dataclasses.replace(run.sampling, draws=2))
+    static = dataclasses.replace(
+        run.static, sampling=dataclasses.replace(run.sampling, num_candidates=2)
+    )
     found = stages.prepare(static, Cond(text=text)).text.text_emb
     expected = [text.text_emb[i] for i in (0, 0, 1, 1, 2, 2)]
     np.testing.assert_array_equal(found, expected)
@@ -157,7 +159,7 @@ def test_an_examples_draws_stand_together_with_its_caption(toy, text):
 def test_the_prior_keeps_the_draw_nearer_to_the_caption(toy, text):
     """Two draws: the result is whichever of the single draws has the larger z_i . z_t."""
     two = api.run_stage(toy, "prior", Cond(text=text), key=root())
-    single = dataclasses.replace(toy.stage("prior_diffusion").spec.sampling, draws=1)
+    single = dataclasses.replace(toy.stage("prior_diffusion").spec.sampling, num_candidates=1)
     fold = jax.random.fold_in
     draws = []
     for draw in (0, 1):

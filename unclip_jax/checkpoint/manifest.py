@@ -23,7 +23,8 @@ FORMAT_VERSION = 1
 LIMITS = {
     "num_steps": 1 << 17,
     "steps": 1 << 17,
-    "draws": 1024,
+    "draws": 1024,  # the former name of num_candidates
+    "num_candidates": 1024,
     "image_size": 1 << 14,
     "low_res_size": 1 << 14,
     "context": 1 << 16,

@@ -326,6 +326,7 @@ def data_fingerprint(config: Mapping[str, Any]) -> str | None:
 def _with_changes(made: Any, changes: Sequence[str]) -> Any:
     """Applies --set to the sampling settings of stages."""
     from unclip_jax.core.config import build, to_dict
+    from unclip_jax.core.renamed import with_new_names
     from unclip_jax.models.stages import STAGES
 
     stages = dict(made.stages)
@@ -342,7 +343,8 @@ def _with_changes(made: Any, changes: Sequence[str]) -> Any:
         kind = STAGES[stage].sampling
         if kind is None:
             raise UserError(f"--set {change}: stage {stage} is not sampled")
-        settings = to_dict(stages[stage].spec.sampling or kind()) | {field: value}
+        change = with_new_names(kind, {field: value}, f"{stage}.sampling")
+        settings = to_dict(stages[stage].spec.sampling or kind()) | change
         sampling = build(kind, settings, f"{stage}.sampling")
         spec = dataclasses.replace(stages[stage].spec, sampling=sampling)
         stages[stage] = dataclasses.replace(held, spec=spec)

@@ -98,16 +98,18 @@ def read_config(config_file: str, flags: Sequence[str]) -> dict[str, Any]:
     from absl import flags as absl_flags
     from ml_collections import config_flags
 
+    from unclip_jax.core.config_dict import with_new_flags
+
     name, _, variant = config_file.partition(":")
     path = find_config(name)
     make_configs_importable()
     for flag in flags:
         if flag.startswith("-") and not flag.startswith("--config."):
             raise UserError(f"unknown option {flag}; {_remedy(flag)}")
-    argv = ["unclip train", *flags]
     values = absl_flags.FlagValues()
     try:
         loaded = _complete(_run_file(path, variant))
+        argv = ["unclip train", *with_new_flags(flags, _sections(loaded))]
         config_flags.DEFINE_config_dict("config", loaded, flag_values=values, sys_argv=argv)
         rest = values(argv)
         config = values.config.to_dict()
@@ -140,9 +142,8 @@ def _run_file(path: Path, variant: str) -> Any:
     return module.get_config(variant) if variant else module.get_config()
 
 
-def _complete(config: Any) -> Any:
-    """Fills in what the sections of a config leave out, so that a flag can change it."""
-    from unclip_jax.core.config_dict import with_defaults
+def _sections(config: Any) -> dict[str, type]:
+    """Returns the dataclass of each section of a config."""
     from unclip_jax.data.config import DataConfig
     from unclip_jax.diffusion.config import DiffusionConfig
     from unclip_jax.models.embedding_norm import EmbeddingNorm
@@ -154,9 +155,16 @@ def _complete(config: Any) -> Any:
     stage = config.get("stage")
     if stage in STAGES:
         sections |= {"model": STAGES[stage].config, "sampling": STAGES[stage].sampling}
+    return {name: cls for name, cls in sections.items() if cls is not None}
+
+
+def _complete(config: Any) -> Any:
+    """Fills in what the sections of a config leave out, so that a flag can change it."""
+    from unclip_jax.core.config_dict import with_defaults
+
     with config.unlocked():
-        for name, cls in sections.items():
-            if cls is not None and config.get(name) is not None:
+        for name, cls in _sections(config).items():
+            if config.get(name) is not None:
                 with_defaults(config[name], cls)
         for name in ("clip", "init_from", "pca"):
             if name not in config:

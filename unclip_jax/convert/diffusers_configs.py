@@ -233,7 +233,7 @@ def scheduler_config(diffusion: DiffusionConfig, sampling: SamplingConfig) -> di
             diffusion.prediction
         ],
         "variance_type": {ours: theirs for theirs, ours in VARIANCES.items()}[diffusion.variance],
-        "clip_sample": sampling.clip is not None,
-        "clip_sample_range": 1.0 if sampling.clip is None else sampling.clip,
+        "clip_sample": sampling.x0_bound is not None,
+        "clip_sample_range": 1.0 if sampling.x0_bound is None else sampling.x0_bound,
         "beta_schedule": "squaredcos_cap_v2",
     }

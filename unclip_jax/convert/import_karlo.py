@@ -87,7 +87,7 @@ def import_diffusers_prior(src: Path, clamp: float | None = None) -> ImportedSta
     sampling = dataclasses.replace(sampling, steps=DIFFUSERS_STEPS["prior"])
     diffusion, sampling = _scheduled(src, "prior", sampling)
     if clamp is not None:
-        sampling = dataclasses.replace(sampling, clip=clamp)
+        sampling = dataclasses.replace(sampling, x0_bound=clamp)
     spec = _prior_spec(cfg, diffusion, sampling)
     return import_stage(spec, karlo_names.diffusers_prior_table(cfg), _component(src, "prior"))
 
@@ -118,7 +118,7 @@ def _scheduled(
     config = read_config(src / f"{name}_scheduler", "scheduler_config.json")
     diffusion, bound = scheduler_from_config(f"{name}_scheduler", config)
     return diffusion, build(
-        SamplingConfig, {**to_dict(sampling), "clip": bound}, f"{name}_scheduler"
+        SamplingConfig, {**to_dict(sampling), "x0_bound": bound}, f"{name}_scheduler"
     )
 
 
@@ -161,7 +161,7 @@ def import_original_karlo(
     published = karlo_specs()
     sampling = published["prior_diffusion"].sampling
     if clamp is not None:
-        sampling = dataclasses.replace(sampling, clip=clamp)
+        sampling = dataclasses.replace(sampling, x0_bound=clamp)
     statistics = open_tensors(_the_file(src, STATISTICS_FILE))
     tensors = joined({"": open_tensors(files["prior"]), "statistics.": statistics})
     cfg = _prior_from_shapes(tensors, sizes)

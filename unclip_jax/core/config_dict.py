@@ -7,12 +7,13 @@ read, so that every field can be reached by --config.SECTION.KEY.
 import dataclasses
 import types
 import typing
+from collections.abc import Mapping, Sequence
 from typing import Any, Union
 
 from ml_collections import ConfigDict, config_dict
 
 from unclip_jax.core.config import to_dict
-from unclip_jax.core.renamed import OLD_NAME
+from unclip_jax.core.renamed import OLD_NAME, warn
 
 
 def with_defaults(section: ConfigDict, cls: type) -> ConfigDict:
@@ -36,6 +37,31 @@ def with_defaults(section: ConfigDict, cls: type) -> ConfigDict:
             elif field.init and field.default is not dataclasses.MISSING:
                 section[field.name] = _value(field.default, None if nested else kinds[0])
     return section
+
+
+def with_new_flags(flags: Sequence[str], sections: Mapping[str, type]) -> list[str]:
+    """Returns --config.SECTION.KEY=VALUE flags with old names of fields replaced; warns of them.
+
+    Args:
+        sections: the dataclass of each section.
+    """
+    return [_with_new_flag(flag, sections) for flag in flags]
+
+
+def _with_new_flag(flag: str, sections: Mapping[str, type]) -> str:
+    path, equals, value = flag.partition("=")
+    option, *keys = path.split(".")
+    cls = sections.get(keys[0]) if keys else None
+    for i, key in enumerate(keys[1:], 1):
+        if cls is None:
+            break
+        fields = {field.metadata.get(OLD_NAME, None): field for field in dataclasses.fields(cls)}
+        if key in fields:
+            keys[i] = fields[key].name
+            warn(path, ".".join([option, *keys]))
+        kinds = _kinds(typing.get_type_hints(cls).get(keys[i]))
+        cls = next((kind for kind in kinds if dataclasses.is_dataclass(kind)), None)
+    return ".".join([option, *keys]) + equals + value
 
 
 def _kinds(hint: Any) -> tuple[Any, ...]:

@@ -7,6 +7,7 @@ import dataclasses
 from typing import Literal
 
 from unclip_jax.core.checks import ANY, COUNT, NOT_NEGATIVE, POSITIVE, SHARE, check_ranges
+from unclip_jax.core.renamed import renamed
 
 MOST_STEPS = 2**17  # noise levels; tables of them are made when a config is read
 
@@ -75,9 +76,10 @@ class SamplingConfig:
         step_list: the very timesteps to visit, descending; overrides `steps`.
         eta: DDIM's noise, 0 (deterministic) to 1 (the DDPM posterior); "ddim" only.
         guidance: classifier-free guidance scale; 1 is off.
-        clip: bound of |x0|, None for none.
-        threshold: dynamic thresholding's quantile of |x0| in (0, 1], None for off; replaces `clip`.
-        draws: samples drawn an example, of which the best is kept (the prior's two draws).
+        x0_bound: largest |x0| of an estimate, which is clipped to it; None for none.
+        threshold: dynamic thresholding's quantile of |x0| in (0, 1], None for off; replaces
+            `x0_bound`.
+        num_candidates: samples drawn an example, of which the best is kept (the prior's two).
         initial_noise_scale: factor of the noise that sampling starts from, None for 1. GLIDE's
             released notebook starts its upsampler from 0.997 times the noise.
     """
@@ -87,9 +89,9 @@ class SamplingConfig:
     step_list: tuple[int, ...] | None = None
     eta: float = 0.0
     guidance: float = 1.0
-    clip: float | None = 1.0
+    x0_bound: float | None = renamed("clip", default=1.0)
     threshold: float | None = None
-    draws: int = 1
+    num_candidates: int = renamed("draws", default=1)
     initial_noise_scale: float | None = None
 
     def __post_init__(self) -> None:
@@ -98,8 +100,8 @@ class SamplingConfig:
             steps=(1, MOST_STEPS),
             eta=SHARE,
             guidance=ANY,
-            clip=POSITIVE,
+            x0_bound=POSITIVE,
             threshold=(5e-324, 1.0),
-            draws=COUNT,
+            num_candidates=COUNT,
             initial_noise_scale=POSITIVE,
         )

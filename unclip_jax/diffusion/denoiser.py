@@ -119,9 +119,9 @@ def thresholded(denoise: Denoiser, quantile: float) -> Denoiser:
 
 
 def limited(denoise: Denoiser, config: SamplingConfig) -> Denoiser:
-    """Applies the limits of a sampling configuration: `threshold` if set, else `clip` if set."""
+    """Applies the limits of a sampling configuration: `threshold` if set, else `x0_bound`."""
     if config.threshold is not None:
         return thresholded(denoise, config.threshold)
-    if config.clip is not None:
-        return clipped(denoise, config.clip)
+    if config.x0_bound is not None:
+        return clipped(denoise, config.x0_bound)
     return denoise

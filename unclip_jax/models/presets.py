@@ -52,7 +52,7 @@ def karlo_specs() -> dict[str, StageSpec]:
             "prior_diffusion",
             prior,
             DiffusionConfig(prediction="x0"),
-            SamplingConfig(steps=25, guidance=4.0, clip=10.0),
+            SamplingConfig(steps=25, guidance=4.0, x0_bound=10.0),
             EmbeddingNorm("standardize"),
         ),
         StageSpec(
@@ -103,7 +103,7 @@ def paper_specs() -> dict[str, StageSpec]:
             "prior_diffusion",
             prior,
             DiffusionConfig(prediction="x0", variance="analytic"),
-            SamplingConfig(steps=64, clip=None, draws=2),
+            SamplingConfig(steps=64, x0_bound=None, num_candidates=2),
             norm,
         ),
         "decoder": StageSpec(

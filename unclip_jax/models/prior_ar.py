@@ -24,6 +24,7 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Bool, Float, Int
 
 from unclip_jax.core.checks import ANY, COUNT, COUNT_OR_NONE, NOT_NEGATIVE, check_ranges
+from unclip_jax.core.renamed import renamed
 from unclip_jax.core.types import Cond, TextFeatures
 from unclip_jax.models.config import ModelConfig, dummy_text
 from unclip_jax.models.embedding_norm import TextEmbInput, text_emb_input
@@ -127,14 +128,14 @@ class CodeSampling:
         temperature: divides the logits; 0 takes the likeliest code.
         top_p: codes are drawn from the likeliest that together have this probability; 1 is all.
         dot_percentile: the dot token is drawn above this percentile of the training pairs'.
-        draws: embeddings drawn an example, of which the one nearest to z_t is kept.
+        num_candidates: embeddings drawn an example, of which the one nearest to z_t is kept.
     """
 
     guidance: float = 1.0
     temperature: float = 1.0
     top_p: float = 1.0
     dot_percentile: float = 50.0
-    draws: int = 1
+    num_candidates: int = renamed("draws", default=1)
 
     def __post_init__(self):
         """Refuses numbers out of range."""
@@ -144,7 +145,7 @@ class CodeSampling:
             temperature=NOT_NEGATIVE,
             top_p=(5e-324, 1.0),
             dot_percentile=(0.0, 100.0),
-            draws=COUNT,
+            num_candidates=COUNT,
         )
 
 

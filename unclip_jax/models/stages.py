@@ -169,8 +169,9 @@ class StageSpec:
             raise ValueError(f"stage={self.stage!r} is not sampled by {self.sampling!r}")
         if self.diffusion is not None:
             sampling_steps(self.sampling, self.diffusion.num_steps)  # fails if they do not fit
-        if self.sampling.draws > 1 and not self.row.gives_embedding:
-            raise ValueError(f"sampling.draws={self.sampling.draws}: only a prior keeps the best")
+        count = self.sampling.num_candidates
+        if count > 1 and not self.row.gives_embedding:
+            raise ValueError(f"sampling.num_candidates={count}: only a prior keeps the best")
 
     @property
     def row(self) -> StageDef:

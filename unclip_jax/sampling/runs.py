@@ -36,7 +36,7 @@ class Static:
     @property
     def draws(self) -> int:
         """Samples an example, of which the best is kept."""
-        return self.sampling.draws
+        return self.sampling.num_candidates
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

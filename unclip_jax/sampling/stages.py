@@ -300,7 +300,7 @@ def run_injected(run: Run, cond: Cond, empty: TextFeatures | None, noise: NoiseF
     """
     batch_size(run.static.spec, cond)  # fails in one line here, under jit in many
     scale = np.float32(run.sampling.guidance)
-    sampling = dataclasses.replace(run.static.sampling, draws=1)
+    sampling = dataclasses.replace(run.static.sampling, num_candidates=1)
     nets = tuple((dataclasses.replace(s, sampling=sampling), count) for s, count in run.statics)
     params = tuple(stage.params for stage, _ in run.nets)
     steps = jax.jit(lambda params, cond: reverse_process(nets, params, empty, scale, cond, noise))

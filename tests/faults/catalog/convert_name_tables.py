@@ -181,7 +181,7 @@ FAULTS: list[Fault] = [
         ),
         (
             "unclipped_exported_as_clipped",
-            '"clip_sample": sampling.clip is not None,',
+            '"clip_sample": sampling.x0_bound is not None,',
             '"clip_sample": True,',
             "tests/convert/test_configs.py::test_a_scheduler_there_and_back",
         ),
@@ -253,14 +253,14 @@ FAULTS: list[Fault] = [
         ),
         (
             "scheduler_bound_ignored",
-            '{**to_dict(sampling), "clip": bound}',
-            '{"clip": bound, **to_dict(sampling)}',
+            '{**to_dict(sampling), "x0_bound": bound}',
+            '{"x0_bound": bound, **to_dict(sampling)}',
             "tests/convert/test_import_settings.py::test_a_diffusers_folder_is_sampled_as_its_pipeline_does",
         ),
         (
             "clamp_forgotten_for_diffusers",
-            "    if clamp is not None:\n        sampling = dataclasses.replace(sampling, clip=clamp)\n    spec",
-            "    if clamp is None:\n        sampling = dataclasses.replace(sampling, clip=clamp)\n    spec",
+            "    if clamp is not None:\n        sampling = dataclasses.replace(sampling, x0_bound=clamp)\n    spec",
+            "    if clamp is None:\n        sampling = dataclasses.replace(sampling, x0_bound=clamp)\n    spec",
             "tests/convert/test_import_settings.py::test_a_diffusers_folder_is_sampled_as_its_pipeline_does",
         ),
         (

@@ -13,8 +13,8 @@ FAULTS: list[Fault] = [
         ),
         (
             "samples_unbounded_by_default",
-            "clip: float | None = 1.0",
-            "clip: float | None = None",
+            'x0_bound: float | None = renamed("clip", default=1.0)',
+            'x0_bound: float | None = renamed("clip", default=None)',
             "tests/models/test_presets.py::test_presets_are_sampled_as_published",
         ),
         (

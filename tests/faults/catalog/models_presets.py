@@ -13,8 +13,8 @@ FAULTS: list[Fault] = [
         ),
         (
             "paper_prior_draws_once",
-            "SamplingConfig(steps=64, clip=None, draws=2)",
-            "SamplingConfig(steps=64, clip=None)",
+            "SamplingConfig(steps=64, x0_bound=None, num_candidates=2)",
+            "SamplingConfig(steps=64, x0_bound=None)",
             "tests/models/test_presets.py::test_presets_are_sampled_as_published",
         ),
         (
