@@ -35,7 +35,7 @@ setup(
         "ml_dtypes>=0.5,<0.7",
         "numpy>=2.0,<3",
         "optax>=0.2.5,<0.3",
-        "orbax-checkpoint>=0.11,<0.13",
+        "orbax-checkpoint>=0.12,<0.13",
         "pillow>=11,<14",
         "protobuf>=5.28,<8",  # whose errors tensorflow-datasets raises
         "resvg_py>=0.3,<0.6",

@@ -106,7 +106,7 @@ def test_saving_refuses_what_exists_and_replaces_when_told(toy, tmp_path):
 
 def test_a_folder_of_other_things_is_never_replaced(toy, tmp_path):
     (tmp_path / "thesis.txt").write_text("mine")
-    with pytest.raises(UserError, match="not replaced"):
+    with pytest.raises(UserError, match="refusing to replace it"):
         bundle.save(toy, tmp_path, overwrite=True)
     assert (tmp_path / "thesis.txt").read_text() == "mine"
 

@@ -16,7 +16,7 @@ from unclip_jax.core.errors import UserError
         (("h", 2, 0), "HOST:PORT"),
         (("h:x", 2, 0), "HOST:PORT"),
         (("h:1", 2, 2), r"must lie in 0..1"),
-        (("auto", None, None), "neither TPU metadata nor SLURM"),
+        (("auto", None, None), "no job found in TPU metadata, SLURM or Open MPI"),
     ],
 )
 def test_what_does_not_make_a_job_is_one_line(told, words, monkeypatch):

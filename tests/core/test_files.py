@@ -143,7 +143,7 @@ def test_a_failed_second_rename_loses_nothing(tmp_path, monkeypatch, how):
         assert (out / "marker").read_text() == "older" and names == ["out"]
         return
     (older,) = (path for path in tmp_path.rglob("marker") if path.read_text() == "older")
-    assert str(caught.value).endswith(f"; the older one is kept as {older.parent}")
+    assert str(caught.value).endswith(f"; the previous one is now {older.parent}")
     if how == "filled":
         assert sorted(names) == ["out", "out.old"] and (out / "theirs").exists()
 
@@ -206,10 +206,15 @@ def test_what_no_folder_can_replace_is_refused_before_the_work(tmp_path, monkeyp
     out, target = tmp_path / "out", tmp_path / "target"
     if kind == "current folder":
         monkeypatch.chdir(tmp_path)
-        out, expected = Path("."), r"^\. is the current folder, which stays; choose another"
+        out, expected = (
+            Path("."),
+            r"^\. is the current folder and cannot be replaced; choose another",
+        )
     else:
         out.symlink_to(target)
-        expected = "out is a link, which no folder can replace; remove it or choose another"
+        expected = (
+            "out is a symbolic link, which a folder cannot replace; remove it or choose another"
+        )
     if kind == "link to an empty folder":
         target.mkdir()
     with pytest.raises(UserError, match=expected), new_folder(out, "m", overwrite=True):

@@ -51,7 +51,7 @@ def embed(model: str, data: str, out: Path, as_json: bool, **options: Any) -> No
 
     # A process that is done waits at the end for the first one, which may have much to do still.
     with distributed.joined(**hosts, farewell=PATIENCE), Progress() as progress:
-        with distributed.locked_by_first(out, "unclip embed"):
+        with distributed.locked_by_zero(out, "unclip embed"):
             result, line = _embed(model, data, out, options, progress)
         if not distributed.is_process_zero():
             return

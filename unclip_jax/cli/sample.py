@@ -149,7 +149,7 @@ class Job:
             files.refuse_existing(out, names, overwrite=self.overwrite)
         elif out.exists() and not out.is_dir():
             raise UserError(f"{out} is a file; --out must be a folder")
-        lock = distributed.locked_by_first(out, "unclip sample --prompts")
+        lock = distributed.locked_by_zero(out, "unclip sample --prompts")
         with lock if self.bulk else contextlib.nullcontext():
             with files.scratch_for(out, inside=True) as scratch:
                 return self._make(requests, out, scratch, choices, progress)

@@ -1,4 +1,4 @@
-"""Checks of a config's values: the message names the field and the value, and what it must be."""
+"""Range checks of config values; messages name the field, its value and the allowed range."""
 
 import math
 from typing import Any
@@ -14,12 +14,12 @@ MLP_RATIO = (2.0**-10, 2.0**10)
 
 
 def check_ranges(cfg: Any, **ranges: tuple[int | float, int | float]) -> None:
-    """Refuses fields of `cfg` outside [low, high], and numbers that are not finite.
+    """Checks that fields of `cfg` are finite and in [low, high].
 
-    Every entry of a tuple is looked at; None is in every range.
+    Checks every entry of a tuple; None is in every range.
 
     Raises:
-        ValueError: with the field's name and value.
+        ValueError: names the field and its value.
     """
     for name, (low, high) in ranges.items():
         value = getattr(cfg, name)

@@ -1,8 +1,8 @@
-"""Accelerators: peak rate, memory and bandwidth of one chip, as their makers publish them.
+"""Accelerators: peak rate, memory and bandwidth of one chip, as published by their vendors.
 
-TPU figures: Google Cloud's system architecture pages of each generation. GPU figures: NVIDIA's data
-sheets of the SXM form, dense (without sparsity). Rates are of bfloat16 matrix products. Links: all
-of a chip's together, one way (half of the "bidirectional" figure); GPUs' are NVLink's.
+TPUs: Google Cloud's system architecture page of each generation. GPUs: NVIDIA's data sheets of the
+SXM form, dense (without sparsity). Rates are for bfloat16 matrix products. Link rates are the sum
+over a chip's links in one direction (half of the "bidirectional" number); for GPUs NVLink's.
 """
 
 import dataclasses
@@ -19,11 +19,11 @@ class Chip:
     """One accelerator.
 
     Attributes:
-        flops: bfloat16 operations a second.
-        hbm_bytes: its memory.
-        hbm_rate: bytes a second between memory and chip.
-        link_rate: bytes a second that a chip can send to its neighbours.
-        device_kinds: how JAX names it (`jax.Device.device_kind`), lower case, as a prefix.
+        flops: bfloat16 operations per second.
+        hbm_bytes: size of its memory.
+        hbm_rate: memory bandwidth in bytes per second.
+        link_rate: bytes per second that a chip can send to its neighbors.
+        device_kinds: prefixes of `jax.Device.device_kind`, in lower case.
     """
 
     name: str
@@ -55,7 +55,7 @@ CHIPS = {
 
 @dataclasses.dataclass(frozen=True)
 class Topology:
-    """Chips of one kind and how they are laid out."""
+    """Chips of one kind and the shape of their network."""
 
     chip: Chip
     shape: tuple[int, ...]
@@ -81,12 +81,12 @@ def parse_topology(text: str) -> Topology:
         )
     shape = tuple(int(side) for side in match[2].split("x"))
     if not math.prod(shape):
-        raise UserError(f"topology {text!r} has no chip")
+        raise UserError(f"topology {text!r} has a side of 0 chips")
     return Topology(CHIPS[match[1]], shape)
 
 
 def chip_of(device_kind: str) -> Chip | None:
-    """Returns the chip that JAX calls `device_kind`, None for a CPU or one that is not listed."""
+    """Returns the chip of a `jax.Device.device_kind`; None for a CPU or an unknown chip."""
     kind, best = device_kind.lower(), ""
     found = None
     for chip in CHIPS.values():

@@ -1,9 +1,8 @@
-"""The one door from plain mappings (config files, JSON) to frozen config dataclasses.
+"""Builds frozen config dataclasses from plain mappings (config files, JSON), strictly.
 
-Strict: an unknown key, a missing one, a value of the wrong type, a number that is not finite or an
-integer beyond 64 bits is a UserError that names the key by its full path. Nothing is guessed; the
-only conversions are int -> float and list -> tuple, because JSON and config files cannot tell them
-apart.
+An unknown or missing key, a value of the wrong type, a number that is not finite or an integer of
+more than 64 bits is a UserError that names the key by its full path. The only conversions are
+int -> float and list -> tuple, because JSON and config files do not distinguish them.
 """
 
 import dataclasses
@@ -29,8 +28,11 @@ def build(cls: type[T], values: Any, path: str = "") -> T:
     of the class's own checks (`__post_init__`) is reported as a UserError with the path in front.
 
     Args:
-        values: a mapping; whatever else comes out of a file is a UserError too.
+        values: should be a mapping; anything else that a file may hold is a UserError.
         path: prefix of the keys in messages, such as "model".
+
+    Raises:
+        UserError: names the key by its path.
     """
     if not isinstance(values, Mapping):
         raise UserError(f"{path or cls.__name__}: expected a mapping, got {_shown(values)}")
@@ -52,7 +54,7 @@ def build(cls: type[T], values: Any, path: str = "") -> T:
         return cls(**given)
     except ValueError as error:
         raise UserError(f"{path or cls.__name__}: {error}") from error
-    except ArithmeticError as error:  # of a size that a check divides by
+    except ArithmeticError as error:  # a check divides by a size
         raise UserError(
             f"{path or cls.__name__}: a size must not be 0 or so large ({error})"
         ) from error
@@ -93,15 +95,15 @@ def _wrong(path: str, expected: str, value: Any) -> UserError:
 
 
 def _shown(value: Any) -> str:
-    """Returns a value's text, cut to a length that a message can carry."""
+    """Returns a value as text, shortened for a message."""
     try:
         return shorten(repr(value), 200)
-    except ValueError:  # Python prints no integer of more than 4,300 digits
+    except ValueError:  # Python refuses to print integers of more than 4,300 digits
         return "an integer of thousands of digits"
 
 
 def _convert(hint: Any, value: Any, path: str) -> Any:
-    """Returns `value` as the type `hint` says, or raises a UserError naming `path`."""
+    """Returns `value` as type `hint`, or raises a UserError that names `path`."""
     origin = typing.get_origin(hint)
     if hint is Any:
         return value
@@ -144,7 +146,7 @@ def _convert_union(hint: Any, value: Any, path: str) -> Any:
     options = tuple(option for option in options if option is not type(None))
     if len(options) == 1:
         return _convert(options[0], value, path)
-    for option in options:  # the exact type first, so that int | float leaves 1 an int
+    for option in options:  # the exact type first, so that 1 stays an int for int | float
         if option is type(value):
             return _convert(option, value, path)
     for option in options:

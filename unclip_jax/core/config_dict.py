@@ -1,7 +1,7 @@
-"""Config files' sections filled in from the dataclasses that they become.
+"""Fills the sections of config files with the defaults of their dataclasses.
 
-A default is written once, in the dataclass. What a config file leaves out is added before flags are
-read, so that every field can be reached by --config.SECTION.KEY.
+Defaults are written once, in the dataclasses. Missing fields are added before flags are parsed, so
+that every field can be set by --config.SECTION.KEY.
 """
 
 import dataclasses
@@ -17,10 +17,10 @@ from unclip_jax.core.renamed import OLD_NAME, warn
 
 
 def with_defaults(section: ConfigDict, cls: type) -> ConfigDict:
-    """Adds the fields of `cls` that `section` and the sections in it lack; returns `section`.
+    """Adds the missing fields of `cls` to `section` and its nested sections; returns `section`.
 
-    A field without a default stays out: `core.config.build` says that it is missing. One whose
-    default is None takes values of its type; a section that is None stays so.
+    A field without a default is not added: `core.config.build` reports it. One whose default is
+    None accepts values of its type; a section that is None stays None.
     """
     hints = typing.get_type_hints(cls)
     with section.unlocked():
@@ -65,7 +65,7 @@ def _with_new_flag(flag: str, sections: Mapping[str, type]) -> str:
 
 
 def _kinds(hint: Any) -> tuple[Any, ...]:
-    """Returns the types of a union but None, else the type alone."""
+    """Returns the types of a union without None; of another type, the type alone."""
     is_union = typing.get_origin(hint) in (Union, types.UnionType)
     kinds = typing.get_args(hint) if is_union else (hint,)
     return tuple(kind for kind in kinds if kind is not type(None))

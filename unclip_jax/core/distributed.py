@@ -1,11 +1,11 @@
-"""Several processes as one job: joining, agreeing, and leaving it in good order.
+"""Multi-process jobs: initialization, decisions by process 0, and orderly shutdown.
 
-Processes find each other by explicit numbers, or by what the machine tells (TPU metadata, SLURM).
-Process 0 alone writes what is written once. Whatever may differ between hosts, clocks and views of
-a shared folder, is decided by process 0 and told to the others.
+Processes find each other by explicit numbers or by the machine's metadata (TPU, SLURM). Files that
+are written once are written by process 0. What may differ between hosts, such as clocks and views
+of a shared folder, is decided by process 0 and broadcast.
 
-A process that dies, hangs or is stopped takes the others with it after HEARTBEAT seconds; whoever
-launched them starts the same command again.
+If a process dies, hangs or is stopped, the others end after HEARTBEAT seconds; the launcher starts
+the same command again.
 """
 
 import atexit
@@ -24,10 +24,10 @@ from unclip_jax.core.errors import UserError
 from unclip_jax.core.locks import locked
 
 AUTO = "auto"
-"""A coordinator of this name: ask TPU metadata, SLURM or Open MPI."""
+"""Value of --coordinator: use TPU metadata, SLURM or Open MPI."""
 
-HEARTBEAT = 20  # seconds of silence after which a process counts as dead; jax: 100
-FAREWELL = 30  # seconds a process that is done waits for the others; jax: 300
+HEARTBEAT = 20  # seconds without a heartbeat until a process counts as dead; jax: 100
+FAREWELL = 30  # seconds that a finished process waits for the others; jax: 300
 
 
 @contextlib.contextmanager
@@ -39,16 +39,19 @@ def joined(
     preemption: bool = False,
     farewell: int = FAREWELL,
 ) -> Iterator[None]:
-    """Is part of the job inside the block; with nothing given and nothing to find, by itself.
+    """Joins the job for the duration of the block; a single process if there is no job.
 
-    Must be entered before the first computation. A process that fails inside leaves at once instead
-    of waiting for the others to end too.
+    Must be entered before the first computation. A process that fails inside exits at once instead
+    of waiting for the others.
 
     Args:
         coordinator: HOST:PORT of process 0, or AUTO.
-        preemption: whether jax takes SIGTERM over and makes of it a step at which all stop
+        preemption: whether jax handles SIGTERM, so that all processes stop at the same step
             (`multihost_utils.reached_preemption_sync_point`).
-        farewell: seconds that a process which is done waits for the others.
+        farewell: seconds that a finished process waits for the others.
+
+    Raises:
+        UserError: the options are incomplete, or the job cannot be joined.
     """
     jax.config.update("jax_enable_preemption_service", preemption)
     given = (coordinator, num_processes, process_id)
@@ -60,7 +63,7 @@ def joined(
     elif given != (None, None, None):
         raise UserError(
             "--coordinator, --num-processes and --process-id go together; "
-            f"--coordinator {AUTO} asks the machine (TPU, SLURM, Open MPI) for all three"
+            f"--coordinator {AUTO} finds all three (TPU, SLURM, Open MPI)"
         )
     elif jax.process_count() > 1:
         raise UserError(f"this is one of several hosts; pass --coordinator {AUTO} on all of them")
@@ -68,31 +71,31 @@ def joined(
         yield
     except BaseException as error:
         if jax.process_count() > 1:
-            # Registered last and so called first: jax's own would wait for all to end.
+            # Registered last and so called first: jax's own handler would wait for all processes.
             atexit.register(_leave, 2 if isinstance(error, UserError) else 1)
         raise
 
 
 def in_slurm_step(environment: Mapping[str, str]) -> bool:
-    """Whether this process is one of several that a single srun has started."""
+    """Whether this process is one of several started by a single srun."""
     tasks = environment.get("SLURM_STEP_NUM_TASKS") or "1"
     return tasks.isdigit() and int(tasks) > 1
 
 
 def is_process_zero() -> bool:
-    """Whether this is process 0, which writes what is written once."""
+    """Whether this is process 0."""
     return jax.process_index() == 0
 
 
 def broadcast_from_zero(value: bool) -> bool:
-    """Returns process 0's value in every process; all must call it, at the same place."""
+    """Returns process 0's value in every process; a collective call."""
     if jax.process_count() == 1:
         return value
     return bool(multihost_utils.broadcast_one_to_all(np.asarray(value, np.int32)))
 
 
 def run_on_process_zero(work: Callable[[], Any]) -> None:
-    """Lets process 0 do something while the others wait; if it fails there, all fail."""
+    """Runs `work` on process 0 while the others wait; if it fails, all fail."""
     done = False
     try:
         if is_process_zero():
@@ -101,25 +104,25 @@ def run_on_process_zero(work: Callable[[], Any]) -> None:
     finally:
         done = broadcast_from_zero(done)
     if not done:
-        raise UserError("process 0 failed, and has said why")
+        raise UserError("process 0 failed; see its message")
 
 
 @contextlib.contextmanager
-def locked_by_first(folder: Path, what: str) -> Iterator[None]:
-    """As `locks.locked`, held by process 0 for the whole job; refused there, all fail."""
+def locked_by_zero(folder: Path, what: str) -> Iterator[None]:
+    """Holds `locks.locked` on process 0 for the whole job; if it is refused, all fail."""
     with contextlib.ExitStack() as stack:
         run_on_process_zero(lambda: stack.enter_context(locked(folder, what)))
         yield
 
 
 def local_shard(items: Sequence[Any], number: Callable[[Any], int]) -> list[Any]:
-    """Returns this process's share of a list: every item whose number is dealt to it."""
+    """Returns this process's share of a list: items with number % process_count == index."""
     count, index = jax.process_count(), jax.process_index()
     return [item for item in items if number(item) % count == index]
 
 
 def wait_for_all(name: str) -> None:
-    """Returns when every process has come here."""
+    """Returns when every process has called it with this name."""
     if jax.process_count() > 1:
         multihost_utils.sync_global_devices(name)
 
@@ -150,19 +153,19 @@ def _initialize(
             heartbeat_timeout_seconds=HEARTBEAT,
             shutdown_timeout_seconds=farewell,
         )
-    except ValueError as error:  # nothing found, or half of it
+    except ValueError as error:  # no or incomplete metadata
         raise UserError(
-            f"--coordinator {AUTO}: neither TPU metadata nor SLURM nor Open MPI tells of a job "
-            f"here ({error})"
+            f"--coordinator {AUTO}: no job found in TPU metadata, SLURM or Open MPI ({error}); "
+            "pass HOST:PORT, --num-processes and --process-id"
         ) from error
     except RuntimeError as error:
-        where = coordinator or "the job's coordinator"
+        where = coordinator or "the coordinator of the job"
         raise UserError(f"cannot join {where}: {str(error).splitlines()[0]}") from error
-    wait_for_all("joined")  # all are here now, and Gloo gives a first meeting only 30 s
+    wait_for_all("joined")  # all have joined; Gloo's first collective times out after 30 s
 
 
 def _free_stdout() -> None:
-    """Leaves stdout to this program's results: Gloo, which is C++, tells there whom it has met."""
+    """Reserves stdout for results: Gloo, which is C++, prints its connections there."""
     sys.stdout.flush()
     results = os.dup(1)
     os.dup2(2, 1)

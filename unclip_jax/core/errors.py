@@ -1,28 +1,28 @@
-"""The one exception whose message is meant for the person at the keyboard."""
+"""The exception whose message is meant for the user."""
 
-LONGEST = 900  # characters of a message; what a file or a flag holds may be of any length
-JOINER = "\u200d"  # within emoji; every other invisible character is spelled out
+LONGEST = 900  # characters of a message; values from files and flags may be of any length
+JOINER = "\u200d"  # within emoji; every other invisible character is escaped
 
 
 class UserError(Exception):
-    """Something the user can put right: one line that names the thing and the remedy.
+    """An error that the user can fix: one line that names the problem and the remedy.
 
-    The command line prints it as `unclip: error: MESSAGE` and exits with 2; a traceback would add
-    nothing. A fault of the program itself is never a UserError.
+    The command line prints `unclip: error: MESSAGE` without a traceback and exits with 2. A bug of
+    the program itself is never a UserError.
     """
 
     def __init__(self, message: str):
-        """Keeps `message` one printable line of bounded length, whatever was put into it."""
+        """Reduces `message` to one printable line of bounded length."""
         super().__init__(shorten(one_line(message)))
 
 
 def one_line(text: str) -> str:
-    """Returns a text as one line that a terminal shows as it stands."""
+    """Returns a text as one line without control characters."""
     return "".join(map(_visible, " ".join(text.split())))
 
 
 def shorten(text: str, longest: int = LONGEST) -> str:
-    """Cuts out the middle of a text that is too long: its end may be the remedy."""
+    """Cuts the middle out of a text that is too long; its end may be the remedy."""
     if len(text) <= longest:
         return text
     tail = longest // 3
@@ -32,4 +32,4 @@ def shorten(text: str, longest: int = LONGEST) -> str:
 def _visible(character: str) -> str:
     if character.isprintable() or character == JOINER:
         return character
-    return ascii(character)[1:-1]  # control characters, lone surrogates, changes of direction
+    return ascii(character)[1:-1]  # control characters, lone surrogates, bidirectional marks

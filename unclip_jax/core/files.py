@@ -1,8 +1,8 @@
-"""Folders and files that appear whole or not at all.
+"""Atomic writes of files and folders, and strict reading of JSON.
 
-Work is written to a hidden folder beside its destination and renamed into place at the end, so that
-a crash, a full disk or Ctrl-C leaves what was there before. Renames are atomic within one file
-system, which is why the hidden folder sits beside the destination and not in /tmp.
+Output is written to a hidden folder next to its destination and renamed into place at the end, so
+that a crash, a full disk or Ctrl-C leaves the previous content. Renames are atomic within one file
+system; this is why the hidden folder is next to the destination and not in /tmp.
 """
 
 import contextlib
@@ -30,19 +30,19 @@ DISK_ERRORS = tuple(
     os.strerror(number)
     for number in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO)
 )
-OLD, NEW = "old", "new"  # in a hidden folder: what is being replaced, and by what
+OLD, NEW = "old", "new"  # in a hidden folder: the replaced content and its replacement
 
 JSON_BYTES = 64 << 20  # of a JSON file; CLIP's tokenizer.json has 2 MiB
-JSON_DEPTH = 64  # of objects and lists in each other
+JSON_DEPTH = 64  # of nested objects and lists
 JSON_DIGITS = 64  # of an integer: transformers writes 10**30 for "no limit"
 RESTORE = "restore it or make it again"
 
 
 def cache_folder() -> Path:
-    """Returns the folder for compiled programs and records: $XDG_CACHE_HOME or ~/.cache.
+    """Returns the cache folder for compiled programs and records: $XDG_CACHE_HOME or ~/.cache.
 
-    A user without a home, as in a container that runs under a number, has one in the folder for
-    temporary files.
+    For a user without a home, as in a container that runs under a numeric user id, it is in the
+    folder for temporary files.
     """
     base = os.environ.get("XDG_CACHE_HOME")
     try:
@@ -53,7 +53,7 @@ def cache_folder() -> Path:
 
 @functools.cache
 def _temporary_cache() -> Path:
-    """Returns this user's cache folder in /tmp; another user could have made it, to be trusted."""
+    """Returns this user's private cache folder in /tmp; one that others can write is not used."""
     folder = Path(tempfile.gettempdir()) / f"unclip_jax-{os.getuid()}"
     with contextlib.suppress(OSError):
         folder.mkdir(mode=0o700)
@@ -66,9 +66,9 @@ def _temporary_cache() -> Path:
 
 
 def disk_reason(error: BaseException) -> str | None:
-    """Returns what the operating system says is wrong with the disk; None if it is not the disk.
+    """Returns the operating system's message for a disk error; None for any other error.
 
-    array_record, safetensors and tensorstore raise errors of their own around its words.
+    array_record, safetensors and tensorstore wrap the message in errors of their own.
     """
     if isinstance(error, OSError):
         return error.strerror or str(error)
@@ -77,9 +77,9 @@ def disk_reason(error: BaseException) -> str | None:
 
 @contextlib.contextmanager
 def _writing(path: Path, hidden: Path) -> Iterator[None]:
-    """Makes one line, which names `path`, of a disk that is full or cannot be written.
+    """Turns a full or read-only disk into a one-line UserError that names `path`.
 
-    An error of another file than `path` and `hidden`, an input say, names that one.
+    An error in a file other than `path` and `hidden`, such as an input, names that file.
     """
     try:
         yield
@@ -99,9 +99,9 @@ def _is_within(name: str, folder: Path) -> bool:
 
 @contextlib.contextmanager
 def whole_file(path: Path) -> Iterator[Path]:
-    """Yields the name to write a file under; at the end of the block it takes the name `path`.
+    """Yields a temporary name to write to; at the end of the block it is renamed to `path`.
 
-    What could not be written, on a full disk say, is removed, and the error names the file.
+    If writing fails, as on a full disk, the temporary file is removed and the error names `path`.
     """
     part = path.with_name(f"{path.name}.part")
     try:
@@ -116,12 +116,15 @@ def whole_file(path: Path) -> Iterator[Path]:
 def read_json(
     path: Path, *, remedy: str = RESTORE, nan: bool = False, limit: int = JSON_BYTES
 ) -> Any:
-    """Reads a JSON file; one that cannot be read or trusted is an error that names it.
+    """Reads a JSON file strictly (see `parse_json`).
 
     Args:
-        remedy: what to do about a bad file, after "; " ("fetch it again").
-        nan: accept NaN and infinities, which Python writes though JSON has none.
-        limit: bytes that the file may have.
+        remedy: what to do about a bad file, appended to the message ("fetch it again").
+        nan: accept NaN and infinities, which Python writes although JSON has none.
+        limit: largest size of the file in bytes.
+
+    Raises:
+        UserError: the file cannot be read or is malformed.
     """
     path = Path(path)
     try:
@@ -130,12 +133,12 @@ def read_json(
     except (OSError, ValueError) as error:  # ValueError: a NUL in the name
         raise UserError(f"cannot read {path}: {getattr(error, 'strerror', error)}") from error
     if len(data) > limit:
-        raise UserError(f"{path} is larger than the {limit >> 20} MiB that are read as JSON")
+        raise UserError(f"{path} is larger than {limit >> 20} MiB, the limit for JSON files")
     return parse_json(data, str(path), remedy=remedy, nan=nan)
 
 
 def read_mapping(path: Path, **options: Any) -> dict[str, Any]:
-    """Reads a JSON file of an object; takes the options of `read_json`."""
+    """Reads a JSON file that must hold an object; takes the options of `read_json`."""
     found = read_json(path, **options)
     if not isinstance(found, dict):
         remedy = options.get("remedy", RESTORE)
@@ -144,11 +147,16 @@ def read_mapping(path: Path, **options: Any) -> dict[str, Any]:
 
 
 def parse_json(data: bytes | str, what: str, *, remedy: str = RESTORE, nan: bool = False) -> Any:
-    """Parses JSON strictly: every reader of JSON from outside goes through here.
+    """Parses JSON strictly; all JSON from outside is read by this function.
 
-    Refused, in one line that begins with `what`: other encodings than UTF-8, duplicate keys, more
-    than JSON_DEPTH levels, integers of more than JSON_DIGITS digits, lone surrogates, and NaN and
-    infinities unless `nan`.
+    Rejects encodings other than UTF-8, duplicate keys, more than JSON_DEPTH levels, integers of
+    more than JSON_DIGITS digits, lone surrogates, and NaN and infinities unless `nan`.
+
+    Args:
+        what: names the source at the beginning of a message.
+
+    Raises:
+        UserError: the text is malformed or rejected.
     """
     try:
         text = data if isinstance(data, str) else data.decode("utf-8-sig")
@@ -163,7 +171,7 @@ def parse_json(data: bytes | str, what: str, *, remedy: str = RESTORE, nan: bool
         if "\\ud" in text or "\\uD" in text or not isinstance(data, bytes):
             json.dumps(found, ensure_ascii=False).encode()
     except UnicodeEncodeError as error:
-        reason = "it holds a lone surrogate, which is not Unicode"
+        reason = "it contains a lone surrogate, which is not valid Unicode"
         raise UserError(f"{what}: not readable as JSON ({reason}); {remedy}") from error
     except RecursionError as error:
         reason = f"more than {JSON_DEPTH} levels deep"
@@ -195,7 +203,7 @@ def _finite_float(text: str) -> float:
 
 
 def _check_depth(value: Any) -> None:
-    """Raises RecursionError below JSON_DEPTH levels of objects and lists, without recursion."""
+    """Raises RecursionError if objects and lists are nested more than JSON_DEPTH deep."""
     level, depth = [value], 0
     while level := [part for part in level if isinstance(part, dict | list)]:
         depth += 1
@@ -208,10 +216,10 @@ def _check_depth(value: Any) -> None:
 
 @contextlib.contextmanager
 def scratch_for(out: Path, *, inside: bool = False) -> Iterator[Path]:
-    """Yields a fresh hidden folder on the file system of `out`; it is removed at the end.
+    """Yields a new hidden folder on the file system of `out`; it is removed at the end.
 
-    It stands beside `out`, or with `inside` in it if it is there already. Parents of `out` that had
-    to be created are removed again if nothing came to stand in them.
+    It is next to `out`, or with `inside` in it if `out` exists. Parents of `out` that had to be
+    created are removed again if they stay empty.
     """
     out = Path(out)
     scratch = _hidden(out, out if inside and out.is_dir() else out.absolute().parent)
@@ -222,14 +230,14 @@ def scratch_for(out: Path, *, inside: bool = False) -> Iterator[Path]:
 
 
 def _hidden(out: Path, parent: Path) -> Path:
-    """Returns an unused name in `parent` for a hidden folder of `out`; `sweep` knows it."""
+    """Returns an unused name in `parent` for a hidden folder of `out`, as `sweep` expects it."""
     return parent / f".{out.absolute().name}.{secrets.token_hex(8)}.part"
 
 
 def sweep(out: Path) -> None:
-    """Removes the hidden folders for `out` whose process is gone; one that lives holds its lock.
+    """Removes hidden folders of `out` left by dead processes; a live process holds a lock.
 
-    A folder that was being replaced when its process was killed is put back.
+    A folder that was being replaced when its process was killed is restored.
     """
     out = out.absolute()
     name = re.compile(rf"\.{re.escape(out.name)}\.[0-9a-f]{{16}}\.part")  # of `a`, not of `a.b`
@@ -244,9 +252,9 @@ def sweep(out: Path) -> None:
 
 
 def _remove(scratch: Path, out: Path) -> None:
-    """Removes a hidden folder for `out`, but never the only copy of what was being replaced.
+    """Removes a hidden folder of `out`, but never the only copy of the replaced content.
 
-    It takes another name first: after that a thread that is still at work cannot move anything in.
+    It is renamed first, so that a thread that is still running cannot move anything into it.
     """
     _put_back(scratch, out)
     if _unfinished(scratch, out):
@@ -262,16 +270,16 @@ def _remove(scratch: Path, out: Path) -> None:
 
 
 def _unfinished(scratch: Path, out: Path) -> bool:
-    """Whether a hidden folder holds an older `out` whose successor is not in place."""
+    """Whether a hidden folder has the previous `out` and its replacement is not in place."""
     waiting = os.path.lexists(scratch / NEW) or not os.path.lexists(out)
     return os.path.lexists(scratch / OLD) and waiting
 
 
 def _put_back(scratch: Path, out: Path) -> Path | None:
-    """Puts an older `out` back whose successor is not in place; to NAME.old if `out` is taken.
+    """Restores the previous `out` if its replacement is not in place; to NAME.old if `out` exists.
 
     Returns:
-        Where it is kept; None if it is back, or if there was nothing to put back.
+        Where it is now; None if it is restored, or if there was nothing to restore.
     """
     if not _unfinished(scratch, out):
         return None
@@ -296,13 +304,13 @@ def free_path(path: Path) -> Path:
 def new_folder(
     out: Path, marker: str, *, overwrite: bool = False, lock: bool = True
 ) -> Iterator[Path]:
-    """Yields a folder to fill; on success it becomes `out`, replacing an older one if allowed.
+    """Yields a folder to fill; on success it becomes `out`, replacing a previous one if allowed.
 
-    Of two processes that make the same folder at once the second is refused.
+    Of two processes that write the same folder at once the second is refused.
 
     Args:
-        marker: a file that the older one must hold: a folder of other things is never replaced.
-        lock: False where the caller holds `locked_beside(out)` already.
+        marker: a file that `out` must contain to be replaced: other folders never are.
+        lock: False if the caller already holds `locked_beside(out)`.
     """
     out = Path(out)
     refuse_taken(out, marker, overwrite=overwrite)
@@ -320,32 +328,34 @@ def new_folder(
             kept = _put_back(scratch, out)
             if kept is None:
                 raise
-            reason = f"{error.strerror}; the older one is kept as {kept}"
+            reason = f"{error.strerror}; the previous one is now {kept}"
             raise UserError(f"cannot write {out}: {reason}") from error
 
 
 def refuse_taken(out: Path, marker: str, *, overwrite: bool = False) -> None:
-    """Fails unless `new_folder` may make `out`: what the last rename would refuse is told here."""
+    """Fails unless `new_folder` may create `out`, before any work is done."""
     if out.exists() and os.path.samefile(out, os.curdir):
-        raise UserError(f"{out} is the current folder, which stays; choose another --out")
+        raise UserError(f"{out} is the current folder and cannot be replaced; choose another --out")
     if out.is_symlink() and (not out.exists() or is_empty_folder(out)):
         raise UserError(
-            f"{out} is a link, which no folder can replace; remove it or choose another"
+            f"{out} is a symbolic link, which a folder cannot replace; remove it or choose another"
         )
     if out.exists() and not is_empty_folder(out):
         if not overwrite:
             raise UserError(f"{out} exists; choose another --out or pass --overwrite")
         if not (out / marker).is_file():
-            raise UserError(f"{out} holds no {marker}, so that it is not replaced; choose another")
+            raise UserError(
+                f"{out} does not contain {marker}; refusing to replace it; choose another --out"
+            )
 
 
 def is_empty_folder(path: Path) -> bool:
-    """Whether `path` is a folder with nothing in it."""
+    """Whether `path` is an empty folder."""
     return path.is_dir() and not any(path.iterdir())
 
 
 def refuse_existing(out: Path, names: Iterable[str], *, overwrite: bool = False) -> None:
-    """Fails if `out` is no folder, or one of the names is taken in it and may not be replaced."""
+    """Fails if `out` is not a folder, or if one of the names exists in it and must stay."""
     if out.exists() and not out.is_dir():
         raise UserError(f"{out} is a file; --out must be a folder")
     for name in names:
@@ -354,9 +364,9 @@ def refuse_existing(out: Path, names: Iterable[str], *, overwrite: bool = False)
 
 
 def publish(ready: Path, out: Path, *, overwrite: bool = False) -> None:
-    """Moves the files of the folder `ready` into the folder `out`, refusing to replace any.
+    """Moves the files of the folder `ready` into the folder `out`, without replacing any.
 
-    All names are checked before the first move; a new `out` appears with everything in it.
+    All names are checked before the first move; a new `out` appears complete.
     """
     names = sorted(path.name for path in ready.iterdir())
     refuse_existing(out, names, overwrite=overwrite)

@@ -1,8 +1,8 @@
-"""Counts the arithmetic of a traced program: matrix products and convolutions, nothing else.
+"""FLOPs and memory traffic of a traced program: matrix products and convolutions only.
 
-XLA's own cost analysis counts the body of a loop once, however often it runs. Here the jaxpr is
-walked and a scan's body counted as often as it runs. One multiply-add is two operations.
-Elementwise work is left out, as is usual for model FLOPs.
+XLA's cost analysis counts the body of a loop once, regardless of its length. This module walks the
+jaxpr and multiplies a scan's body by its length. One multiply-add is two operations. Elementwise
+operations are not counted, as is usual for model FLOPs.
 """
 
 import dataclasses
@@ -15,11 +15,11 @@ import jax
 
 @dataclasses.dataclass(frozen=True)
 class Work:
-    """What a program must do.
+    """Operations and memory traffic of a program.
 
     Attributes:
         flops: operations of its matrix products and convolutions.
-        bytes: of their operands and results, each read or written once: what memory must move
+        bytes: size of their operands and results, each read or written once: the memory traffic
             if everything elementwise is fused into them.
     """
 
@@ -27,7 +27,7 @@ class Work:
     bytes: float = 0.0
 
     def __add__(self, other: "Work") -> "Work":
-        """Adds up two programs that run one after the other."""
+        """Returns the work of two programs run one after the other."""
         return Work(self.flops + other.flops, self.bytes + other.bytes)
 
     def times(self, count: int) -> "Work":
@@ -36,12 +36,12 @@ class Work:
 
 
 def work_of(function: Callable[..., Any], *args: Any) -> Work:
-    """Traces `function` at (abstract) arguments and counts its work; nothing is computed."""
+    """Traces `function` with (abstract) arguments and counts its work; nothing is computed."""
     return count(jax.make_jaxpr(function)(*args).jaxpr)
 
 
 def count(jaxpr: Any) -> Work:
-    """Counts the work of a jaxpr and of all that it calls."""
+    """Counts the work of a jaxpr and everything it calls."""
     return sum((_count_eqn(eqn) for eqn in jaxpr.eqns), Work())
 
 
@@ -56,7 +56,9 @@ def _count_eqn(eqn: Any) -> Work:
     if name == "while":
         body = count(params["body_jaxpr"].jaxpr)
         if body.flops:
-            raise ValueError("a while loop with matrix products has no known number of rounds")
+            raise ValueError(
+                "cannot count a while loop with matrix products: its trip count is unknown"
+            )
         return Work()
     if name == "cond":
         return max((count(branch.jaxpr) for branch in params["branches"]), key=lambda w: w.flops)

@@ -1,4 +1,4 @@
-"""What is cleared away by a process that ends without leaving its blocks, as after SIGTERM."""
+"""Cleanup that also runs when a process ends without leaving its blocks, as on SIGTERM."""
 
 import contextlib
 from collections.abc import Callable, Iterator
@@ -8,7 +8,7 @@ _pending: list[Callable[[], None]] = []
 
 @contextlib.contextmanager
 def cleared(clear: Callable[[], None]) -> Iterator[None]:
-    """Calls `clear` at the end of the block, or in `clear_all` if the process ends within it."""
+    """Calls `clear` at the end of the block, or from `clear_all` if the process ends before."""
     _pending.append(clear)
     try:
         yield
@@ -18,6 +18,6 @@ def cleared(clear: Callable[[], None]) -> Iterator[None]:
 
 
 def clear_all() -> None:
-    """Clears what the blocks that are still open would clear, the innermost first."""
+    """Runs the cleanup of all blocks that are still open, innermost first."""
     for clear in reversed(_pending):
         clear()

@@ -1,9 +1,8 @@
-"""One writer a folder: a lock that the system lets go of when its holder dies, however it dies.
+"""Locks that allow one writer per folder; the system releases them however their holder dies.
 
-The lock is flock's on the file `.lock` in the folder, so that it holds between processes of one
-machine, and between machines where the file system passes it on (NFS does). A second writer is
-refused at once. The file says who holds the lock; it is removed when the lock is let go of, and one
-that a killed process has left is taken over.
+A lock is flock's on the file `.lock` in the folder. It works between processes of one machine, and
+between machines if the file system supports it (NFS does). A second writer is refused at once. The
+file names the holder; it is removed on release, and one left by a killed process is taken over.
 """
 
 import contextlib
@@ -26,14 +25,17 @@ _held: set[int] = set()  # open lock files of this process
 
 @contextlib.contextmanager
 def locked(folder: str | Path, what: str, *, named: str | Path | None = None) -> Iterator[None]:
-    """Holds `folder`/.lock inside the block; a folder that another holds is refused in one line.
+    """Holds `folder`/.lock inside the block.
 
-    A folder that does not exist is made, and removed again if nothing came to stand in it. In a job
-    of several processes process 0 holds the lock (`distributed.locked_by_first`).
+    A missing folder is created, and removed again if it stays empty. In a job of several processes
+    process 0 holds the lock (`distributed.locked_by_zero`).
 
     Args:
-        what: who writes, as the refused one is told: "unclip train".
-        named: what the messages call the folder, if not by its own path.
+        what: name of the writer, as shown to a process that is refused: "unclip train".
+        named: name of the folder in messages, if not its path.
+
+    Raises:
+        UserError: another process holds the lock, or the folder cannot be written.
     """
     folder, target = Path(folder), Path(named or folder)
     with _present(folder, target), _holding(folder / LOCK, target, what):
@@ -42,7 +44,7 @@ def locked(folder: str | Path, what: str, *, named: str | Path | None = None) ->
 
 @contextlib.contextmanager
 def locked_beside(out: str | Path, what: str) -> Iterator[None]:
-    """As `locked`, for a folder that appears by a rename: holds `.NAME.lock` beside it."""
+    """Holds `.NAME.lock` next to a folder that is created by a rename; otherwise as `locked`."""
     out = Path(out)
     parent = out.absolute().parent
     with _present(parent, out), _holding(parent / f".{out.name}{LOCK}", out, what):
@@ -50,10 +52,10 @@ def locked_beside(out: str | Path, what: str) -> Iterator[None]:
 
 
 def is_stale(path: Path) -> bool:
-    """Whether a lock file is of a process of this machine that is gone.
+    """Whether a lock file was left by a dead process of this machine.
 
-    One of another machine counts as held: not every shared file system passes locks on. One that
-    names nobody is of a process that was killed before it could write its name.
+    One of another machine counts as held, because not every shared file system supports locks. One
+    without a name is of a process that was killed before it could write it.
     """
     try:
         file = os.open(path, os.O_RDWR | os.O_CLOEXEC)
@@ -71,7 +73,7 @@ def is_stale(path: Path) -> bool:
 
 @contextlib.contextmanager
 def _present(folder: Path, target: Path) -> Iterator[None]:
-    """Makes the folder if need be, and at the end removes what it made if it is empty."""
+    """Creates the folder if it is missing, and removes what it created at the end if empty."""
     missing = [p for p in (folder.absolute(), *folder.absolute().parents) if not p.exists()]
 
     def clear() -> None:
@@ -99,13 +101,13 @@ def _holding(path: Path, target: Path, what: str) -> Iterator[None]:
     except OSError as error:
         raise UserError(f"cannot write {target}: {error.strerror or error}") from error
     _held.add(file)
-    with contextlib.suppress(OSError):  # a full disk: the lock holds without a name in it
+    with contextlib.suppress(OSError):  # on a full disk the lock works without a name
         os.truncate(file, 0)
         os.write(file, f"{what}, process {os.getpid()} on {platform.node()}".encode())
 
     def clear() -> None:
         with contextlib.suppress(OSError):
-            path.unlink()  # before it is let go of: nobody else's can be meant
+            path.unlink()  # before the release: afterwards it may be another process's
         _held.discard(file)
         with contextlib.suppress(OSError):
             os.close(file)
@@ -115,11 +117,11 @@ def _holding(path: Path, target: Path, what: str) -> Iterator[None]:
 
 
 def _take(path: Path) -> int:
-    """Returns the locked, open file; BlockingIOError's text says who has it."""
+    """Returns the locked, open file; the text of a BlockingIOError names its holder."""
     for patience in itertools.count():
         try:
             file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-        except FileNotFoundError:  # swept away while it stood empty
+        except FileNotFoundError:  # removed by a sweep while it was empty
             path.parent.mkdir()
             continue
         try:
@@ -129,14 +131,14 @@ def _take(path: Path) -> int:
         except BlockingIOError as error:
             owner = _owner(file)
             os.close(file)
-            if not owner and patience < 50:  # just taken, or only looked at by a sweep
+            if not owner and patience < 50:  # just taken, or being inspected by a sweep
                 time.sleep(0.01)
                 continue
             raise BlockingIOError(error.errno, owner) from error
         except FileNotFoundError:
-            pass  # its last holder has removed it since it was opened
+            pass  # removed by its last holder after it was opened
         except OSError as error:
-            if error.errno in _NO_LOCKS:  # a file system without locks: none is better than no run
+            if error.errno in _NO_LOCKS:  # the file system has no locks: run without one
                 return file
             os.close(file)
             raise
@@ -147,12 +149,12 @@ def _owner(file: int) -> str:
     return " ".join(os.pread(file, 200, 0).decode("utf-8", "replace").split())
 
 
-def _let_go_in_child() -> None:
-    """A forked process, such as a data worker, must not hold the lock on after its parent."""
+def _release_in_child() -> None:
+    """Closes the locks in a forked process, such as a data worker, which may outlive its parent."""
     for file in _held:
         with contextlib.suppress(OSError):
             os.close(file)
     _held.clear()
 
 
-os.register_at_fork(after_in_child=_let_go_in_child)
+os.register_at_fork(after_in_child=_release_in_child)

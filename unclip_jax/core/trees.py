@@ -14,7 +14,7 @@ from jaxtyping import Array, Float
 
 
 def flatten_paths(tree: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns {"a/b/kernel": leaf} in the tree's own order; empty sub-trees vanish."""
+    """Returns {"a/b/kernel": leaf} in the tree's order; empty subtrees are dropped."""
     flat: dict[str, Any] = {}
     for key, value in tree.items():
         if not key or "/" in key:
@@ -35,20 +35,20 @@ def unflatten_paths(flat: Mapping[str, Any]) -> dict[str, Any]:
         for parent in parents:
             node = node.setdefault(parent, {})
             if not isinstance(node, dict):
-                raise ValueError(f"{path=} runs through a leaf")
+                raise ValueError(f"{path=} has a leaf as a parent")
         if name in node:
-            raise ValueError(f"{path=} is both a leaf and a sub-tree, or given twice")
+            raise ValueError(f"{path=} is both a leaf and a subtree, or given twice")
         node[name] = leaf
     return tree
 
 
 def count_params(tree: Any) -> int:
-    """Returns the number of scalars in all leaves, which may be arrays or `jax.eval_shape`'s."""
+    """Returns the number of scalars in all leaves (arrays or abstract arrays)."""
     return sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(tree))
 
 
 def mask_by_regex(tree: Mapping[str, Any], pattern: str) -> dict[str, Any]:
-    """Returns the tree with True where `re.search(pattern, path)` matches and False elsewhere."""
+    """Returns a tree that is True where `re.search(pattern, path)` matches."""
     found = re.compile(pattern).search
     return unflatten_paths({path: bool(found(path)) for path in flatten_paths(tree)})
 

@@ -1,8 +1,8 @@
-"""Structs that cross two or more folders: encoded captions, conditioning, parameters.
+"""Types shared by several folders: encoded captions, conditioning, parameters.
 
-The fields of these structs are typed `Any` on purpose. JAX rebuilds a struct with whatever a tree
-map returns (shapes, shardings, vmap axes, None), so an array type on a field would refuse valid
-trees; the shapes stand in the docstrings, and functions check the arrays they take out.
+Fields are typed `Any` on purpose. JAX rebuilds a struct with whatever a tree map returns (shapes,
+shardings, vmap axes, None), so an array type on a field would reject valid trees. The shapes are in
+the docstrings, and functions check the arrays they take out.
 """
 
 from collections.abc import Mapping
@@ -17,19 +17,19 @@ Params = Mapping[str, Any]
 """Plain nested dict of arrays, without partitioning boxes: {"block_0": {"kernel": array}}."""
 
 Size = Any
-"""The size of a dimension: an int, or a symbol where a program is exported with an open batch."""
+"""A dimension's size: an int, or a symbol in a program exported with a symbolic batch size."""
 
 
 @struct.dataclass
 class TextFeatures:
-    """A batch of encoded captions; a field is None where its consumer has no use for it.
+    """A batch of encoded captions; fields that the consumer does not use are None.
 
     Attributes:
         text_emb: float [n, d], the CLIP text embedding z_t, raw as the tower gives it.
         text_states: float [n, ctx, w], the last-layer states of the CLIP text tower.
         text_mask: bool [n, ctx], True where clip_tokens holds a token rather than padding.
-        clip_tokens: int [n, ctx], what the CLIP tower read.
-        tokens: int [n, ctx2], what a stage's own text transformer reads.
+        clip_tokens: int [n, ctx], token ids of the CLIP text tower.
+        tokens: int [n, ctx2], token ids of a stage's own text transformer.
     """
 
     text_emb: Any = None
@@ -41,12 +41,12 @@ class TextFeatures:
 
 @struct.dataclass
 class Cond:
-    """Everything a diffusion network may be conditioned on; None means not given.
+    """Conditioning of a diffusion network; None means not given.
 
     Attributes:
         image_emb: float [n, d], raw CLIP image embeddings z_i; None is the null embedding for all.
-        image_keep: bool [n], False replaces that z_i by the null embedding; None keeps all.
-        text: captions. A dropped caption is the encoded empty one (`where_text`), never a flag.
+        image_keep: bool [n], False replaces that z_i by the null embedding; None = all True.
+        text: captions; a dropped caption is the encoded empty one (`where_text`).
         low_res: float [n, h, w, 3] in [-1, 1], at its native size.
     """
 
@@ -60,8 +60,8 @@ def where_text(keep: Bool[Array, " n"], text: TextFeatures, empty: TextFeatures)
     """Replaces captions by the empty caption where `keep` is False.
 
     Args:
-        empty: the encoded empty caption, for one example or for n; its None fields must be those
-            of `text`.
+        empty: the encoded empty caption, for one example or for n; with the same None fields as
+            `text`.
     """
 
     def select(given: Array, null: Array) -> Array:

@@ -25,7 +25,7 @@ from unclip_jax.checkpoint.tensors import sha256
 from unclip_jax.core.distributed import (
     broadcast_from_zero,
     is_process_zero,
-    locked_by_first,
+    locked_by_zero,
     run_on_process_zero,
 )
 from unclip_jax.core.prng import root_key, stage_key
@@ -131,7 +131,7 @@ def train(
     mesh, rules = make_mesh(settings.train.mesh), merge_rules(settings.train.sharding_rules)
     with contextlib.ExitStack() as stack:
         stop = stack.enter_context(Stop())
-        stack.enter_context(locked_by_first(Path(workdir), "unclip train"))
+        stack.enter_context(locked_by_zero(Path(workdir), "unclip train"))
         stack.enter_context(run_context(mesh, settings.train.dtype, rules))
         builder = RunBuilder(config, settings, Path(workdir), mesh, say)
         return builder.train(make_hooks, make_progress, stop, profile)
