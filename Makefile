@@ -30,7 +30,7 @@ STAMP := $(VENV)/.installed
 export PROMPT
 export PYTHONUNBUFFERED = 1
 
-.PHONY: help install sample test test-matrix test-parity fuzz kill-test faults lint format audit bench clean
+.PHONY: help install sample test test-matrix test-parity fuzz kill-test faults lint format audit bench docs clean
 help:
 	@echo 'make sample PROMPT="a red heart"   install if needed, sample, print the paths of the PNGs'
 	@echo 'make test                          the test suite (no torch)'
@@ -39,6 +39,7 @@ help:
 	@echo 'make kill-test KILLS=20 ONLY=embed  kills every command, or these, at random moments; resumable'
 	@echo 'make fuzz CASES=100000             hostile input for every parser; a table in docs/reliability.md'
 	@echo 'make faults                        planted faults: the tests must catch every one'
+	@echo 'make docs                          the documentation, site/index.html; warnings are errors'
 	@echo 'make audit                         an SBOM, and known vulnerabilities of what is installed'
 	@echo 'make lint | format | bench | clean'
 
@@ -70,6 +71,10 @@ $(STAMP)-parity: $(STAMP)-test
 	$(PIP) --no-deps clip-anytorch==2.6.0
 	$(BIN)/python -m pip --disable-pip-version-check install -qq --no-deps \
 	  --target $(VENV)/libtpu libtpu
+	@touch $@
+
+$(STAMP)-docs: $(STAMP)-base$(ACCEL)
+	$(PIP) -e '.[docs]'
 	@touch $@
 
 # The auditing tools stand in a venv of their own: what is audited is what the package needs.
@@ -118,8 +123,13 @@ format: $(STAMP)-lint
 audit: $(STAMP)-audit $(STAMP)-base$(ACCEL)
 	$(VENV)/audit/bin/python .ci/audit.py $(VENV)/audit/bin $(BIN)/python build
 
+# The variable silences a notice of the theme's about the future of MkDocs.
+docs: $(STAMP)-docs
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet --strict --site-dir site
+	$(BIN)/python -m tools.docs.check_site site
+
 bench: $(STAMP)-base$(ACCEL)
 	$(BIN)/python benchmarks/sample.py $(ARGS)
 
 clean:
-	rm -rf $(VENV) .cache build dist *.egg-info
+	rm -rf $(VENV) .cache build dist site *.egg-info

@@ -65,5 +65,10 @@ setup(
             "regex>=2024.5,<2027",
         ],
         "plan": ["libtpu>=0.0.40,<0.1"],
+        "docs": [
+            "mkdocs>=1.6,<2",
+            "mkdocs-material>=9.7,<10",
+            "mkdocstrings[python]>=1,<2",
+        ],
     },
 )

@@ -348,7 +348,8 @@ def ddim_invert(
     Nichol 2021, appendix F); no network knows the clean level, so the first move asks it at t_1.
 
     Args:
-        steps, skip_last: as of `inversion_moves`.
+        steps: as of `inversion_moves`.
+        skip_last: as of `inversion_moves`.
         refinements: as of `invert_along`.
     """
     moves = inversion_moves(steps, schedule.num_steps, skip_last=skip_last)

@@ -191,7 +191,8 @@ def edit(
     """Moves each picture toward a text at every theta, picture-major, x_T held fixed (§3.3).
 
     Args:
-        to, source: a caption a picture; without source z_d is the text embedding itself.
+        to: a caption per image.
+        source: a caption per image; without it z_d is the text embedding itself.
     """
     _check_frames(len(thetas))
     held = encode(model, images, plan, runner)

@@ -266,7 +266,8 @@ def run_over_devices(
     about CHUNKS parts of the run, else once for all of a network's steps.
 
     Args:
-        cond, keys: with a leading device axis; `empty` is the one caption that guidance contrasts.
+        cond: with a leading device axis; `empty` is the one caption that guidance contrasts.
+        keys: with a leading device axis.
         report: called with (steps done, steps); once for codes, which are drawn in one program.
         latent: x_T at the first step's level, instead of one drawn from the keys.
     """

@@ -1,0 +1,101 @@
+"""Pages that are generated, links to files outside docs/, and the check of the built site."""
+
+import dataclasses
+import re
+import subprocess
+import sys
+
+import pytest
+
+from tests.docs.blocks import ROOT, pages
+from tools.docs import api_pages, check_site, commands, config_fields
+from tools.docs.repo_pages import PAGES, rewrite_links
+from unclip_jax.cli.main import COMMANDS
+
+PACKAGE = ROOT / "unclip_jax"
+
+
+def test_every_command_has_its_help():
+    text = commands.page()
+    for name in COMMANDS:
+        section = text.split(f"\n## unclip {name}\n", 1)[1].split("\n## ", 1)[0]
+        assert f"Usage: unclip {name}" in section
+        assert "--help" in section
+    for name in ("ingest", "prepare", "show"):
+        assert f"Usage: unclip data {name}" in text
+
+
+def test_every_field_of_a_config_is_described():
+    for _, cls in config_fields.sections():
+        for _, nested in config_fields.walk("section", cls):
+            texts = config_fields.field_texts(nested)
+            fields = [field.name for field in dataclasses.fields(nested)]
+            assert [name for name in fields if not texts.get(name)] == [], nested.__name__
+
+
+def test_a_row_of_a_field():
+    assert "| `ema_decay` | float | `0.9999` |" in config_fields.page()
+    assert '| `dtype` | `"float32"`, `"bfloat16"` | `\'float32\'` |' in config_fields.page()
+
+
+def test_every_room_has_a_page():
+    """But for the commands, which have one of another kind."""
+    rooms = {path.parent.name for path in PACKAGE.glob("*/__init__.py")} - {"cli"}
+    assert set(api_pages.ROOMS) == rooms
+    made = api_pages.pages(PACKAGE)
+    modules = {f"::: unclip_jax.diffusion.{p.stem}" for p in PACKAGE.glob("diffusion/[a-z]*.py")}
+    assert modules == set(re.findall(r"^:::.*$", made["reference/api/diffusion.md"], re.M))
+    for name in ("load", "sample", "Bundle"):
+        assert f"::: unclip_jax.api.{name}\n" in made["reference/python.md"]
+
+
+@pytest.mark.parametrize(
+    ("page", "link", "made"),
+    [
+        ("scale.md", "[hosts](../launch/README.md)", "[hosts](hosts.md)"),
+        ("gallery/README.md", "[a](../../SECURITY.md#dependencies)", "[a](../security.md#dependencies)"),
+        ("scale.md", "[rules](../unclip_jax/train/sharding.py)", "rules"),
+        ("security.md", "[own data](docs/own_data.md)", "[own data](own_data.md)"),
+        ("model_card.md", "![loss](curves.png)", "![loss](curves.png)"),
+        ("scale.md", "[paper](https://arxiv.org/abs/2204.06125)", None),
+        ("scale.md", "[plans](plans.md)", None),
+        ("scale.md", "```text\n[a](../Makefile)\n```", None),
+    ],
+)  # fmt: skip
+def test_links_go_where_the_files_have_gone(page, link, made):
+    assert rewrite_links(f"See\n{link}\n", page) == f"See\n{made or link}\n"
+
+
+def test_every_page_of_the_repository_is_there():
+    missing = [source for source in PAGES if not (ROOT / source).is_file()]
+    assert missing == []
+    assert "launch/README.md" in pages()
+
+
+LOADS = {
+    '<script src="https://example.org/a.js"></script>': 1,
+    '<link rel="stylesheet" href="//example.org/a.css">': 1,
+    '<img src="http://example.org/a.png">': 1,
+    "<style>@font-face {src: url(https://example.org/a.woff)}</style>": 1,
+    '<p style="background: url(https://example.org/a.png)">': 1,
+    '<link rel="canonical" href="https://example.org/">': 0,
+    '<a href="https://example.org/">a link that one may follow</a>': 0,
+    '<script src="assets/a.js"></script><img src="data:image/png;base64,AA">': 0,
+}
+
+
+@pytest.mark.parametrize("html", LOADS)
+def test_what_a_page_loads_from_elsewhere_is_found(html, tmp_path):
+    (tmp_path / "index.html").write_text(f"<html><body>{html}</body></html>")
+    assert len(check_site.remote_loads(tmp_path)) == LOADS[html]
+    assert check_site.main(tmp_path) == LOADS[html]
+
+
+def test_a_style_sheet_is_looked_at_and_a_site_has_an_index(tmp_path):
+    (tmp_path / "a.css").write_text("@import 'https://example.org/b.css';")
+    command = [sys.executable, "-m", "tools.docs.check_site", tmp_path]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 1 and "index.html is missing" in done.stderr
+    (tmp_path / "index.html").write_text("<html></html>")
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 1 and "https://example.org/b.css" in done.stderr
