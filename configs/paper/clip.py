@@ -70,7 +70,7 @@ def get_config(variant: str = "") -> ConfigDict:
             "sam_rho": 0.1,  # paper: SAM, rho 0.1
             # Paper: 64, each replica by itself. Ours: more, as sharded parameters are gathered anew
             # for every group. It is the weaker form, which may leave z_i a higher rank: see
-            # docs/scale.md, and before the AR prior `unclip embed --fit-pca`.
+            # docs/plans.md, and before the AR prior `unclip embed --fit-pca`.
             "sam_group": 4096,
         }
     )

@@ -41,7 +41,7 @@ STEP_OPTIONS = {
 
 TPU: a sharded parameter is gathered and then multiplied with. In rounds of permuted shards, which
 XLA else takes for large arrays, the paper's decoder has 1.84 times the arithmetic and twice the
-memory on 8 chips (docs/scale.md).
+memory on 8 chips (docs/plans.md).
 CPU: XLA's defaults without its library for single convolutions, whose gradients of 3 x 3 kernels
 take 1.2 to 1.9 times as long as Eigen's (benchmarks/README.md).
 """
