@@ -11,6 +11,7 @@ import io
 import json
 import os
 import re
+import select
 import socket
 import subprocess
 import sys
@@ -107,10 +108,16 @@ class Shell:
 
 
 def serve(listening: socket.socket) -> None:
-    """Answers requests one after the other until the process is ended."""
+    """Answers requests one after the other until the process, or its parent, is ended."""
     unpin_packages()
     namespaces: dict[str, dict[str, Any]] = {}
+    parent = os.getppid()
     while True:
+        ready = select.select([listening], [], [], 5.0)[0]
+        if os.getppid() != parent:  # the tests were killed
+            return
+        if not ready:
+            continue
         link, _ = listening.accept()
         with link:
             request = json.loads(link.makefile().readline())
