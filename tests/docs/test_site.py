@@ -1,5 +1,6 @@
 """Pages that are generated, links to files outside docs/, and the check of the built site."""
 
+import dataclasses
 import re
 import subprocess
 import sys
@@ -22,6 +23,14 @@ def test_every_command_has_its_help():
         assert "--help" in section
     for name in ("ingest", "prepare", "show"):
         assert f"Usage: unclip data {name}" in text
+
+
+def test_every_field_of_a_config_is_described():
+    for _, cls in config_fields.sections():
+        for _, nested in config_fields.walk("section", cls):
+            texts = config_fields.field_texts(nested)
+            fields = [field.name for field in dataclasses.fields(nested)]
+            assert [name for name in fields if not texts.get(name)] == [], nested.__name__
 
 
 def test_a_row_of_a_field():

@@ -32,17 +32,17 @@ def sections() -> Iterator[tuple[str, type]]:
     from unclip_jax.data.config import DataConfig
     from unclip_jax.diffusion.config import DiffusionConfig
     from unclip_jax.models.embedding_norm import EmbeddingNorm
-    from unclip_jax.models.stages import MODEL_CONFIGS, sampling_class
+    from unclip_jax.models.stages import STAGES
     from unclip_jax.train.config import EvalConfig, OptimConfig, TrainConfig
 
     yield from (("data", DataConfig), ("optim", OptimConfig))
     yield from (("train", TrainConfig), ("eval", EvalConfig))
     yield from (("diffusion", DiffusionConfig), ("embedding_norm", EmbeddingNorm))
-    for stage, cls in MODEL_CONFIGS.items():
-        yield f"model ({stage})", cls
-    for stage in MODEL_CONFIGS:
-        if stage != "clip":
-            yield f"sampling ({stage})", sampling_class(stage)
+    for stage, row in STAGES.items():
+        yield f"model ({stage})", row.config
+    for stage, row in STAGES.items():
+        if row.sampling is not None:
+            yield f"sampling ({stage})", row.sampling
 
 
 def field_texts(cls: type) -> dict[str, str]:

@@ -24,6 +24,9 @@ class DiffusionConfig:
     """What a denoising network predicts, over which noise levels, and its training loss.
 
     Attributes:
+        schedule: noise schedule of the forward process.
+        num_steps: timesteps of the forward process.
+        prediction: what the network predicts: the noise, the data, or v (Salimans & Ho 2022).
         variance: of an ancestral (DDPM) step; "learned_range" doubles the network's channels.
         loss: "simple" is the squared error of the prediction; "hybrid" adds the variational bound
             with its mean frozen (iDDPM); "vlb" is the bound alone.
@@ -72,6 +75,7 @@ class SamplingConfig:
     """How a trained network is sampled.
 
     Attributes:
+        sampler: "ddpm" draws ancestral steps, "ddim" follows eta, "dpm++" is DPM-Solver++(2M).
         steps: number of network evaluations, spaced by OpenAI's rule (`respaced_steps`).
         step_list: the very timesteps to visit, descending; overrides `steps`.
         eta: DDIM's noise, 0 (deterministic) to 1 (the DDPM posterior); "ddim" only.

@@ -34,7 +34,17 @@ Fit = Literal["squash", "center_crop", "pad"]
 
 @dataclasses.dataclass(frozen=True)
 class VisionConfig:
-    """The vision transformer's sizes."""
+    """Sizes of the vision transformer.
+
+    Attributes:
+        image_size: side of the input, in pixels.
+        patch_size: side of a patch, in pixels; must divide `image_size`.
+        width: channels of a token.
+        layers: number of blocks.
+        heads: attention heads of a block.
+        mlp_ratio: hidden width of the MLP over `width`.
+        dropout: share of the residual branches' values that training drops.
+    """
 
     image_size: int
     patch_size: int
@@ -56,7 +66,17 @@ class VisionConfig:
 
 @dataclasses.dataclass(frozen=True)
 class TextConfig:
-    """The text transformer's sizes."""
+    """Sizes of the text transformer.
+
+    Attributes:
+        vocab_size: tokens of the vocabulary; None or 0 in a config: that of the data's vocabulary.
+        width: channels of a token.
+        layers: number of blocks.
+        heads: attention heads of a block.
+        context: positions, start and end of text included.
+        mlp_ratio: hidden width of the MLP over `width`.
+        dropout: share of the residual branches' values that training drops.
+    """
 
     vocab_size: int
     width: int
@@ -74,10 +94,18 @@ class TextConfig:
 
 @dataclasses.dataclass(frozen=True)
 class ClipConfig(ModelConfig):
-    """Both towers. Mean and standard deviation are those of OpenAI's CLIP unless given.
+    """Both towers.
 
-    `vision` is None for an imported text tower that came alone. `resize` is how images that are not
-    square are fitted, wherever a bundle embeds or inverts one.
+    Attributes:
+        embed_dim: width of the joint space of z_i and z_t.
+        vision: the image tower; None for an imported text tower that came alone.
+        text: the text tower.
+        activation: of the MLPs of both towers.
+        image_mean: subtracted from the channels of images in [0, 1]; the default is OpenAI's CLIP's.
+        image_std: divides them after that.
+        resize: how images that are not square are fitted, wherever a bundle embeds or inverts one.
+        scan_layers: compiles one block of each tower and stacks the parameters.
+        remat: what the backward pass computes again instead of keeping it.
     """
 
     embed_dim: int

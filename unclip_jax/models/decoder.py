@@ -39,7 +39,13 @@ from unclip_jax.text.context import until_eot
 
 @dataclasses.dataclass(frozen=True)
 class TextEncoderConfig:
-    """Sizes of the decoder's own text encoder."""
+    """Sizes of the decoder's own text encoder.
+
+    Attributes:
+        vocab_size: tokens of the vocabulary.
+        context: positions, start and end of text included.
+        transformer: the stack of blocks.
+    """
 
     vocab_size: int
     context: int
@@ -55,6 +61,7 @@ class DecoderConfig(ModelConfig):
     """A conditioned U-Net.
 
     Attributes:
+        unet: the network that is conditioned.
         image_dim: width of CLIP's joint space, of z_i and z_t alike.
         text: which caption path there is; "none" is conditioned on z_i alone.
         text_dim: width of the frozen CLIP text states ("clip_states").

@@ -32,7 +32,13 @@ FROZEN = r"(^|/)clip_(mean|std)$"
 
 @dataclasses.dataclass(frozen=True)
 class EmbeddingNorm:
-    """How image embeddings are normalized."""
+    """How image embeddings are normalized.
+
+    Attributes:
+        kind: "l2" brings z_i to unit length and multiplies it by `scale`, "standardize" subtracts
+            the fitted mean and divides by the fitted standard deviation, "none" takes z_i as it is.
+        scale: length of z_i under "l2".
+    """
 
     kind: Literal["l2", "standardize", "none"] = renamed(
         values={"standardise": "standardize"}, default="l2"

@@ -45,6 +45,8 @@ class CodecConfig:
     """How fine the codes are; the paper's: 319 components of 1,024 buckets.
 
     Attributes:
+        components: principal components of z_i that are kept, one code each.
+        buckets: values that a code can take.
         limit: standard deviations that the buckets reach to, on either side. Ours.
         dot_buckets: of the cosine of z_i and z_t. Ours.
     """

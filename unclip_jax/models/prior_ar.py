@@ -46,12 +46,14 @@ class PriorArConfig(ModelConfig):
 
     Attributes:
         decoder: the causal transformer over codes.
+        codec: how z_i is written in codes.
         encoder: the text encoder; None reads the frozen CLIP states as they are.
         image_dim: width of CLIP's joint space.
         text: "tokens" reads TextFeatures.tokens, "clip_states" reads TextFeatures.text_states.
         text_dim: width of the frozen CLIP text states ("clip_states").
         vocab_size: of the token embedding ("tokens").
         context: text positions.
+        text_emb_input: how z_t enters, raw or scaled to unit variance.
         positions: of the decoder; at least the codes and two more.
     """
 

@@ -39,11 +39,13 @@ class PriorDiffusionConfig(ModelConfig):
     """Sizes of the prior.
 
     Attributes:
+        transformer: the causal transformer.
         image_dim: width of CLIP's joint space.
         text: "clip_states" reads TextFeatures.text_states, "tokens" reads TextFeatures.tokens.
         text_dim: width of the frozen CLIP text states ("clip_states").
         vocab_size: of the token embedding ("tokens").
         context: text positions.
+        text_emb_input: how z_t enters, raw (Karlo) or scaled to unit variance.
         mask_text: hides padded text positions as keys (Karlo).
     """
 

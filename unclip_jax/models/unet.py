@@ -34,13 +34,20 @@ class UNetConfig:
     Attributes:
         image_size: the size at which attention_resolutions are counted; a net without attention
             runs at any size that its levels divide.
+        channels: channels of the first level, before `channel_mult`.
+        channel_mult: factor of `channels` at each level; a level halves the size.
+        res_blocks: residual blocks of a level, one more on the way up.
         in_channels: all channels of the input, a concatenated low-res image included.
+        out_channels: channels of the output: 3, or 6 with a learned variance.
         attention_resolutions: sizes (after the stem) whose blocks have attention.
+        mid_attention: whether the middle block has attention.
         head_channels: channels of one attention head.
         scale_shift: the timestep scales and shifts the second norm of a block, or is only added.
+        dropout: share of a residual block's values that training drops.
         norm_groups: groups of every norm; must divide every channel count, concatenations too.
         time_width: width of the timestep embedding, 4 channels unless given (ADM).
         patch: side of the pixel blocks that the stem moves into channels (1 is ADM; more is ours).
+        remat: "block" computes each block again in the backward pass instead of keeping it.
     """
 
     image_size: int

@@ -24,6 +24,7 @@ class UpsamplerConfig(ModelConfig):
     """A U-Net whose input is [x_t, resized low-res image].
 
     Attributes:
+        unet: the network; it reads 3 channels of each image.
         low_res_size: side of the low-res image when sampling; training may crop both.
         resize: bicubic (antialiased where it shrinks) or bilinear.
     """

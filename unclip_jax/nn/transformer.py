@@ -25,7 +25,15 @@ RESIDUAL_AXES = ("batch", None, None)
 class TransformerConfig:
     """Sizes of a stack of pre-norm blocks.
 
-    `scan_layers` compiles one block and stacks the parameters on a leading "layers" axis.
+    Attributes:
+        width: channels of a token.
+        layers: number of blocks.
+        heads: attention heads of a block; must divide `width`.
+        mlp_ratio: hidden width of the MLP over `width`.
+        activation: of the MLP; "quick_gelu" is OpenAI's CLIP's.
+        dropout: share of the residual branches' values that training drops.
+        scan_layers: compiles one block and stacks the parameters on a leading "layers" axis.
+        remat: what the backward pass computes again instead of keeping it.
     """
 
     width: int
