@@ -2,6 +2,7 @@
 
 import ast
 import importlib
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -118,6 +119,24 @@ def test_floors_catch_a_planted_violation(module, source):
 @pytest.mark.parametrize("path", FILES + CONFIGS, ids=lambda p: str(p.relative_to(ROOT)))
 def test_no_file_is_longer_than_a_person_reads(path):
     assert len(path.read_text(encoding="utf-8").splitlines()) <= 400
+
+
+def documented_args(doc: str) -> list[str]:
+    """Returns the names that a docstring's `Args:` describes, one to an entry."""
+    section = re.search(r"^( *)Args:\n((?:\1 .*\n|\n)*)", f"{doc}\n", re.M)
+    return re.findall(rf"^{section[1]}    (\w.*?):", section[2], re.M) if section else []
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(PACKAGE)))
+def test_docstrings_describe_parameters_that_there_are(path):
+    wrong = []
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.FunctionDef):
+            every = [*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs]
+            every += [star for star in (node.args.vararg, node.args.kwarg) if star]
+            named = documented_args(ast.get_docstring(node) or "")
+            wrong += [f"{node.name}: {n!r}" for n in named if n not in {a.arg for a in every}]
+    assert wrong == []
 
 
 def test_every_module_is_in_a_package():

@@ -101,7 +101,7 @@ class ClipConfig(ModelConfig):
         vision: the image tower; None for an imported text tower that came alone.
         text: the text tower.
         activation: of the MLPs of both towers.
-        image_mean: subtracted from the channels of images in [0, 1]; the default is OpenAI's CLIP's.
+        image_mean: subtracted from the channels of images in [0, 1]; default: OpenAI's.
         image_std: divides them after that.
         resize: how images that are not square are fitted, wherever a bundle embeds or inverts one.
         scan_layers: compiles one block of each tower and stacks the parameters.

@@ -59,7 +59,8 @@ def dummy_text(
     """Returns text features of zeros.
 
     Args:
-        context, width: of the states of the frozen CLIP's text tower; width 0 leaves them out.
+        context: positions of the states of the frozen CLIP's text tower.
+        width: width of these states; 0 leaves them out.
         own_context: number of the stage's own token ids; None leaves them out.
     """
     states = jnp.zeros((batch, context, width)) if width else None
