@@ -4,9 +4,10 @@ A comment on the line above a block says how:
 
     <!-- not run: REASON -->          nobody runs it
     <!-- run by: tests/FILE::TEST -->  that test runs it, or the same commands
+    <!-- new file: PATH -->            the file of a step in docs/extending.md
 
-A block without one is run by test_blocks.py. Only bash and python are code; output, tables and
-fragments are `text`, `json` and so on.
+A block without one is run by test_blocks.py, or by test_extending.py on its page. Only bash and
+python are code; output, tables and fragments are `text`, `json` and so on.
 """
 
 import dataclasses
@@ -16,7 +17,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 CODE = ("bash", "python")
 FENCE = re.compile(r"^(?P<indent> *)(?P<fence>```+)(?P<language>[\w+-]*)(?P<rest>.*)$")
-MARK = re.compile(r"^ *<!-- (?P<kind>not run|run by): (?P<text>.+) -->$")
+MARK = re.compile(r"^ *<!-- (?P<kind>not run|run by|new file): (?P<text>.+) -->$")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,8 +27,8 @@ class Block:
     Attributes:
         page: path in the repository.
         line: number of the line of its opening fence.
-        kind: "run", "not run" or "run by".
-        note: the reason, or the test's id.
+        kind: "run", "not run", "run by" or "new file".
+        note: the reason, the test's id or the path.
     """
 
     page: str

@@ -43,6 +43,11 @@ def smoke(args: list[str]) -> list[str]:
     return made
 
 
+def smoke_text(text: str) -> str:
+    """Returns a bash block with the smallest variant of its configs, for a shell of its own."""
+    return re.sub(r"(configs/\S+\.py)(?=\s)", r"\1:smoke", text)
+
+
 class Shell:
     """A process that runs `unclip` and Python for the blocks of all pages."""
 
