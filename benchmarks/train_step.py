@@ -176,7 +176,7 @@ def our_peer(peer: Peer) -> Callable[[], None]:
     train = TrainConfig(steps=1000, batch_size=peer.batch)
     module = make_module(spec)
     task = make_diffusion_task(spec, module, train, None)
-    tx = make_optimizer(optim, abstract_params(spec), train.steps)
+    tx = make_optimizer(optim, abstract_params(spec), spec.fitted_names, train.steps)
     count = len(task.metric_names) + 1
     init = lambda: unboxed(init_variables(spec, module, root_key(0)))  # noqa: E731
     held = {"state": jit_once(lambda: make_state(init(), tx, count))()}

@@ -117,7 +117,8 @@ class Toy:
         self.frozen = {}
         self.clip = self._clip(dtype) if self.spec.row.needs_clip else None
         self.task = make_task(self.spec, self.module, self.train, self.clip)
-        self.tx = make_optimizer(OPTIM, abstract_params(self.spec), self.train.steps)
+        params, fitted = abstract_params(self.spec), self.spec.fitted_names
+        self.tx = make_optimizer(OPTIM, params, fitted, self.train.steps)
         self.count = len(self.task.metric_names) + 1
 
     def _clip(self, dtype):

@@ -51,7 +51,7 @@ def test_two_updates_equal_adam_with_decoupled_decay():
         {"kernel": np.array([[0.5, 1.0]]), "bias": np.array([-1.0])},
         {"kernel": np.array([[-0.2, 0.4]]), "bias": np.array([2.0])},
     ]
-    tx = make_optimizer(cfg, params, 10)
+    tx = make_optimizer(cfg, params, (), 10)
     state, moved = tx.init(params), dict(params)
     for grad in grads:
         updates, state = tx.update(grad, state, moved)
@@ -69,7 +69,7 @@ def test_two_updates_equal_adam_with_decoupled_decay():
 def test_frozen_parameters_get_no_update_and_no_decay():
     cfg = OptimConfig(0.1, weight_decay=0.5)
     params = {"clip_mean": np.ones(2, np.float32), "kernel": np.ones((2, 2), np.float32)}
-    tx = make_optimizer(cfg, params, 10)
+    tx = make_optimizer(cfg, params, {"clip_mean", "clip_std"}, 10)
     updates, _ = tx.update(params, tx.init(params), params)
     assert not np.any(updates["clip_mean"])
     assert np.all(updates["kernel"] < 0)
@@ -78,20 +78,21 @@ def test_frozen_parameters_get_no_update_and_no_decay():
 def test_gradients_are_clipped_by_their_global_norm():
     cfg = OptimConfig(1.0, b1=0.0, b2=0.0, eps=1e6, clip_norm=1.0)
     params = {"kernel": np.zeros(2, np.float32)}
-    tx = make_optimizer(cfg, params, 10)
+    tx = make_optimizer(cfg, params, (), 10)
     updates, _ = tx.update({"kernel": np.array([30.0, 40.0], np.float32)}, tx.init(params), params)
     np.testing.assert_allclose(updates["kernel"] * -1e6, [0.6, 0.8], rtol=1e-4)
 
 
 def test_a_codec_is_left_alone_whatever_the_config_says():
     """Also by a config that says nothing of it, and one that freezes something else."""
+    fitted = spec_of("prior_ar").fitted_names
     params = {"codec_std": np.ones(3, np.float32), "other": np.ones((2, 2), np.float32)}
     for frozen in (None, "other"):
         section = common.base("prior_ar").optim
         section.update({"learning_rate": 0.1, "weight_decay": 0.06})
         if frozen:
             section.frozen = frozen
-        tx = make_optimizer(build(OptimConfig, section.to_dict()), params, 10)
+        tx = make_optimizer(build(OptimConfig, section.to_dict()), params, fitted, 10)
         updates, _ = tx.update(params, tx.init(params), params)
         assert not np.any(updates["codec_std"])
         assert np.any(updates["other"]) == (frozen is None)

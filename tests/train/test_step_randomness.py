@@ -53,7 +53,7 @@ def probe(seed, train=None, optim=None):
     task = Task(STAGES["decoder"].key_id, ("loss", "draws"), loss, ("x",))
     train = train or TrainConfig(steps=100, batch_size=ROWS, log_every=1)
     optim = optim or OptimConfig(learning_rate=1e-3)
-    tx = make_optimizer(optim, PARAMS, train.steps)
+    tx = make_optimizer(optim, PARAMS, (), train.steps)
     return jax.jit(make_train_step(task, tx, train, optim, seed)), make_state(PARAMS, tx, 3)
 
 

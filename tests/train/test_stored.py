@@ -176,7 +176,7 @@ def test_other_stages_and_other_clips_are_refused(world, tmp_path):
     other = toy_bundle(seed=1)
     bundle.save(type(other)("o", {"clip": other.stage("clip")}, tokenizer=other.tokenizer),
                 tmp_path / "clip")  # fmt: skip
-    with pytest.raises(UserError, match="holds the embeddings of another CLIP"):
+    with pytest.raises(UserError, match="contains the embeddings of another CLIP"):
         told = config(world, "prior_ar", f"--config.clip={tmp_path / 'clip'}")
         experiment.train(told, tmp_path / "run")
     shards = len(list((world / "train").glob("*.array_record")))

@@ -6,7 +6,7 @@
 
 The way back divides by the scale; for l2 it gives the direction, whose length is close to one but
 not forced to it. The statistics of "standardize" are parameters `clip_mean` and `clip_std` that
-no optimiser may touch (FROZEN).
+the optimizer never updates (`fitted_names`).
 """
 
 import dataclasses
@@ -25,9 +25,6 @@ from unclip_jax.nn.layers import axes, ones, zeros
 
 TextEmbInput = Literal["raw", "unit"]
 """How a network takes z_t: as the tower gives it, or as sqrt(d) z_t / |z_t| (unit variance)."""
-
-FROZEN = r"(^|/)clip_(mean|std)$"
-"""Pattern of the parameter paths that are data rather than weights: no update, no decay."""
 
 
 @dataclasses.dataclass(frozen=True)

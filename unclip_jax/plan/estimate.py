@@ -191,7 +191,8 @@ class PlannedRun:
         self.boxed = abstract_boxed(self.spec)
         self.params = unboxed(self.boxed)
         self.rules = merge_rules(self.settings.train.sharding_rules)
-        self.tx = make_optimizer(self.settings.optim, self.params, self.settings.train.steps)
+        steps = self.settings.train.steps
+        self.tx = make_optimizer(self.settings.optim, self.params, self.spec.fitted_names, steps)
         self.metrics = len(self.task(self.spec).metric_names) + 1
         self.state = self._state()
 

@@ -18,9 +18,6 @@ from unclip_jax.core.checks import (
     check_ranges,
 )
 
-FITTED = r"(^|/)(clip_(mean|std)|codec_(mean|components|std|dots))$"
-"""Parameters that are fitted before the first step, never trained: z_i's statistics, the codec."""
-
 
 @dataclasses.dataclass(frozen=True)
 class OptimConfig:

@@ -311,7 +311,8 @@ class RunBuilder:
         return state.replace(params=params, ema_params=fresh_copy(params))
 
     def _tx(self, params: Any) -> Any:
-        return make_optimizer(self.settings.optim, params, self.settings.train.steps)
+        steps = self.settings.train.steps
+        return make_optimizer(self.settings.optim, params, self.spec.fitted_names, steps)
 
     def _state(self, store: CheckpointStore) -> tuple[TrainState, Any, dict[str, Any] | None]:
         """Restores the newest whole checkpoint, or starts a fresh state."""
@@ -328,13 +329,12 @@ class RunBuilder:
         key = jax.random.fold_in(key, INIT)
         init = functools.partial(init_variables, self.spec, self.module, key)
         state = init_state(init, tx, count, shardings)
-        fitted = self.spec.fitted_names
-        self._needs_fitting = bool(fitted)
+        self._needs_fitting = bool(self.spec.fitted_names)
         if self.settings.init_from:
             state, report = init_from(state, self.settings.init_from, self.spec.stage)
             self.say(str(report))
             # Weights taken over go with the space they were trained in.
-            self._needs_fitting &= not fitted <= set(report.matched)
+            self._needs_fitting &= not self.spec.fitted_names <= set(report.matched)
         return state, shardings, None
 
     def _feed(self) -> Feed:

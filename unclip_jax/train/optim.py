@@ -1,9 +1,10 @@
-"""The optimiser: Adam with decoupled weight decay, its schedules, and the moving average's decay.
+"""The optimizer: Adam with decoupled weight decay, its schedules, and the moving average's decay.
 
 The update is optax's: p <- p - lr (m / (sqrt(v) + eps) + weight_decay p). Biases, gains and other
 vectors are left out of the decay where the config says "matrices".
 """
 
+from collections.abc import Collection
 from typing import Any
 
 import jax
@@ -13,7 +14,7 @@ from jaxtyping import Array, Float, Integer
 
 from unclip_jax.core.trees import mask_by_regex
 from unclip_jax.core.types import Params
-from unclip_jax.train.config import FITTED, OptimConfig
+from unclip_jax.train.config import OptimConfig
 
 
 def learning_rate_schedule(cfg: OptimConfig, steps: int) -> optax.Schedule:
@@ -43,8 +44,23 @@ def decay_mask(params: Params, cfg: OptimConfig) -> Any:
     return jax.tree.map(lambda p, is_gain: p.ndim >= 2 and not is_gain, params, gain)
 
 
-def make_optimizer(cfg: OptimConfig, params: Params, steps: int) -> optax.GradientTransformation:
-    """Returns the optimiser; `params` (may be abstract) give the masks their structure."""
+def frozen_mask(params: Params, cfg: OptimConfig, fitted: Collection[str]) -> dict[str, Any]:
+    """True for parameters that are not trained: the fitted ones, and those of `cfg.frozen`."""
+    mask = (
+        mask_by_regex(params, cfg.frozen) if cfg.frozen else jax.tree.map(lambda p: False, params)
+    )
+    return mask | {name: True for name in fitted if name in params}
+
+
+def make_optimizer(
+    cfg: OptimConfig, params: Params, fitted: Collection[str], steps: int
+) -> optax.GradientTransformation:
+    """Returns the optimizer.
+
+    Args:
+        params: give the masks their structure; may be abstract.
+        fitted: names of the parameters that are fitted before training (`spec.fitted_names`).
+    """
     parts = []
     if cfg.clip_norm is not None:
         parts.append(optax.clip_by_global_norm(cfg.clip_norm))
@@ -58,7 +74,7 @@ def make_optimizer(cfg: OptimConfig, params: Params, steps: int) -> optax.Gradie
             mask=decay_mask(params, cfg),
         )
     )
-    frozen = mask_by_regex(params, f"{FITTED}|{cfg.frozen}" if cfg.frozen else FITTED)
+    frozen = frozen_mask(params, cfg, fitted)
     if any(jax.tree.leaves(frozen)):
         parts.append(optax.masked(optax.set_to_zero(), frozen))
     return optax.chain(*parts)

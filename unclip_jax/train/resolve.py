@@ -47,7 +47,7 @@ NO_SAY = ("threads", "prefetch", "cache_bytes")
 """Keys of config.data that change how fast batches come, not what is in them."""
 
 NAMED_FITTED = (r"(^|/)clip_(mean|std)$", r"(^|/)codec_(mean|components|std|dots)$")
-"""Values of config.optim.frozen by which earlier configs named a part of FITTED."""
+"""Values of config.optim.frozen by which earlier configs named the fitted parameters."""
 
 RETIRED = {
     "data": {"focus_concepts": "all", "focus_styles": [], "focus_times": 1},
