@@ -156,7 +156,7 @@ def test_a_large_file_is_read_without_a_record_of_hashes_too(tmp_path, monkeypat
         stamp = [3, path.stat().st_mtime_ns]
         record.write_text(json.dumps({str(path): {"stamp": stamp, "sha256": 5}}))
     tensors.check_file(path, tensors.FileRecord(sha256, 3))
-    with pytest.raises(UserError, match="was changed"):
+    with pytest.raises(UserError, match="was modified"):
         tensors.check_file(path, tensors.FileRecord("0" * 64, 3), force=True)
     if trouble == "damaged":
         assert json.loads(record.read_text())[str(path)] == {"stamp": stamp, "sha256": sha256}

@@ -49,7 +49,7 @@ def test_bundle_round_trip_and_hash(toy, pca, tmp_path):
 
 
 def test_a_bundle_without_says_so_in_one_line(toy):
-    with pytest.raises(UserError, match="bundle 'toy' has no PCA: .*--fit-pca") as caught:
+    with pytest.raises(UserError, match="bundle 'toy' has no PCA; .*--fit-pca") as caught:
         bundle.require_pca(toy)
     assert "\n" not in str(caught.value)
 
@@ -71,11 +71,11 @@ def test_a_clip_is_also_known_as_it_was_trained(toy, pca):
 @pytest.mark.parametrize(
     ("arrays", "about", "words"),
     [
-        ({"mean": np.zeros(3)}, {"space": "unit"}, "holds mean"),
+        ({"mean": np.zeros(3)}, {"space": "unit"}, "has mean; a PCA has"),
         (
             {"mean": np.zeros(2), "components": np.eye(3), "eigenvalues": np.ones(3)},
             {"space": "unit"},
-            "do not fit together",
+            "do not match",
         ),
         (
             {"mean": np.zeros(3), "components": np.eye(3), "eigenvalues": np.ones(3)},
@@ -91,7 +91,7 @@ def test_damage_is_named(arrays, about, words, tmp_path):
 
 
 def test_no_file_and_no_safetensors(tmp_path):
-    with pytest.raises(UserError, match="no such file"):
+    with pytest.raises(UserError, match="does not exist; make one with: unclip embed --fit-pca"):
         load_pca(tmp_path / PCA_FILE)
     (tmp_path / PCA_FILE).write_bytes(b"not one")
     with pytest.raises(UserError, match="not a readable"):

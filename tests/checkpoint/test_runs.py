@@ -74,7 +74,7 @@ def test_a_damaged_table_is_one_line(run, data):
 @pytest.mark.parametrize("entries", [3, {"a": 1}, [1], "x"])
 def test_a_record_of_another_kind_is_one_line(run, entries):
     (run / "environment.json").write_text(json.dumps(entries))
-    refused(run, "environment.json", "does not hold a list")
+    refused(run, "environment.json", "is not a list of starts")
 
 
 def test_a_run_is_finished_at_its_last_step(run):

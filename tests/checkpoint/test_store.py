@@ -159,7 +159,7 @@ def test_a_flipped_bit_is_harmless_or_the_step_before_is_gone_on_from(two_steps,
             aside = folder.with_name("checkpoints.damaged") / "2"
             assert len(said) == 1 and "\n" not in said[0]
             assert said[0].startswith("the checkpoint of step 2 is damaged (")
-            assert said[0].endswith(f"; moved to {aside}, going on from step 1")
+            assert said[0].endswith(f"; moved to {aside}, resuming from step 1")
             assert {p.relative_to(aside) for p in aside.rglob("*") if p.is_file()} == {
                 file.relative_to("2") for file in files
             }
@@ -175,14 +175,17 @@ def test_a_flip_that_storage_does_not_notice_is_found_by_the_checksums(two_steps
     values["digest"] = records._digest(values)
     record.write_text(json.dumps(values))
     step, said = restored(folder)
-    assert step == 1 and "(m/a is not what was saved)" in said[0]
+    assert step == 1 and "(the checksum of m/a does not match)" in said[0]
 
 
-def test_damaged_metrics_are_written_anew_from_the_record(two_steps, tmp_path):
+def test_damaged_metrics_are_rewritten_from_the_record(two_steps, tmp_path):
     for number, text in enumerate(['{"held_out_loss": 7.0}', "{", ""]):
         folder = shutil.copytree(two_steps, tmp_path / str(number) / "checkpoints")
         (folder / "2" / "metrics" / "metrics").write_text(text)
-        assert restored(folder) == (2, ["the metrics of step 2 were damaged and are written anew"])
+        assert restored(folder) == (
+            2,
+            ["the metrics of step 2 were damaged and have been rewritten"],
+        )
         store = CheckpointStore(folder)
         assert store.best() == 2
         store.close()
@@ -193,7 +196,7 @@ def test_where_no_checkpoint_is_whole_nothing_is_touched(two_steps, tmp_path):
     for step in ("1", "2"):
         (folder / step / "data" / "metadata").write_text("{")
     store = CheckpointStore(folder)
-    with pytest.raises(UserError, match="step 2 is damaged .* and no older one is whole"):
+    with pytest.raises(UserError, match="step 2 is damaged .* and no older one is intact"):
         store.restore_newest(abstract())
     assert store.steps() == [1, 2] and [path.name for path in tmp_path.iterdir()] == ["checkpoints"]
     store.close()
@@ -228,7 +231,7 @@ def test_a_full_disk_is_one_line_and_the_last_whole_step_stays(tmp_path):
     run = subprocess.run(command, capture_output=True, text=True)
     assert (run.returncode, run.stderr) == (0, "")
     assert run.stdout.startswith(f"cannot save a checkpoint in {tmp_path / 'c'}: File too large; ")
-    assert run.stdout.endswith("it goes on from step 1, which is whole\n")
+    assert run.stdout.endswith("it resumes from step 1\n")
     store = CheckpointStore(tmp_path / "c")
     assert store.steps() == [1]
     store.close()

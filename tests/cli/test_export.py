@@ -217,7 +217,7 @@ def test_a_folder_that_is_no_step_is_passed_over(tmp_path, refused, clip_run):
     run = tmp_path / "run"
     (run / "checkpoints" / "²").mkdir(parents=True)
     (run / "config.json").write_text((clip_run / "config.json").read_text())
-    assert "no finished checkpoint" in refused("export", run, "--out", tmp_path / "out")
+    assert "no complete checkpoint" in refused("export", run, "--out", tmp_path / "out")
 
 
 @pytest.mark.parametrize(

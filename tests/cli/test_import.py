@@ -12,6 +12,7 @@ from safetensors.numpy import load_file, save_file
 from tests.karlo_golden import unpack
 from tests.torch_files import save_zip
 from unclip_jax.checkpoint import bundle
+from unclip_jax.core.renamed import RenamedWarning
 from unclip_jax.core.trees import flatten_paths
 
 PRIOR = "prior/diffusion_pytorch_model.safetensors"
@@ -61,7 +62,8 @@ def test_changed_settings_reach_the_exported_scheduler(unclip, source, tmp_path)
     first, out = tmp_path / "first", tmp_path / "out"
     assert unclip("import", source, "--out", first)[0] == 0
     change = ("--set", "prior_diffusion.clip=2.5")  # the former name of x0_bound
-    assert unclip("export", first, "--format", "diffusers", "--out", out, *change)[0] == 0
+    with pytest.warns(RenamedWarning, match="clip is now called .*x0_bound"):
+        assert unclip("export", first, "--format", "diffusers", "--out", out, *change)[0] == 0
     ranges = [
         json.loads((folder / "prior_scheduler" / "scheduler_config.json").read_text())
         for folder in (source, out)
@@ -74,7 +76,7 @@ def test_options(unclip, source, tmp_path):
     assert unclip("import", source, "--out", tmp_path / "b", *options)[0] == 0
     made = bundle.load(tmp_path / "b", params_dtype=None)
     assert (made.name, made.license) == ("mine", "x")
-    assert made.stage("prior_diffusion").spec.sampling.clip == 10.0
+    assert made.stage("prior_diffusion").spec.sampling.x0_bound == 10.0
     assert {str(x.dtype) for x in flatten_paths(made.stages["clip"].params).values()} == {"float32"}
 
 
@@ -92,9 +94,7 @@ def test_without_image_tower_or_prior(unclip, source, tmp_path):
 
 def test_nothing_recognised(refused, tmp_path):
     (tmp_path / "empty").mkdir()
-    assert "nothing that can be imported" in refused(
-        "import", tmp_path / "empty", "--out", tmp_path / "b"
-    )
+    assert "has an unknown format" in refused("import", tmp_path / "empty", "--out", tmp_path / "b")
     assert "does not exist" in refused("import", tmp_path / "no", "--out", tmp_path / "b")
 
 
@@ -117,7 +117,7 @@ def refused_after_talk(unclip, source, tmp_path):
 def test_all_unknown_keys_are_listed(unclip, source, tmp_path):
     extra = np.zeros(2, np.float16)
     change(source / PRIOR, stray__weight=extra, another=extra)
-    assert "nothing in prior_diffusion takes 2: another, stray.weight" in import_refused(
+    assert "unknown keys for prior_diffusion: 2: another, stray.weight" in import_refused(
         unclip, source, tmp_path
     )
 
@@ -130,7 +130,9 @@ def test_position_ids_are_the_only_key_that_is_ignored(unclip, source, tmp_path)
 
 def test_all_missing_keys_are_listed(unclip, source, tmp_path):
     change(source / PRIOR, clip_mean=None, proj_in__bias=None)
-    assert "needs 2: clip_mean, proj_in.bias" in import_refused(unclip, source, tmp_path)
+    assert "missing keys for prior_diffusion: 2: clip_mean, proj_in.bias" in import_refused(
+        unclip, source, tmp_path
+    )
 
 
 def test_wrong_shape(unclip, source, tmp_path):
@@ -187,7 +189,7 @@ def test_a_shard_outside_the_folder_is_refused(unclip, source, tmp_path):
     index = path.with_name(path.name + ".index.json")
     for value in (place, {"key": 1}, {"key": ["x"]}, {"key": "\x00.bin"}, [], 3):
         index.write_text(json.dumps({"weight_map": value}))
-        assert "no weight_map of keys to files beside it" in import_refused(
+        assert "its weight_map does not map keys to files next to it" in import_refused(
             unclip, source, tmp_path
         )
 
@@ -197,5 +199,5 @@ def test_export_refuses_another_architecture(unclip, toy_folder, tmp_path):
         "export", toy_folder, "--format", "diffusers", "--out", tmp_path / "out"
     )
     assert (code, out) == (2, "")
-    assert "no bundle of Karlo's architecture" in err.splitlines()[-1]
+    assert "has neither Karlo's architecture nor a CLIP alone" in err.splitlines()[-1]
     assert not (tmp_path / "out").exists()

@@ -134,16 +134,16 @@ def test_karlos_own_files_are_sampled_as_karlo_does(read, original):
         "super_res_last": 7,
     }
     prior, decoder = specs["prior_diffusion"], specs["decoder"]
-    assert (prior.sampling.guidance, prior.sampling.clip, prior.diffusion.prediction) == (
+    assert (prior.sampling.guidance, prior.sampling.x0_bound, prior.diffusion.prediction) == (
         4.0,
         10.0,
         "x0",
     )
-    assert (decoder.sampling.guidance, decoder.sampling.clip) == (8.0, 1.0)
+    assert (decoder.sampling.guidance, decoder.sampling.x0_bound) == (8.0, 1.0)
     assert (decoder.diffusion.prediction, decoder.diffusion.variance) == ("eps", "learned_range")
     clamped = import_karlo.import_original_karlo(original, clamp=5.0)
-    assert clamped["prior_diffusion"].stage.spec.sampling.clip == 5.0
-    assert clamped["decoder"].stage.spec.sampling.clip == 1.0
+    assert clamped["prior_diffusion"].stage.spec.sampling.x0_bound == 5.0
+    assert clamped["decoder"].stage.spec.sampling.x0_bound == 1.0
 
 
 def test_each_network_is_read_from_its_own_part(read, original):
@@ -216,7 +216,7 @@ def test_a_diffusers_folder_is_sampled_as_its_pipeline_does(read, tmp_path):
         "super_res_last": 7,
     }
     assert [specs[name].sampling.guidance for name in ("prior_diffusion", "decoder")] == [4.0, 8.0]
-    assert [specs[name].sampling.clip for name in ("prior_diffusion", "decoder")] == [1.5, 1.0]
+    assert [specs[name].sampling.x0_bound for name in ("prior_diffusion", "decoder")] == [1.5, 1.0]
     assert [specs[name].norm.kind for name in ("prior_diffusion", "decoder")] == [
         "standardize",
         "none",
@@ -233,6 +233,6 @@ def test_a_diffusers_folder_is_sampled_as_its_pipeline_does(read, tmp_path):
     for name, digest in files.items():
         assert digest == hashlib.sha256((source / name).read_bytes()).hexdigest()
     clamped = import_weights(source, name="x", clamp=10.0, license="mine")
-    assert clamped.stage("prior_diffusion").spec.sampling.clip == 10.0
-    assert clamped.stage("decoder").spec.sampling.clip == 1.0
+    assert clamped.stage("prior_diffusion").spec.sampling.x0_bound == 10.0
+    assert clamped.stage("decoder").spec.sampling.x0_bound == 1.0
     assert clamped.license == "mine"

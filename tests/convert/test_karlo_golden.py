@@ -63,7 +63,11 @@ def test_bundle_holds_karlo_s_settings(model):
     assert model.provenance["imported_from"] == "karlo-diffusers"
     assert "decoder/diffusion_pytorch_model.safetensors" in model.provenance["source_files"]
     prior = model.stage("prior_diffusion").spec
-    assert (prior.sampling.guidance, prior.sampling.steps, prior.sampling.clip) == (4.0, 25, 1.5)
+    assert (prior.sampling.guidance, prior.sampling.steps, prior.sampling.x0_bound) == (
+        4.0,
+        25,
+        1.5,
+    )
     decoder = model.stage("decoder").spec
     assert (decoder.sampling.guidance, decoder.sampling.steps) == (8.0, 25)
     assert not model.sampling.round_low_res

@@ -105,7 +105,7 @@ def test_a_component_s_weights_are_found_by_preference(tmp_path):
     (tmp_path / "m.fp16.safetensors").unlink()
     assert find_weights(tmp_path, "m").name == "m.bin"
     assert find_weights(tmp_path, "other", "m").name == "m.bin"
-    with pytest.raises(UserError, match=r"no n\.safetensors and no n\.bin"):
+    with pytest.raises(UserError, match=r"neither n\.safetensors nor n\.bin"):
         find_weights(tmp_path, "n")
 
 
@@ -160,7 +160,7 @@ def test_a_payload_is_refused_and_does_nothing(tmp_path, save, wrap):
     ],
 )
 def test_other_calls_and_objects_are_refused(tmp_path, value):
-    refused(save_zip(tmp_path / "x.pt", {**STATE, "x": value}), "take the weights as .safetensors")
+    refused(save_zip(tmp_path / "x.pt", {**STATE, "x": value}), "use the weights as .safetensors")
 
 
 def test_a_plain_pickle_of_a_payload_is_refused(tmp_path):

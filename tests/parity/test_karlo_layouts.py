@@ -101,8 +101,8 @@ def test_original_files_give_the_same_tree(components, model, tmp_path):
         assert stage.spec.diffusion == theirs.diffusion
         if name != "clip":
             assert stage.spec.model == theirs.model
-    assert found.stage("prior_diffusion").spec.sampling.clip == 10.0
-    assert model.stage("prior_diffusion").spec.sampling.clip == 1.5
+    assert found.stage("prior_diffusion").spec.sampling.x0_bound == 10.0
+    assert model.stage("prior_diffusion").spec.sampling.x0_bound == 1.5
     assert found.stage("clip").spec.model.resize == "squash"
     assert model.stage("clip").spec.model.resize == "center_crop"
     assert found.license == "CreativeML Open RAIL-M"

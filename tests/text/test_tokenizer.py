@@ -287,7 +287,7 @@ def test_a_vocabulary_that_transformers_reads_otherwise_is_refused(monkeypatch):
             return {"input_ids": [[self.sot, self.eot] for _ in texts]}
 
     monkeypatch.setattr(module, "_clip_tokenizer_class", lambda: Other)
-    with pytest.raises(UserError, match="clip_vocabulary: transformers' CLIPTokenizer reads"):
+    with pytest.raises(UserError, match="clip_vocabulary: transformers' CLIPTokenizer encodes"):
         load_clip_folder(VOCABULARY)
 
 
@@ -323,9 +323,9 @@ def _write(folder, **files):
         ({}, "no CLIP vocabulary"),
         ({"tokenizer_json": "{"}, "not readable as JSON"),
         ({"tokenizer_json": "[]"}, "not a JSON object"),
-        ({"tokenizer_json": '{"model": {"type": "Unigram"}}'}, "no CLIP tokenizer"),
-        ({"vocab_json": "{}", "merges_txt": "#version: 0.2\na b\nabc\n"}, "no pair"),
-        ({"vocab_json": '{"a": "b"}', "merges_txt": ""}, "no mapping"),
+        ({"tokenizer_json": '{"model": {"type": "Unigram"}}'}, "not a CLIP tokenizer"),
+        ({"vocab_json": "{}", "merges_txt": "#version: 0.2\na b\nabc\n"}, "not a pair"),
+        ({"vocab_json": '{"a": "b"}', "merges_txt": ""}, "not a mapping"),
         ({"vocab_json": "{}", "merges_txt": b"\xff\xfe"}, "cannot be read"),
         ({"bpe_simple_vocab_16e6_txt": "#version\na b\n"}, "1 merges instead of 48894"),
         ({"bpe_simple_vocab_16e6_txt_gz": b"no gzip"}, "cannot be read"),
@@ -341,7 +341,7 @@ def test_a_bad_folder_is_one_clear_line(tmp_path, files, message):
 
 
 def test_a_missing_folder_or_file_is_a_user_error(tmp_path):
-    with pytest.raises(UserError, match="no folder"):
+    with pytest.raises(UserError, match="is not a folder"):
         load_clip_folder(tmp_path / "nowhere")
     with pytest.raises(UserError, match="cannot read"):
         Tokenizer.load(tmp_path / "nowhere.json")
@@ -373,12 +373,12 @@ def test_importing_the_module_loads_nothing_heavy():
         ("truncation", [77], "truncation.max_length"),
         ("model.merges", {"a": 1}, "merges"),
         ("model.merges", 5, "merges"),
-        ("model.merges", [7], "no pair"),
-        ("model.merges", [None], "no pair"),
-        ("model.merges", [["a", 1]], "no pair"),
+        ("model.merges", [7], "not a pair"),
+        ("model.merges", [None], "not a pair"),
+        ("model.merges", [["a", 1]], "not a pair"),
         ("model.vocab", None, "vocabulary"),
         ("model.vocab", {"a": 0.5}, "vocabulary"),
-        ("model", "x", "no CLIP tokenizer"),
+        ("model", "x", "not a CLIP tokenizer"),
     ],
 )
 def test_a_value_of_a_wrong_kind_is_one_line(trained, tmp_path, path, value, words):

@@ -139,7 +139,7 @@ def test_a_damaged_newest_checkpoint_is_set_aside_and_the_run_ends_as_it_would_h
         np.testing.assert_array_equal(ours, theirs)
     assert [line for line in said if "damaged" in line] == [
         "the checkpoint of step 20 is damaged (a file is corrupt); moved to "
-        f"{workdir / 'checkpoints.damaged' / '20'}, going on from step 15"
+        f"{workdir / 'checkpoints.damaged' / '20'}, resuming from step 15"
     ]
 
 

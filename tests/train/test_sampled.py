@@ -74,15 +74,15 @@ def test_the_file(samples, tmp_path):
     held = load_prior_samples(path, "abc")
     np.testing.assert_array_equal(held.image_emb, samples.image_emb)
     np.testing.assert_array_equal(held.tokens, samples.tokens)
-    with pytest.raises(UserError, match="of another CLIP"):
+    with pytest.raises(UserError, match="made with another CLIP"):
         load_prior_samples(path, "abd")
-    with pytest.raises(UserError, match="no such file; make one with: unclip embed"):
+    with pytest.raises(UserError, match="does not exist; make one with: unclip embed"):
         load_prior_samples(tmp_path / "none", "abc")
     path.write_bytes(path.read_bytes()[:-3])
     with pytest.raises(UserError, match="not a readable"):
         load_prior_samples(path, "abc")
     save_file({"tokens": samples.tokens}, path)
-    with pytest.raises(UserError, match="does not hold"):
+    with pytest.raises(UserError, match="does not have samples of a prior"):
         load_prior_samples(path, "abc")
     with pytest.raises(UserError, match="lack 1 of 2 captions"):
         samples.rows(np.asarray([samples.tokens[2], samples.tokens[2] + 90]))

@@ -1,13 +1,13 @@
-"""The folder that is shipped: configs, EMA parameters, vocabulary, and where they came from.
+"""Bundles: one folder with a model's configs, EMA parameters, vocabulary and provenance.
 
     bundle.json           format version, name, license, stages with their full configs, cascade,
                           sampling defaults, provenance, metrics, SHA-256 of every other file
     tokenizer.json        the vocabulary of the text tower
     STAGE.safetensors     parameters of one stage in a stated dtype
     arrays.safetensors    named arrays that are not parameters ("prior_diffusion.variance_table")
-    pca.safetensors       principal components of the CLIP's image embeddings, if it has them
+    pca.safetensors       principal components of the CLIP's image embeddings; optional
 
-Loading checks hashes, shapes and keys; every mismatch is one line that names the key.
+Loading checks hashes, keys and shapes; errors name the key.
 """
 
 import dataclasses
@@ -60,7 +60,7 @@ SHIPPED = Path(__file__).resolve().parent.parent / "bundles"
 class Stage:
     """One network of a bundle: its configs, its parameters and the dtype they are stored in.
 
-    Compared by identity, so that what is derived from it (parameters on devices) can be kept by it.
+    Compared by identity, so that results derived from it (parameters on devices) can be cached.
     """
 
     spec: StageSpec
@@ -69,13 +69,13 @@ class Stage:
 
     @functools.cached_property
     def params_digest(self) -> str:
-        """Hash of the file that held the parameters, which loading verifies, else of them."""
+        """Hash of the file that the parameters were loaded from, else of the parameters."""
         return params_digest(self.params)
 
 
 @dataclasses.dataclass(frozen=True)
 class Bundle:
-    """A whole model: frozen configs and parameters, nothing global."""
+    """A complete model: its stages, tokenizer, sampling defaults and provenance."""
 
     name: str
     stages: Mapping[str, Stage]
@@ -89,7 +89,7 @@ class Bundle:
     pca: Pca | None = dataclasses.field(default=None, repr=False)
 
     def __repr__(self) -> str:
-        """Says in a few lines what the bundle makes and of which stages it is."""
+        """Lists the image sizes and the stages."""
         sizes = [step.output_size for step in self.cascade]
         for name in self.of_kind("decoder"):
             sizes.insert(0, self.stages[name].spec.model.sample_shape[0])
@@ -100,9 +100,9 @@ class Bundle:
 
     @functools.cached_property
     def identity(self) -> str:
-        """Hash of all that makes its samples: the stages' configs and parameters, and vocabulary.
+        """Hash of everything that determines samples: configs, parameters, arrays, vocabulary.
 
-        Stages that were not loaded do not count: compare bundles of the same stages.
+        Covers the loaded stages only: compare bundles with the same stages.
         """
         digest = hashlib.sha256()
         for name, stage in sorted(self.stages.items()):
@@ -120,7 +120,7 @@ class Bundle:
         return [name for name in stages_of(kind) if name in self.stages]
 
     def stage(self, name: str) -> Stage:
-        """Returns a stage; one that the bundle lacks is an error that lists what it has."""
+        """Returns a stage by name; a missing one is a UserError that lists the others."""
         if name not in self.stages:
             raise UserError(
                 f"bundle {self.name!r} has no stage {name!r}; it has {', '.join(self.stages)}"
@@ -129,21 +129,24 @@ class Bundle:
 
 
 def clip_digests(model: Bundle) -> set[str]:
-    """Returns the digests a bundle's CLIP is known by: as it is held, and as it was trained."""
+    """Returns the digests that identify a bundle's CLIP: as stored, and as trained."""
     trained = model.provenance.get("stages", {}).get("clip", {}).get("params_sha256")
     return {params_digest(model.stage("clip").params), *([trained] if trained else [])}
 
 
 def require_pca(model: Bundle, file: str | Path | None = None) -> Pca:
-    """Returns the PCA in `file`, else the bundle's own; that of another CLIP is refused."""
+    """Returns the PCA in `file`, or the bundle's own; one of another CLIP is a UserError."""
     if file is None and model.pca is None:
         raise UserError(
-            f"bundle {model.name!r} has no PCA: make one with unclip embed --fit-pca and pass it "
-            "as --pca FILE"
+            f"bundle {model.name!r} has no PCA; compute one with unclip embed --fit-pca and pass "
+            "--pca FILE"
         )
     pca = model.pca if file is None else load_pca(file)
     if file is not None and pca.clip not in clip_digests(model):
-        raise UserError(f"{file} is of another CLIP's embeddings than bundle {model.name!r}'s")
+        raise UserError(
+            f"{file} was computed with another CLIP than that of bundle {model.name!r}; compute it "
+            "with unclip embed --fit-pca"
+        )
     return pca
 
 
@@ -166,12 +169,12 @@ def cascade_of(stages: Mapping[str, Stage]) -> tuple[CascadeStep, ...]:
 
 
 def shipped_names() -> list[str]:
-    """Lists the bundles that travel in the package."""
+    """Lists the bundles shipped in the package."""
     return sorted(path.parent.name for path in SHIPPED.glob("*/bundle.json"))
 
 
 def resolve(name_or_path: str | Path) -> Path:
-    """Finds a bundle's folder: the name of a shipped one, else a path; ./emoji is a path."""
+    """Returns a bundle's folder, by the name of a shipped one or by path (`./emoji` is a path)."""
     names = shipped_names()
     if str(name_or_path) in names:
         return SHIPPED / str(name_or_path)
@@ -179,7 +182,7 @@ def resolve(name_or_path: str | Path) -> Path:
     if (path / "bundle.json").is_file():
         return path
     if path.is_dir():
-        raise UserError(f"{path} is no bundle: it holds no bundle.json")
+        raise UserError(f"{path} is not a bundle: it has no bundle.json")
     hint = did_you_mean(str(name_or_path), names)
     raise UserError(
         f"unknown model {str(name_or_path)!r}: no such folder, and the shipped bundles are "
@@ -198,8 +201,8 @@ def load(
 
     Args:
         stages: the stages to load; None = all.
-        params_dtype: what parameters become in memory; None keeps what is stored.
-        verify: hash every file again, also those above 1 GiB that are known by size and mtime.
+        params_dtype: dtype of the parameters in memory; None = as stored.
+        verify: also hash files above 1 GiB whose size and mtime have not changed.
     """
     folder = resolve(name_or_path)
     manifest = read_manifest(folder)
@@ -246,21 +249,21 @@ def load(
 def _check_vocabulary(
     folder: Path, stages: Mapping[str, Stage], tokenizer: Tokenizer | None
 ) -> None:
-    """Fails unless the CLIP embeds exactly the vocabulary: a lookup beyond its table is silent."""
+    """Fails unless tokenizer and CLIP have the same vocabulary size: JAX clamps other ids."""
     if tokenizer is None or "clip" not in stages:
         return
     size = stages["clip"].spec.model.text.vocab_size
     if tokenizer.vocab_size != size:
         raise UserError(
             f"{folder / 'tokenizer.json'} has {tokenizer.vocab_size} tokens, but the CLIP "
-            f"embeds {size}: it is the vocabulary of another model"
+            f"has {size}: it is the vocabulary of another model"
         )
 
 
 def _check_tables(
     folder: Path, stages: Mapping[str, Stage], arrays: Mapping[str, np.ndarray]
 ) -> None:
-    """Fails where a table of variances is not one finite float of each noise level."""
+    """Fails if a variance table does not have a finite float for each noise level."""
     for name, stage in stages.items():
         table, diffusion = arrays.get(f"{name}.variance_table"), stage.spec.diffusion
         if table is None or diffusion is None:
@@ -269,7 +272,7 @@ def _check_tables(
         if not is_real or table.shape != (diffusion.num_steps,) or not np.isfinite(table).all():
             raise UserError(
                 f"{folder / 'arrays.safetensors'}: {name}.variance_table ({table.dtype}, shape "
-                f"{table.shape}) must hold {diffusion.num_steps} finite floats"
+                f"{table.shape}) must have {diffusion.num_steps} finite floats"
             )
 
 
@@ -298,11 +301,11 @@ def save(
     overwrite: bool = False,
     write_beside: Callable[[Path], None] | None = None,
 ) -> Path:
-    """Writes a bundle to the folder `out`, whole or not at all, and returns it.
+    """Writes a bundle to the folder `out` atomically and returns its path.
 
     Args:
         dtype: float16, bfloat16 or float32 for all stages; None = each stage's own.
-        write_beside: writes what else belongs into the folder and is not hashed, a model card.
+        write_beside: writes further files that are not hashed, such as a model card.
     """
     out = Path(out)
     check_embeddings({name: stage.spec for name, stage in bundle.stages.items()})

@@ -1,13 +1,13 @@
-"""Checksums of a training state: one number a leaf, the same however the leaf is laid out.
+"""Checksums of a training state: one number per leaf, independent of its sharding.
 
-Neither zarr nor zstd notice a flipped bit inside a chunk, so that a damaged checkpoint can be
-restored to wrong parameters. The sum here is over a leaf's 32-bit words w_i, in row-major order,
+Neither zarr nor zstd detects a flipped bit inside a chunk, so a damaged checkpoint may be restored
+as wrong parameters. The checksum sums over a leaf's 32-bit words w_i, in row-major order,
 
     sum_i (2 i + 1) w_i  mod 2^32,
 
-which the flip of any one bit changes, because (2 i + 1) 2^k is never 0 mod 2^32 for k < 32. Integer
-sums have no order: a leaf that is split over devices and processes gives the same number as a whole
-one, and every process of a job gets it.
+which any single bit flip changes, because (2 i + 1) 2^k is never 0 mod 2^32 for k < 32. Integer
+sums do not depend on their order, so a leaf that is sharded over devices and processes has the same
+checksum as a whole one, and every process of a job gets it.
 """
 
 from collections.abc import Mapping
@@ -23,24 +23,25 @@ PIECE = 2**20  # words summed at a time on the host
 
 
 def checksums(tree: Any) -> dict[str, int]:
-    """Returns {path: checksum} of all leaves; on accelerators and in jobs the devices compute."""
+    """Returns {path: checksum} of all leaves; on CPU by NumPy, else on the devices."""
     found = jax.tree_util.tree_leaves_with_path(tree)
     paths = [jax.tree_util.keystr(path, simple=True, separator="/") for path, _ in found]
     leaves = [leaf for _, leaf in found]
     if jax.process_count() == 1 and all(_is_on_host(leaf) for leaf in leaves):
         return {path: host_checksum(leaf) for path, leaf in zip(paths, leaves, strict=True)}
-    whole = PartitionSpec() if jax.process_count() > 1 else None  # what every process can read
+    # Replicated in a job, so that every process can read the sums.
+    whole = PartitionSpec() if jax.process_count() > 1 else None
     sums = np.asarray(jax.jit(device_checksums, out_shardings=whole)(leaves))
     return dict(zip(paths, map(int, sums), strict=True))
 
 
 def differing(recorded: Mapping[str, int], found: Mapping[str, int]) -> list[str]:
-    """Lists the leaves of `found` whose checksum is not the recorded one."""
+    """Lists the leaves of `found` whose checksum differs from the recorded one."""
     return [path for path, value in found.items() if recorded.get(path) != value]
 
 
 def host_checksum(leaf: Any) -> int:
-    """Returns the checksum of an array, computed by NumPy."""
+    """Returns the checksum of an array, computed with NumPy."""
     array = np.ascontiguousarray(np.asarray(leaf)).reshape(-1)
     words = array.view(_WORDS[min(array.dtype.itemsize, 4)])
     total = np.uint32(0)

@@ -102,7 +102,7 @@ class StageEntry:
     """A stage as bundle.json states it.
 
     Attributes:
-        spec: a StageSpec as JSON; not built before its file's header has been looked at.
+        spec: a StageSpec as JSON; built only after its file's header has been checked.
         dtype: of the stored parameters.
         params: number of parameters.
     """
@@ -187,13 +187,11 @@ def _check_limits(path: Path, key: str, value: Any) -> None:
             if len(found) > LONGEST:
                 raise UserError(f"{path}: {where} has {len(found)} items, more than {LONGEST}")
         elif abs(found) > LIMITS.get(name, LARGEST):
-            raise UserError(
-                f"{path}: {where} is larger than the {LIMITS.get(name, LARGEST)} that are allowed"
-            )
+            raise UserError(f"{path}: {where} is larger than {LIMITS.get(name, LARGEST)}")
 
 
 def _leaves(where: str, name: str, value: Any) -> Iterator[tuple[str, str, Any]]:
-    """Yields path, field and value of every list and integer; an item has its list's field."""
+    """Yields path, field name and value of every list and integer; items have their list's name."""
     if isinstance(value, dict):
         for key, item in value.items():
             yield from _leaves(f"{where}.{key}", key, item)
@@ -208,29 +206,29 @@ def _leaves(where: str, name: str, value: Any) -> Iterator[tuple[str, str, Any]]
 def check_extent(
     path: Path, where: str, spec: Mapping[str, Any], shapes: Mapping[str, tuple[int, ...]]
 ) -> None:
-    """Fails where a spec has more layers or blocks than its file can hold, before it is traced.
+    """Fails if a spec has more layers or blocks than its file can hold, before it is traced.
 
     A layer has arrays of its own, or is a row of stacked ones.
 
     Args:
-        path: of what says so, in messages.
-        where: its place in there, with a dot behind.
+        path: file of the spec, for messages.
+        where: prefix of the spec's keys in messages, with a trailing dot.
         shapes: of the arrays in the stage's file.
     """
     most = max([len(shapes), *(shape[0] for shape in shapes.values() if shape)])
     for name, field, value in _leaves(f"{where}model", "", spec.get("model")):
         if field == "layers" and type(value) is int and value > most:
-            raise UserError(f"{path}: {name} is {value}, but there are {len(shapes)} arrays")
+            raise UserError(f"{path}: {name}={value}, but its file has {len(shapes)} arrays")
     unet = _unet(spec)
     blocks = len(unet.get("channel_mult", ())) * (2 * unet.get("res_blocks", 1) + 1)  # down and up
     if blocks * BLOCK_ARRAYS > len(shapes):
         raise UserError(
-            f"{path}: {where}model.unet has {blocks} blocks, but there are {len(shapes)} arrays"
+            f"{path}: {where}model.unet has {blocks} blocks, but its file has {len(shapes)} arrays"
         )
 
 
 def _unet(spec: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Returns a spec's U-Net if its fields are of the right kinds; the rest is refused later."""
+    """Returns the well-typed sizes of a spec's U-Net; others are refused when it is built."""
     model = spec.get("model")
     unet = model.get("unet") if isinstance(model, dict) else None
     kinds = {"channel_mult": list, "res_blocks": int}

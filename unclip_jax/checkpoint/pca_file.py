@@ -1,12 +1,10 @@
-"""`pca.safetensors`: the principal components of a CLIP's image embeddings, and whose they are.
+"""`pca.safetensors`: the principal components of a CLIP's image embeddings.
 
-Keys: mean [d], components [k, d], eigenvalues [k], float32 (models/pca.py says what they mean).
-Metadata: "clip", the digest of that CLIP's parameters, and "space", that of the embeddings.
+Keys: mean [d], components [k, d], eigenvalues [k], float32 (defined in models/pca.py). Metadata:
+"clip", the digest of the CLIP's parameters, and "space", the space of the embeddings.
 """
 
 from pathlib import Path
-
-from safetensors import SafetensorError, safe_open
 
 from unclip_jax.checkpoint import tensors
 from unclip_jax.core.errors import UserError
@@ -18,30 +16,22 @@ KEYS = ("components", "eigenvalues", "mean")
 
 
 def save_pca(path: Path, pca: Pca) -> None:
-    """Writes the file, whole or not at all."""
+    """Writes the file atomically."""
     arrays = {key: getattr(pca, key) for key in KEYS}
     with whole_file(Path(path)) as part:
         tensors.write_streamed(part, arrays, "float32", {"clip": pca.clip, "space": SPACE})
 
 
 def load_pca(path: str | Path) -> Pca:
-    """Reads the file; what does not fit together is one line that names it."""
-    path = Path(path)
-    if not path.is_file():
-        raise UserError(f"{path}: there is no such file; make one with: unclip embed --fit-pca")
-    try:
-        with safe_open(path, framework="np") as file:
-            about = file.metadata() or {}
-    except (SafetensorError, OSError) as error:
-        raise UserError(f"{path}: not a readable safetensors file ({error})") from error
-    arrays = tensors.read_arrays(path)
+    """Reads and checks the file."""
+    arrays, about = tensors.read_annotated(path, "make one with: unclip embed --fit-pca")
     if sorted(arrays) != sorted(KEYS):
-        raise UserError(f"{path} holds {', '.join(sorted(arrays))}, a PCA has {', '.join(KEYS)}")
+        raise UserError(f"{path} has {', '.join(sorted(arrays))}; a PCA has {', '.join(KEYS)}")
     mean, components, values = (arrays[key] for key in ("mean", "components", "eigenvalues"))
     if components.ndim != 2 or (values.shape, mean.shape) != tuple(
         (side,) for side in components.shape
     ):
-        raise UserError(f"{path}: mean, components and eigenvalues do not fit together")
+        raise UserError(f"{path}: the shapes of mean, components and eigenvalues do not match")
     if about.get("space") != SPACE:
-        raise UserError(f"{path} is of embeddings in space {about.get('space')!r}, not {SPACE!r}")
+        raise UserError(f"{path} is for embeddings in space {about.get('space')!r}, not {SPACE!r}")
     return Pca(mean, components, values, about.get("clip", ""))

@@ -1,8 +1,8 @@
-"""`prior_samples.safetensors`: the image embeddings that a prior makes of captions.
+"""`prior_samples.safetensors`: image embeddings sampled from a prior for given captions.
 
-A decoder may be trained on them beside the true ones, so that it is not at a loss at sampling,
-where it gets no others. Keys: tokens [n, ctx], CLIP's ids of each caption, int32; image_emb
-[n, k, d], k samples a caption, float32. Metadata: "clip", the digest of the CLIP's parameters.
+A decoder may be trained on them as well as on the true embeddings, to close the gap between
+training and sampling. Keys: tokens [n, ctx], CLIP's ids of each caption, int32; image_emb
+[n, k, d], k samples per caption, float32. Metadata: "clip", the digest of the CLIP's parameters.
 """
 
 import dataclasses
@@ -11,9 +11,9 @@ from pathlib import Path
 
 import numpy as np
 from jaxtyping import Float32, Int32, Int64
-from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
+from unclip_jax.checkpoint.tensors import read_annotated
 from unclip_jax.core.errors import UserError
 from unclip_jax.core.files import whole_file
 
@@ -23,7 +23,7 @@ REMEDY = "make one with: unclip embed --prior-draws"
 
 @dataclasses.dataclass(frozen=True)
 class PriorSamples:
-    """k samples of z_i for each of n captions; `clip` is the digest of its parameters."""
+    """k samples of z_i for each of n captions; `clip` is the digest of the CLIP's parameters."""
 
     clip: str
     tokens: Int32[np.ndarray, "n ctx"]
@@ -34,39 +34,31 @@ class PriorSamples:
         return {ids.tobytes(): row for row, ids in enumerate(self.tokens)}
 
     def rows(self, tokens: Int32[np.ndarray, "b ctx"]) -> Int64[np.ndarray, " b"]:
-        """Returns where captions stand; one that is not there is an error."""
+        """Returns the rows of captions; a caption without samples is a UserError."""
         found = [self._row.get(ids.tobytes(), -1) for ids in tokens]
         if -1 in found:
             raise UserError(
                 f"the prior's samples lack {found.count(-1)} of {len(found)} captions of a batch; "
-                f"{REMEDY} over the part of the set that the run is trained on"
+                f"{REMEDY} for the data that the run is trained on"
             )
         return np.asarray(found, np.int64)
 
 
 def save_prior_samples(path: Path, samples: PriorSamples) -> None:
-    """Writes the file, whole or not at all."""
+    """Writes the file atomically."""
     arrays = {"tokens": samples.tokens, "image_emb": samples.image_emb}
     with whole_file(Path(path)) as part:
         save_file(arrays, part, {"clip": samples.clip})
 
 
 def load_prior_samples(path: str | Path, clip: str) -> PriorSamples:
-    """Reads the file; samples in the space of another CLIP than `clip` are refused."""
-    path = Path(path)
-    if not path.is_file():
-        raise UserError(f"{path}: there is no such file; {REMEDY}")
-    try:
-        with safe_open(path, framework="np") as file:
-            about = file.metadata() or {}
-            arrays = {key: file.get_tensor(key) for key in file.keys()}
-    except (SafetensorError, OSError) as error:
-        raise UserError(f"{path}: not a readable safetensors file ({error})") from error
+    """Reads and checks the file; samples for another CLIP than `clip` are a UserError."""
+    arrays, about = read_annotated(path, REMEDY)
     kinds = {key: (array.dtype.name, array.ndim) for key, array in arrays.items()}
     if kinds != {"tokens": ("int32", 2), "image_emb": ("float32", 3)} or not (
         0 < len(arrays["tokens"]) == len(arrays["image_emb"]) and arrays["image_emb"].shape[1]
     ):
-        raise UserError(f"{path} does not hold samples of a prior; {REMEDY}")
+        raise UserError(f"{path} does not have samples of a prior; {REMEDY}")
     if about.get("clip") != clip:
-        raise UserError(f"{path} is of another CLIP than the run's; {REMEDY}")
+        raise UserError(f"{path} was made with another CLIP than the run's; {REMEDY}")
     return PriorSamples(clip, arrays["tokens"], arrays["image_emb"])

@@ -1,7 +1,7 @@
-"""What a checkpoint says about itself, as JSON: the data iterator's state and the checksums.
+"""JSON records of checkpoints: the data iterator's state and the checksums.
 
-The record is the item "data" of a step's folder. One of an older version is the iterator's state
-alone, and nothing can be checked by it.
+The record is the item "data" of a step's folder. Older versions wrote the iterator's state alone,
+without checksums.
 """
 
 import dataclasses
@@ -15,27 +15,27 @@ from typing import Any
 from unclip_jax.core.errors import UserError
 from unclip_jax.core.files import whole_file
 
-STEP = re.compile("[0-9]{1,18}")  # str.isdigit takes ² too, which int() does not
+STEP = re.compile("[0-9]{1,18}")  # str.isdigit also accepts ², which int() does not
 HELD_OUT = "held_out_loss"
 _FIELDS = ("step", "iterator", "checksums", "metrics")
 
 
 class DamagedCheckpoint(UserError):
-    """A step whose files are not what was saved."""
+    """A step whose files are missing, unreadable or changed."""
 
     def __init__(self, step: int, reason: str):
-        """Says which step and what is wrong with it."""
+        """Names the step and the reason."""
         super().__init__(f"the checkpoint of step {step} is damaged ({reason})")
         self.step = step
 
 
 @dataclasses.dataclass(frozen=True)
 class Record:
-    """What a record holds.
+    """The contents of a record.
 
     Attributes:
-        checksums: by path of the leaf; None in a checkpoint of an older version.
-        metrics: as Orbax has them; None if there are none, or the version is older.
+        checksums: by path of the leaf; None in checkpoints of older versions.
+        metrics: as given to Orbax; None if there are none, or in older versions.
     """
 
     iterator: dict[str, Any]
@@ -44,7 +44,7 @@ class Record:
 
 
 def newest_step(checkpoints: Path) -> int | None:
-    """Returns the newest whole step; one that is still being written has another name."""
+    """Returns the newest complete step; unfinished ones have other names."""
     return max(_steps(checkpoints), default=None)
 
 
@@ -54,14 +54,14 @@ def make_record(
     checksums: Mapping[str, int],
     metrics: Mapping[str, float] | None,
 ) -> dict[str, Any]:
-    """Returns the record as JSON, with a digest of itself."""
+    """Returns the record as a JSON object, with its own digest."""
     values = (step, dict(iterator), dict(checksums), metrics)
     record = dict(zip(_FIELDS, values, strict=True))
     return {**record, "digest": _digest(record)}
 
 
 def read_record(checkpoints: Path, step: int) -> Record:
-    """Reads a step's record, and checks it against its digest."""
+    """Reads a step's record and checks its digest."""
     path = _record_path(checkpoints, step)
     try:
         found = json.loads(path.read_bytes())
@@ -75,14 +75,14 @@ def read_record(checkpoints: Path, step: int) -> Record:
         return Record(found)
     digest = found.pop("digest", None)
     if set(found) != set(_FIELDS) or digest != _digest(found) or found["step"] != step:
-        raise DamagedCheckpoint(step, f"{path} is not what was saved")
+        raise DamagedCheckpoint(step, f"the digest of {path} does not match")
     return Record(found["iterator"], found["checksums"], found["metrics"])
 
 
-def mend_metrics(checkpoints: Path, say: Callable[[str], None]) -> None:
-    """Puts right the steps' files of metrics, which Orbax reads on opening: without them it fails.
+def repair_metrics(checkpoints: Path, say: Callable[[str], None]) -> None:
+    """Repairs damaged metrics files, which Orbax reads on opening and fails without.
 
-    The values are in the record too. Where that cannot be read either the file is set aside.
+    The values are also in the record; if that is damaged too, the file is moved away.
     """
     for step in _steps(checkpoints):
         path = checkpoints / str(step) / "metrics" / "metrics"
@@ -98,7 +98,7 @@ def mend_metrics(checkpoints: Path, say: Callable[[str], None]) -> None:
         if wanted is not None:
             with whole_file(path) as part:
                 part.write_text(json.dumps(dict(wanted)), encoding="utf-8")
-            say(f"the metrics of step {step} were damaged and are written anew")
+            say(f"the metrics of step {step} were damaged and have been rewritten")
         else:
             place = free_name(checkpoints.with_name(f"{checkpoints.name}.damaged"), step)
             place.parent.mkdir(exist_ok=True)

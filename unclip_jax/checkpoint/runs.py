@@ -1,6 +1,6 @@
-"""Reads a training run's folder for export: its config, its newest step, its EMA parameters.
+"""Reads a training run's folder for export: config, newest step, EMA parameters.
 
-Only the EMA parameters are read from the checkpoint, not the optimizer's state.
+Of a checkpoint only the EMA parameters are read, not the optimizer state.
 """
 
 import dataclasses
@@ -26,11 +26,11 @@ SPEC_SECTIONS = ("stage", "model", "embedding_norm", "diffusion", "sampling")
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class RunResult:
-    """What a run has come to.
+    """The current result of a run.
 
     Attributes:
         environment: one entry per start of the run: versions, device, commit, date.
-        arrays: what the run leaves beside parameters, by name ("variance_table").
+        arrays: results other than parameters, by name ("variance_table").
     """
 
     folder: Path
@@ -43,7 +43,7 @@ class RunResult:
 
     @functools.cached_property
     def digests(self) -> frozenset[str]:
-        """What the EMA parameters are known by; see `stored_digests`."""
+        """Digests that identify the EMA parameters; see `stored_digests`."""
         return frozenset(stored_digests(self.ema_params))
 
     @property
@@ -53,22 +53,22 @@ class RunResult:
 
 
 def read_run(folder: str | Path) -> RunResult:
-    """Reads the newest whole checkpoint of a run."""
+    """Reads the newest complete checkpoint of a run."""
     folder = Path(folder)
     if not (folder / "config.json").is_file():
-        raise UserError(f"{folder} is no training run: it holds no config.json")
-    remedy = "delete it and run unclip train again with the config of this run, which writes it"
+        raise UserError(f"{folder} is not a training run: it has no config.json")
+    remedy = "delete it and run unclip train again with the same config, which rewrites it"
     config = read_mapping(folder / "config.json", remedy=remedy)
     for key in ("data", "optim", "train"):
         if not isinstance(config.get(key), Mapping):
             raise UserError(f"{folder / 'config.json'} has no section {key!r}")
     if not isinstance(config["train"].get("steps"), int):
-        raise UserError(f"{folder / 'config.json'} has no whole number train.steps; {remedy}")
+        raise UserError(f"{folder / 'config.json'} has no integer train.steps; {remedy}")
     _check_records(folder / "config.json", config, remedy)
     spec = spec_from_dict({k: config[k] for k in SPEC_SECTIONS if config.get(k) is not None})
     step = newest_step(folder / "checkpoints")
     if step is None:
-        raise UserError(f"{folder} holds no finished checkpoint yet")
+        raise UserError(f"{folder} has no complete checkpoint yet")
     return RunResult(
         folder=folder,
         config=config,
@@ -81,7 +81,7 @@ def read_run(folder: str | Path) -> RunResult:
 
 
 def _check_records(path: Path, config: Mapping[str, Any], remedy: str) -> None:
-    """Fails by name where what an export copies out of a run's config is not as it was written."""
+    """Fails if a part of a run's config that export copies is missing or has a wrong type."""
     identity = config.get("identity", {"clip": "", "data": ""})
     is_whole = isinstance(identity, Mapping) and {"clip", "data"} <= set(identity)
     wrong = {
@@ -95,11 +95,11 @@ def _check_records(path: Path, config: Mapping[str, Any], remedy: str) -> None:
 
 
 def read_environment(path: Path) -> tuple[Mapping[str, Any], ...]:
-    """Reads the list of a run's starts; a run without one has none."""
-    remedy = "delete it or put a copy back"
+    """Reads the list of a run's starts; a missing file is an empty list."""
+    remedy = "delete it or restore a copy"
     found = read_json(path, remedy=remedy) if path.exists() else []
     if not (isinstance(found, list) and all(isinstance(entry, dict) for entry in found)):
-        raise UserError(f"{path} does not hold a list of starts; {remedy}")
+        raise UserError(f"{path} is not a list of starts; {remedy}")
     return tuple(found)
 
 
@@ -112,12 +112,12 @@ def _ema_of(folder: Path, step: int, spec: StageSpec) -> dict[str, Any]:
         return _restore_ema(folder / "checkpoints", step, spec)
     except DamagedCheckpoint as error:
         raise UserError(
-            f"{folder}: {error}; run unclip train on it again, which goes on from the one before"
+            f"{folder}: {error}; run unclip train on it again, which resumes from the previous one"
         ) from error
 
 
 def _restore_ema(checkpoints: Path, step: int, spec: StageSpec) -> dict[str, Any]:
-    import orbax.checkpoint as ocp  # takes seconds; only who reads a run pays for it
+    import orbax.checkpoint as ocp  # the import takes seconds
 
     item = {"ema_params": abstract_params(spec)}
     restore_args = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), item)
@@ -132,12 +132,12 @@ def _restore_ema(checkpoints: Path, step: int, spec: StageSpec) -> dict[str, Any
     if record.checksums is not None:
         wrong = differing(record.checksums, checksums({"ema_params": params}))
         if wrong:
-            raise DamagedCheckpoint(step, f"{wrong[0]} is not what was saved")
+            raise DamagedCheckpoint(step, f"the checksum of {wrong[0]} does not match")
     return params
 
 
 def params_digest(params: Mapping[str, Any]) -> str:
-    """Returns a hash of parameters as float32, whatever they are stored in."""
+    """Returns a hash of parameters as float32, independent of their stored dtype."""
     digest = hashlib.sha256()
     for path, leaf in sorted(flatten_paths(params).items()):
         digest.update(path.encode())
@@ -146,9 +146,9 @@ def params_digest(params: Mapping[str, Any]) -> str:
 
 
 def stored_digests(params: Mapping[str, Any]) -> set[str]:
-    """Returns the digests that parameters are known by: as trained, and as a bundle stores them.
+    """Returns the digests that identify parameters: as trained, and as bundles store them.
 
-    A bundle rounds them to its dtype, and what is trained against the bundle records the digest of
+    A bundle rounds them to its dtype, and a run trained against the bundle records the digest of
     the rounded ones.
     """
     names = ("float32", "float16", "bfloat16")

@@ -1,9 +1,9 @@
-"""Checkpoints of a run: Orbax, asynchronous, the newest and the best kept.
+"""Checkpoints of a run: asynchronous Orbax saves that keep the newest and the best steps.
 
-A step's folder appears by a rename once it is whole, so a run that is killed while saving goes on
-from the step before. What is stored: the training state, and beside it a record (records.py) of the
-data iterator's state after the batch that was consumed last and of the state's checksums. A
-checkpoint that does not agree with its record is damaged; the newest one that does is gone on from.
+A step's folder is renamed into place once it is complete, so a run that is killed while saving
+resumes from the previous step. A checkpoint has the training state and a record (records.py): the
+data iterator's state after the last consumed batch, and the checksums of the training state. A
+checkpoint that does not match its record is damaged; a run resumes from the newest one that does.
 """
 
 import contextlib
@@ -39,16 +39,16 @@ class CheckpointStore:
         keep_best: int = 1,
         say: Say = lambda text: None,
     ):
-        """Opens or creates the folder, and removes what an interrupted save has left.
+        """Opens or creates the folder, and removes the remains of interrupted saves.
 
         Args:
-            say: is told, a line each, what was found damaged and what was done about it.
+            say: called with a line for each damaged file and what was done about it.
         """
-        logging.getLogger("absl").setLevel(logging.CRITICAL)  # it tells of saves; errors are raised
+        logging.getLogger("absl").setLevel(logging.CRITICAL)  # logs saves; errors are raised
         _silence_closed_loops()
         self.folder, self._say = Path(folder).absolute(), say
-        self._failed = False  # a save did, and it was said
-        run_on_process_zero(lambda: records.mend_metrics(self.folder, say))
+        self._failed = False  # a save has failed, and was reported
+        run_on_process_zero(lambda: records.repair_metrics(self.folder, say))
         policies = [LatestN(keep_latest)]
         if keep_best:
             policies.append(
@@ -59,7 +59,7 @@ class CheckpointStore:
                 )
             )
         options = ocp.CheckpointManagerOptions(
-            best_fn=lambda metrics: metrics[HELD_OUT],  # without it metrics are not even written
+            best_fn=lambda metrics: metrics[HELD_OUT],  # without it metrics are not written
             best_mode="min",
             preservation_policy=AnyPreservationPolicy(policies),
             cleanup_tmp_directories=True,
@@ -72,7 +72,7 @@ class CheckpointStore:
         return self._manager.latest_step()
 
     def steps(self) -> list[int]:
-        """Returns the steps that are kept, oldest first."""
+        """Returns the stored steps, oldest first."""
         return sorted(self._manager.all_steps())
 
     def best(self) -> int | None:
@@ -84,7 +84,7 @@ class CheckpointStore:
     def save(
         self, step: int, state: Any, data: Mapping[str, Any], held_out_loss: float | None = None
     ) -> None:
-        """Starts a save; returns when the arrays are copied, which is before they are written."""
+        """Starts an asynchronous save; returns once the arrays are copied."""
         metrics = None if held_out_loss is None else {HELD_OUT: float(held_out_loss)}
         record = records.make_record(step, data, checksums(state), metrics)
         args = ocp.args.Composite(
@@ -94,11 +94,14 @@ class CheckpointStore:
             self._manager.save(step, args=args, metrics=metrics, force=True)
 
     def restore(self, step: int, abstract: Any) -> tuple[Any, dict[str, Any]]:
-        """Returns (state, data iterator's state) of a step; DamagedCheckpoint if it is not whole.
+        """Returns (state, data iterator's state) of a step.
 
         Args:
-            abstract: tree of `jax.ShapeDtypeStruct` with shardings: how the state is to lie on the
-                devices, which need not be how it lay when it was saved.
+            abstract: tree of `jax.ShapeDtypeStruct` with the shardings to restore to, which may
+                differ from those of the saved state.
+
+        Raises:
+            DamagedCheckpoint: a file is missing, unreadable or does not match its checksum.
         """
         record = records.read_record(self.folder, step)
         args = ocp.args.Composite(state=ocp.args.StandardRestore(abstract))
@@ -111,14 +114,14 @@ class CheckpointStore:
         if record.checksums is not None:
             wrong = differing(record.checksums, checksums(state))
             if wrong:
-                raise DamagedCheckpoint(step, f"{wrong[0]} is not what was saved")
+                raise DamagedCheckpoint(step, f"the checksum of {wrong[0]} does not match")
         return state, record.iterator
 
     def restore_newest(self, abstract: Any) -> tuple[int, Any, dict[str, Any]] | None:
-        """Returns (step, state, data iterator's state) of the newest whole step, None without any.
+        """Returns (step, state, data iterator's state) of the newest intact step, None without any.
 
-        Newer ones are damaged: they are moved to `checkpoints.damaged` beside the folder, where a
-        person may look at them, and out of the way of the steps to come.
+        Newer, damaged steps are moved to `checkpoints.damaged` next to the folder for inspection,
+        where they do not block later saves.
         """
         damaged: list[DamagedCheckpoint] = []
         for step in reversed(self.steps()):
@@ -127,17 +130,17 @@ class CheckpointStore:
             except DamagedCheckpoint as error:
                 damaged.append(error)
                 if jax.process_count() > 1 and step != self.steps()[0]:
-                    self._set_aside(error)  # the others may wait for this process: a fresh start
-                    raise UserError(f"{error}; run the same command again to go on") from error
+                    self._set_aside(error)  # the others may wait for this process: restart all
+                    raise UserError(f"{error}; run the same command again to resume") from error
                 continue
             for error in damaged:
                 moved = self._set_aside(error)
-                self._say(f"{error}; moved to {moved}, going on from step {step}")
+                self._say(f"{error}; moved to {moved}, resuming from step {step}")
             return step, state, data
         if damaged:
             raise UserError(
-                f"{damaged[0]}, and no older one is whole; put a copy back in {self.folder}, or "
-                "train in a fresh workdir"
+                f"{damaged[0]}, and no older one is intact; restore a copy in {self.folder}, or "
+                "train in a new workdir"
             ) from damaged[0]
         return None
 
@@ -156,14 +159,14 @@ class CheckpointStore:
             self._manager.wait_until_finished()
 
     def close(self) -> None:
-        """Finishes the last save and lets go of the folder."""
+        """Finishes the last save and closes the folder."""
         told = contextlib.suppress(UserError) if self._failed else contextlib.nullcontext()
         with told, self._writing():
             self._manager.close()
 
     @contextlib.contextmanager
     def _writing(self) -> Iterator[None]:
-        """Makes one line of a disk that is full or cannot be written."""
+        """Turns a full or read-only disk into a one-line UserError."""
         try:
             yield
         except Exception as error:
@@ -172,10 +175,10 @@ class CheckpointStore:
                 raise
             self._failed = True
             last = records.newest_step(self.folder)
-            go_on = "from the start" if last is None else f"from step {last}, which is whole"
+            resume = "starts again" if last is None else f"resumes from step {last}"
             raise UserError(
-                f"cannot save a checkpoint in {self.folder}: {reason}; put that right and run the "
-                f"same command again: it goes on {go_on}"
+                f"cannot save a checkpoint in {self.folder}: {reason}; fix that and run the same "
+                f"command again: it {resume}"
             ) from error
 
 
@@ -193,7 +196,7 @@ def _negative_loss(metrics: Mapping[str, float]) -> float:
 
 
 def _why(error: Exception) -> str:
-    """Returns a few words of what tensorstore and Orbax say at length."""
+    """Returns a short reason from the long messages of tensorstore and Orbax."""
     text = str(error).strip() or type(error).__name__
     for code, words in (("NOT_FOUND", "a file is missing"), ("DATA_LOSS", "a file is corrupt")):
         if code in text:
@@ -202,7 +205,7 @@ def _why(error: Exception) -> str:
 
 
 def _silence_closed_loops() -> None:
-    """Keeps tensorstore from printing that nobody waits any more for what failed to be read."""
+    """Silences tensorstore's messages about closed event loops after a failed read."""
     before = sys.unraisablehook
     if getattr(before, "is_silencing", False):
         return

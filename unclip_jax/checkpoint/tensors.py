@@ -1,7 +1,7 @@
-"""Safetensors files of one parameter tree, read with errors that name the file and the key.
+"""Safetensors files of parameter trees; errors name the file and the key.
 
-Keys are slash paths ("unet/conv_in/kernel"). Files hold float16, bfloat16 or float32; a dtype is
-chosen when writing and stated, never guessed.
+Keys are slash paths ("unet/conv_in/kernel"). Parameters are float16, bfloat16 or float32; the dtype
+is chosen when writing.
 """
 
 import contextlib
@@ -11,7 +11,7 @@ import json
 import math
 import os
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -28,24 +28,24 @@ DTYPES = {"float32": np.float32, "float16": np.float16, "bfloat16": ml_dtypes.bf
 CODES = {"float32": "F32", "float16": "F16", "bfloat16": "BF16"}  # as safetensors spells them
 NAMES = {code: name for name, code in CODES.items()}
 READABLE = frozenset("BOOL U8 I8 U16 I16 F16 BF16 U32 I32 F32 U64 I64 F64".split())
-TABLE_BYTES = 2 << 20  # of a .npy file of one number a noise level
+TABLE_BYTES = 2 << 20  # of a .npy file with one number per noise level
 NPY_HEADER = re.compile(
     rb"\x93NUMPY\x01\x00..\{'descr': '(<f[48])', 'fortran_order': False, "
     rb"'shape': \((\d{1,7}),\), \} *\n",
     re.DOTALL,
 )
-REHASH_LIMIT = 1 << 30  # bytes; files above it are hashed once, then known by size and mtime
+REHASH_LIMIT = 1 << 30  # bytes; larger files are hashed again only if size or mtime changed
 
 
 def numpy_dtype(name: str) -> np.dtype:
-    """Returns the NumPy dtype of a stated name; anything else is an error."""
+    """Returns the NumPy dtype of a name in DTYPES."""
     if name not in DTYPES:
         raise UserError(f"unknown dtype {name!r}: choose one of {', '.join(DTYPES)}")
     return np.dtype(DTYPES[name])
 
 
 def write_tree(path: Path, tree: Mapping[str, Any], dtype: str) -> None:
-    """Writes every leaf of `tree` as `dtype`; a value that does not fit in it is an error."""
+    """Writes every leaf of `tree` as `dtype`; a value out of its range is a UserError."""
     write_streamed(path, flatten_paths(tree), dtype)
 
 
@@ -55,10 +55,10 @@ def write_streamed(
     dtype: str,
     metadata: Mapping[str, str] | None = None,
 ) -> None:
-    """Writes arrays as `dtype`, holding one at a time; they need no more than shape and __array__.
+    """Writes arrays as `dtype` with one in memory at a time; they need `shape` and `__array__`.
 
-    The layout is the library's own (https://github.com/huggingface/safetensors#format): the
-    header's length, the header, the arrays in order of their names.
+    The layout is safetensors' (https://github.com/huggingface/safetensors#format): the header's
+    length, the header, the arrays in order of their names.
     """
     target = numpy_dtype(dtype)
     header: dict[str, Any] = {"__metadata__": dict(metadata)} if metadata else {}
@@ -76,12 +76,24 @@ def write_streamed(
 
 
 def as_dtype(leaf: Any, dtype: str, name: str) -> np.ndarray:
-    """Returns an array as it is stored in `dtype`; `name` says which one does not fit in it."""
+    """Returns an array as `dtype`; a value out of its range is a UserError with `name`."""
     with np.errstate(over="ignore"):
         array = np.asarray(leaf).astype(numpy_dtype(dtype), order="C")
     if not np.isfinite(array.astype(np.float32)).all():
         raise UserError(f"{name} does not fit in {dtype} (or is not finite)")
     return array
+
+
+@contextlib.contextmanager
+def opened(path: Path) -> Iterator[Any]:
+    """Opens a safetensors file; what the library raises about it is a UserError that names it."""
+    try:
+        with safe_open(path, framework="np") as file:
+            yield file
+    except (SafetensorError, OSError) as error:
+        raise UserError(
+            f"{path}: not a readable safetensors file, truncated or damaged ({error})"
+        ) from error
 
 
 def read_tree(
@@ -91,44 +103,34 @@ def read_tree(
     *,
     stored: str | None = None,
 ) -> dict[str, Any]:
-    """Reads a parameter tree, checking that its keys and shapes are exactly the expected ones.
+    """Reads a parameter tree, checking that its keys and shapes are the expected ones.
 
     Args:
-        expected: shape of every slash path; None accepts whatever the file holds.
-        dtype: what to convert to; None keeps the stored one.
-        stored: the dtype that the file is said to hold; None accepts each of DTYPES.
+        expected: shape of every slash path; None = not checked.
+        dtype: to convert to; None keeps the stored one.
+        stored: the dtype that the file must have; None = any of DTYPES.
     """
     arrays, allowed = {}, DTYPES if stored is None else (stored,)
-    try:
-        with safe_open(path, framework="np") as file:
-            keys = list(file.keys())
-            if expected is not None:
-                shapes = {key: tuple(file.get_slice(key).get_shape()) for key in keys}
-                _check_shapes(path, shapes, expected)
-            for key in keys:
-                _check_type(path, key, file.get_slice(key).get_dtype(), allowed)
-                array = file.get_tensor(key)
-                arrays[key] = array if dtype is None else array.astype(numpy_dtype(dtype))
-    except (SafetensorError, OSError) as error:
-        raise UserError(
-            f"{path}: not a readable safetensors file, truncated or damaged ({error})"
-        ) from error
+    with opened(path) as file:
+        keys = list(file.keys())
+        if expected is not None:
+            shapes = {key: tuple(file.get_slice(key).get_shape()) for key in keys}
+            _check_shapes(path, shapes, expected)
+        for key in keys:
+            _check_type(path, key, file.get_slice(key).get_dtype(), allowed)
+            array = file.get_tensor(key)
+            arrays[key] = array if dtype is None else array.astype(numpy_dtype(dtype))
     return unflatten_paths(arrays)
 
 
 def read_shapes(path: Path) -> dict[str, tuple[int, ...]]:
-    """Reads the shape of every array of a file from its header alone."""
-    try:
-        with safe_open(path, framework="np") as file:
-            return {key: tuple(file.get_slice(key).get_shape()) for key in file.keys()}
-    except (SafetensorError, OSError) as error:
-        raise UserError(
-            f"{path}: not a readable safetensors file, truncated or damaged ({error})"
-        ) from error
+    """Reads the shape of every array from a file's header."""
+    with opened(path) as file:
+        return {key: tuple(file.get_slice(key).get_shape()) for key in file.keys()}
 
 
 def _check_type(path: Path, key: str, code: str, allowed: Collection[str]) -> None:
-    """Fails where a file's own type of an array is not one of the allowed dtypes."""
+    """Fails if an array's stored dtype is not one of the allowed ones."""
     if NAMES.get(code) not in allowed:
         found = NAMES.get(code, code)
         raise UserError(f"{path}: {key} is stored as {found}, not as {' or '.join(allowed)}")
@@ -145,7 +147,7 @@ def _check_shapes(
         raise UserError(f"{path}: missing key {_first_of(missing)}")
     for key, shape in shapes.items():
         if shape != tuple(expected[key]):
-            raise UserError(f"{path}: {key} has shape {shape}, the config says {expected[key]}")
+            raise UserError(f"{path}: {key} has shape {shape}, expected {expected[key]}")
 
 
 def _first_of(keys: list[str]) -> str:
@@ -178,12 +180,12 @@ def check_file(path: Path, stated: FileRecord, *, force: bool = False) -> None:
     its size and mtime, and trusted while those stay the same, unless `force` is set.
     """
     if not path.is_file():
-        raise UserError(f"{path} is missing, though bundle.json lists it")
+        raise UserError(f"{path} is missing, but bundle.json lists it")
     info = path.stat()
     if info.st_size != stated.bytes:
         raise UserError(
             f"{path} has {info.st_size} bytes, bundle.json states {stated.bytes}: "
-            "it is truncated or was changed"
+            "it is truncated or was modified"
         )
     large = info.st_size >= REHASH_LIMIT
     record = cache_folder() / "hashes.json"
@@ -194,7 +196,7 @@ def check_file(path: Path, stated: FileRecord, *, force: bool = False) -> None:
     if found != stated.sha256:
         raise UserError(
             f"{path}: its sha256 {found[:12]}… is not the {stated.sha256[:12]}… of bundle.json: "
-            "the file is damaged or was changed"
+            "the file is damaged or was modified"
         )
     if large and (entry is None or entry["stamp"] != stamp):
         known[str(path.resolve())] = {"stamp": stamp, "sha256": found}
@@ -202,7 +204,7 @@ def check_file(path: Path, stated: FileRecord, *, force: bool = False) -> None:
 
 
 def _keep_hashes(path: Path, known: Mapping[str, Any]) -> None:
-    """Writes the record of hashes; where it cannot be written the next load hashes again."""
+    """Writes the record of hashes; if that fails the next load hashes again."""
     part = path.with_suffix(f".{os.getpid()}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -214,7 +216,7 @@ def _keep_hashes(path: Path, known: Mapping[str, Any]) -> None:
 
 
 def _known_hashes(path: Path) -> dict[str, Any]:
-    """Reads the record of hashes; a damaged one is as good as none."""
+    """Reads the record of hashes; damaged entries are ignored."""
     try:
         known = read_mapping(path)
     except UserError:
@@ -228,7 +230,7 @@ def _known_hashes(path: Path) -> dict[str, Any]:
 
 
 def read_table(path: Path) -> np.ndarray:
-    """Reads a .npy file of one row of finite floats, and none of what else the format can hold."""
+    """Reads a .npy file of one row of finite floats; other contents of the format are refused."""
     try:
         with open(path, "rb") as file:
             data = file.read(TABLE_BYTES)
@@ -241,18 +243,18 @@ def read_table(path: Path) -> np.ndarray:
         if np.isfinite(table).all():
             return table
     raise UserError(
-        f"{path}: not a whole row of finite numbers in NumPy's format; delete it and run the same "
-        "unclip train again"
+        f"{path}: not a complete row of finite numbers in NumPy's format; delete it and run the "
+        "same unclip train again"
     )
 
 
 def write_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
-    """Writes named arrays in the dtypes they have."""
+    """Writes named arrays in their own dtypes."""
     _save(path, {name: np.asarray(array, order="C") for name, array in arrays.items()})
 
 
 def _save(path: Path, arrays: dict[str, np.ndarray]) -> None:
-    """Writes a safetensors file that others may read too: the library makes it private."""
+    """Writes a safetensors file with default permissions: the library makes it private."""
     path.touch()
     mode = path.stat().st_mode
     save_file(arrays, path)
@@ -260,15 +262,24 @@ def _save(path: Path, arrays: dict[str, np.ndarray]) -> None:
 
 
 def read_arrays(path: Path) -> dict[str, np.ndarray]:
-    """Reads named arrays as they are stored."""
-    try:
-        with safe_open(path, framework="np") as file:
-            for name in file.keys():
-                kind = file.get_slice(name).get_dtype()
-                if kind not in READABLE:
-                    raise UserError(f"{path}: {name} is stored as {kind}, which is not supported")
-            return {name: file.get_tensor(name) for name in file.keys()}
-    except (SafetensorError, OSError) as error:
-        raise UserError(
-            f"{path}: not a readable safetensors file, truncated or damaged ({error})"
-        ) from error
+    """Reads named arrays in their stored dtypes."""
+    with opened(path) as file:
+        for name in file.keys():
+            kind = file.get_slice(name).get_dtype()
+            if kind not in READABLE:
+                raise UserError(f"{path}: {name} is stored as {kind}, which is not supported")
+        return {name: file.get_tensor(name) for name in file.keys()}
+
+
+def read_annotated(path: str | Path, remedy: str) -> tuple[dict[str, np.ndarray], dict[str, str]]:
+    """Reads the named arrays and the metadata of a file.
+
+    Args:
+        remedy: how to make the file, for the message if it does not exist.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise UserError(f"{path} does not exist; {remedy}")
+    with opened(path) as file:
+        about = file.metadata() or {}
+    return read_arrays(path), about

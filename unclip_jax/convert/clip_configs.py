@@ -31,7 +31,7 @@ VISION_DEFAULTS = {
     "hidden_act": "quick_gelu",
     "layer_norm_eps": 1e-5,
 }
-"""transformers writes only what differs from these."""
+"""transformers writes only values that differ from these."""
 
 
 def clip_from_configs(
@@ -40,8 +40,8 @@ def clip_from_configs(
     """Builds CLIP's config from transformers' text and vision configs.
 
     Args:
-        preprocess: of the image processor; a centre crop unless it says otherwise.
-        embed_dim: of a CLIPModel, whose towers' own projection_dim means nothing.
+        preprocess: settings of the image processor; a center crop by default.
+        embed_dim: of a CLIPModel, which ignores projection_dim of the towers.
     """
     text = TEXT_DEFAULTS | stated(text)
     dims = {embed_dim or text["projection_dim"]}

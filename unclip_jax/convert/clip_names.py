@@ -1,4 +1,4 @@
-"""How others name and lay out the parameters of CLIP: Hugging Face, and OpenAI with OpenCLIP."""
+"""Names and layouts of CLIP's parameters: Hugging Face, and OpenAI with OpenCLIP."""
 
 import math
 
@@ -6,10 +6,10 @@ from unclip_jax.convert.name_tables import Table, blocks, module, raw, under
 from unclip_jax.models.clip import ClipConfig
 
 LOGIT_SCALE = math.log(100.0)
-"""The temperature where a source has none: the bound, which OpenAI's towers were trained up to."""
+"""The default for sources without a temperature: its upper bound, which OpenAI's CLIP reached."""
 
 OPENAI_SCALARS = ("input_resolution", "context_length", "vocab_size")
-"""Numbers that OpenAI's archives keep among the parameters."""
+"""Numbers that OpenAI's archives store among the parameters."""
 
 
 def hf_clip_table(cfg: ClipConfig) -> Table:

@@ -30,7 +30,7 @@ UNET_COMMON = {
     "norm_eps": 1e-5,
     "downsample_padding": 1,
 }
-"""What both U-Net classes must have, ADM's choices."""
+"""Settings that both U-Net classes must have: those of ADM."""
 
 
 def prior_from_config(config: Config) -> PriorDiffusionConfig:
@@ -144,7 +144,7 @@ def _choice(what: str, kind: str, first: str, second: str) -> bool:
 
 
 def _unet_from_config(what: str, config: Config) -> dict[str, Any]:
-    """Returns the fields of UNetConfig that both U-Net classes spell alike."""
+    """Returns the fields of UNetConfig that have the same names in both U-Net classes."""
     demand(what, config, UNET_COMMON)
     widths = need(what, config, "block_out_channels")
     base = widths[0]
@@ -178,7 +178,7 @@ def super_res_from_config(what: str, config: Config, low_res_size: int) -> Upsam
 
 
 def unet_config(cfg: UNetConfig, kind: Literal["decoder", "super_res"]) -> dict[str, Any]:
-    """Returns the config of UNet2DConditionModel or UNet2DModel, without the context's width."""
+    """Returns the config of UNet2DConditionModel or UNet2DModel, without cross_attention_dim."""
     levels = range(len(cfg.channel_mult))
     cross = [cfg.attends(i) for i in levels]
     config = UNET_COMMON | {

@@ -1,7 +1,7 @@
-"""Exports a bundle as the folders that diffusers and transformers load by `from_pretrained`.
+"""Exports a bundle as folders that diffusers and transformers load with `from_pretrained`.
 
-A bundle of Karlo's architecture becomes the components of UnCLIPPipeline, a CLIP alone becomes a
-CLIPModel folder. What the other library's classes cannot express is refused by name.
+A bundle with Karlo's architecture becomes the components of UnCLIPPipeline, a CLIP alone becomes a
+CLIPModel folder. Settings that the other library's classes do not support are refused by name.
 """
 
 import dataclasses
@@ -26,7 +26,7 @@ from unclip_jax.text.tokenizer import EOT, SOT, Tokenizer
 DIFFUSERS_VERSION = "0.33.1"  # the last that supported unCLIP
 KARLO_STAGES = ("clip", "prior_diffusion", "decoder", "super_res_first", "super_res_last")
 DIFFUSERS, TRANSFORMERS = "diffusers", "transformers"
-# diffusers itself writes a name here that it cannot load; by its module the class is found.
+# diffusers itself writes a name that it cannot load; with its module the class is found.
 UNCLIP = "diffusers.pipelines.deprecated.unclip.text_proj"
 CLASSES = {
     "prior": (DIFFUSERS, "PriorTransformer"),
@@ -44,7 +44,7 @@ CLASSES = {
 }
 TEXT_TO_IMAGE = tuple(CLASSES)[:10]
 VARIATION = tuple(name for name in CLASSES if not name.startswith("prior"))
-FORMAT = {"format": "pt"}  # transformers asks for it
+FORMAT = {"format": "pt"}  # required by transformers
 
 
 def export_diffusers(
@@ -55,12 +55,12 @@ def export_diffusers(
     overwrite: bool = False,
     say: Callable[[str], None] = lambda line: None,
 ) -> list[str]:
-    """Writes the folders of a bundle, whole or not at all, and returns their names.
+    """Writes the folders of a bundle atomically and returns their names.
 
     One stage is in memory at a time.
 
     Args:
-        dtype: float16, bfloat16 or float32; None = as each stage is stored.
+        dtype: float16, bfloat16 or float32; None = each stage's own.
     """
     held = bundle.resolve(source)
     stages = list(bundle.read_manifest(held).stages)
@@ -68,7 +68,7 @@ def export_diffusers(
         lacking = [name for name in KARLO_STAGES if name not in stages]
         if [name for name in lacking if name != "prior_diffusion"]:
             raise UserError(
-                f"{held} is no bundle of Karlo's architecture and no CLIP alone: "
+                f"{held} has neither Karlo's architecture nor a CLIP alone: "
                 f"it lacks {', '.join(lacking)}"
             )
     marker = "config.json" if stages == ["clip"] else "model_index.json"
@@ -92,7 +92,7 @@ def export_diffusers(
 
 
 def _unstacked(stage: Stage) -> Stage:
-    """Returns the stage with its scanned transformers taken apart."""
+    """Returns the stage with the layers of its scanned transformers unstacked."""
     params, model = dict(stage.params), stage.spec.model
     if isinstance(model, ClipConfig) and model.scan_layers:
         for tower in ("text", "vision"):
@@ -111,10 +111,10 @@ def _unstacked(stage: Stage) -> Stage:
 
 
 def _require(spec: StageSpec, facts: Mapping[str, bool]) -> None:
-    """Fails where the other library's class cannot express a stage."""
+    """Fails if the other library's class does not support a stage."""
     broken = [fact for fact, holds in facts.items() if not holds]
     if broken:
-        raise UserError(f"diffusers cannot express {spec.stage}: it needs {'; '.join(broken)}")
+        raise UserError(f"diffusers' {spec.stage} needs {'; '.join(broken)}")
 
 
 def _write_json(path: Path, values: Mapping[str, Any]) -> None:
@@ -126,7 +126,7 @@ def _write_json(path: Path, values: Mapping[str, Any]) -> None:
 def _write_diffusers(
     folder: Path, tensors: Mapping[str, LazyArray], config: Mapping[str, Any], dtype: str
 ) -> None:
-    """Writes one diffusers model; the folder's name says which."""
+    """Writes one diffusers model, whose class is determined by the folder's name."""
     head = {"_class_name": CLASSES[folder.name][1], "_diffusers_version": DIFFUSERS_VERSION}
     _write_json(folder / "config.json", head | dict(config))
     path = folder / "diffusion_pytorch_model.safetensors"
@@ -219,7 +219,7 @@ def _unet_facts(spec: StageSpec) -> dict[str, bool]:
 
 
 def _write_towers(folder: Path, stage: Stage, dtype: str) -> None:
-    """Writes the towers apart, as unCLIP's pipelines have them; the temperature stays behind."""
+    """Writes the towers as separate models, as in unCLIP's pipelines, without the temperature."""
     cfg = stage.spec.model
     tensors = export_tensors(stage.spec, stage.params, clip_names.hf_clip_table(cfg))
     text = {k: v for k, v in tensors.items() if k.startswith("text_")}
@@ -285,7 +285,7 @@ def _write_preprocessor(folder: Path, cfg: ClipConfig) -> None:
 
 
 def _write_tokenizer(folder: Path, tokenizer: Tokenizer) -> None:
-    """Writes CLIPTokenizer's files; padding is id 0, as Karlo's."""
+    """Writes CLIPTokenizer's files; the padding id is 0, as in Karlo."""
     _write_json(folder / "vocab.json", tokenizer.vocab)
     lines = ["#version: 0.2", *(" ".join(merge) for merge in tokenizer.merges)]
     (folder / "merges.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
@@ -297,7 +297,7 @@ def _write_tokenizer(folder: Path, tokenizer: Tokenizer) -> None:
 
 
 def _write_index(folder: Path) -> None:
-    """Writes model_index.json of the pipeline that the components make up."""
+    """Writes model_index.json of the components' pipeline."""
     has_prior = (folder / "prior").is_dir()
     names = TEXT_TO_IMAGE if has_prior else VARIATION
     pipeline = "UnCLIPPipeline" if has_prior else "UnCLIPImageVariationPipeline"

@@ -1,8 +1,8 @@
-"""Imports CLIP: Hugging Face's models, and the layout that OpenAI and OpenCLIP share.
+"""Imports CLIP: Hugging Face's models, and the layout shared by OpenAI and OpenCLIP.
 
-OpenAI's layout states no head count: it is a head for every 64 channels, and 16 heads in image
-towers wider than 1024, as OpenCLIP's; `open_clip_config.json` beside the weights decides if it is
-there.
+OpenAI's layout does not state the number of heads: there is one for every 64 channels, and 16 in
+image towers wider than 1024, as in OpenCLIP; an `open_clip_config.json` next to the weights takes
+precedence.
 """
 
 from collections.abc import Mapping
@@ -26,7 +26,7 @@ WIDE_VISION_HEADS = 16
 
 
 def is_hf_clip(folder: Path) -> bool:
-    """Whether a folder holds one of transformers' CLIP models, or the two towers."""
+    """Whether a folder has one of transformers' CLIP models, or its two towers."""
     if (folder / "config.json").is_file():
         return str(read_config(folder).get("model_type", "")).startswith("clip")
     return (folder / "text_encoder" / "config.json").is_file()
@@ -35,7 +35,7 @@ def is_hf_clip(folder: Path) -> bool:
 def import_hf_clip(folder: Path) -> ImportedStage:
     """Imports a CLIPModel, a CLIPTextModelWithProjection, or a folder of the two towers.
 
-    The towers lie in `text_encoder` and `image_encoder`, the latter optional, as in diffusers.
+    As in diffusers the towers are in `text_encoder` and `image_encoder`; the latter is optional.
     """
     if not (folder / "config.json").is_file():
         return _import_towers(folder)
@@ -48,7 +48,7 @@ def import_hf_clip(folder: Path) -> ImportedStage:
         embed_dim = config.get("projection_dim", 512)
         cfg = clip_from_configs(text, vision, _preprocessor(folder), embed_dim)
     else:
-        raise UserError(f"{folder}: an image tower alone is no CLIP; add its text tower")
+        raise UserError(f"{folder}: an image tower alone is not a CLIP; add its text tower")
     return import_stage(StageSpec("clip", cfg), hf_clip_table(cfg), tensors)
 
 
@@ -65,7 +65,7 @@ def _import_towers(folder: Path) -> ImportedStage:
 
 
 def joined_towers(text: TensorFile, vision: TensorFile) -> TensorFile:
-    """Returns both towers' tensors as one; keys that both have are an error."""
+    """Returns both towers' tensors as one; common keys are an error."""
     shared = sorted(set(text.shapes) & set(vision.shapes))
     if shared:
         raise UserError(f"{text.files[0]} and {vision.files[0]} both have {', '.join(shared)}")
@@ -80,7 +80,7 @@ def joined_towers(text: TensorFile, vision: TensorFile) -> TensorFile:
 
 
 def nested(config: Mapping[str, Any], tower: str) -> dict[str, Any]:
-    """Returns a tower's config; older files also have a `_dict` form, which overrides."""
+    """Returns a tower's config; the `_dict` form of older files takes precedence."""
     return (config.get(f"{tower}_config") or {}) | (config.get(f"{tower}_config_dict") or {})
 
 
@@ -96,7 +96,7 @@ def _without_positions(tensors: TensorFile) -> TensorFile:
 
 
 def openai_weights(src: Path) -> Path | None:
-    """Finds weights in OpenAI's or OpenCLIP's layout: SRC itself or the one such file in it."""
+    """Returns the weights in OpenAI's or OpenCLIP's layout: SRC itself or the only one in it."""
     if src.is_file():
         return src
     for name in OPEN_CLIP_FILES:
@@ -110,7 +110,7 @@ def import_openai_clip(path: Path, resize: str = "center_crop") -> ImportedStage
     """Imports OpenAI's archive, or OpenCLIP's weights in the same layout.
 
     Args:
-        resize: how images are brought to the tower's size; see ClipConfig.
+        resize: see ClipConfig.
     """
     tensors = open_tensors(path)
     cfg = _openai_config(tensors, _open_clip_config(path.parent), resize)
@@ -124,7 +124,7 @@ def _open_clip_config(folder: Path) -> Mapping[str, Any]:
 
 
 def _openai_config(tensors: TensorFile, config: Mapping[str, Any], resize: str) -> ClipConfig:
-    """Reads the architecture off the shapes; what they cannot tell is in `config` or a rule."""
+    """Infers the architecture from the shapes, and from `config` or a rule where they cannot."""
     shape, model = tensors.shape, config.get("model_cfg", {})
     given_text, given_vision = model.get("text_cfg", {}), model.get("vision_cfg", {})
     context, width = shape("positional_embedding", 2)

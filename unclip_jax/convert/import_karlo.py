@@ -1,8 +1,8 @@
 """Imports Karlo: diffusers' folder of components, or Karlo's own checkpoint files.
 
-A diffusers folder says everything but the number of steps and the guidance, which are its
-pipeline's defaults. Karlo's files say nothing but their shapes: heads have 64 channels, images 64
-and 256 pixels, and sampling is Karlo's own (its prior bounds |x0| by 10, diffusers' by 5).
+A diffusers folder states everything but the number of steps and the guidance, which are defaults of
+its pipeline. Karlo's files have no configuration: heads have 64 channels, images 64 and 256 pixels,
+and sampling is as in Karlo's code (its prior bounds |x0| by 10, diffusers' by 5).
 """
 
 import dataclasses
@@ -39,7 +39,7 @@ CHECKPOINTS = {"prior": "prior-ckpt*", "decoder": "decoder-ckpt*", "sr": "improv
 
 @dataclasses.dataclass(frozen=True)
 class OriginalSizes:
-    """What the shapes in Karlo's own files do not tell; the values are the published ones."""
+    """Sizes that Karlo's files do not determine; the defaults are the published ones."""
 
     decoder_size: int = 64
     super_res_size: int = 256
@@ -50,12 +50,12 @@ PUBLISHED = OriginalSizes()
 
 
 def is_diffusers_karlo(src: Path) -> bool:
-    """Whether SRC is a folder of an unCLIP pipeline's components."""
+    """Whether SRC is a folder with the components of an unCLIP pipeline."""
     return (src / "decoder" / "config.json").is_file()
 
 
 def is_original_karlo(src: Path) -> bool:
-    """Whether SRC is a folder of Karlo's checkpoint files."""
+    """Whether SRC is a folder with Karlo's checkpoint files."""
     return src.is_dir() and any(next(src.glob(p), None) for p in CHECKPOINTS.values())
 
 
@@ -114,7 +114,7 @@ def _component(src: Path, name: str) -> TensorFile:
 def _scheduled(
     src: Path, name: str, sampling: SamplingConfig
 ) -> tuple[DiffusionConfig, SamplingConfig]:
-    """Reads a scheduler; its bound of |x0| goes into the sampling settings."""
+    """Reads a scheduler; its bound of |x0| becomes a sampling setting."""
     config = read_config(src / f"{name}_scheduler", "scheduler_config.json")
     diffusion, bound = scheduler_from_config(f"{name}_scheduler", config)
     return diffusion, build(
@@ -129,7 +129,7 @@ def _make_spec(
     sampling: SamplingConfig,
     norm: EmbeddingNorm | None = None,
 ) -> StageSpec:
-    """Makes a spec of what files say; parts that do not fit together are a UserError."""
+    """Builds a spec; parts that do not match are a UserError."""
     values = {"stage": stage, "model": cfg, "diffusion": diffusion, "sampling": sampling}
     return build(StageSpec, {**values, "embedding_norm": norm}, stage)
 
@@ -180,7 +180,7 @@ def import_original_karlo(
     prefixes = dict(zip(SUPER_RES, ("model_first_steps.", "model_last_step."), strict=True))
     stray = [key for key in both.shapes if not key.startswith(tuple(prefixes.values()))]
     if stray:
-        raise UserError(f"{files['sr']}: no net takes {', '.join(stray)}")
+        raise UserError(f"{files['sr']}: unknown keys {', '.join(stray)}")
     for name, prefix in prefixes.items():
         tensors = both.only(lambda key, prefix=prefix: key.startswith(prefix))
         unet = _unet_from_shapes(tensors, prefix, sizes.super_res_size, sizes)
@@ -194,7 +194,7 @@ def import_original_karlo(
 def _the_file(src: Path, pattern: str) -> Path:
     found = sorted(src.glob(pattern))
     if len(found) != 1:
-        raise UserError(f"{src} holds {len(found)} files {pattern}, not one: Karlo needs it")
+        raise UserError(f"{src} has {len(found)} files {pattern}; Karlo needs exactly one")
     return found[0]
 
 
@@ -235,7 +235,7 @@ def _decoder_from_shapes(tensors: TensorFile, context: int, sizes: OriginalSizes
 def _unet_from_shapes(
     tensors: TensorFile, prefix: str, size: int, sizes: OriginalSizes
 ) -> dict[str, Any]:
-    """Reads ADM's U-Net off its shapes; a level ends where an output block carries an upsampler."""
+    """Infers ADM's U-Net from its shapes; a level ends at an output block with an upsampler."""
     shape, place = tensors.shape, prefix + "output_blocks.{}"
     count = tensors.count(place + ".0.in_layers.0.weight")
     ends = [

@@ -1,4 +1,4 @@
-"""Public weights to a bundle: finds out what a source is, and puts its parts together."""
+"""Imports published weights as a bundle: detects the format and combines its parts."""
 
 import dataclasses
 import datetime
@@ -27,7 +27,7 @@ Say = Callable[[str], None]
 
 
 def kind_of(src: Path) -> str:
-    """Names what SRC is; a source of no known kind is an error."""
+    """Returns the format of SRC, a key of KINDS."""
     if not src.exists():
         raise UserError(f"{src} does not exist")
     if src.is_dir():
@@ -39,7 +39,7 @@ def kind_of(src: Path) -> str:
             return "clip-hf"
     if import_clip.openai_weights(src) is not None:
         return "clip-openai"
-    raise UserError(f"{src} is nothing that can be imported: give {'; '.join(KINDS.values())}")
+    raise UserError(f"{src} has an unknown format; give {'; '.join(KINDS.values())}")
 
 
 def import_weights(
@@ -51,13 +51,13 @@ def import_weights(
     say: Say = lambda line: None,
     sizes: import_karlo.OriginalSizes = import_karlo.PUBLISHED,
 ) -> Bundle:
-    """Returns a bundle of what SRC holds; its parameters are read when it is saved.
+    """Returns SRC as a bundle; its parameters are read when it is saved.
 
     Args:
         license: of the weights; None = the published one of Karlo, else empty.
         clamp: bound of the prior's |x0|; None = the source's.
-        say: is told of each step.
-        sizes: of Karlo's own files, if they are not the published ones.
+        say: called with a line for each step.
+        sizes: of Karlo's own files, if they differ from the published ones.
     """
     kind = kind_of(src)
     say(f"{src}: {KINDS[kind]}")
@@ -70,7 +70,7 @@ def import_weights(
     else:
         stages = {"clip": import_clip.import_openai_clip(import_clip.openai_weights(src))}
     if clamp is not None and "prior_diffusion" not in stages:
-        raise UserError(f"--clamp is of a prior, and {src} has none")
+        raise UserError(f"--clamp is for a prior, and {src} has none")
     tokenizer = _tokenizer(src, stages["clip"])
     say(f"hashing {', '.join(sorted({f.name for s in stages.values() for f in s.files}))}")
     bundle = Bundle(
@@ -95,14 +95,14 @@ def _tokenizer(src: Path, clip: ImportedStage) -> Tokenizer:
     tokenizer = load_clip_folder(src if src.is_dir() else src.parent, text.context)
     if tokenizer.vocab_size != text.vocab_size:
         raise UserError(
-            f"{src}: the vocabulary has {tokenizer.vocab_size} tokens, "
-            f"the text tower {text.vocab_size}"
+            f"{src}: the vocabulary has {tokenizer.vocab_size} tokens, but the text tower has "
+            f"{text.vocab_size}"
         )
     return tokenizer
 
 
 def _provenance(src: Path, kind: str, stages: Mapping[str, ImportedStage]) -> dict[str, Any]:
-    """Returns where the parameters came from: every file that was read, with its SHA-256."""
+    """Returns the provenance: every file that was read, with its SHA-256."""
     root = src if src.is_dir() else src.parent
     files = {file for found in stages.values() for file in found.files}
     if src.is_dir():

@@ -1,8 +1,8 @@
-"""How Karlo's parameters are named: in diffusers' components and in Karlo's own checkpoints.
+"""Names of Karlo's parameters in diffusers' components and in Karlo's own checkpoints.
 
-Karlo's fused projections are laid out head by head, as ours are; diffusers has query, key and value
-apart. diffusers numbers its up blocks from the deepest level, Karlo its input and output blocks one
-after the other (see models/unet.py).
+Karlo's fused projections are laid out by head, like ours; diffusers has separate query, key and
+value projections. diffusers numbers its up blocks from the deepest level, Karlo numbers its input
+and output blocks consecutively (see models/unet.py).
 """
 
 from unclip_jax.convert.name_tables import Table, blocks, module, raw, under
@@ -38,7 +38,7 @@ def diffusers_prior_table(cfg: PriorDiffusionConfig) -> Table:
 
 
 def karlo_prior_table(cfg: PriorDiffusionConfig) -> Table:
-    """Returns the names of Karlo's prior; its statistics, a file of their own, are joined to it."""
+    """Returns the names of Karlo's prior joined with its statistics, which are in another file."""
     block = {
         "ln_1": module("ln_1"),
         "attn/qkv": module("attn.c_qkv"),
@@ -132,7 +132,7 @@ def _diffusers_attention(heads: int) -> Table:
 
 
 def karlo_unet_table(cfg: UNetConfig) -> Table:
-    """Returns the names of ADM's U-Net as Karlo's checkpoints have them, without prefix."""
+    """Returns the names of ADM's U-Net in Karlo's checkpoints, without prefix."""
     res = {
         "norm_1": module("in_layers.0"),
         "conv_1": module("in_layers.2"),

@@ -1,15 +1,15 @@
-"""Carries parameters between PyTorch state dicts and our trees, by one table for both directions.
+"""Converts parameters between PyTorch state dicts and our trees, by one table for both directions.
 
 A table maps our modules and leaves ("text/transformer/blocks_3/attn/qkv") to a `Source`: the names
-that the other library uses, and how its arrays lie. Layout follows from the leaf otherwise:
+in the other library and differences in layout. Otherwise the leaf's name determines the layout:
 
     kernel, rank 2       [in, out]        Linear weight [out, in]
     kernel, rank 4       HWIO             Conv2d weight OIHW
     scale, bias          the same         weight, bias
     embedding            the same         weight
 
-Reading takes one leaf at a time, when it is asked for; a tensor that no leaf uses and a leaf that
-no tensor fills are errors that list them all.
+Leaves are read lazily, one at a time. Tensors that no leaf uses and leaves without a tensor are
+errors that list all of them.
 """
 
 import dataclasses
@@ -33,17 +33,18 @@ SUFFIX = {"kernel": "weight", "scale": "weight", "embedding": "weight", "bias": 
 
 @dataclasses.dataclass(frozen=True)
 class Source:
-    """Where a module's or a leaf's array comes from.
+    """The other library's names and layout of a module or a leaf.
 
     Attributes:
         names: of modules, to which ".weight" or ".bias" is added; whole keys if `raw`. Several are
             the parts of a fused projection (query, key, value).
-        heads: our fused projection is laid out head by head, theirs part by part; 0 = as ours.
-        parts: of a fused projection that stand one after the other in a single tensor.
-        join: what stands between a name and "weight".
-        ones: axes of length 1 that their array has more, in front if `raw`, else behind a kernel.
-        raw: the array is as ours but for `ones`: nothing is transposed.
-        missing: value where the source has no such key; None = an error.
+        heads: number of heads if our fused projection is laid out by head and theirs by part;
+            0 = the same layout.
+        parts: number of parts concatenated in a single tensor of a fused projection.
+        join: separator between a name and "weight".
+        ones: extra axes of length 1 of their array, leading if `raw`, else trailing in a kernel.
+        raw: the array is not transposed; only `ones` may differ.
+        missing: value if the source has no such key; None = an error.
     """
 
     names: tuple[str, ...]
@@ -56,11 +57,11 @@ class Source:
 
     @property
     def pieces(self) -> int:
-        """Parts of the fused projection; 1 for what is not fused."""
+        """Number of parts of the fused projection; 1 if it is not fused."""
         return max(self.parts, len(self.names))
 
     def keys(self, leaf: str) -> list[str]:
-        """Returns the keys that hold a leaf of this name."""
+        """Returns the keys of a leaf of this name."""
         return [name if self.raw else f"{name}{self.join}{SUFFIX[leaf]}" for name in self.names]
 
 
@@ -73,12 +74,12 @@ def module(*names: str, **fields: Any) -> Source:
 
 
 def raw(name: str, **fields: Any) -> Source:
-    """Returns the source of a leaf whose array is as ours."""
+    """Returns the source of a leaf that is not transposed."""
     return Source((name,), raw=True, **fields)
 
 
 def under(ours: str, theirs: str, table: Table) -> dict[str, Source]:
-    """Puts prefixes before both sides of a table."""
+    """Returns a table with prefixes added on both sides."""
     return {
         f"{ours}{path}": dataclasses.replace(
             source, names=tuple(theirs + name for name in source.names)
@@ -88,7 +89,7 @@ def under(ours: str, theirs: str, table: Table) -> dict[str, Source]:
 
 
 def blocks(ours: str, theirs: str, layers: int, block: Table) -> dict[str, Source]:
-    """Repeats a block's table for a stack; `theirs` has {} where the number stands."""
+    """Repeats a block's table for a stack; `theirs` has {} in place of the number."""
     table: dict[str, Source] = {}
     for i in range(layers):
         table |= under(f"{ours}/blocks_{i}/", theirs.format(i) + ".", block)
@@ -96,7 +97,7 @@ def blocks(ours: str, theirs: str, layers: int, block: Table) -> dict[str, Sourc
 
 
 def source_of(table: Table, path: str) -> Source | None:
-    """Finds the entry of a leaf: its own or its module's."""
+    """Returns the entry of a leaf: its own or its module's."""
     if path in table:
         return table[path]
     parent, _, leaf = path.rpartition("/")
@@ -104,21 +105,21 @@ def source_of(table: Table, path: str) -> Source | None:
 
 
 class LazyArray:
-    """A leaf that is read each time it is asked for: `np.asarray(leaf)`."""
+    """A leaf that is read by every `np.asarray(leaf)`."""
 
     def __init__(self, shape: tuple[int, ...], read: Callable[[], np.ndarray]):
-        """Keeps the shape and the function that reads the array."""
+        """Stores the shape and the function that reads the array."""
         self.shape, self._read = shape, read
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
         """Reads the array."""
-        del copy  # it is always fresh
+        del copy  # the array is always new
         array = self._read()
         return array if dtype is None else array.astype(dtype)
 
 
 def to_theirs(leaf: Any, name: str, source: Source) -> list[Any]:
-    """Returns a leaf's arrays in their layout, one a key.
+    """Returns a leaf's arrays in the other library's layout, one per key.
 
     Args:
         name: of the leaf, such as "kernel".
@@ -140,7 +141,7 @@ def to_theirs(leaf: Any, name: str, source: Source) -> list[Any]:
 
 
 def to_ours(pieces: list[np.ndarray], name: str, shape: tuple[int, ...], source: Source) -> Any:
-    """Undoes `to_theirs` for a leaf of this name and shape."""
+    """Inverse of `to_theirs`, for a leaf of this name and shape."""
     if source.raw:
         return pieces[0].reshape(shape)
     if name == "kernel":
@@ -171,12 +172,12 @@ def _our_shapes(spec: StageSpec) -> Mapping[str, tuple[int, ...]]:
 
 
 def their_shapes(spec: StageSpec, table: Table) -> dict[str, tuple[int, ...]]:
-    """Returns key and shape of every tensor that the table makes of a stage; computes nothing."""
+    """Returns keys and shapes of all tensors of a stage in the table's format."""
     found: dict[str, tuple[int, ...]] = {}
     for path, shape in _our_shapes(spec).items():
         source, name = source_of(table, path), path.rpartition("/")[2]
         if source is None:
-            raise UserError(f"{spec.stage}: {path} has no place in this format")
+            raise UserError(f"{spec.stage}: this format has no name for {path}")
         pieces = to_theirs(np.broadcast_to(np.int8(0), shape), name, source)  # one byte, repeated
         shapes = [tuple(piece.shape) for piece in pieces]
         found |= dict(zip(source.keys(name), shapes, strict=True))
@@ -189,7 +190,7 @@ def import_tree(
     """Returns a stage's parameters as `LazyArray`s, after checking every key and shape.
 
     Args:
-        ignored: keys that are known to hold no parameter.
+        ignored: keys that are not parameters.
     """
     file = tensors.files[0]
     check_extent(file, f"{spec.stage}.", spec_to_dict(spec), tensors.shapes)
@@ -204,10 +205,10 @@ def import_tree(
     expected = their_shapes(spec, table)
     unknown = sorted(set(tensors.shapes) - set(expected) - set(ignored))
     if unknown:
-        raise UserError(f"{file}: nothing in {spec.stage} takes {_listed(unknown)}")
+        raise UserError(f"{file}: unknown keys for {spec.stage}: {_listed(unknown)}")
     absent = sorted(set(expected) - set(tensors.shapes) - optional)
     if absent:
-        raise UserError(f"{file}: {spec.stage} needs {_listed(absent)}, missing there")
+        raise UserError(f"{file}: missing keys for {spec.stage}: {_listed(absent)}")
     wrong = [
         f"{key} is {tensors.shapes[key]}, not {shape}"
         for key, shape in expected.items()
@@ -220,7 +221,7 @@ def import_tree(
 
 
 class ImportedStage(NamedTuple):
-    """A stage whose parameters are read when they are asked for, and the files that hold them."""
+    """A stage with lazily read parameters, and the files that they are read from."""
 
     stage: Stage
     files: tuple[Path, ...]
@@ -253,7 +254,7 @@ def _lazy_leaf(path: str, shape: tuple[int, ...], source: Source, tensors: Tenso
 def export_tensors(
     spec: StageSpec, params: Mapping[str, Any], table: Table
 ) -> dict[str, LazyArray]:
-    """Returns a stage's parameters as tensors of the table's format, by key."""
+    """Returns a stage's parameters by key, in the table's format."""
     leaves, shapes = flatten_paths(params), their_shapes(spec, table)
     found = {}
     for path, leaf in leaves.items():
@@ -267,6 +268,6 @@ def export_tensors(
 
 
 def mlp_ratio(width: int, hidden: int) -> float:
-    """Returns the ratio of which `int(width * ratio)` is exactly `hidden`."""
+    """Returns the ratio with which `int(width * ratio)` is exactly `hidden`."""
     ratio = hidden / width
     return ratio if int(width * ratio) == hidden else math.nextafter(ratio, math.inf)

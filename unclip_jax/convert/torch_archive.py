@@ -1,11 +1,11 @@
-"""Opens the three kinds of file that torch.save and torch.jit.save write; needs no torch.
+"""Opens the three formats of torch.save and torch.jit.save, without torch.
 
     zip archive          NAME/data.pkl and a member NAME/data/KEY for each storage (torch >= 1.6)
-    TorchScript archive  the same and NAME/code/…, as OpenAI publishes CLIP; the code is never run
-    before torch 1.6     pickles of a magic number, a version, the system, the value and the keys of
-                         its storages, one after the other; then each storage: its size and numbers
+    TorchScript archive  also NAME/code/…, as in OpenAI's CLIP; the code is never executed
+    before torch 1.6     consecutive pickles of a magic number, a version, the system, the value and
+                         the keys of its storages; then each storage: its size and numbers
 
-Every array is read when it is asked for.
+Arrays are read lazily.
 """
 
 import re
@@ -34,23 +34,23 @@ ZIP_ERRORS = (
     RuntimeError,
     LookupError,
 )
-"""What zipfile raises for a damaged, encrypted or exotically compressed archive."""
+"""Errors of zipfile for damaged, encrypted or unusually compressed archives."""
 
 Read = Callable[[TensorRecord], np.ndarray]
 
 
 class Opened(NamedTuple):
-    """What a file holds: plain data with `TensorRecord`s in it, and how to read one of these."""
+    """A file's contents: plain data with `TensorRecord`s, and the function that reads one."""
 
     value: Any
     read: Read
 
 
 def open_archive(path: Path) -> Opened:
-    """Opens a file of any of the three kinds.
+    """Opens a file of any of the three formats.
 
     Raises:
-        Refused: it is none of them, damaged, or holds more than tensors.
+        Refused: the file has another format, is damaged, or has more than tensors.
     """
     try:
         if zipfile.is_zipfile(path):
@@ -66,7 +66,7 @@ def _open_zip(path: Path) -> Opened:
     members = {info.filename: info for info in archive.infolist()}
     roots = [name[:-8] for name in members if name.count("/") == 1 and name.endswith("/data.pkl")]
     if len(roots) != 1:
-        raise Refused("a zip archive that torch did not write: it has no data.pkl")
+        raise Refused("a zip archive that was not written by torch: it has no data.pkl")
     root, whole = roots[0], path.stat().st_size
     order = "<"
     if f"{root}byteorder" in members:
@@ -84,7 +84,7 @@ def _open_zip(path: Path) -> Opened:
             info = members[name]
             if info.compress_type != zipfile.ZIP_STORED:
                 raise Refused(f"{name} is compressed, which torch never does")
-            if max(info.file_size, _extent(record.storage)) > whole:  # what headers claim
+            if max(info.file_size, _extent(record.storage)) > whole:  # as claimed by headers
                 raise Refused(f"{name} claims to be larger than the file")
             with archive.open(info) as file:
                 return _view(file, record, dtype)
@@ -95,12 +95,12 @@ def _open_zip(path: Path) -> Opened:
 
 
 def _extent(storage: Storage) -> int:
-    """Returns the bytes that a storage claims to have."""
+    """Returns the size in bytes that a storage claims."""
     return storage.size * storage.dtype.itemsize
 
 
 def _view(file: BufferedIOBase, record: TensorRecord, dtype: np.dtype) -> np.ndarray:
-    """Reads a record's part of a storage at whose beginning the file stands."""
+    """Reads a record's part of a storage that begins at the file's position."""
     file.seek(record.offset * dtype.itemsize, 1)
     data = file.read(record.span * dtype.itemsize)
     if len(data) != record.span * dtype.itemsize:
@@ -108,7 +108,7 @@ def _view(file: BufferedIOBase, record: TensorRecord, dtype: np.dtype) -> np.nda
     numbers = np.frombuffer(data, dtype)
     strides = [step * dtype.itemsize for step in record.strides]
     view = np.lib.stride_tricks.as_strided(numbers, record.shape, strides)
-    return np.array(view, record.storage.dtype)  # of its own, in C order
+    return np.array(view, record.storage.dtype)  # a copy, in C order
 
 
 def _state_of(root: Node, declared: Callable[[Node], set[str] | None]) -> dict[str, TensorRecord]:
@@ -129,7 +129,7 @@ def _state_of(root: Node, declared: Callable[[Node], set[str] | None]) -> dict[s
 
 
 def _declared(archive: zipfile.ZipFile, code: str, node: Node) -> set[str] | None:
-    """Returns which attributes of a module are parameters or buffers; None if its code says not.
+    """Returns which attributes of a module are parameters or buffers; None if not declared.
 
     The source begins with "class NAME(Module):", "__parameters__ = [...]", "__buffers__ = [...]".
     """
@@ -182,7 +182,7 @@ def _open_old(path: Path, file: BufferedIOBase) -> Opened:
 
 
 def _storages(value: Any) -> Iterator[Storage]:
-    """Yields the storages of all tensors in plain data, each container once."""
+    """Yields the storages of all tensors in plain data, visiting each container once."""
     waiting, seen = [value], set()
     while waiting:
         part = waiting.pop()

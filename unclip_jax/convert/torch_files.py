@@ -1,8 +1,8 @@
-"""Reads PyTorch checkpoints a tensor at a time, as NumPy arrays; knows nothing of models.
+"""Reads PyTorch checkpoints as NumPy arrays, one tensor at a time, without torch.
 
-Takes safetensors, and the files of torch.save and torch.jit.save (.bin, .ckpt, .th, .pt, .pth),
-TorchScript archives included, as OpenAI publishes CLIP. Needs no torch, and neither unpickles nor
-executes anything in a file. Shards come with an index, "*.index.json".
+Reads safetensors, and the files of torch.save and torch.jit.save (.bin, .ckpt, .th, .pt, .pth),
+including TorchScript archives such as OpenAI's CLIP. Nothing in a file is unpickled or executed.
+Shards have an index, "*.index.json".
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -10,9 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from safetensors import SafetensorError, safe_open
 
-from unclip_jax.checkpoint.tensors import READABLE
+from unclip_jax.checkpoint.tensors import READABLE, opened
 from unclip_jax.convert.torch_archive import open_archive
 from unclip_jax.convert.torch_pickle import Refused, TensorRecord
 from unclip_jax.core.errors import UserError
@@ -24,12 +23,12 @@ REFETCH = "fetch it again"
 
 
 class TensorFile:
-    """The tensors of one component, perhaps over several files.
+    """The tensors of one component, in one or several files.
 
     Attributes:
-        files: what it was read from.
+        files: that it was read from.
         shapes: of every tensor, by key.
-        dtypes: "float32", "float16" or "bfloat16" by key; another type keeps its own name.
+        dtypes: "float32", "float16" or "bfloat16" by key; other types have their format's name.
     """
 
     def __init__(
@@ -39,7 +38,7 @@ class TensorFile:
         dtypes: Mapping[str, str],
         read: Callable[[str], np.ndarray],
     ):
-        """Keeps what is known of the tensors, and the function that reads one of them."""
+        """Stores the tensors' shapes and dtypes, and the function that reads one of them."""
         self.files, self.shapes, self.dtypes = tuple(files), dict(shapes), dict(dtypes)
         self._read = read
 
@@ -49,35 +48,35 @@ class TensorFile:
 
     @property
     def dtype(self) -> str:
-        """The dtype that holds every tensor without loss; float32 where they differ."""
+        """The common dtype of all float tensors; float32 if they differ."""
         found = {self.dtypes[key] for key in self.dtypes if self.dtypes[key] in FLOATS.values()}
         return found.pop() if len(found) == 1 else "float32"
 
     def shape(self, key: str, rank: int) -> tuple[int, ...]:
-        """Returns the shape of a tensor that must be there, with `rank` axes of some length."""
+        """Returns the shape of a required tensor of `rank` non-empty axes."""
         if key not in self.shapes:
-            raise UserError(f"{self.files[0]}: it has no {key}; is it what its name says?")
+            raise UserError(f"{self.files[0]} has no tensor {key}; is it the right file?")
         shape = self.shapes[key]
         if len(shape) != rank or 0 in shape:
             raise UserError(f"{self.files[0]}: {key} has shape {shape} instead of {rank} axes")
         return shape
 
     def count(self, pattern: str) -> int:
-        """Returns how many numbers, from 0 on, can stand for {} in the key."""
+        """Returns the number of keys with 0, 1, … in place of {}."""
         number = 0
         while pattern.format(number) in self.shapes:
             number += 1
         return number
 
     def only(self, keep: Callable[[str], bool]) -> "TensorFile":
-        """Returns the tensors whose key passes."""
+        """Returns the tensors whose key satisfies `keep`."""
         shapes = {key: shape for key, shape in self.shapes.items() if keep(key)}
         dtypes = {key: self.dtypes[key] for key in shapes}
         return TensorFile(self.files, shapes, dtypes, self._read)
 
 
 def joined(parts: Mapping[str, TensorFile]) -> TensorFile:
-    """Returns the tensors of several files as one; a part's name goes before its keys."""
+    """Returns the tensors of several files as one, with a prefix for the keys of each."""
     place = {prefix + key: (part, key) for prefix, part in parts.items() for key in part.shapes}
     return TensorFile(
         [file for part in parts.values() for file in part.files],
@@ -97,13 +96,13 @@ def open_tensors(path: Path) -> TensorFile:
         return _open_safetensors(path)
     if path.suffix in PICKLED:
         return _open_pickled(path)
-    raise UserError(f"{path} is no weights file: it ends neither in .safetensors nor {PICKLED[0]}")
+    raise UserError(f"{path} is not a weights file: its name does not end in .safetensors or .bin")
 
 
 def find_weights(folder: Path, *stems: str) -> Path:
-    """Finds a component's weights in its folder: safetensors before .bin, whole before shards.
+    """Returns a component's weights: safetensors before .bin, a single file before shards.
 
-    Files of a variant ("STEM.fp16.safetensors") are taken where no plain one is.
+    Files of a variant ("STEM.fp16.safetensors") are used if there are no others.
     """
     for suffix in (".safetensors", ".bin"):
         for name in (f"{stem}{suffix}{index}" for stem in stems for index in ("", ".index.json")):
@@ -118,14 +117,14 @@ def find_weights(folder: Path, *stems: str) -> Path:
             return variants[0]
         if variants:
             names = ", ".join(path.name for path in variants)
-            raise UserError(f"{folder} holds several variants ({names}); keep one of them")
-    raise UserError(f"{folder} holds no {stems[0]}.safetensors and no {stems[-1]}.bin")
+            raise UserError(f"{folder} has several variants ({names}); keep one of them")
+    raise UserError(f"{folder} has neither {stems[0]}.safetensors nor {stems[-1]}.bin")
 
 
 def _open_shards(path: Path) -> TensorFile:
     place = read_mapping(path, remedy=REFETCH).get("weight_map")
     if not isinstance(place, dict) or not all(map(_is_plain_name, place.values())):
-        raise UserError(f"{path}: it has no weight_map of keys to files beside it; {REFETCH}")
+        raise UserError(f"{path}: its weight_map does not map keys to files next to it; {REFETCH}")
     shards = {name: open_tensors(path.with_name(name)) for name in sorted(set(place.values()))}
     absent = [key for key, name in place.items() if key not in shards[name].shapes]
     if absent:
@@ -139,24 +138,21 @@ def _open_shards(path: Path) -> TensorFile:
 
 
 def _is_plain_name(name: Any) -> bool:
-    """Whether this names a weights file of the same folder, and no other index."""
+    """Whether this is the name of a weights file in the same folder, and not an index."""
     is_name = isinstance(name, str) and Path(name).name == name and name.isprintable()
     return is_name and Path(name).suffix in (".safetensors", *PICKLED)
 
 
 def _open_safetensors(path: Path) -> TensorFile:
-    try:
-        with safe_open(path, framework="np") as file:
-            slices = {key: file.get_slice(key) for key in file.keys()}
-            shapes = {key: tuple(part.get_shape()) for key, part in slices.items()}
-            kinds = {key: part.get_dtype() for key, part in slices.items()}
-    except (SafetensorError, OSError) as error:
-        raise UserError(f"{path}: not a readable safetensors file ({error})") from error
+    with opened(path) as file:
+        slices = {key: file.get_slice(key) for key in file.keys()}
+        shapes = {key: tuple(part.get_shape()) for key, part in slices.items()}
+        kinds = {key: part.get_dtype() for key, part in slices.items()}
 
     def read(key: str) -> np.ndarray:
         if kinds[key] not in READABLE:
             raise UserError(f"{path}: {key} is stored as {kinds[key]}, which is not supported")
-        with safe_open(path, framework="np") as file:  # opened anew: nothing stays mapped
+        with opened(path) as file:  # not kept open, so that nothing stays mapped
             return file.get_tensor(key)
 
     return TensorFile([path], shapes, {k: FLOATS.get(v, v) for k, v in kinds.items()}, read)
@@ -174,7 +170,7 @@ def _open_pickled(path: Path) -> TensorFile:
     pairs = state.items() if isinstance(state, Mapping) else ()
     tensors = {str(key): value for key, value in pairs if isinstance(value, TensorRecord)}
     if not tensors:
-        raise UserError(f"{path}: it holds no tensors; {REFETCH}")
+        raise UserError(f"{path} has no tensors; {REFETCH}")
 
     def read_key(key: str) -> np.ndarray:
         try:
@@ -192,6 +188,6 @@ def _open_pickled(path: Path) -> TensorFile:
 
 def _refusal(path: Path, error: Refused) -> UserError:
     return UserError(
-        f"{path}: not read, for its tensors cannot be told from the rest: {error}; fetch it again, "
-        "or take the weights as .safetensors"
+        f"{path}: refused, because it cannot be read safely: {error}; fetch it again, or use the "
+        "weights as .safetensors"
     )

@@ -1,10 +1,10 @@
-"""Understands the pickles in PyTorch's files without unpickling: nothing in them is ever executed.
+"""Interprets the pickles in PyTorch's files without unpickling: nothing in them is executed.
 
-A pickle is a program for a small stack machine; Python's own machine imports whatever the program
-names and calls it. This one knows the operations that PyTorch's writers emit and builds plain data:
-dicts, lists, tuples, numbers and texts, `TensorRecord` for a tensor, `Node` for a TorchScript
-module, `Name` for whatever else is named. Only REBUILDS can be called, and they are functions of
-this file; anything else that a program would have called is a `Refused`.
+A pickle is a program for a small stack machine; Python's implementation imports and calls whatever
+the program names. This one supports the operations that PyTorch's writers emit and builds plain
+data: dicts, lists, tuples, numbers and strings, `TensorRecord` for a tensor, `Node` for a
+TorchScript module, `Name` for any other global. Only REBUILDS can be called, which are functions of
+this file; any other call raises `Refused`.
 """
 
 import dataclasses
@@ -21,7 +21,7 @@ import numpy as np
 STEPS = 300_000  # operations of one pickle; a published U-Net has 100,000
 LONGEST = 32 << 20  # bytes of one pickle
 AXES = 16
-EXPANDED = 1 << 24  # numbers of a tensor that repeats what its storage holds
+EXPANDED = 1 << 24  # elements of a tensor that is larger than its storage (broadcast)
 
 STORAGES = {
     "FloatStorage": np.float32,
@@ -38,11 +38,11 @@ STORAGES = {
 
 
 class Refused(Exception):
-    """The pickle is damaged, or says something other than tensors; the text says what."""
+    """The pickle is damaged or has something other than tensors; the message says what."""
 
 
 class Name(NamedTuple):
-    """Something of Python that a pickle names: never looked up."""
+    """A Python global named by a pickle; never looked up."""
 
     module: str
     name: str
@@ -52,7 +52,7 @@ class Name(NamedTuple):
 
 
 class Storage(NamedTuple):
-    """A run of numbers in the file, by the name it has there."""
+    """A storage in the file, by its key."""
 
     key: str
     dtype: np.dtype
@@ -60,7 +60,7 @@ class Storage(NamedTuple):
 
 
 class TensorRecord(NamedTuple):
-    """A view of a storage; offset and strides count elements."""
+    """A view of a storage; offset and strides in elements."""
 
     storage: Storage
     offset: int
@@ -69,7 +69,7 @@ class TensorRecord(NamedTuple):
 
     @property
     def span(self) -> int:
-        """Elements from the first of the view to its last."""
+        """Number of elements of the storage from the view's first to its last."""
         if 0 in self.shape:
             return 0
         return 1 + sum((n - 1) * step for n, step in zip(self.shape, self.strides, strict=True))
@@ -84,17 +84,17 @@ class Node:
 
 
 class _Mark:
-    """Where a group of values begins on the stack."""
+    """Marks the beginning of a group of values on the stack."""
 
 
 class _Bounded:
-    """A file of which one pickle may read so many bytes."""
+    """A file that limits the number of bytes read by one pickle."""
 
     def __init__(self, file: BufferedIOBase):
         self.file, self.left = file, LONGEST
 
     def read(self, n: int) -> bytes:
-        """Reads exactly as asked, within the bound."""
+        """Reads n bytes, within the limit."""
         if not 0 <= n <= self.left:
             raise Refused("a pickle that is too long or damaged")
         data = self.file.read(n)
@@ -102,21 +102,21 @@ class _Bounded:
         return data
 
     def readline(self) -> bytes:
-        """Reads a line, within the bound."""
+        """Reads a line, within the limit."""
         data = self.file.readline(self.left)
         self.left -= len(data)
         return data
 
 
 def read_pickle(file: BufferedIOBase) -> Any:
-    """Reads one pickle from where the file stands, and leaves it standing behind it.
+    """Reads one pickle at the file's position, which is then at the end of the pickle.
 
     Raises:
-        Refused: it is damaged, or holds more than data, tensors and TorchScript modules.
+        Refused: it is damaged, or has more than data, tensors and TorchScript modules.
     """
     stack, memo = [], {}
     try:
-        with warnings.catch_warnings():  # pickletools on escapes that Python deprecates
+        with warnings.catch_warnings():  # of pickletools, about deprecated escapes
             warnings.simplefilter("ignore")
             for step, (operation, argument, _) in enumerate(pickletools.genops(_Bounded(file))):
                 if step > STEPS:
@@ -130,7 +130,7 @@ def read_pickle(file: BufferedIOBase) -> Any:
 
 
 def _do(name: str, argument: Any, stack: list[Any], memo: dict[int, Any]) -> None:
-    """Does one operation; what it needs and does not find is a LookupError or TypeError."""
+    """Executes one operation; a malformed stack is a LookupError or TypeError."""
     if name in ("PROTO", "FRAME"):
         return
     if name in LITERALS:
@@ -148,7 +148,7 @@ def _do(name: str, argument: Any, stack: list[Any], memo: dict[int, Any]) -> Non
 
 
 def _group(stack: list[Any]) -> list[Any]:
-    """Takes everything above the last mark off the stack, the mark too."""
+    """Pops everything down to the last mark, and the mark."""
     start = len(stack) - 1
     while not isinstance(stack[start], _Mark):
         start -= 1
@@ -183,13 +183,13 @@ LITERALS: dict[str, Callable[[Any], Any]] = {
     "MARK": lambda _: _Mark(),
     "GLOBAL": _name,
 }
-"""Operations that put one value on the stack."""
+"""Operations that push one value."""
 
 
 def _set(target: Any, key: Any, value: Any) -> None:
     if isinstance(key, _Mark | bool) or not isinstance(key, str | int):
-        raise Refused("a dict whose keys are not names")
-    if isinstance(key, int) and not -(2**63) <= key < 2**63:  # Python prints no endless integer
+        raise Refused("a dict whose keys are not strings")
+    if isinstance(key, int) and not -(2**63) <= key < 2**63:  # Python refuses to print long ones
         raise Refused("a dict with a key of more than 64 bits")
     _expect(target, dict)[key] = value
 
@@ -218,7 +218,7 @@ GROUPS: dict[str, Callable[[list[Any], list[Any]], None]] = {
     "SETITEMS": _set_items,
     "POP_MARK": lambda stack, group: None,
 }
-"""Operations on what stands above the last mark."""
+"""Operations on the values above the last mark."""
 
 
 def _tuple(size: int) -> Callable[[list[Any]], None]:
@@ -244,11 +244,11 @@ def _stack_name(stack: list[Any]) -> None:
 
 
 def _persistent(stack: list[Any]) -> None:
-    """("storage", its class, key, device, elements): the one kind of reference there is."""
+    """Pushes a storage for ("storage", class, key, device, elements), the only kind supported."""
     kind, storage, key, _, size, *view = _expect(stack.pop(), tuple)
     name = _expect(storage, Name)
     if kind != "storage" or view not in ([], [None]):
-        raise Refused("a reference to something else than tensors")
+        raise Refused("a reference to something other than tensors")
     if name.module not in ("torch", "torch.cuda") or name.name not in STORAGES:
         raise Refused(f"tensors of the type {name}, which is not supported")
     dtype = np.dtype(STORAGES[name.name])
@@ -305,10 +305,10 @@ def _count(value: Any) -> int:
 def _tensor(storage: Any, offset: Any, shape: Any, strides: Any, *_: Any) -> TensorRecord:
     sizes, steps = (tuple(map(_count, _expect(part, tuple))) for part in (shape, strides))
     if len(sizes) != len(steps) or len(sizes) > AXES:
-        raise Refused("a tensor whose sizes and strides do not fit")
+        raise Refused("a tensor whose sizes and strides do not match")
     record = TensorRecord(_expect(storage, Storage), _count(offset), sizes, steps)
     if record.offset + record.span > record.storage.size:
-        raise Refused("a tensor that reaches beyond its storage")
+        raise Refused("a tensor that exceeds its storage")
     if math.prod(sizes) > max(record.storage.size, EXPANDED):
         raise Refused("a tensor that is far larger than its storage")
     return record
@@ -340,4 +340,4 @@ REBUILDS: dict[str, Callable[..., Any]] = {
     "torch.Size": lambda sizes=(): tuple(_expect(sizes, list | tuple)),
     "torch.device": lambda *_: None,
 }
-"""What a pickle may call, and what is done instead."""
+"""Functions that a pickle may call, and their replacements."""

@@ -1,17 +1,17 @@
 """CLIP's byte-pair tokenizer: CLIP's own vocabulary from local files, or one trained on captions.
 
-A text becomes [SOT] pieces [EOT], padded with id 0. Words are cut by CLIP's pattern, written as
-UTF-8 bytes (each byte one printable symbol, the last one of a word marked "</w>") and merged by
+A text becomes [SOT] pieces [EOT], padded with id 0. Words are split by CLIP's pattern, written as
+UTF-8 bytes (one printable symbol per byte, the last one of a word marked "</w>") and merged by
 rank. Layout of every vocabulary, CLIP's and ours alike:
 
     0..255     single bytes; id 0 is "!", which doubles as padding
     256..511   single bytes at the end of a word
     512..      merges in order of rank
     size - 2   SOT
-    size - 1   EOT, the largest id, which is how the text tower finds it
+    size - 1   EOT, the largest id: the text tower pools at its position
 
-All 512 byte symbols must be there, so that no text ever needs an unknown token. Cleaning is
-CLIP's (`clean_text`) and not part of tokenizer.json. The special tokens spelt out in a text are
+All 512 byte symbols must be present, so that no text needs an unknown token. Texts are cleaned as
+in CLIP (`clean_text`); this is not part of tokenizer.json. Special tokens written out in a text are
 read as ordinary characters.
 """
 
@@ -38,11 +38,11 @@ CLIP_CONTEXT = 77
 CLIP_VOCAB_SIZE = 49408
 
 # CLIP's pattern without its two special tokens. U+0345 is left out of every class because the
-# reference drops it: ignoring case, `regex` finds it neither a letter nor anything but a letter.
+# reference drops it: case-insensitively, `regex` puts it in no class, not even [^\p{L}].
 PATTERN = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}\x{345}]+"
 
 PROBES = ("a photo of a cat", "two dogs, running!", "it's 1984")
-"""Texts that an imported vocabulary is checked with; plain ones, which need no cleaning."""
+"""Texts that an imported vocabulary is tested with; they need no cleaning."""
 
 
 class Tokens(NamedTuple):
@@ -50,8 +50,8 @@ class Tokens(NamedTuple):
 
     Attributes:
         tokens: ids, padded with 0.
-        mask: True from SOT to EOT inclusive.
-        truncated: True where the text did not fit; its row still ends with EOT.
+        mask: True from SOT to EOT, both included.
+        truncated: True where the text was too long; its row still ends with EOT.
     """
 
     tokens: Int32[np.ndarray, "n ctx"]
@@ -60,11 +60,12 @@ class Tokens(NamedTuple):
 
 
 def clean_text(text: str) -> str:
-    """Cleans as CLIP does: ftfy, HTML entities twice, white space collapsed, lower case.
+    """Cleans a text as CLIP does: ftfy, HTML entities twice, collapsed white space, lower case.
 
-    A lone surrogate, which no encoding of Unicode can carry, is a UserError.
+    Raises:
+        UserError: the text has a lone surrogate, which is not valid Unicode.
     """
-    if not (text.isascii() and text.isprintable() and "&" not in text):  # else nothing to repair
+    if not (text.isascii() and text.isprintable() and "&" not in text):  # else it needs no repair
         import ftfy
 
         text = html.unescape(html.unescape(ftfy.fix_text(_join_surrogates(text))))
@@ -77,7 +78,7 @@ def _join_surrogates(text: str) -> str:
     except UnicodeDecodeError:
         shown = ascii(text if len(text) <= 60 else text[:60] + "...")
         raise UserError(
-            f"{shown} contains a lone surrogate, so it is no valid Unicode; retype it as UTF-8"
+            f"{shown} contains a lone surrogate, which is not valid Unicode; retype it as UTF-8"
         ) from None
 
 
@@ -101,7 +102,7 @@ def _byte_of_symbol() -> dict[str, int]:
 
 
 def base_symbols() -> tuple[str, ...]:
-    """Returns the 512 symbols every vocabulary begins with: bytes, then bytes that end a word."""
+    """Returns the first 512 symbols of every vocabulary: bytes, then bytes that end a word."""
     return byte_symbols() + tuple(symbol + END_OF_WORD for symbol in byte_symbols())
 
 
@@ -112,7 +113,7 @@ def build_vocab(merges: Sequence[tuple[str, str]]) -> dict[str, int]:
 
 
 class Tokenizer:
-    """Texts to token rows and back. Holds no state but its vocabulary; pickles by value."""
+    """Encodes texts to rows of token ids and decodes them; pickles by value."""
 
     def __init__(
         self,
@@ -120,10 +121,10 @@ class Tokenizer:
         merges: Sequence[tuple[str, str]],
         context: int = CLIP_CONTEXT,
     ):
-        """Checks the vocabulary's layout and builds the `tokenizers` library's encoder from it."""
+        """Checks the vocabulary's layout and builds the encoder of the `tokenizers` library."""
         _check_vocab(vocab, merges)
         if context < 2:
-            raise ValueError(f"{context=} has no room for SOT and EOT")
+            raise ValueError(f"{context=} must be at least 2, for SOT and EOT")
         self._vocab = dict(vocab)
         self._merges = [tuple(merge) for merge in merges]
         self.context = context
@@ -139,7 +140,7 @@ class Tokenizer:
 
     @property
     def merges(self) -> list[tuple[str, str]]:
-        """Pairs that are merged, by rank."""
+        """Merged pairs, by rank."""
         return list(self._merges)
 
     @property
@@ -171,7 +172,7 @@ class Tokenizer:
             raise TypeError("texts must be a sequence of strings, not one string")
         context = self.context if context is None else context
         if context < 2:
-            raise ValueError(f"{context=} has no room for SOT and EOT")
+            raise ValueError(f"{context=} must be at least 2, for SOT and EOT")
         tokens = np.full((len(texts), context), PAD_ID, np.int32)
         mask = np.zeros((len(texts), context), bool)
         truncated = np.zeros(len(texts), bool)
@@ -188,7 +189,7 @@ class Tokenizer:
         return [encoding.ids for encoding in batch]
 
     def decode(self, ids: Sequence[int] | Integer[np.ndarray, " n"]) -> str:
-        """Returns the text of token ids, with a space after each word; special tokens vanish."""
+        """Returns the text of token ids, with spaces between words and without SOT and EOT."""
         names = {i: token for token, i in self._vocab.items()}
         symbols = "".join(names[int(i)] for i in ids if int(i) not in (self.sot_id, self.eot_id))
         words = symbols.replace(END_OF_WORD, " ")
@@ -197,9 +198,9 @@ class Tokenizer:
         return data.decode("utf-8", errors="replace").strip()
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Writes tokenizer.json in the `tokenizers` library's format; same vocabulary, same bytes.
+        """Writes tokenizer.json in the format of the `tokenizers` library, deterministically.
 
-        The context stands in it as its padding and truncation length.
+        The context is stored as the padding and truncation length.
         """
         backend = copy.deepcopy(self._backend)
         backend.enable_truncation(self.context)
@@ -214,7 +215,7 @@ class Tokenizer:
         """Reads a tokenizer.json, ours or Hugging Face's for CLIP.
 
         Args:
-            context: overrides the file's; a file that states none gets CLIP's 77.
+            context: overrides the file's; CLIP's 77 if neither is given.
         """
         found = files.read_tokenizer_json(Path(path))
         length = next(n for n in (context, found.context, CLIP_CONTEXT) if n is not None)
@@ -225,10 +226,10 @@ class Tokenizer:
 
 
 def load_clip_folder(folder: str | os.PathLike[str], context: int = CLIP_CONTEXT) -> Tokenizer:
-    """Loads CLIP's tokenizer from a local folder, or from its sub-folder `tokenizer`.
+    """Loads CLIP's tokenizer from a local folder, or from its subfolder `tokenizer`.
 
-    Takes vocab.json with merges.txt, tokenizer.json, or OpenAI's bpe_simple_vocab_16e6.txt[.gz],
-    in this order. It must read a few texts as transformers' CLIPTokenizer reads them.
+    Reads vocab.json with merges.txt, tokenizer.json, or OpenAI's bpe_simple_vocab_16e6.txt[.gz], in
+    this order. The result must encode PROBES as transformers' CLIPTokenizer does.
     """
     found = files.read_clip_folder(Path(folder))
     vocab = build_vocab(found.merges) if found.vocab is None else found.vocab
@@ -243,10 +244,10 @@ def load_clip_folder(folder: str | os.PathLike[str], context: int = CLIP_CONTEXT
 def train_tokenizer(
     captions: Iterable[str], vocab_size: int, context: int = CLIP_CONTEXT
 ) -> Tokenizer:
-    """Learns merges from captions; the vocabulary has CLIP's layout.
+    """Trains a vocabulary with CLIP's layout on captions.
 
-    The result depends only on the multiset of captions. It is smaller than `vocab_size` if the
-    captions have fewer pairs that occur twice.
+    The result depends only on the multiset of captions. It is smaller than `vocab_size` if too few
+    pairs occur twice.
 
     Args:
         vocab_size: at least 514: the byte symbols, SOT and EOT.
@@ -259,8 +260,8 @@ def train_tokenizer(
         raise UserError(f"vocab_size {vocab_size} is too small; the least is {len(base) + 2}")
     backend = Backend(models.BPE(end_of_word_suffix=END_OF_WORD))
     backend.pre_tokenizer = _make_pre_tokenizer()
-    # The byte symbols go in as special tokens, which fixes their ids: ties between pairs are
-    # broken by id, and ids in order of first sight would depend on a hash map's order.
+    # The byte symbols are added as special tokens, which fixes their ids: ties between pairs are
+    # broken by id, and ids in order of first occurrence would depend on a hash map's order.
     trainer = trainers.BpeTrainer(
         vocab_size=vocab_size - 2,
         min_frequency=2,
@@ -291,15 +292,15 @@ def _check_vocab(vocab: Mapping[str, int], merges: Sequence[tuple[str, str]]) ->
 
 
 def _check_reading(tokenizer: Tokenizer) -> None:
-    """Fails where transformers reads plain texts otherwise: one of the two versions has changed."""
+    """Fails if transformers' CLIPTokenizer encodes PROBES otherwise: its version does not fit."""
     theirs = _clip_tokenizer_class()(vocab=tokenizer.vocab, merges=tokenizer.merges)
     rows = theirs(list(PROBES))["input_ids"]
     own = tokenizer.encode(PROBES, CLIP_CONTEXT).tokens
     for text, row, ours in zip(PROBES, rows, own, strict=True):
         if list(row) != ours[: len(row)].tolist():
             raise UserError(
-                f"transformers' CLIPTokenizer reads {text!r} as {row}, this program as "
-                f"{ours[: len(row)].tolist()}; install the versions that requirements.txt pins"
+                f"transformers' CLIPTokenizer encodes {text!r} as {row}, unclip_jax as "
+                f"{ours[: len(row)].tolist()}; install the versions pinned in requirements*.txt"
             )
 
 
@@ -315,10 +316,10 @@ def _make_pre_tokenizer() -> Any:
 
 
 def _make_backend(vocab: dict[str, int], merges: list[tuple[str, str]]) -> Any:
-    """Builds what transformers' CLIPTokenizer has inside, without the seconds of importing that.
+    """Builds the backend of transformers' CLIPTokenizer, whose import takes seconds.
 
-    It has no normalizer: NFC after HTML unescaping would compose what CLIP leaves apart, and
-    `clean_text` has done the rest. Its pattern is the case-insensitive one of CLIP.
+    It has no normalizer: NFC after HTML unescaping would compose characters that CLIP leaves
+    decomposed, and `clean_text` does the rest. The pattern is CLIP's, case-insensitive.
     """
     from tokenizers import AddedToken, decoders, models, normalizers, processors
     from tokenizers import Tokenizer as Backend
@@ -345,7 +346,7 @@ def _make_backend(vocab: dict[str, int], merges: list[tuple[str, str]]) -> Any:
 
 
 def _clip_tokenizer_class() -> Any:
-    """Imports CLIPTokenizer (seconds) without the advice to install torch."""
+    """Imports CLIPTokenizer, which takes seconds, without its advice to install torch."""
     name = "TRANSFORMERS_NO_ADVISORY_WARNINGS"
     before = os.environ.get(name)
     os.environ[name] = "1"

@@ -25,8 +25,8 @@ FAULTS: list[Fault] = [
         ),
         (
             "damaged_state_restored",
-            '            if wrong:\n                raise DamagedCheckpoint(step, f"{wrong[0]} is not what was saved")\n        return state',
-            '            if not wrong and wrong:\n                raise DamagedCheckpoint(step, f"{wrong[0]} is not what was saved")\n        return state',
+            '            if wrong:\n                raise DamagedCheckpoint(step, f"the checksum of {wrong[0]} does not match")\n        return state',
+            '            if not wrong and wrong:\n                raise DamagedCheckpoint(step, f"the checksum of {wrong[0]} does not match")\n        return state',
             "tests/checkpoint/test_store.py::test_a_flip_that_storage_does_not_notice_is_found_by_the_checksums",
         ),
     ),

@@ -97,13 +97,13 @@ def records() -> st.SearchStrategy[bytes]:
 
 
 def checkpoint_record(case: bytes, folder: Path) -> None:
-    from unclip_jax.checkpoint.records import mend_metrics, read_record
+    from unclip_jax.checkpoint.records import read_record, repair_metrics
 
     (folder / "1" / "data").mkdir(parents=True)
     (folder / "1" / "metrics").mkdir()
     (folder / "1" / "data" / "metadata").write_bytes(case)
     (folder / "1" / "metrics" / "metrics").write_text('{"held_out_loss": 0.25}')
-    mend_metrics(folder, lambda text: None)
+    repair_metrics(folder, lambda text: None)
     read_record(folder, 1)
 
 
