@@ -85,7 +85,7 @@ def our_step(setup: Setup) -> Callable[[], None]:
     from unclip_jax.core import prng
     from unclip_jax.diffusion.samplers import init_state, run_steps
     from unclip_jax.models.stages import abstract_params
-    from unclip_jax.sampling import runs, stages
+    from unclip_jax.sampling import programs
 
     spec = our_spec(setup)
     rng = np.random.default_rng(0)
@@ -98,26 +98,18 @@ def our_step(setup: Setup) -> Callable[[], None]:
         return jax.device_put(values)
 
     params = jax.tree.map(draw, abstract_params(spec))
-    static = runs.Static(
-        spec=spec,
-        sampling=dataclasses.replace(spec.sampling, guidance=1.0),
-        guided=spec.sampling.guidance != 1.0,
-        dtype=setup.dtype,
-        shape=spec.model.sample_shape,
-        table=None,
-        round_low_res=False,
-    )
+    program_key = programs.ProgramKey.of(spec, spec.sampling, setup.dtype)
     cond, empty = our_condition(setup, rng)
-    plan, scale = runs.sampling_plan(static), np.float32(spec.sampling.guidance)
+    plan, scale = programs.sampling_plan(program_key), np.float32(spec.sampling.guidance)
 
     def step(params: Any, index: Any, cond: Any, empty: Any, keys: Any, state: Any) -> Any:
-        denoise = stages.bound_denoiser(static, params, cond, empty, scale)
-        noise = stages.stage_noise(static, keys)
+        denoise = programs.program_denoiser(program_key, params, cond, empty, scale)
+        noise = programs.example_noise(program_key, keys)
         return run_steps(denoise, state, plan, noise, start=index, count=1)[0]
 
     program = jax.jit(step, donate_argnums=(5,))
     keys = prng.example_keys(prng.root_key(0), np.arange(setup.images))
-    noise = rng.standard_normal((setup.images, *static.shape)).astype(np.float32)
+    noise = rng.standard_normal((setup.images, *program_key.shape)).astype(np.float32)
     held = {"state": init_state(jnp.asarray(noise)), "index": 0}
 
     def run() -> None:
@@ -130,7 +122,7 @@ def our_step(setup: Setup) -> Callable[[], None]:
 
 
 def our_condition(setup: Setup, rng: Any) -> tuple[Any, Any]:
-    """Returns random captions, embeddings or small images, and the caption to contrast with."""
+    """Returns random captions, embeddings or small images, and guidance's unconditional caption."""
     import jax
     import jax.numpy as jnp
     import numpy as np

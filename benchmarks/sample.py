@@ -17,18 +17,19 @@ import jax
 
 from unclip_jax import api
 from unclip_jax.core.prng import root_key
+from unclip_jax.sampling.monitor import Monitor
 from unclip_jax.sampling.pipeline import generate, requests_for
 from unclip_jax.sampling.settings import SampleSettings, resolve
 
 
 def timed_run(model: Any, prompt: str, num: int, settings: SampleSettings) -> dict[str, float]:
     """Samples `num` images and returns the wall seconds of each stage and of the whole."""
-    seconds: dict[str, float] = {}
+    monitor = Monitor()
     start = time.perf_counter()
     plan = resolve(model, settings)
-    for _ in generate(model, requests_for([prompt], num), root_key(0), plan, seconds=seconds):
+    for _ in generate(model, requests_for([prompt], num), root_key(0), plan, monitor):
         pass
-    return seconds | {"total": time.perf_counter() - start}
+    return monitor.seconds | {"total": time.perf_counter() - start}
 
 
 def environment() -> dict[str, Any]:

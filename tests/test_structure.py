@@ -104,7 +104,7 @@ def test_floors(path):
     ("module", "source"),
     [
         ("core/x.py", "from unclip_jax.models import clip"),
-        ("train/x.py", "import unclip_jax.sampling.stages"),
+        ("train/x.py", "import unclip_jax.sampling.pipeline"),
         ("models/x.py", "def f():\n    from unclip_jax.data.images import resize"),
         ("diffusion/x.py", "from flax import linen"),
         ("sampling/x.py", "import unclip_jax"),
@@ -164,5 +164,6 @@ def test_import_is_light():
 
 def test_public_names_resolve():
     package = importlib.import_module("unclip_jax")
-    for name in ("load", "sample", "embed_text", "embed_image", "predict", "denoise_fn"):
+    assert {"load", "sample", "embed_text", "predict", "denoise_fn"} <= set(package.__all__)
+    for name in package.__all__:
         assert callable(getattr(package, name))

@@ -4,7 +4,8 @@
     model = unclip_jax.load("emoji")
     images = unclip_jax.sample(model, ["a red heart"], key=jax.random.key(0), num=4)
 
-A stage is named as in the bundle; "prior" stands for the bundle's default prior.
+A stage is named as in the bundle; "prior" stands for the bundle's default prior. The names that
+`unclip_jax` offers are listed in its `__init__`.
 """
 
 from collections.abc import Sequence
@@ -15,50 +16,24 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Key, UInt8
 
-from unclip_jax.checkpoint.bundle import Bundle, load, require_pca, save
+from unclip_jax.checkpoint.bundle import Bundle, require_pca
+from unclip_jax.checkpoint.bundle import load as load
+from unclip_jax.checkpoint.bundle import save as save
 from unclip_jax.core.errors import UserError
-from unclip_jax.core.types import Cond, TextFeatures
+from unclip_jax.core.types import Cond as Cond
+from unclip_jax.core.types import TextFeatures
 from unclip_jax.models.clip import normalize
-from unclip_jax.sampling import inpaint as filling
+from unclip_jax.sampling import inpaint as inpainting
 from unclip_jax.sampling import latents, manipulate, pipeline
-from unclip_jax.sampling.encode import (
-    encode_images,
-    encode_text,
-    with_own_tokens,
-)
+from unclip_jax.sampling.encode import encode_images, encode_text, fit_text
 from unclip_jax.sampling.latents import LatentSettings
-from unclip_jax.sampling.runner import Progress, StageRunner
+from unclip_jax.sampling.monitor import Monitor, Progress
 from unclip_jax.sampling.settings import SampleSettings, resolve, settings_of
-from unclip_jax.sampling.single_stage import (
-    denoise_fn,
-    predict,
-    root_of,
-    run_stage,
-    stage_name,
-    x0_denoiser,
-)
-
-__all__ = [
-    "Bundle",
-    "Cond",
-    "TextFeatures",
-    "UserError",
-    "classify",
-    "denoise_fn",
-    "edit",
-    "embed_image",
-    "embed_text",
-    "inpaint",
-    "interpolate",
-    "load",
-    "predict",
-    "reconstruct",
-    "run_stage",
-    "sample",
-    "save",
-    "vary",
-    "x0_denoiser",
-]
+from unclip_jax.sampling.single_stage import denoise_fn as denoise_fn
+from unclip_jax.sampling.single_stage import predict as predict
+from unclip_jax.sampling.single_stage import root_of, stage_name
+from unclip_jax.sampling.single_stage import run_stage as run_stage
+from unclip_jax.sampling.single_stage import x0_denoiser as x0_denoiser
 
 Pictures = Sequence[np.ndarray] | np.ndarray | Array
 
@@ -81,14 +56,11 @@ def sample(
             prior_steps, prior_temperature, prior_top_p, sampler, negative, dtype. What is left out
             is the bundle's.
     """
-    return pipeline.sample(
-        model,
-        prompts,
-        key=root_of(key),
-        num=num,
-        settings=settings_of(SampleSettings, "sample", settings),
-        progress=progress,
-    )
+    root = root_of(key)
+    plan = resolve(model, settings_of(SampleSettings, "sample", settings))
+    prompts = [prompts] if isinstance(prompts, str) else list(prompts)
+    requests = pipeline.requests_for(prompts, num)
+    return np.concatenate(list(pipeline.generate(model, requests, root, plan, Monitor(progress))))
 
 
 def vary(
@@ -112,8 +84,8 @@ def vary(
     """
     chosen = settings_of(LatentSettings, "vary", settings)
     plan = latents.resolve_latents(model, chosen, eta=eta)
-    runner = StageRunner(progress)
-    return manipulate.vary(model, images, root_of(key), plan, num=num, runner=runner)
+    monitor = Monitor(progress)
+    return manipulate.vary(model, images, root_of(key), plan, num=num, monitor=monitor)
 
 
 def interpolate(
@@ -139,9 +111,9 @@ def interpolate(
     inverted = manipulate.check_noise(noise) == "slerp"
     chosen = settings_of(LatentSettings, "interpolate", settings)
     plan = latents.resolve_latents(model, chosen, inverted=inverted)
-    pair, runner = (first, second), StageRunner(progress)
+    pair, monitor = (first, second), Monitor(progress)
     return manipulate.interpolate(
-        model, pair, root_of(key), plan, frames=frames, num=num, runner=runner
+        model, pair, root_of(key), plan, frames=frames, num=num, monitor=monitor
     )
 
 
@@ -169,8 +141,8 @@ def edit(
     plan = latents.resolve_latents(model, settings_of(LatentSettings, "edit", settings))
     thetas = manipulate.edit_thetas(frames, max_theta)
     texts = [[t] * len(images) if isinstance(t, str) else t for t in (to, source)]
-    runner = StageRunner(progress)
-    return manipulate.edit(model, images, *texts, root_of(key), plan, thetas=thetas, runner=runner)
+    root, monitor = root_of(key), Monitor(progress)
+    return manipulate.edit(model, images, *texts, root, plan, thetas=thetas, monitor=monitor)
 
 
 def reconstruct(
@@ -194,9 +166,9 @@ def reconstruct(
     chosen = settings_of(LatentSettings, "reconstruct", settings)
     basis = require_pca(model, pca)
     plan = latents.resolve_latents(model, chosen, inverted=False)
-    dims, runner = manipulate.usable_dims(dims, basis), StageRunner(progress)
+    dims, monitor = manipulate.usable_dims(dims, basis), Monitor(progress)
     return manipulate.reconstruct(
-        model, images, root_of(key), plan, pca=basis, dims=dims, runner=runner
+        model, images, root_of(key), plan, pca=basis, dims=dims, monitor=monitor
     )
 
 
@@ -208,7 +180,7 @@ def inpaint(
     *,
     key: Key[Array, ""] | None = None,
     num: int = 1,
-    resamples: int = filling.RESAMPLES,
+    resamples: int = inpainting.RESAMPLES,
     progress: Progress | None = None,
     **settings: Any,
 ) -> UInt8[np.ndarray, "n s s 3"]:
@@ -223,8 +195,8 @@ def inpaint(
     """
     plan = resolve(model, settings_of(SampleSettings, "inpaint", settings))
     prompts = [prompts] * len(images) if isinstance(prompts, str) else prompts
-    canvas = filling.make_canvas(images, masks, plan.size, latents.image_fit(model))
-    return filling.inpaint(
+    canvas = inpainting.make_canvas(images, masks, plan.size, latents.image_fit(model))
+    return inpainting.inpaint(
         model,
         canvas,
         prompts,
@@ -232,7 +204,7 @@ def inpaint(
         plan,
         num=num,
         resamples=resamples,
-        runner=StageRunner(progress),
+        monitor=Monitor(progress),
     )
 
 
@@ -253,9 +225,7 @@ def embed_text(
     """
     prompts = [prompts] if isinstance(prompts, str) else prompts
     text = encode_text(model, prompts, dtype=dtype)
-    if stage is None:
-        return text
-    return with_own_tokens(model, text, prompts, stage_name(model, stage))
+    return text if stage is None else fit_text(model.stage(stage_name(model, stage)).spec, text)
 
 
 def embed_image(model: Bundle, images: Pictures, *, dtype: str = "float32") -> Float[Any, "n d"]:

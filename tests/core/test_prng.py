@@ -6,6 +6,7 @@ import numpy as np
 from unclip_jax.core.prng import (
     example_keys,
     image_key,
+    image_keys,
     root_key,
     stage_key,
     step_key,
@@ -72,3 +73,9 @@ def test_no_two_paths_share_a_key():
         for prompt, draw, stage, step in itertools.product(range(3), range(2), range(8), range(4))
     ]
     assert len(set(keys)) == len(keys) == 3 * 2 * 8 * 4
+
+
+def test_an_image_s_key_is_folded_with_its_prompt_and_then_its_draw():
+    root = root_key(0)
+    keys = image_keys(root, [3, 0], [1, 2])
+    assert [words(key) for key in keys] == [fold(words(root), 3, 1), fold(words(root), 0, 2)]

@@ -123,6 +123,8 @@ def test_eight_bits(kind):
     assert pixels[0, :, 0, 0].tolist() == levels
     back = np.asarray(images.to_float(pixels))[0, :, 0, 0]
     np.testing.assert_allclose(back, np.array(levels) / 127.5 - 1, atol=1e-6)
+    rounded = images.round_to_8_bits(kind(x)[None, None, :, None])
+    np.testing.assert_array_equal(np.asarray(rounded)[0, 0, :, 0], back)
 
 
 def test_sixteen_bits_are_scaled_not_cut():

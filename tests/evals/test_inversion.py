@@ -38,11 +38,11 @@ def test_a_latents_deviation_is_taken_within_each_image(model, monkeypatch):
     latent = (signs + np.arange(4)[:, None, None, None] * np.ones(3)).astype(np.float32)
     shown, z = [], np.ones((4, DIM), np.float32)
 
-    def encode(model, images, plan, runner):
+    def encode(model, images, plan, monitor):
         shown.append(np.minimum(images, 250))
         return manipulate.Inverted(z, latent)
 
-    def decode(model, image_emb, keys, plan, *, latent, runner):
+    def decode(model, image_emb, keys, plan, *, latent, monitor):
         return shown[-1] + np.uint8(5)
 
     squares = lambda images, size, fit: np.minimum(images, 250)  # noqa: E731

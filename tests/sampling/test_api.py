@@ -11,7 +11,6 @@ import unclip_jax
 from tests.toy import DIM, SIZE, with_prior_ar
 from unclip_jax.core.errors import UserError
 from unclip_jax.core.types import Cond
-from unclip_jax.sampling import runs, stages
 from unclip_jax.sampling.encode import check_images, fit_to_tower
 from unclip_jax.sampling.single_stage import stage_name
 
@@ -165,11 +164,11 @@ def test_unknown_stages_are_named(toy, inputs):
     [("prior", "text"), ("decoder", "image_emb or Cond.text"), ("upsampler_256", "low_res")],
 )
 def test_an_empty_condition_is_one_line(toy, stage, needed):
-    run = runs.run_for(toy, "prior_diffusion" if stage == "prior" else stage, None, "float32")
+    noise = {"noise": lambda step, shape: jnp.zeros(shape)}
     for call in (
         lambda: unclip_jax.x0_denoiser(toy, stage, Cond()),
         lambda: unclip_jax.run_stage(toy, stage, Cond()),
-        lambda: stages.run_injected(run, Cond(), None, lambda step, shape: jnp.zeros(shape)),
+        lambda: unclip_jax.run_stage(toy, stage, Cond(), **noise),
     ):
         with pytest.raises(UserError, match=f"missing: give Cond.{needed}$"):
             call()

@@ -15,8 +15,10 @@ from unclip_jax.core.errors import UserError
 from unclip_jax.core.types import Cond
 from unclip_jax.models import pca_codec
 from unclip_jax.models.prior_ar import CodeSampling
-from unclip_jax.sampling import codes, parallel, runs, stages
+from unclip_jax.sampling import codes
+from unclip_jax.sampling.monitor import Monitor
 from unclip_jax.sampling.settings import SampleSettings, resolve
+from unclip_jax.sampling.stage_sampler import StageSampler
 
 N, K = 3, 5
 SAME = {"rtol": 0, "atol": 2e-5}  # two programs of the same numbers
@@ -86,15 +88,12 @@ def test_of_two_draws_the_nearer_to_the_caption_is_kept(model, text, drawn):
 
 
 def test_a_progress_bar_costs_nothing(model, text, drawn):
-    sampling = model.stage("prior_ar").spec.sampling
-    run = runs.run_for(model, "prior_ar", sampling, "float32")
-    keys = jax.vmap(lambda i: jax.random.fold_in(root(), i))(jnp.arange(N))
-    cond, keys = parallel.split((Cond(text=text.replace(tokens=None)), keys), 1)
-    empty = unclip_jax.embed_text(model, [""]).replace(tokens=None)
     seen = []
-    made = stages.run_over_devices(run, cond, empty, keys, lambda *done: seen.append(done))
-    np.testing.assert_allclose(parallel.join(made, N), drawn, **SAME)
-    assert seen == [(K, K)]
+    sampler = StageSampler(model, "prior_ar", monitor=Monitor(lambda *report: seen.append(report)))
+    keys = jax.vmap(lambda i: jax.random.fold_in(root(), i))(jnp.arange(N))
+    empty = unclip_jax.embed_text(model, [""])
+    np.testing.assert_allclose(sampler(Cond(text=text), keys, uncond_text=empty), drawn, **SAME)
+    assert seen == [("prior_ar", 0, K), ("prior_ar", K, K)]
 
 
 def test_codes_have_the_probabilities_of_the_tempered_softmax():
@@ -163,7 +162,7 @@ def test_settings_of_a_prior_that_has_none_of_them_are_refused(model):
 
 
 def test_a_code_prior_has_no_denoiser(model, text):
-    with pytest.raises(UserError, match="no diffusion stage"):
+    with pytest.raises(UserError, match="not a diffusion stage"):
         unclip_jax.x0_denoiser(model, "prior_ar", Cond(text=text))
 
 

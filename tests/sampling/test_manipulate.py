@@ -11,15 +11,16 @@ import unclip_jax
 from tests.toy import CAPTIONS, DIM, LARGE, SIZE, random_params, root
 from unclip_jax.checkpoint.bundle import Stage
 from unclip_jax.core.errors import UserError
+from unclip_jax.core.prng import image_keys
 from unclip_jax.core.types import Cond
 from unclip_jax.diffusion.config import DiffusionConfig, SamplingConfig
 from unclip_jax.diffusion.samplers import ddim_invert, sample_loop
 from unclip_jax.diffusion.schedules import make_schedule, respaced_steps
 from unclip_jax.models.embedding_norm import EmbeddingNorm
 from unclip_jax.models.pca import fit_pca, unit_moments
-from unclip_jax.sampling import inpaint, latents, manipulate
-from unclip_jax.sampling.latents import LatentSettings, resolve_latents, spread_levels
-from unclip_jax.sampling.runner import StageRunner, image_keys
+from unclip_jax.sampling import inpaint, latents, manipulate, parallel
+from unclip_jax.sampling.latents import LatentSettings, resolve_latents
+from unclip_jax.sampling.monitor import Monitor
 
 FAST = {"size": SIZE, "invert_steps": 8}
 ALL, LAST = slice(0, 9), slice(8, 9)
@@ -81,22 +82,6 @@ def test_parallel_of_unequal_length_is_linear():
     np.testing.assert_allclose(found, 2.0, rtol=1e-6)
 
 
-def test_levels_fit_between_inversion_and_decoding(toy):
-    plan = resolve_latents(toy, LatentSettings(invert_steps=5))
-    assert plan.invert.step_list == tuple(respaced_steps(1000, 5).tolist())
-    assert plan.decode.step_list == plan.invert.step_list[1:]
-    assert plan.decode.guidance == 1.0
-    plan = resolve_latents(toy, LatentSettings(invert_steps=5, steps=3), eta=0.5)
-    assert plan.decode.step_list[0] == plan.invert.step_list[1]
-    assert (len(plan.decode.step_list), plan.decode.step_list[-1]) == (3, 0)
-    assert spread_levels(999, 100, 40, "x")[:3] == (999, 976, 953)
-    narrow = SamplingConfig("ddim", step_list=(900, 500, 100))
-    spec = dataclasses.replace(toy.stage("decoder").spec, sampling=narrow)
-    stages = {**toy.stages, "decoder": Stage(spec, toy.stage("decoder").params)}
-    plan = resolve_latents(dataclasses.replace(toy, stages=stages), LatentSettings(invert_steps=9))
-    assert plan.invert.step_list == tuple(range(900, 99, -100))
-
-
 def karlo_like(toy):
     """The toy with a decoder of Karlo's parametrisation: eps, standardized embeddings."""
     spec = dataclasses.replace(
@@ -112,13 +97,6 @@ def karlo_like(toy):
 @pytest.fixture(scope="module", params=["emoji", "karlo"])
 def model(request, toy):
     return toy if request.param == "emoji" else karlo_like(toy)
-
-
-@pytest.fixture(scope="module")
-def images():
-    rng = np.random.default_rng(1)
-    coarse = rng.integers(0, 256, (3, 4, 4, 3)).astype(np.uint8)
-    return coarse.repeat(4, 1).repeat(4, 2)
 
 
 @pytest.fixture(scope="module")
@@ -226,28 +204,6 @@ def test_all_components_are_the_embedding_itself(toy, images, tmp_path):
         unclip_jax.reconstruct(narrow, images, dims=(2,), size=SIZE)
 
 
-def test_the_sampler_itself_keeps_what_is_kept(toy, images, monkeypatch):
-    """Without pasting anything back. The bound is 0 levels, by RePaint's own formula.
-
-    The kept part of every step is alpha_s known + sigma_s noise, and the last step goes to the
-    clean level, where alpha is 1 and sigma 0.
-    """
-    drawn = []
-
-    def only_drawn(made, canvas, rows):
-        drawn.append(made)
-        return made
-
-    monkeypatch.setattr(inpaint, "composite", only_drawn)
-    masks = np.zeros(images.shape[:3], bool)
-    masks[:, 3:9, 5:] = True
-    call = {"resamples": 2, "steps": 12, "size": SIZE, "num": 2}
-    unclip_jax.inpaint(toy, images, masks, ["the sun", "a blue car", "a red heart"], **call)
-    kept = ~masks.repeat(2, 0)
-    np.testing.assert_array_equal(drawn[0][kept], images.repeat(2, 0)[kept])
-    assert (drawn[0][~kept] != images.repeat(2, 0)[~kept]).mean() > 0.5
-
-
 def test_python_calls_report_their_progress(toy, images):
     """Every stage to its last step, and the watched images are those of an unwatched call."""
     seen = []
@@ -273,26 +229,6 @@ def test_python_calls_report_their_progress(toy, images):
     assert {total for stage, _, total in seen if stage == "decoder"} == {12 + 1 + 10}
     assert {stage for stage, *_ in seen} == {"prior_diffusion", "decoder"}
     assert all(done == total for _, done, total in {s[0]: s for s in seen}.values())
-
-
-def test_inpainting_keeps_what_is_kept(toy, images):
-    masks = np.zeros(images.shape[:3], bool)
-    masks[:, 3:9, 5:] = True
-    prompts = ["the sun", "a blue car", "a red heart"]
-    for size in (SIZE, LARGE):
-        made = unclip_jax.inpaint(
-            toy, images, masks, prompts, num=2, resamples=2, steps=12, size=size
-        )
-        scale = size // SIZE
-        fill = masks.repeat(scale, 1).repeat(scale, 2).repeat(2, 0)
-        enlarged = unclip_jax.api.latents.squares(images, size, "squash").repeat(2, 0)
-        np.testing.assert_array_equal(made[~fill], enlarged[~fill])
-        assert (made[fill] != enlarged[fill]).mean() > 0.5
-        assert (made[::2] != made[1::2]).any()
-    with pytest.raises(UserError, match="fills nothing"):
-        unclip_jax.inpaint(toy, images, masks & False, prompts)
-    with pytest.raises(UserError, match="must agree"):
-        unclip_jax.inpaint(toy, images, masks[:, 1:], prompts)
 
 
 @pytest.mark.parametrize(
@@ -323,12 +259,12 @@ def decoded(monkeypatch):
         given["z"].append(rng.standard_normal((len(images), DIM)).astype(np.float32))
         return given["z"][-1]
 
-    def invert(model, images, image_emb, plan, runner):
+    def invert(model, images, image_emb, plan, monitor):
         shape = (len(images), SIZE, SIZE, 3)
         given["latent"].append(rng.standard_normal(shape).astype(np.float32))
         return given["latent"][-1]
 
-    def record(model, image_emb, keys, plan, *, latent=None, runner):
+    def record(model, image_emb, keys, plan, *, latent=None, monitor):
         seen.append((image_emb, latent))
         return np.zeros((len(image_emb), SIZE, SIZE, 3), np.uint8)
 
@@ -374,17 +310,16 @@ def test_an_edit_goes_from_one_text_toward_the_other_by_half(toy, images, decode
 
 def test_a_second_batch_has_its_own_rows(toy, images, monkeypatch):
     """Nine pictures on eight devices, one each: the ninth is what it is alone."""
-    for module in (latents, inpaint):
-        monkeypatch.setattr(module, "BATCH_LIMIT", 1)
-    rng, runner = np.random.default_rng(7), StageRunner()
+    monkeypatch.setattr(parallel, "BATCH_LIMIT", 1)
+    rng, monitor = np.random.default_rng(7), Monitor()
     nine = rng.integers(0, 256, (9, SIZE, SIZE, 3)).astype(np.uint8)
     z = rng.standard_normal((9, DIM)).astype(np.float32)
     keys = image_keys(root(), range(9), [0] * 9)
     plan = resolve_latents(toy, LatentSettings(**FAST), eta=1.0)
-    whole, last = (latents.invert(toy, nine[s], z[s], plan, runner) for s in (ALL, LAST))
+    whole, last = (latents.invert(toy, nine[s], z[s], plan, monitor) for s in (ALL, LAST))
     np.testing.assert_allclose(whole[LAST], last, atol=1e-3)
     made, last = (
-        latents.decode(toy, z[s], keys[s], plan, latent=whole[s], runner=runner)
+        latents.decode(toy, z[s], keys[s], plan, latent=whole[s], monitor=monitor)
         for s in (ALL, LAST)
     )
     np.testing.assert_allclose(made[LAST].astype(int), last, atol=1)
@@ -399,16 +334,6 @@ def test_a_second_batch_has_its_own_rows(toy, images, monkeypatch):
     )
     np.testing.assert_allclose(filled[8].astype(int), filled[2], atol=1)
     assert (filled[8] != filled[0]).mean() > 0.5
-
-
-def test_fresh_noise_is_decoded_without_eta_whatever_the_bundle_samples_with(toy):
-    sampling = SamplingConfig("ddim", steps=4, eta=0.7, guidance=3.0)
-    spec = dataclasses.replace(toy.stage("decoder").spec, sampling=sampling)
-    stages = {**toy.stages, "decoder": Stage(spec, toy.stage("decoder").params)}
-    model = dataclasses.replace(toy, stages=stages)
-    for inverted, guidance in ((True, 1.0), (False, 3.0)):
-        plan = resolve_latents(model, LatentSettings(invert_steps=8), inverted=inverted)
-        assert (plan.decode.eta, plan.decode.guidance) == (0.0, guidance)
 
 
 def test_bad_paths_are_one_line(toy, images):

@@ -16,7 +16,7 @@ from unclip_jax.evals import examples, retrieval
 from unclip_jax.evals.settings import Settings
 from unclip_jax.models.pca import fit_pca, unit_moments
 from unclip_jax.sampling import latents, manipulate
-from unclip_jax.sampling.runner import StageRunner
+from unclip_jax.sampling.monitor import Monitor
 
 FITS = ("center_crop", "squash", "pad")
 
@@ -57,11 +57,11 @@ def test_every_call_takes_the_same_embedding(toy, image, fit, monkeypatch):
     true = unclip_jax.embed_image(model, image[None])
     seen = []
 
-    def record(model, image_emb, keys, plan, *, latent=None, runner):
+    def record(model, image_emb, keys, plan, *, latent=None, monitor):
         seen.append((image_emb, latent))
         return np.zeros((len(image_emb), SIZE, SIZE, 3), np.uint8)
 
-    def no_inversion(model, images, image_emb, plan, runner):
+    def no_inversion(model, images, image_emb, plan, monitor):
         seen.append((image_emb, None))
         return np.zeros((len(image_emb), SIZE, SIZE, 3), np.float32)
 
@@ -95,13 +95,13 @@ def test_the_inverted_image_is_fitted_likewise(toy, image, fit, monkeypatch):
     """x_T is of the square that z_i is of: no white that a model never saw."""
     model, seen = fitted_by(toy, fit), []
 
-    def follow(program, moves, inputs, x, report):
+    def run_in_parts(steps, x, count, report):
         seen.append(np.asarray(x)[0])
         return x
 
-    monkeypatch.setattr(latents, "follow_moves", follow)
+    monkeypatch.setattr(latents, "run_in_parts", run_in_parts)
     plan = latents.resolve_latents(model, latents.LatentSettings(size=SIZE, invert_steps=4))
-    latents.invert(model, [image], np.ones((1, DIM), np.float32), plan, StageRunner())
+    latents.invert(model, [image], np.ones((1, DIM), np.float32), plan, Monitor())
     whole = image.astype(np.float64)
     if fit == "squash":  # averages over 2 x 3 pixels
         expected = whole.reshape(SIZE, 2, SIZE, 3, 3).mean((1, 3))

@@ -18,8 +18,9 @@ from unclip_jax.evals.settings import Settings
 from unclip_jax.models.decoder import DecoderConfig, TextEncoderConfig
 from unclip_jax.models.prior_diffusion import PriorDiffusionConfig
 from unclip_jax.nn.transformer import TransformerConfig
-from unclip_jax.sampling import runs, stages
 from unclip_jax.sampling.encode import encode_text
+from unclip_jax.sampling.programs import steps_program
+from unclip_jax.sampling.stage_sampler import StageSampler
 
 PRIOR_CONTEXT, DECODER_CONTEXT = 6, 19  # shorter and longer than CLIP's 12
 PROMPTS = ["the sun", "a red heart and a blue car and a green apple and a dog face"]  # one is cut
@@ -131,15 +132,15 @@ def in_loops(text):
 
 def test_the_text_encoder_is_outside_of_the_denoising_loop(model):
     """XLA moves what no step changes out of the loop: the caption is encoded once a call."""
-    run = runs.single_net(model, "decoder", model.stage("decoder").spec.sampling, "float32")
+    (net,) = StageSampler(model, "decoder").nets
     text, empty = with_tokens_of(model, DECODER_CONTEXT), None
     empty = jax.tree.map(lambda leaf: leaf[:1], text)
     keys, cond = jax.random.split(root(), 2), jax.tree.map(jnp.asarray, Cond(text=text))
     params = model.stage("decoder").params
-    steps = stages.steps_program(run.static, "decoder").__wrapped__  # of one device
+    steps = steps_program(net.program).__wrapped__  # of one device
 
     def program(x, span):
-        return steps(params, empty, np.float32(2.0), span, cond, keys, init_state(x)).x
+        return steps(params, empty, np.float32(2.0), cond, keys, span, init_state(x)).x
 
     x = jnp.zeros((2, SIZE, SIZE, 3))
     lowered = jax.jit(program).lower(x, (jnp.int32(0), jnp.int32(2)))

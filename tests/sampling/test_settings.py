@@ -25,7 +25,7 @@ def test_given_settings_go_to_their_stage(toy):
     plan = resolve(toy, settings)
     decoder, prior = plan.decoder_sampling, plan.prior_sampling
     assert (decoder.guidance, decoder.steps, decoder.sampler) == (1.5, 7, "ddim")
-    assert (prior.guidance, prior.steps, prior.sampler, prior.draws) == (2.5, 9, "ddpm", 2)
+    assert (prior.guidance, prior.steps, prior.sampler, prior.num_candidates) == (2.5, 9, "ddpm", 2)
     assert (plan.size, plan.cascade) == (16, ())
 
 

@@ -18,7 +18,7 @@ from unclip_jax.models import pca_codec
 from unclip_jax.models.pca import fit_pca, unit_moments
 from unclip_jax.models.prior_ar import CodeSampling
 from unclip_jax.sampling import codes
-from unclip_jax.sampling.runs import Static
+from unclip_jax.sampling.programs import ProgramKey
 from unclip_jax.train import fitting
 from unclip_jax.train.config import MeshConfig
 from unclip_jax.train.frozen import caption_features, image_embedding
@@ -69,15 +69,8 @@ def test_eight_pairs_are_learnt_and_sampled():
     assert metrics["accuracy"][0] / metrics["accuracy"][1] > 0.95
     cfg = toy.spec.model.codec
     text = caption_features(toy.clip, toy.frozen, batch)
-    static = Static(
-        spec=toy.spec,
-        sampling=CodeSampling(temperature=0.0, dot_percentile=0.0),
-        guided=False,
-        dtype="float32",
-        shape=(batch["image_emb"].shape[1],),
-        table=None,
-        round_low_res=False,
-    )
+    sampling = CodeSampling(temperature=0.0, dot_percentile=0.0)
+    program = ProgramKey.of(toy.spec, sampling)
     unit = [metrics_lib.normalize(np.asarray(x)) for x in (batch["image_emb"], text.text_emb)]
     rank = np.argsort(np.argsort((unit[0] * unit[1]).sum(1)))
     own = jnp.asarray(ndtri(rank / (BATCH - 1)), jnp.float32)
@@ -85,7 +78,7 @@ def test_eight_pairs_are_learnt_and_sampled():
     def noise(step, shape):
         return own if len(shape) == 1 else jnp.zeros(shape)
 
-    found = codes.sample_codes(static, params, Cond(text=text), 1.0, noise)
+    found = codes.sample_codes(program, params, Cond(text=text), 1.0, noise)
     true = pca_codec.encode(pca_codec.codec_of(params), cfg, batch["image_emb"])
     assert len({tuple(row) for row in np.asarray(true).tolist()}) == BATCH
     assert (np.asarray(found) == np.asarray(true)).all(1).sum() >= 7

@@ -23,8 +23,10 @@ from unclip_jax.core.types import Cond, TextFeatures
 from unclip_jax.models.decoder import TextEncoderConfig
 from unclip_jax.models.pca_codec import codec_of, decode, with_codec
 from unclip_jax.nn.transformer import TransformerConfig
-from unclip_jax.sampling import codes, runs, stages
+from unclip_jax.sampling import codes
+from unclip_jax.sampling.programs import example_noise
 from unclip_jax.sampling.settings import SampleSettings, resolve
+from unclip_jax.sampling.stage_sampler import StageSampler
 from unclip_jax.workflows.stablehlo import export_program, save_program, stored_params
 
 DOCS = Path(__file__).resolve().parents[2] / "docs" / "export.md"
@@ -199,7 +201,7 @@ def test_exported_codes_are_those_drawn_here(toy, tmp_path):
     """The AR prior's part alone, in a process that has jax alone: its codes and what they mean."""
     model = with_prior_ar(toy)
     stage, text = model.stage("prior_ar"), unclip_jax.embed_text(toy, [*PROMPTS, ""])
-    run = runs.run_for(model, "prior_ar", stage.spec.sampling, "float32")
+    (net,) = StageSampler(model, "prior_ar").nets
     keys = np.asarray(
         jax.random.key_data(jax.vmap(lambda i: jax.random.fold_in(root(), i))(jnp.arange(2)))
     )
@@ -208,8 +210,9 @@ def test_exported_codes_are_those_drawn_here(toy, tmp_path):
         both = TextFeatures(text_emb, text_states, text_mask)
         rows = np.array([0, 1, 2, 2])  # the captions, then the empty one that each is guided from
         cond = Cond(text=jax.tree.map(lambda leaf: leaf[rows], both))
-        noise = stages.stage_noise(run.static, jax.random.wrap_key_data(keys, impl="threefry2x32"))
-        drawn = codes.sample_codes(run.static, unflatten_paths(params), cond, 2.0, noise)
+        own = jax.random.wrap_key_data(keys, impl="threefry2x32")
+        noise = example_noise(net.program, own)
+        drawn = codes.sample_codes(net.program, unflatten_paths(params), cond, 2.0, noise)
         codec = codec_of(unflatten_paths(params))
         return drawn, decode(codec, stage.spec.model.codec, drawn)
 

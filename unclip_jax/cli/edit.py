@@ -39,14 +39,14 @@ def edit(
     job = pictures.Job.of("edit", given)
     names = [f"edit-{i:03d}.png" for i in range(frames)]
 
-    def make(model: Any, key: Any, runner: Any) -> pictures.Made:
+    def make(model: Any, key: Any, monitor: Any) -> pictures.Made:
         from unclip_jax.core.rendering import Strip, labeled_strips
         from unclip_jax.sampling import latents, manipulate
 
         plan = latents.resolve_latents(model, pictures.latent_settings(given))
         thetas = manipulate.edit_thetas(frames, max_theta)
         texts = ([target], None if source is None else [source])
-        made = manipulate.edit(model, [pixels], *texts, key, plan, thetas=thetas, runner=runner)
+        made = manipulate.edit(model, [pixels], *texts, key, plan, thetas=thetas, monitor=monitor)
         shown = pictures.fitted(model, pixels, plan.size)
         way = f"to: {target}" if source is None else f"from: {source}   to: {target}"
         labels = ["input", *(f"theta {theta:.2f}" for theta in thetas)]

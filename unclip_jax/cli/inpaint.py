@@ -38,7 +38,7 @@ def inpaint(image: Path, prompt: str, mask: Path, num: int, resamples: int, **gi
     job = pictures.Job.of("inpaint", given)
     names = [f"filled-{i:02d}.png" for i in range(num)]
 
-    def make(model: Any, key: Any, runner: Any) -> pictures.Made:
+    def make(model: Any, key: Any, monitor: Any) -> pictures.Made:
         from unclip_jax.core.rendering import Strip, labeled_strips
         from unclip_jax.sampling import inpaint as filling
         from unclip_jax.sampling.latents import image_fit
@@ -47,7 +47,7 @@ def inpaint(image: Path, prompt: str, mask: Path, num: int, resamples: int, **gi
         plan = resolve(model, SampleSettings(**given))
         canvas = filling.make_canvas([pixels], [where], plan.size, image_fit(model))
         made = filling.inpaint(
-            model, canvas, [prompt], key, plan, num=num, resamples=resamples, runner=runner
+            model, canvas, [prompt], key, plan, num=num, resamples=resamples, monitor=monitor
         )
         shown = [canvas.images[0], canvas.hidden()[0]]
         labels = ["input", "to be filled", *(f"filling {i}" for i in range(num))]

@@ -35,7 +35,7 @@ def interpolate(
     job = pictures.Job.of("interpolate", given)
     names = [f"path-{n:02d}-frame-{i:03d}.png" for n in range(num) for i in range(frames)]
 
-    def make(model: Any, key: Any, runner: Any) -> pictures.Made:
+    def make(model: Any, key: Any, monitor: Any) -> pictures.Made:
         from unclip_jax.core.rendering import Strip, labeled_strips
         from unclip_jax.sampling import latents, manipulate
 
@@ -43,7 +43,9 @@ def interpolate(
             model, pictures.latent_settings(given), inverted=noise == "slerp"
         )
         ends = ([pair[0]], [pair[1]])
-        made = manipulate.interpolate(model, ends, key, plan, frames=frames, num=num, runner=runner)
+        made = manipulate.interpolate(
+            model, ends, key, plan, frames=frames, num=num, monitor=monitor
+        )
         thetas = [i / (frames - 1) for i in range(frames)]
         shown = [pictures.fitted(model, image, plan.size) for image in pair]
         labels = ["input A", *(f"{theta:.2f}" for theta in thetas), "input B"]

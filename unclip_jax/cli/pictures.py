@@ -142,7 +142,7 @@ class Job:
         Args:
             stem: of the default folder's name.
             names: of the files that will be written, beside grid.png and manifest.json.
-            make: make(bundle, root key, stage runner) -> what was made.
+            make: make(bundle, root key, monitor) -> what was made.
             images: the given images by their file, which may be unlike the training set's.
             texts: the given texts, which may have words that it lacks.
         """
@@ -158,16 +158,16 @@ class Job:
             common.use_compile_cache()
             from unclip_jax.checkpoint import bundle
             from unclip_jax.core.prng import root_key
-            from unclip_jax.sampling.runner import StageRunner
+            from unclip_jax.sampling.monitor import Monitor
 
             model = bundle.load(self.model)
             far = warn_of_unlike(model, images)
             warn_of_words(model, texts)
-            runner = StageRunner(progress.report)
-            made = make(model, root_key(self.seed), runner)
+            monitor = Monitor(progress.report)
+            made = make(model, root_key(self.seed), monitor)
             ready = scratch / "ready"
             ready.mkdir()
-            seconds = {name: round(value, 3) for name, value in runner.seconds.items()}
+            seconds = {name: round(value, 3) for name, value in monitor.seconds.items()}
             result = self._write(made, ready, common.origin(model) | far, seconds)
             result |= far
             files.publish(ready, out, overwrite=self.overwrite)

@@ -28,7 +28,7 @@ def reconstruct(image: Path, dims: str, pca: Path | None, **given: Any) -> None:
     job = pictures.Job.of("reconstruct", given)
     names = [f"dims-{count:04d}.png" for count in dict.fromkeys(counts)]
 
-    def make(model: Any, key: Any, runner: Any) -> pictures.Made:
+    def make(model: Any, key: Any, monitor: Any) -> pictures.Made:
         from unclip_jax.checkpoint.bundle import require_pca
         from unclip_jax.core.rendering import Strip, labeled_strips
         from unclip_jax.sampling import latents, manipulate
@@ -37,7 +37,7 @@ def reconstruct(image: Path, dims: str, pca: Path | None, **given: Any) -> None:
         held = manipulate.usable_dims(counts, basis)
         plan = latents.resolve_latents(model, pictures.latent_settings(given), inverted=False)
         made = manipulate.reconstruct(
-            model, [pixels], key, plan, pca=basis, dims=held, runner=runner
+            model, [pixels], key, plan, pca=basis, dims=held, monitor=monitor
         )
         shown = pictures.fitted(model, pixels, plan.size)
         labels = ["input", *(f"{count} dims" for count in held)]

@@ -165,6 +165,7 @@ class Job:
         from unclip_jax.checkpoint import bundle
         from unclip_jax.core import distributed
         from unclip_jax.core.prng import root_key
+        from unclip_jax.sampling.monitor import Monitor
         from unclip_jax.sampling.pipeline import generate
         from unclip_jax.sampling.prompts import read_prompts
         from unclip_jax.sampling.settings import SampleSettings, resolve
@@ -179,10 +180,9 @@ class Job:
         missing = self._begin_bulk(requests, out, scratch, identity) if self.bulk else requests
         ready = scratch / "ready"
         ready.mkdir(exist_ok=True)
-        seconds: dict[str, float] = {}
         done = 0
-        key = root_key(self.seed)
-        batches = generate(model, missing, key, plan, progress=progress.report, seconds=seconds)
+        monitor = Monitor(progress.report)
+        batches = generate(model, missing, root_key(self.seed), plan, monitor)
         progress.count(0, len(missing), "images")
         progress.phase("encoding the prompts")
         for images in batches:
@@ -198,7 +198,8 @@ class Job:
             if not distributed.is_process_zero():
                 return None
             _refuse_gaps(requests, out)
-        result = {"settings": settings, "seconds": seconds} | ({"cut_prompts": cut} if cut else {})
+        result = {"settings": settings, "seconds": monitor.seconds}
+        result |= {"cut_prompts": cut} if cut else {}
         return self._finish(requests, (out, ready), read, result, identity)
 
     def _finish(

@@ -24,12 +24,12 @@ def vary(image: Path, eta: float, num: int, **given: Any) -> None:
     job = pictures.Job.of("vary", given)
     names = [f"variation-{i:02d}.png" for i in range(num)]
 
-    def make(model: Any, key: Any, runner: Any) -> pictures.Made:
+    def make(model: Any, key: Any, monitor: Any) -> pictures.Made:
         from unclip_jax.core.rendering import Strip, labeled_strips
         from unclip_jax.sampling import latents, manipulate
 
         plan = latents.resolve_latents(model, pictures.latent_settings(given), eta=eta)
-        made = manipulate.vary(model, [pixels], key, plan, num=num, runner=runner)
+        made = manipulate.vary(model, [pixels], key, plan, num=num, monitor=monitor)
         shown = pictures.fitted(model, pixels, plan.size)
         labels = ["input", *(f"variation {i}" for i in range(num))]
         strip = Strip(f"{image.name}, eta {eta:g}", [shown, *made], labels)

@@ -7,7 +7,10 @@ of devices or one more prompt leaves every other random number as it was.
     sampling: root -> prompt index -> draw -> stage -> step
 """
 
+from collections.abc import Sequence
+
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Integer, Key
 
@@ -22,6 +25,21 @@ def root_key(seed: Index) -> Key[Array, ""]:
 def image_key(root: Key[Array, ""], prompt_index: Index, draw: Index) -> Key[Array, ""]:
     """Returns the key of one image: draw number `draw` of prompt number `prompt_index`."""
     return jax.random.fold_in(jax.random.fold_in(root, prompt_index), draw)
+
+
+def image_keys(
+    root: Key[Array, ""],
+    prompt_index: Sequence[int] | Integer[Array | np.ndarray, " n"],
+    draw: Sequence[int] | Integer[Array | np.ndarray, " n"],
+) -> Key[Array, " n"]:
+    """Returns the keys of images by their prompt's (or input image's) number and their draw's."""
+    numbers = jnp.asarray(prompt_index, jnp.uint32), jnp.asarray(draw, jnp.uint32)
+    return _image_keys(root, *numbers)
+
+
+@jax.jit
+def _image_keys(root: Key[Array, ""], prompt_index: Array, draw: Array) -> Key[Array, " n"]:
+    return jax.vmap(image_key, in_axes=(None, 0, 0))(root, prompt_index, draw)
 
 
 def stage_key(key: Key[Array, ""], key_id: int) -> Key[Array, ""]:

@@ -5,11 +5,12 @@ A tree is a nested mapping with string keys; a path joins the keys with "/": "bl
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float
 
 
@@ -45,6 +46,12 @@ def unflatten_paths(flat: Mapping[str, Any]) -> dict[str, Any]:
 def count_params(tree: Any) -> int:
     """Returns the number of scalars in all leaves (arrays or abstract arrays)."""
     return sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(tree))
+
+
+def take(tree: Any, rows: slice | Sequence[int] | np.ndarray) -> Any:
+    """Returns the chosen rows of every leaf: a slice of them, or those of an index array."""
+    index = rows if isinstance(rows, slice) else np.asarray(rows)
+    return jax.tree.map(lambda leaf: leaf[index], tree)
 
 
 def mask_by_regex(tree: Mapping[str, Any], pattern: str) -> dict[str, Any]:

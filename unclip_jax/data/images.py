@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
-from jaxtyping import Array, Bool, Float, UInt8
+from jaxtyping import Array, Bool, Float, Num, UInt8
 from PIL import Image, UnidentifiedImageError
 
 from unclip_jax.core.errors import UserError
@@ -229,9 +229,9 @@ def _padded(
 
 
 def to_float(
-    images: UInt8[Array | np.ndarray, "*b h w c"],
+    images: Num[Array | np.ndarray, "*b h w c"],
 ) -> Float[Array | np.ndarray, "*b h w c"]:
-    """Maps 0..255 to [-1, 1]: x = u / 127.5 - 1, float32; a NumPy array gives a NumPy array."""
+    """Maps 0..255 to [-1, 1]: x = u / 127.5 - 1, float32; NumPy arrays give NumPy arrays."""
     return images.astype(np.float32) / 127.5 - 1.0
 
 
@@ -239,5 +239,18 @@ def to_uint8(
     images: Float[Array | np.ndarray, "*b h w c"],
 ) -> UInt8[Array | np.ndarray, "*b h w c"]:
     """Maps [-1, 1] to 0..255: u = round((x + 1) 127.5), clipped; the inverse of `to_float`."""
+    return _levels(images).astype(np.uint8)
+
+
+def round_to_8_bits(
+    images: Float[Array | np.ndarray, "*b h w c"],
+) -> Float[Array | np.ndarray, "*b h w c"]:
+    """Rounds images in [-1, 1] to the values of 8-bit images: `to_float` of `to_uint8`."""
+    return to_float(_levels(images))
+
+
+def _levels(
+    images: Float[Array | np.ndarray, "*b h w c"],
+) -> Float[Array | np.ndarray, "*b h w c"]:
     scaled = (images.astype(np.float32) + 1.0) * 127.5
-    return scaled.round().clip(0.0, 255.0).astype(np.uint8)
+    return scaled.round().clip(0.0, 255.0)

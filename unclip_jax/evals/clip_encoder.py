@@ -10,7 +10,7 @@ from unclip_jax import api
 from unclip_jax.checkpoint.bundle import Bundle
 from unclip_jax.core.batching import map_batches
 from unclip_jax.core.errors import UserError
-from unclip_jax.sampling.runner import Progress
+from unclip_jax.sampling.monitor import Progress
 
 CAPTIONS, IMAGES = 512, 1024  # per call; more would only take memory
 

@@ -27,7 +27,7 @@ from unclip_jax.evals.examples import Examples, load_examples, main_captions, re
 from unclip_jax.evals.metrics import Metric
 from unclip_jax.evals.settings import Settings
 from unclip_jax.models.embedding_norm import normalize, stats_of
-from unclip_jax.sampling.encode import with_own_tokens
+from unclip_jax.sampling.encode import fit_text
 
 TIMES = (0.1, 0.3, 0.5, 0.7, 0.9)
 """Noise levels at which the error is measured, as fractions of the schedule."""
@@ -176,10 +176,10 @@ def conditioning(model: Bundle, settings: Settings) -> dict[str, Metric]:
     cases = {}
     for name in model.of_kind("prior"):
         if model.stage(name).spec.row.is_diffused:
-            own = with_own_tokens(model, text, captions, name)
+            own = fit_text(model.stage(name).spec, text)
             cases[name] = prior_cases(model, name, image_emb, own, swap)
     for name in model.of_kind("decoder"):
-        own = with_own_tokens(model, text, captions, name)
+        own = fit_text(model.stage(name).spec, text)
         cases[name] = decoder_cases(model, name, examples.images, image_emb, own, swap)
     results = {}
     for stage, (x0, conds) in cases.items():

@@ -9,13 +9,13 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from unclip_jax.checkpoint.bundle import Bundle
-from unclip_jax.core.prng import root_key
+from unclip_jax.core.prng import image_keys, root_key
 from unclip_jax.evals import metrics
 from unclip_jax.evals.examples import load_splits
 from unclip_jax.evals.metrics import Metric
 from unclip_jax.evals.settings import Settings
 from unclip_jax.sampling import latents, manipulate
-from unclip_jax.sampling.runner import StageRunner, image_keys
+from unclip_jax.sampling.monitor import Monitor
 from unclip_jax.sampling.settings import decoder_size
 
 LEVELS = (10, 20, 40, 100, 250)
@@ -35,10 +35,10 @@ def inversion(model: Bundle, settings: Settings) -> dict[str, Metric]:
     for count in LEVELS:
         chosen = latents.LatentSettings(size=size, invert_steps=count)
         plan = latents.resolve_latents(model, chosen)
-        runner = StageRunner(settings.report)
-        latent = manipulate.encode(model, examples.images, plan, runner)
+        monitor = Monitor(settings.report)
+        latent = manipulate.encode(model, examples.images, plan, monitor)
         rebuilt = latents.decode(
-            model, latent.image_emb, keys, plan, latent=latent.latent, runner=runner
+            model, latent.image_emb, keys, plan, latent=latent.latent, monitor=monitor
         )
         psnr = metrics.psnr(rebuilt, true)
         results[f"psnr_{count}"] = metrics.mean_metric(psnr, baseline=TARGET_PSNR)

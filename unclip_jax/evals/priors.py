@@ -17,7 +17,7 @@ from jaxtyping import Float, Int
 from unclip_jax import api
 from unclip_jax.checkpoint.bundle import Bundle
 from unclip_jax.core.errors import UserError
-from unclip_jax.core.prng import root_key
+from unclip_jax.core.prng import image_keys, root_key
 from unclip_jax.core.types import Cond
 from unclip_jax.evals import metrics, prior_images
 from unclip_jax.evals.examples import Examples, load_examples, main_captions
@@ -26,7 +26,6 @@ from unclip_jax.evals.metrics import Metric
 from unclip_jax.evals.settings import Settings
 from unclip_jax.models.stages import PRIORS
 from unclip_jax.plan.estimate import training_flops
-from unclip_jax.sampling.runner import image_keys
 
 DRAWS = 4  # embeddings per caption, for their diversity
 

@@ -11,7 +11,7 @@ from jaxtyping import Int
 from unclip_jax.checkpoint.bundle import Bundle
 from unclip_jax.core.batching import map_batches
 from unclip_jax.evals.clip_encoder import ClipEncoder, counted
-from unclip_jax.sampling.runner import Progress
+from unclip_jax.sampling.monitor import Progress
 
 
 @dataclasses.dataclass(frozen=True)

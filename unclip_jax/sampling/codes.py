@@ -5,6 +5,8 @@ that of step i code i + 1. A normal x is as good as a uniform Phi(x), and -log(-
 Gumbel variable whose addition to logits makes the largest a draw from their softmax.
 """
 
+import functools
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -12,44 +14,74 @@ import jax.numpy as jnp
 from jax.scipy.special import log_ndtr, ndtr
 from jaxtyping import Array, Float, Int
 
-from unclip_jax.core.types import Cond, Params
+from unclip_jax.core.types import Cond, Params, TextFeatures
 from unclip_jax.diffusion.samplers import NoiseFn
 from unclip_jax.models import pca_codec
+from unclip_jax.models.denoising import cfg_batch
 from unclip_jax.models.prior_ar import CodeSampling
 from unclip_jax.models.stages import make_module
-from unclip_jax.sampling.encode import PRECISION, batch_size, compute_dtype
-from unclip_jax.sampling.runs import INITIAL, Static
+from unclip_jax.sampling import parallel
+from unclip_jax.sampling.programs import (
+    COMPUTE_DTYPE,
+    INITIAL,
+    PRECISION,
+    ProgramKey,
+    candidate_cond,
+    example_noise,
+    num_examples,
+    stage_result,
+)
 
 
-def sample_embeddings(
-    static: Static, params: Params, cond: Cond, scale: Any, noise: NoiseFn
+def draw_embeddings(
+    program: ProgramKey,
+    params: Params,
+    uncond_text: TextFeatures | None,
+    scale: Any,
+    cond: Cond,
+    noise: NoiseFn,
 ) -> Float[Array, "n d"]:
-    """Draws codes and returns the unit image embeddings that they stand for.
+    """Draws the best candidate's z_i of each example, as a pure function of arrays."""
+    batch = candidate_cond(program, cond)
+    if program.is_guided:
+        batch = cfg_batch(batch, uncond_text, num_examples(program.spec, batch))
+    codes = sample_codes(program, params, batch, scale, noise)
+    z = pca_codec.decode(pca_codec.codec_of(params), program.spec.model.codec, codes)
+    return stage_result(program, params, cond, z)
 
-    Args:
-        cond: of every draw; if the run is guided, followed by the contrasted one of every draw.
-    """
-    cfg, codec = static.spec.model.codec, pca_codec.codec_of(params)
-    return pca_codec.decode(codec, cfg, sample_codes(static, params, cond, scale, noise))
+
+@functools.lru_cache(maxsize=64)
+def codes_program(program: ProgramKey) -> Callable[..., Array]:
+    """Compiles (params, uncond_text, scale, cond, keys) -> `draw_embeddings`."""
+
+    def draw(params: Any, uncond_text: Any, scale: Any, cond: Any, keys: Any) -> Array:
+        noise = example_noise(program, keys)
+        return draw_embeddings(program, params, uncond_text, scale, cond, noise)
+
+    return parallel.over_devices(draw, shared=(0, 1, 2))
 
 
 def sample_codes(
-    static: Static, params: Params, cond: Cond, scale: Any, noise: NoiseFn
+    program: ProgramKey, params: Params, cond: Cond, scale: Any, noise: NoiseFn
 ) -> Int[Array, "n k"]:
-    """Draws the dot token and then the codes; see `sample_embeddings`."""
-    module = make_module(static.spec, compute_dtype(static.dtype))
-    cfg, sampling = static.spec.model.codec, static.sampling
-    copies = 2 if static.guided else 1
-    rows = batch_size(static.spec, cond) // copies
+    """Draws the dot token and then the codes.
+
+    Args:
+        cond: of every candidate; with guidance, followed by its unconditional one (`cfg_batch`).
+    """
+    module = make_module(program.spec, COMPUTE_DTYPE[program.dtype])
+    cfg, sampling = program.spec.model.codec, program.sampling
+    copies = 2 if program.is_guided else 1
+    rows = num_examples(program.spec, cond) // copies
 
     def guided(logits: Array) -> Array:
-        if not static.guided:
+        if not program.is_guided:
             return logits
-        given, contrast = jnp.split(logits, 2)
-        return contrast + jnp.asarray(scale, jnp.float32) * (given - contrast)
+        given, uncond = jnp.split(logits, 2)
+        return uncond + jnp.asarray(scale, jnp.float32) * (given - uncond)
 
     def apply(method: str, *inputs: Any) -> tuple[Array, Any]:
-        with jax.default_matmul_precision(PRECISION[static.dtype]):
+        with jax.default_matmul_precision(PRECISION[program.dtype]):
             logits, state = module.apply({"params": params}, *inputs, method=method)
         return guided(logits), state
 

@@ -1,7 +1,6 @@
 """Captions and images through the frozen CLIP of a bundle, over the local devices."""
 
 import functools
-import weakref
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -10,38 +9,26 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, UInt8
 
-from unclip_jax.checkpoint.bundle import Bundle, Stage
+from unclip_jax.checkpoint.bundle import Bundle
+from unclip_jax.core.batching import map_batches
 from unclip_jax.core.errors import UserError
-from unclip_jax.core.types import Cond, Params, Size, TextFeatures
+from unclip_jax.core.types import Params, TextFeatures
 from unclip_jax.data.images import to_float, to_uint8
 from unclip_jax.models.clip import ClipConfig, fit_images, text_features
-from unclip_jax.models.stages import StageSpec, make_module
+from unclip_jax.models.stages import CLIP, StageSpec, make_module
 from unclip_jax.sampling import parallel
+from unclip_jax.sampling.programs import COMPUTE_DTYPE, PRECISION
 from unclip_jax.sampling.prompts import check_lengths, read_prompts
+from unclip_jax.text.context import fit_context
 
 TEXT_LIMIT = 16  # captions a device encodes a call
 IMAGE_LIMIT = 32
-FLOAT_LIMIT = 2.0  # a float beyond it is no picture in [-1, 1], even one that resizing overshot
-PRECISION = {"float32": "highest", "bfloat16": "default"}
-
-_placed: "weakref.WeakKeyDictionary[Stage, Any]" = weakref.WeakKeyDictionary()
-
-
-def placed_params(stage: Stage) -> Any:
-    """Returns a stage's parameters on every local device; they are moved there once."""
-    if stage not in _placed:
-        _placed[stage] = parallel.replicate(stage.params)
-    return _placed[stage]
-
-
-def compute_dtype(dtype: str) -> Any:
-    """Returns the arithmetic dtype of a stated name."""
-    return {"float32": jnp.float32, "bfloat16": jnp.bfloat16}[dtype]
+FLOAT_LIMIT = 2.0  # images in [-1, 1] have no larger float, even where resizing overshot
 
 
 def text_encoder(spec: StageSpec, dtype: str) -> Callable[[Params, Array, Array], TextFeatures]:
     """Returns the pure function (params, tokens, mask) of a CLIP's text tower."""
-    module = make_module(spec, dtype=compute_dtype(dtype))
+    module = make_module(spec, dtype=COMPUTE_DTYPE[dtype])
 
     def encode(params: Params, tokens: Array, mask: Array) -> TextFeatures:
         with jax.default_matmul_precision(PRECISION[dtype]):
@@ -57,7 +44,7 @@ def _text_program(spec: StageSpec, dtype: str) -> Callable[..., TextFeatures]:
 
 @functools.lru_cache(maxsize=32)
 def _image_program(spec: StageSpec, dtype: str) -> Callable[..., Array]:
-    module = make_module(spec, dtype=compute_dtype(dtype))
+    module = make_module(spec, dtype=COMPUTE_DTYPE[dtype])
 
     def encode(params: Any, images: Array) -> Array:
         with jax.default_matmul_precision(PRECISION[dtype]):
@@ -66,41 +53,41 @@ def _image_program(spec: StageSpec, dtype: str) -> Callable[..., Array]:
     return parallel.over_devices(encode, shared=(0,))
 
 
-def _in_batches(
-    program: Callable[..., Any], params: Any, inputs: Any, limit: int, per_device: int
+def _map(
+    program: Callable[..., Any], params: Any, inputs: tuple[np.ndarray, ...], limit: int
 ) -> Any:
-    """Runs `program` over the leading axis of `inputs` in device batches; NumPy results."""
-    n = jax.tree.leaves(inputs)[0].shape[0]
-    size = min(limit, per_device) * parallel.device_count()
-    parts = []
-    for start in range(0, n, size):
-        part = jax.tree.map(lambda leaf: leaf[start : start + size], inputs)  # noqa: B023
-        count = jax.tree.leaves(part)[0].shape[0]
-        split = parallel.split(part, min(limit, per_device))
-        parts.append(parallel.join(program(params, *split), count))
-    return jax.tree.map(lambda *leaves: np.concatenate(leaves), *parts)
+    """Runs `program` over the rows of `inputs`, at most `limit` a device and call; NumPy results.
+
+    The number of rows a device takes is a power of two: few distinct shapes, so that one more row
+    seldom compiles a program.
+    """
+    share = -(-len(inputs[0]) // parallel.device_count())
+    per_device = min(limit, 1 << (share - 1).bit_length())
+
+    def encode(rows: list[int]) -> Any:
+        split = parallel.split(tuple(array[rows] for array in inputs))
+        return parallel.join(program(params, *split), len(rows))
+
+    return map_batches(encode, range(len(inputs[0])), per_device * parallel.device_count())
 
 
 def encode_text(model: Bundle, prompts: Sequence[str], *, dtype: str = "float32") -> TextFeatures:
     """Encodes captions into everything the bundle's stages are conditioned on (NumPy arrays).
 
-    `tokens` have the longest context of the stages with a text transformer of their own; for each
-    of them `fit_context` cuts them to its own.
+    `tokens` have the longest context of the stages with a text transformer of their own; `fit_text`
+    brings them to that of one stage.
     """
     check_lengths(prompts)
     prompts = read_prompts(model, prompts)
     if not prompts:
         raise UserError("no prompt given")
-    stage = model.stage("clip")
+    stage = model.stage(CLIP)
     if model.tokenizer is None:
         raise UserError(f"bundle {model.name!r} has no tokenizer")
     clip = model.tokenizer.encode(prompts, context=stage.spec.model.text.context)
     inputs = (np.asarray(clip.tokens), np.asarray(clip.mask))
-    # Few distinct shapes, so that one more prompt does not compile a program.
-    share = -(-len(prompts) // parallel.device_count())
-    per_device = 1 << (share - 1).bit_length()
     program = _text_program(stage.spec, dtype)
-    features = _in_batches(program, placed_params(stage), inputs, TEXT_LIMIT, per_device)
+    features = _map(program, parallel.placed_params(stage), inputs, TEXT_LIMIT)
     own = [stage.spec.model.own_context for stage in model.stages.values()]
     longest = max((context for context in own if context is not None), default=None)
     if longest is None:
@@ -108,31 +95,15 @@ def encode_text(model: Bundle, prompts: Sequence[str], *, dtype: str = "float32"
     return features.replace(tokens=model.tokenizer.encode(prompts, longest).tokens)
 
 
-def batch_size(spec: StageSpec, cond: Cond) -> Size:
-    """Returns the number of examples that a condition is of; fails without what the stage needs."""
-    fields = spec.model.required_cond
-    given = jax.tree.leaves([getattr(cond, field) for field in fields])
-    if not given:
-        names = " or ".join(f"Cond.{field}" for field in fields)
-        raise UserError(f"the condition of {spec.stage} is missing: give {names}")
-    return given[0].shape[0]
-
-
-def with_own_tokens(
-    model: Bundle, text: TextFeatures, prompts: Sequence[str], stage: str
-) -> TextFeatures:
-    """Puts in the token ids of a stage's own text transformer, None if it has none."""
-    context = model.stage(stage).spec.model.own_context
-    tokens = (
-        None
-        if context is None
-        else model.tokenizer.encode(read_prompts(model, prompts), context).tokens
-    )
-    return text.replace(tokens=tokens)
+def fit_text(spec: StageSpec, text: TextFeatures) -> TextFeatures:
+    """Returns captions with their tokens at a stage's own context; None where it has none."""
+    context, tokens = spec.model.own_context, text.tokens
+    has_tokens = context is not None and tokens is not None
+    return text.replace(tokens=fit_context(tokens, context) if has_tokens else None)
 
 
 def check_images(pixels: np.ndarray) -> None:
-    """Refuses what is no batch of RGB pictures: uint8, or floats in [-1, 1]."""
+    """Refuses anything but a batch of RGB images, uint8 or floats in [-1, 1]."""
     whole, real = pixels.dtype == np.uint8, jnp.issubdtype(pixels.dtype, jnp.floating)
     if pixels.ndim != 4 or pixels.shape[-1] != 3 or not (whole or real):
         raise UserError(
@@ -174,7 +145,7 @@ def encode_images(
     Raises:
         UserError: an image is not [h, w, 3], or has floats far outside [-1, 1].
     """
-    stage = model.stage("clip")
+    stage = model.stage(CLIP)
     if stage.spec.model.vision is None:
         raise UserError(f"the CLIP of bundle {model.name!r} has no image tower")
     arrays = [np.asarray(image) for image in images]
@@ -183,7 +154,5 @@ def encode_images(
     if not arrays:
         raise UserError("no image given")
     pixels = np.stack([fit_to_tower(stage.spec.model, array) for array in arrays])
-    share = -(-len(pixels) // parallel.device_count())
-    per_device = 1 << (share - 1).bit_length()
     program = _image_program(stage.spec, dtype)
-    return _in_batches(program, placed_params(stage), (pixels,), IMAGE_LIMIT, per_device)
+    return _map(program, parallel.placed_params(stage), (pixels,), IMAGE_LIMIT)

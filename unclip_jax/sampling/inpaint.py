@@ -12,21 +12,25 @@ from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Key, UInt8
+from jaxtyping import Array, Bool, Float, Key, UInt8
 
 from unclip_jax.checkpoint.bundle import Bundle
+from unclip_jax.core.batching import map_batches
 from unclip_jax.core.errors import UserError
+from unclip_jax.core.prng import image_keys
+from unclip_jax.core.trees import take
 from unclip_jax.core.types import Cond, TextFeatures
 from unclip_jax.data.images import to_float, to_uint8
 from unclip_jax.diffusion.inpainting import repaint_along, repaint_moves
 from unclip_jax.diffusion.schedules import make_schedule
 from unclip_jax.models.clip import Fit
-from unclip_jax.sampling import parallel, runs, stages
-from unclip_jax.sampling.encode import placed_params
-from unclip_jax.sampling.latents import follow_moves, squares
-from unclip_jax.sampling.pipeline import Captions, chain
-from unclip_jax.sampling.runner import BATCH_LIMIT, StageRunner, finite, image_keys
+from unclip_jax.sampling import parallel, programs
+from unclip_jax.sampling.latents import squares
+from unclip_jax.sampling.monitor import Monitor
+from unclip_jax.sampling.pipeline import encode_captions, make_pipeline, run_pipeline
+from unclip_jax.sampling.programs import ProgramKey, run_in_parts
 from unclip_jax.sampling.settings import Plan, decoder_size
+from unclip_jax.sampling.stage_sampler import Sampler, StageSampler, require_finite
 
 JUMP, RESAMPLES = 10, 5
 """Levels gone back at a time, and times each stretch is denoised: RePaint's are 10 and 10."""
@@ -113,20 +117,68 @@ def make_canvas(
 
 
 @functools.lru_cache(maxsize=32)
-def _fill_program(static: runs.Static) -> Callable[..., Array]:
-    def fill(bound: Any, span: Any, moves: Any, inputs: Any, x: Any) -> Array:
-        params, empty, scale = bound
+def _fill_program(program: ProgramKey) -> Callable[..., Array]:
+    def fill(bound: Any, moves: Any, inputs: Any, span: Any, x: Any) -> Array:
+        params, uncond_text, scale = bound
         cond, keys, known, mask = inputs
-        diffusion = static.spec.diffusion
+        diffusion = program.spec.diffusion
         schedule = make_schedule(diffusion.schedule, diffusion.num_steps)
-        denoise = stages.bound_denoiser(static, params, cond, empty, scale)
-        noise = stages.stage_noise(static, keys)
-        fresh = stages.initial(static, noise, known.shape, None)
-        x = jnp.where(span[0] == 0, fresh, x)
+        denoise = programs.program_denoiser(program, params, cond, uncond_text, scale)
+        noise = programs.example_noise(program, keys)
+        start, count = span
+        fresh = programs.initial(program, noise, known.shape, None)
+        x = jnp.where(start == 0, fresh, x)
         where = jnp.broadcast_to(mask[..., None], known.shape)
+        span = (start, start + count)
         return repaint_along(denoise, x, known, where, moves, schedule, noise, span=span)
 
-    return parallel.over_devices(fill, shared=(0, 1, 2))
+    return parallel.over_devices(fill, shared=(0, 1, 3))
+
+
+class RepaintSampler(Sampler):
+    """The decoder in a pipeline that keeps a part of its images (RePaint)."""
+
+    def __init__(
+        self,
+        decoder: StageSampler,
+        known: Float[np.ndarray, "n h w 3"],
+        fill: Bool[np.ndarray, "n h w"],
+        resamples: int,
+        monitor: Monitor,
+    ):
+        """Binds the images to the decoder.
+
+        Args:
+            known: images in [-1, 1] at the decoder's size; what `fill` leaves out is kept.
+            resamples: times each stretch of levels is denoised; 1 is plain masked replacement.
+        """
+        self.gives, self.uncond_caption = decoder.gives, decoder.uncond_caption
+        self._decoder, self._known, self._fill = decoder, known, fill
+        self._resamples, self._monitor = resamples, monitor
+
+    def __call__(
+        self,
+        cond: Cond,
+        keys: Key[Array, " n"],
+        latent: Array | np.ndarray | None = None,
+        *,
+        uncond_text: TextFeatures | None = None,
+    ) -> Float[np.ndarray, "n h w 3"]:
+        """Returns images in [-1, 1] that agree with the known ones wherever nothing is filled."""
+        decoder, name = self._decoder, self._decoder.name
+        (net,) = decoder.nets
+        plan = programs.sampling_plan(net.program)
+        moves = repaint_moves(
+            plan.steps, plan.schedule.num_steps, jump=JUMP, resamples=self._resamples
+        )
+        split = parallel.split((decoder.read(cond), keys, self._known, self._fill))
+        scale = np.float32(decoder.sampling.guidance)
+        bound = parallel.placed_params(net.stage), decoder.read_text(uncond_text), scale
+        steps = functools.partial(_fill_program(net.program), bound, moves, split)
+        report = self._monitor.report(name, len(moves))
+        work = functools.partial(run_in_parts, steps, split[2], len(moves), report)
+        made = parallel.join(self._monitor.timed(name, work), len(self._known))
+        return require_finite(made, name)
 
 
 def inpaint(
@@ -138,38 +190,36 @@ def inpaint(
     *,
     num: int = 1,
     resamples: int = RESAMPLES,
-    runner: StageRunner,
+    monitor: Monitor,
 ) -> UInt8[np.ndarray, "n s s 3"]:
-    """Fills each picture `num` times, picture-major; kept pixels are the canvas's own.
+    """Fills each image `num` times, image-major; kept pixels are the canvas's own.
 
     Args:
-        prompts: a caption a picture, of the whole of it.
+        prompts: a caption an image, of the whole of it.
         resamples: times each stretch of levels is denoised; 1 is plain masked replacement.
     """
     if num < 1 or resamples < 1:
         raise UserError(f"num and resamples must be at least 1, not {num} and {resamples}")
     if len(prompts) != len(canvas.images):
-        raise UserError(f"{len(prompts)} prompts for {len(canvas.images)} pictures")
+        raise UserError(f"{len(prompts)} prompts for {len(canvas.images)} images")
     rows = np.repeat(np.arange(len(prompts)), num)
     keys = image_keys(key, rows, np.tile(np.arange(num), len(prompts)))
-    captions = Captions(model, [prompts[i] for i in rows], plan, runner)
+    text, uncond = encode_captions(model, [prompts[i] for i in rows], plan, monitor)
     known, fill = canvas.small(decoder_size(model))
-    per_device = parallel.batch_per_device(len(rows), BATCH_LIMIT)
-    size = per_device * parallel.device_count()
-    parts = []
-    for start in range(0, len(rows), size):
-        chosen = np.arange(start, min(start + size, len(rows)))
-        held = known[rows[chosen]], fill[rows[chosen]]
+    samplers = make_pipeline(model, plan, monitor)
 
-        def stage(run: runs.Run, cond: Cond, empty: TextFeatures | None) -> np.ndarray:
-            own = keys[chosen]  # noqa: B023
-            if run.name != "decoder":
-                return runner.stage(run, cond, empty, own, per_device=per_device)
-            return _fill(run, (cond, own, *held), empty, per_device, resamples, runner)  # noqa: B023
+    def draw(chosen: list[int]) -> UInt8[np.ndarray, "n s s 3"]:
+        kept = take((known, fill), rows[chosen])
 
-        made = chain(model, plan, captions.rows(chosen), stage)
-        parts.append(to_uint8(made))
-    return composite(np.concatenate(parts), canvas, rows)
+        def filling(sampler: Sampler) -> Sampler:
+            is_decoder = isinstance(sampler, StageSampler) and sampler.kind == "decoder"
+            return RepaintSampler(sampler, *kept, resamples, monitor) if is_decoder else sampler
+
+        cond, own = Cond(text=take(text, chosen)), take(keys, chosen)
+        return to_uint8(run_pipeline([filling(s) for s in samplers], cond, own, uncond))
+
+    made = map_batches(draw, range(len(rows)), parallel.device_batch(len(rows)))
+    return composite(made, canvas, rows)
 
 
 def composite(
@@ -177,26 +227,3 @@ def composite(
 ) -> UInt8[np.ndarray, "m s s 3"]:
     """Puts the canvas's own pixels back wherever nothing was to be filled."""
     return np.where(canvas.fill[rows][..., None], made, canvas.images[rows])
-
-
-def _fill(
-    run: runs.Run,
-    inputs: tuple[Cond, Any, np.ndarray, np.ndarray],
-    empty: TextFeatures | None,
-    per_device: int,
-    resamples: int,
-    runner: StageRunner,
-) -> np.ndarray:
-    """Runs the decoder over one device batch."""
-    split = parallel.split(inputs, per_device)
-    known = inputs[2]
-    plan = runs.sampling_plan(run.static)
-    moves = repaint_moves(plan.steps, plan.schedule.num_steps, jump=JUMP, resamples=resamples)
-    scale = np.float32(run.sampling.guidance)
-    bound = (placed_params(run.nets[0][0]), empty, scale)
-    program = functools.partial(_fill_program(run.static), bound)
-
-    def work() -> Any:
-        return follow_moves(program, moves, split, split[2], runner.report("decoder"))
-
-    return finite(parallel.join(runner.timed("decoder", work), len(known)), "decoder")

@@ -18,7 +18,9 @@ import numpy as np
 from jaxtyping import Array, Float, Key, UInt8
 
 from unclip_jax.checkpoint.bundle import Bundle, CascadeStep
+from unclip_jax.core.batching import map_batches
 from unclip_jax.core.errors import UserError
+from unclip_jax.core.trees import take
 from unclip_jax.core.types import Cond, Params, TextFeatures
 from unclip_jax.data.images import to_float, to_square, to_uint8
 from unclip_jax.diffusion.config import SamplingConfig
@@ -26,28 +28,28 @@ from unclip_jax.diffusion.samplers import inversion_moves, invert_along
 from unclip_jax.diffusion.schedules import make_schedule
 from unclip_jax.diffusion.timesteps import sampling_steps
 from unclip_jax.models.clip import Fit
-from unclip_jax.sampling import parallel, runs, stages
-from unclip_jax.sampling.encode import (
-    check_images,
-    encode_text,
-    placed_params,
-    with_own_tokens,
-)
-from unclip_jax.sampling.runner import BATCH_LIMIT, StageRunner, finite
+from unclip_jax.models.stages import CLIP
+from unclip_jax.sampling import parallel, programs
+from unclip_jax.sampling.encode import check_images, encode_text
+from unclip_jax.sampling.monitor import Monitor
+from unclip_jax.sampling.pipeline import image_samplers, run_pipeline
+from unclip_jax.sampling.programs import ProgramKey, run_in_parts
 from unclip_jax.sampling.settings import (
     DTYPES,
     cascade_to,
     decoder_size,
+    decoder_stage,
     num_steps,
     override,
     spread_levels,
     spread_list,
     stage_sampling,
 )
+from unclip_jax.sampling.stage_sampler import StageSampler, require_finite
 
 INVERT_STEPS = 100
 """Levels of an inversion. 250, as in Dhariwal & Nichol 2021, rebuilds the shipped model's held-out
-pictures 0.4 dB closer, 40 levels 0.8 dB less close (docs/evals/inversion.md)."""
+images 0.4 dB closer, 40 levels 0.8 dB less close (docs/evals/inversion.md)."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -110,8 +112,8 @@ def resolve_latents(
     if not 0.0 <= eta <= 1.0:
         raise UserError(f"eta must lie in 0..1, not {eta}")
     size, cascade = cascade_to(model, settings.size)
-    own = stage_sampling(model, "decoder")
-    limit = model.stage("decoder").spec.diffusion.num_steps
+    decoder = decoder_stage(model)
+    own, limit = stage_sampling(model, decoder), model.stage(decoder).spec.diffusion.num_steps
     levels = [int(t) for t in sampling_steps(own, limit)]
     climb = spread_levels(levels[0], levels[-1], settings.invert_steps, "invert_steps", least=3)
     invert = dataclasses.replace(own, sampler="ddim", eta=0.0, guidance=1.0, step_list=climb)
@@ -134,48 +136,49 @@ def image_fit(model: Bundle) -> Fit:
 
     The decoder saw in training the very square that z_i is of, so that x_T's is fitted likewise.
     """
-    return model.stage("clip").spec.model.resize
+    return model.stage(CLIP).spec.model.resize
 
 
 def squares(
     images: Sequence[np.ndarray] | np.ndarray | Array, size: int, fit: Fit
 ) -> UInt8[np.ndarray, "n size size 3"]:
     """Brings images of any shape, uint8 or floats in [-1, 1], to squares; see `image_fit`."""
-    made = []
+    fitted = []
     for image in images:
         pixels = np.asarray(image)
         check_images(pixels[None])
         if pixels.dtype != np.uint8:
             pixels = to_uint8(pixels)
-        made.append(to_square(pixels, size, crop="center" if fit == "center_crop" else fit))
-    if not made:
+        fitted.append(to_square(pixels, size, crop="center" if fit == "center_crop" else fit))
+    if not fitted:
         raise UserError("no image given")
-    return np.stack(made)
+    return np.stack(fitted)
 
 
-def empty_captions(model: Bundle, dtype: str) -> TextFeatures | None:
-    """Returns the empty caption as the decoder reads it, for one example; None without text."""
-    if not model.stage("decoder").spec.model.reads_text:
+def empty_caption(model: Bundle, dtype: str) -> TextFeatures | None:
+    """Returns the encoded empty caption, for one example; None for a decoder without text."""
+    if not model.stage(decoder_stage(model)).spec.model.reads_text:
         return None
-    return with_own_tokens(model, encode_text(model, [""], dtype=dtype), [""], "decoder")
+    return encode_text(model, [""], dtype=dtype)
 
 
 def decoder_cond(image_emb: Float[np.ndarray, "n d"], empty: TextFeatures | None) -> Cond:
-    """Returns the decoder's condition: these z_i and the empty caption."""
+    """Returns the condition of the decoder: these z_i and the empty caption."""
     n = len(image_emb)
     text = jax.tree.map(lambda leaf: np.repeat(np.asarray(leaf), n, axis=0), empty)
     return Cond(image_emb=np.asarray(image_emb, np.float32), text=text)
 
 
 @functools.lru_cache(maxsize=32)
-def _invert_program(static: runs.Static) -> Callable[..., Array]:
-    def climb(params: Params, span: Any, moves: Any, cond: Cond, x: Any) -> Array:
-        diffusion = static.spec.diffusion
+def _invert_program(program: ProgramKey) -> Callable[..., Array]:
+    def climb(params: Params, cond: Cond, moves: Any, span: Any, x: Any) -> Array:
+        diffusion = program.spec.diffusion
         schedule = make_schedule(diffusion.schedule, diffusion.num_steps)
-        denoise = stages.bound_denoiser(static, params, cond, None, 1.0)
-        return invert_along(denoise, x, moves, schedule, span=span)
+        denoise = programs.program_denoiser(program, params, cond, None, 1.0)
+        start, count = span
+        return invert_along(denoise, x, moves, schedule, span=(start, start + count))
 
-    return parallel.over_devices(climb, shared=(0, 1, 2))
+    return parallel.over_devices(climb, shared=(0, 2, 3))
 
 
 def invert(
@@ -183,49 +186,27 @@ def invert(
     images: Sequence[np.ndarray] | np.ndarray | Array,
     image_emb: Float[np.ndarray, "n d"],
     plan: LatentPlan,
-    runner: StageRunner,
+    monitor: Monitor,
 ) -> Float[np.ndarray, "n h w 3"]:
-    """Returns the latents x_T of pictures, at the level of the plan's second-noisiest step."""
-    run = runs.single_net(model, "decoder", plan.invert, plan.dtype)
-    pixels = squares(images, decoder_size(model), image_fit(model))
-    x = to_float(pixels)
-    empty = empty_captions(model, plan.dtype)
-    limit = model.stage("decoder").spec.diffusion.num_steps
-    moves = inversion_moves(plan.invert.step_list, limit, skip_last=True)
-    per_device = parallel.batch_per_device(len(x), BATCH_LIMIT)
-    size = per_device * parallel.device_count()
-    parts = []
-    for start in range(0, len(x), size):
-        rows = slice(start, start + size)
-        cond, held = parallel.split((decoder_cond(image_emb[rows], empty), x[rows]), per_device)
-        program = functools.partial(_invert_program(run.static), placed_params(run.nets[0][0]))
-        report = runner.report("inversion")
-        work = functools.partial(follow_moves, program, moves, cond, held, report)
-        latent = parallel.join(runner.timed("inversion", work), len(x[rows]))
-        parts.append(finite(latent, "inversion"))
-    return np.concatenate(parts)
+    """Returns the latents x_T of images, at the level of the plan's second-noisiest step."""
+    decoder = StageSampler(model, decoder_stage(model), plan.invert, plan.dtype)
+    (net,) = decoder.nets
+    x = to_float(squares(images, decoder_size(model), image_fit(model)))
+    empty = empty_caption(model, plan.dtype)
+    num_steps = net.stage.spec.diffusion.num_steps
+    moves = inversion_moves(plan.invert.step_list, num_steps, skip_last=True)
+    program = functools.partial(_invert_program(net.program), parallel.placed_params(net.stage))
 
+    def climb(rows: list[int]) -> Float[np.ndarray, "n h w 3"]:
+        cond = decoder.read(decoder_cond(image_emb[rows], empty))
+        cond, start = parallel.split((cond, x[rows]))
+        steps = functools.partial(program, cond, moves)
+        report = monitor.report("inversion", len(moves))
+        work = functools.partial(run_in_parts, steps, start, len(moves), report)
+        latent = parallel.join(monitor.timed("inversion", work), len(rows))
+        return require_finite(latent, "inversion")
 
-def follow_moves(
-    program: Callable[..., Array],
-    moves: np.ndarray,
-    inputs: Any,
-    x: Any,
-    report: Callable[[int, int], None] | None,
-) -> Any:
-    """Runs program((first move, move to stop before), moves, inputs, x) over all of the moves.
-
-    It is one program, called once, or in parts if it is watched.
-    """
-    if report is not None:
-        report(0, len(moves))
-    for start, count in stages.chunk_ends(0, len(moves), 1 if report is None else stages.CHUNKS):
-        stop = start + count
-        x = program((np.int32(start), np.int32(stop)), moves, inputs, x)
-        if report is not None:
-            jax.block_until_ready(x)
-            report(stop, len(moves))
-    return x
+    return map_batches(climb, range(len(x)), parallel.device_batch(len(x)))
 
 
 def decode(
@@ -235,7 +216,7 @@ def decode(
     plan: LatentPlan,
     *,
     latent: Float[np.ndarray, "n h w 3"] | None = None,
-    runner: StageRunner,
+    monitor: Monitor,
 ) -> UInt8[np.ndarray, "n s s 3"]:
     """Draws the images of embeddings with the empty caption, upsampled to the plan's size.
 
@@ -244,31 +225,12 @@ def decode(
         keys: a key an image, for x_T if it is not given, eta's noise and the upsamplers'.
         latent: x_T, of `invert`.
     """
-    empty = empty_captions(model, plan.dtype)
-    run = runs.single_net(model, "decoder", plan.decode, plan.dtype)
-    per_device = parallel.batch_per_device(len(image_emb), BATCH_LIMIT)
-    size = per_device * parallel.device_count()
-    parts = []
-    for start in range(0, len(image_emb), size):
-        rows = slice(start, start + size)
-        cond = decoder_cond(image_emb[rows], empty)
-        x_init = None if latent is None else latent[rows]
-        images = runner.stage(run, cond, empty, keys[rows], per_device=per_device, latent=x_init)
-        images = upsample(model, images, keys[rows], plan, runner, per_device)
-        parts.append(to_uint8(images))
-    return np.concatenate(parts)
+    empty = empty_caption(model, plan.dtype)
+    samplers = image_samplers(model, plan.decode, plan.cascade, plan.dtype, monitor=monitor)
 
+    def draw(rows: list[int]) -> UInt8[np.ndarray, "n s s 3"]:
+        index = np.asarray(rows)
+        cond, x_init = decoder_cond(image_emb[index], empty), take(latent, index)
+        return to_uint8(run_pipeline(samplers, cond, keys[index], {"": empty}, x_init))
 
-def upsample(
-    model: Bundle,
-    images: Float[np.ndarray, "n h w 3"],
-    keys: Key[Array, " n"],
-    plan: Any,
-    runner: StageRunner,
-    per_device: int,
-) -> Float[np.ndarray, "n s s 3"]:
-    """Takes the decoder's images through the plan's cascade."""
-    for step in plan.cascade:
-        run = runs.cascade_run(model, step, plan.dtype)
-        images = runner.stage(run, Cond(low_res=images), None, keys, per_device=per_device)
-    return images
+    return map_batches(draw, range(len(image_emb)), parallel.device_batch(len(image_emb)))

@@ -14,10 +14,11 @@ from jaxtyping import Array, Float, Key, UInt8
 
 from unclip_jax.checkpoint.bundle import Bundle
 from unclip_jax.core.errors import UserError
+from unclip_jax.core.prng import image_keys
 from unclip_jax.models.pca import Pca, keep
 from unclip_jax.sampling.encode import encode_images, encode_text
 from unclip_jax.sampling.latents import LatentPlan, decode, invert
-from unclip_jax.sampling.runner import StageRunner, image_keys
+from unclip_jax.sampling.monitor import Monitor
 
 Pictures = Sequence[np.ndarray] | np.ndarray | Array
 NOISES = ("slerp", "fixed")
@@ -99,10 +100,10 @@ class Inverted:
     latent: Float[np.ndarray, "n h w 3"]
 
 
-def encode(model: Bundle, images: Pictures, plan: LatentPlan, runner: StageRunner) -> Inverted:
+def encode(model: Bundle, images: Pictures, plan: LatentPlan, monitor: Monitor) -> Inverted:
     """Returns (z_i, x_T) of pictures."""
-    image_emb = runner.timed("clip", lambda: encode_images(model, images, dtype=plan.dtype))
-    return Inverted(image_emb, invert(model, images, image_emb, plan, runner))
+    image_emb = monitor.timed("clip", lambda: encode_images(model, images, dtype=plan.dtype))
+    return Inverted(image_emb, invert(model, images, image_emb, plan, monitor))
 
 
 def vary(
@@ -112,17 +113,17 @@ def vary(
     plan: LatentPlan,
     *,
     num: int = 1,
-    runner: StageRunner,
+    monitor: Monitor,
 ) -> UInt8[np.ndarray, "n s s 3"]:
     """Draws `num` variations of each picture, picture-major, with the eta of the plan (§3.1)."""
     if num < 1:
         raise UserError(f"num must be at least 1, not {num}")
-    held = encode(model, images, plan, runner)
+    held = encode(model, images, plan, monitor)
     rows = np.repeat(np.arange(len(held.latent)), num)
     draws = np.tile(np.arange(num), len(held.latent))
     keys = image_keys(key, rows, draws)
     latent = held.latent[rows]
-    return decode(model, held.image_emb[rows], keys, plan, latent=latent, runner=runner)
+    return decode(model, held.image_emb[rows], keys, plan, latent=latent, monitor=monitor)
 
 
 def interpolate(
@@ -133,7 +134,7 @@ def interpolate(
     *,
     frames: int = 8,
     num: int = 1,
-    runner: StageRunner,
+    monitor: Monitor,
 ) -> UInt8[np.ndarray, "n s s 3"]:
     """Goes from each first picture to its second one in `frames` images, pair-major (§3.2).
 
@@ -146,17 +147,17 @@ def interpolate(
     first, second = pair
     if len(first) != len(second):
         raise UserError(f"{len(first)} first and {len(second)} second pictures make no pairs")
-    z = runner.timed("clip", lambda: [encode_images(model, p, dtype=plan.dtype) for p in pair])
+    z = monitor.timed("clip", lambda: [encode_images(model, p, dtype=plan.dtype) for p in pair])
     rows = np.repeat(np.arange(len(first)), num * frames)
     draws = np.tile(np.repeat(np.arange(num), frames), len(first))
     theta = np.tile(np.linspace(0.0, 1.0, frames, dtype=np.float32), len(first) * num)
     latent = None
     if plan.inverted:
-        ends = [invert(model, p, e, plan, runner) for p, e in zip(pair, z, strict=True)]
+        ends = [invert(model, p, e, plan, monitor) for p, e in zip(pair, z, strict=True)]
         latent = np.asarray(slerp(ends[0][rows], ends[1][rows], theta))
     image_emb = np.asarray(slerp(z[0][rows], z[1][rows], theta))
     keys = image_keys(key, rows, draws)
-    return decode(model, image_emb, keys, plan, latent=latent, runner=runner)
+    return decode(model, image_emb, keys, plan, latent=latent, monitor=monitor)
 
 
 def edited_embeddings(
@@ -186,7 +187,7 @@ def edit(
     plan: LatentPlan,
     *,
     thetas: Float[np.ndarray, " frames"],
-    runner: StageRunner,
+    monitor: Monitor,
 ) -> UInt8[np.ndarray, "n s s 3"]:
     """Moves each picture toward a text at every theta, picture-major, x_T held fixed (§3.3).
 
@@ -195,14 +196,14 @@ def edit(
         source: a caption per image; without it z_d is the text embedding itself.
     """
     _check_frames(len(thetas))
-    held = encode(model, images, plan, runner)
+    held = encode(model, images, plan, monitor)
     for name, captions in (("to", to), ("from", source)):
         if captions is not None and len(captions) != len(held.latent):
             raise UserError(f"{len(captions)} texts to go {name} for {len(held.latent)} pictures")
     image_emb = edited_embeddings(model, held.image_emb, to, source, thetas, plan.dtype)
     rows = np.repeat(np.arange(len(held.latent)), len(thetas))
     keys = image_keys(key, rows, np.zeros_like(rows))
-    return decode(model, image_emb, keys, plan, latent=held.latent[rows], runner=runner)
+    return decode(model, image_emb, keys, plan, latent=held.latent[rows], monitor=monitor)
 
 
 def edit_thetas(frames: int, max_theta: float) -> Float[np.ndarray, " frames"]:
@@ -221,13 +222,13 @@ def reconstruct(
     *,
     pca: Pca,
     dims: Sequence[int],
-    runner: StageRunner,
+    monitor: Monitor,
 ) -> UInt8[np.ndarray, "n s s 3"]:
     """Decodes each picture from its first principal components alone, picture-major (§4).
 
     The noise is the same for all numbers of components of a picture.
     """
-    image_emb = runner.timed("clip", lambda: encode_images(model, images, dtype=plan.dtype))
+    image_emb = monitor.timed("clip", lambda: encode_images(model, images, dtype=plan.dtype))
     if image_emb.shape[1] != pca.width:
         raise UserError(
             f"the PCA is of embeddings of width {pca.width}; bundle {model.name!r} has "
@@ -237,7 +238,7 @@ def reconstruct(
     kept = np.stack([np.asarray(keep(pca, image_emb, count)) * length for count in dims], axis=1)
     rows = np.repeat(np.arange(len(image_emb)), len(dims))
     keys = image_keys(key, rows, np.zeros_like(rows))
-    return decode(model, kept.reshape(-1, kept.shape[-1]), keys, plan, runner=runner)
+    return decode(model, kept.reshape(-1, kept.shape[-1]), keys, plan, monitor=monitor)
 
 
 def usable_dims(dims: Sequence[int], pca: Pca) -> tuple[int, ...]:

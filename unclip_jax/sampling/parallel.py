@@ -8,12 +8,19 @@ replicate use the same functions under `jax.jit` with sharded parameters instead
 import functools
 import inspect
 import math
+import weakref
 from collections.abc import Callable
 from typing import Any
 
 import jax
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from unclip_jax.checkpoint.bundle import Stage
+
+BATCH_LIMIT = 16  # images a device makes a call
+
+_placed: "weakref.WeakKeyDictionary[Stage, Any]" = weakref.WeakKeyDictionary()
 
 
 def device_count() -> int:
@@ -31,6 +38,13 @@ def replicate(tree: Any) -> Any:
     return jax.device_put(tree, NamedSharding(_mesh(), PartitionSpec()))
 
 
+def placed_params(stage: Stage) -> Any:
+    """Returns a stage's parameters on every local device; they are moved there once."""
+    if stage not in _placed:
+        _placed[stage] = replicate(stage.params)
+    return _placed[stage]
+
+
 def over_devices(function: Callable[..., Any], shared: tuple[int, ...]) -> Callable[..., Any]:
     """Maps `function` over the local devices.
 
@@ -43,20 +57,29 @@ def over_devices(function: Callable[..., Any], shared: tuple[int, ...]) -> Calla
     return jax.pmap(function, in_axes=axes, devices=jax.local_devices())
 
 
-def batch_per_device(n: int, limit: int) -> int:
-    """Returns the examples a device takes a call: `n` split evenly, at most `limit`."""
+def device_batch(n: int, limit: int | None = None) -> int:
+    """Returns the examples that all devices take a call: `n` spread evenly over the calls.
+
+    Args:
+        limit: examples a device takes at most; None is BATCH_LIMIT.
+    """
+    limit = BATCH_LIMIT if limit is None else limit
     calls = max(1, math.ceil(n / (limit * device_count())))
-    return max(1, math.ceil(n / (calls * device_count())))
+    return device_count() * max(1, math.ceil(n / (calls * device_count())))
 
 
-def split(tree: Any, per_device: int) -> Any:
-    """Pads the leading axis by repeating the last example and reshapes it to [device, batch]."""
+def split(tree: Any) -> Any:
+    """Pads the leading axis to a multiple of the device count and reshapes it to [device, batch].
+
+    The last example is repeated.
+    """
     devices = device_count()
 
     def pad(leaf: Any) -> Any:
-        missing = devices * per_device - leaf.shape[0]
-        index = np.minimum(np.arange(devices * per_device), leaf.shape[0] - 1)
-        padded = leaf if missing == 0 else leaf[index]
+        n = leaf.shape[0]
+        per_device = math.ceil(n / devices)
+        index = np.minimum(np.arange(devices * per_device), n - 1)
+        padded = leaf if n == len(index) else leaf[index]
         return padded.reshape(devices, per_device, *leaf.shape[1:])
 
     return jax.tree.map(pad, tree)

@@ -1,30 +1,120 @@
-"""The whole chain: captions -> z_t, text states -> z_i -> 64 pixels -> larger.
+"""From captions to images: a list of samplers, each of which hands its result to those after it.
 
 Images are numbered by (prompt index, draw); each has its own key, so that one more prompt or draw
 changes no image that was there before, and the devices' number changes none.
 """
 
 import dataclasses
-import functools
-from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
 
-import jax
 import numpy as np
-from jaxtyping import Array, Key, UInt8
+from jaxtyping import Array, Float, Key, UInt8
 
-from unclip_jax.checkpoint.bundle import Bundle
+from unclip_jax.checkpoint.bundle import Bundle, CascadeStep
 from unclip_jax.core import prng
+from unclip_jax.core.batching import iter_batches
 from unclip_jax.core.errors import UserError
+from unclip_jax.core.trees import take
 from unclip_jax.core.types import Cond, TextFeatures
 from unclip_jax.data.images import to_uint8
-from unclip_jax.sampling import parallel, runs
-from unclip_jax.sampling.encode import encode_text, with_own_tokens
+from unclip_jax.diffusion.config import SamplingConfig
+from unclip_jax.sampling import parallel
+from unclip_jax.sampling.encode import encode_text
+from unclip_jax.sampling.monitor import Monitor
 from unclip_jax.sampling.prompts import check_lengths
-from unclip_jax.sampling.runner import BATCH_LIMIT, Progress, StageRunner, image_keys
-from unclip_jax.sampling.settings import Plan, SampleSettings, resolve
+from unclip_jax.sampling.settings import Plan, decoder_stage
+from unclip_jax.sampling.stage_sampler import Sampler, StageSampler
 
 REQUEST_LIMIT = 1_000_000  # images a call of `sample`; their list is kept in memory
+
+Uncond = Mapping[str, TextFeatures]
+"""Encoded captions of guidance's unconditional half, of one example each, by caption."""
+
+
+class TextPrior(Sampler):
+    """The paper's ablation in a prior's place: z_t is taken as z_i."""
+
+    gives = "image_emb"
+
+    def __call__(
+        self,
+        cond: Cond,
+        keys: Key[Array, " n"],
+        latent: Array | np.ndarray | None = None,
+        *,
+        uncond_text: TextFeatures | None = None,
+    ) -> Float[Array | np.ndarray, "n d"]:
+        """Returns the captions' raw text embeddings."""
+        return cond.text.text_emb
+
+
+def make_pipeline(model: Bundle, plan: Plan, monitor: Monitor | None = None) -> list[Sampler]:
+    """Lists the samplers of a plan, from text to images of its size."""
+    samplers: list[Sampler] = []
+    if plan.prior_stage is not None:
+        sampling = plan.prior_sampling
+        samplers.append(
+            StageSampler(model, plan.prior_stage, sampling, plan.dtype, monitor=monitor)
+        )
+    elif plan.prior == "text":
+        samplers.append(TextPrior())
+    decoder, caption = plan.decoder_sampling, plan.negative
+    return samplers + image_samplers(
+        model, decoder, plan.cascade, plan.dtype, uncond_caption=caption, monitor=monitor
+    )
+
+
+def image_samplers(
+    model: Bundle,
+    decoder: SamplingConfig,
+    cascade: Sequence[CascadeStep],
+    dtype: str,
+    *,
+    uncond_caption: str = "",
+    monitor: Monitor | None = None,
+) -> list[StageSampler]:
+    """Lists the samplers from z_i to images: the decoder and the steps of a cascade.
+
+    Args:
+        decoder: settings of the decoder; upsamplers are sampled with the bundle's.
+    """
+    name = decoder_stage(model)
+    first = StageSampler(
+        model, name, decoder, dtype, uncond_caption=uncond_caption, monitor=monitor
+    )
+    stages = [step.nets[0].stage for step in cascade]
+    return [first, *(StageSampler(model, s, dtype=dtype, monitor=monitor) for s in stages)]
+
+
+def run_pipeline(
+    samplers: Sequence[Sampler],
+    cond: Cond,
+    keys: Key[Array, " n"],
+    uncond: Uncond,
+    latent: Float[np.ndarray, " n *x"] | None = None,
+) -> Float[Array | np.ndarray, " n *d"]:
+    """Runs samplers one after the other and returns the last one's result.
+
+    Args:
+        cond: what is there before the first sampler: captions, or z_i too.
+        latent: x_T of the first sampler; None draws it from the keys.
+    """
+    for sampler in samplers:
+        uncond_text = uncond.get(sampler.uncond_caption)
+        result = sampler(cond, keys, latent, uncond_text=uncond_text)
+        cond, latent = cond.replace(**{sampler.gives: result}), None
+    return result
+
+
+def encode_captions(
+    model: Bundle, captions: Sequence[str], plan: Plan, monitor: Monitor
+) -> tuple[TextFeatures, Uncond]:
+    """Encodes every caption once, with the empty and the negative one."""
+    distinct = list(dict.fromkeys(["", plan.negative, *captions]))
+    features = monitor.timed("text", lambda: encode_text(model, distinct, dtype=plan.dtype))
+    row = {caption: i for i, caption in enumerate(distinct)}
+    uncond = {caption: take(features, [row[caption]]) for caption in ("", plan.negative)}
+    return take(features, [row[caption] for caption in captions]), uncond
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,104 +144,20 @@ def requests_for(prompts: Sequence[str], num: int, first: int = 0) -> list[Reque
     ]
 
 
-def sample(
-    model: Bundle,
-    prompts: Sequence[str],
-    *,
-    key: Key[Array, ""] | None = None,
-    num: int = 1,
-    settings: SampleSettings = SampleSettings(),
-    progress: Progress | None = None,
-) -> UInt8[np.ndarray, "n h w 3"]:
-    """Makes `num` images a prompt, prompt-major; `key` defaults to that of seed 0."""
-    root = prng.root_key(0) if key is None else key
-    plan = resolve(model, settings)
-    requests = requests_for([prompts] if isinstance(prompts, str) else list(prompts), num)
-    return np.concatenate(list(generate(model, requests, root, plan, progress=progress)))
-
-
 def generate(
     model: Bundle,
     requests: Sequence[Request],
     root: Key[Array, ""],
     plan: Plan,
-    *,
-    progress: Progress | None = None,
-    seconds: dict[str, float] | None = None,
+    monitor: Monitor | None = None,
 ) -> Iterator[UInt8[np.ndarray, "n h w 3"]]:
-    """Yields the requested images in order, a device batch at a time.
+    """Yields the requested images in order, a device batch at a time."""
+    monitor = monitor or Monitor()
+    samplers = make_pipeline(model, plan, monitor)
 
-    Args:
-        seconds: if given, the wall time of each stage is added to it.
-    """
-    per_device = parallel.batch_per_device(len(requests), BATCH_LIMIT)
-    size = per_device * parallel.device_count()
-    runner = StageRunner(progress, {} if seconds is None else seconds)
-    for start in range(0, len(requests), size):
-        batch = requests[start : start + size]
-        captions = Captions(model, [r.prompt for r in batch], plan, runner)
-        stage = functools.partial(
-            runner.stage, keys=_image_keys(root, batch), per_device=per_device
-        )
-        yield to_uint8(chain(model, plan, captions.rows(range(len(batch))), stage))
+    def draw(batch: list[Request]) -> UInt8[np.ndarray, "n h w 3"]:
+        text, uncond = encode_captions(model, [r.prompt for r in batch], plan, monitor)
+        keys = prng.image_keys(root, [r.prompt_index for r in batch], [r.draw for r in batch])
+        return to_uint8(run_pipeline(samplers, Cond(text=text), keys, uncond))
 
-
-def chain(
-    model: Bundle,
-    plan: Plan,
-    captions: Callable[[str, str], tuple[TextFeatures, TextFeatures]],
-    stage: Callable[[runs.Run, Cond, TextFeatures | None], Any],
-) -> Any:
-    """Hands the result of each stage to the next and returns the last one's images.
-
-    Args:
-        captions: captions(stage's name, caption) -> the examples' captions as that stage reads
-            them, and the one caption that its guidance contrasts with.
-        stage: stage(run, cond, contrasted caption) -> the result of a run.
-    """
-    text, negative = captions("decoder", plan.negative)
-    image_emb = None
-    if plan.prior == "text":
-        image_emb = text.text_emb
-    elif plan.prior_stage is not None:
-        given, empty = captions(plan.prior_stage, "")
-        run = runs.single_net(model, plan.prior_stage, plan.prior_sampling, plan.dtype)
-        image_emb = stage(run, Cond(text=given), empty)
-    run = runs.single_net(model, "decoder", plan.decoder_sampling, plan.dtype)
-    images = stage(run, Cond(image_emb=image_emb, text=text), negative)
-    for step in plan.cascade:
-        images = stage(runs.cascade_run(model, step, plan.dtype), Cond(low_res=images), None)
-    return images
-
-
-class Captions:
-    """The encoded captions of a plan's images, as each stage reads them."""
-
-    def __init__(self, model: Bundle, prompts: Sequence[str], plan: Plan, runner: StageRunner):
-        """Encodes every caption once, with the empty and the negative one."""
-        self._model = model
-        self._list = list(dict.fromkeys(["", plan.negative, *prompts]))
-        self._prompts = list(prompts)
-        self._features = runner.timed(
-            "text", lambda: encode_text(model, self._list, dtype=plan.dtype)
-        )
-
-    def rows(
-        self, chosen: Sequence[int] | np.ndarray
-    ) -> Callable[[str, str], tuple[TextFeatures, TextFeatures]]:
-        """Returns `chain`'s captions of the chosen images."""
-        index = [self._list.index(self._prompts[i]) for i in chosen]
-
-        def captions_of(stage: str, contrast: str) -> tuple[TextFeatures, TextFeatures]:
-            own = with_own_tokens(self._model, self._features, self._list, stage)
-            return _rows(own, index), _rows(own, [self._list.index(contrast)])
-
-        return captions_of
-
-
-def _rows(features: TextFeatures, index: Sequence[int] | np.ndarray) -> TextFeatures:
-    return jax.tree.map(lambda leaf: leaf[np.asarray(index)], features)
-
-
-def _image_keys(root: Key[Array, ""], batch: Sequence[Request]) -> Key[Array, " n"]:
-    return image_keys(root, [r.prompt_index for r in batch], [r.draw for r in batch])
+    yield from iter_batches(draw, requests, parallel.device_batch(len(requests)))

@@ -14,7 +14,7 @@ from unclip_jax.core.errors import UserError
 from unclip_jax.core.suggest import did_you_mean
 from unclip_jax.diffusion.config import SamplingConfig
 from unclip_jax.models.prior_ar import CodeSampling
-from unclip_jax.models.stages import PRIORS, Sampling
+from unclip_jax.models.stages import PRIORS, Sampling, stages_of
 
 PRIOR_CHOICES = (*PRIORS, "text", "none")
 SAMPLERS = ("ddpm", "ddim", "dpm++")
@@ -105,9 +105,14 @@ def num_steps(config: SamplingConfig) -> int:
     return config.steps if config.step_list is None else len(config.step_list)
 
 
+def decoder_stage(model: Bundle) -> str:
+    """Returns the name of the bundle's decoder."""
+    return next(iter(model.of_kind("decoder") or stages_of("decoder")))
+
+
 def decoder_size(model: Bundle) -> int:
     """Returns the pixels of the decoder's images."""
-    return model.stage("decoder").spec.model.unet.image_size
+    return model.stage(decoder_stage(model)).spec.model.sample_shape[0]
 
 
 def resolve(model: Bundle, settings: SampleSettings) -> Plan:

@@ -3,6 +3,7 @@
 A stage is named as in the bundle; "prior" stands for the bundle's default prior.
 """
 
+import dataclasses
 import functools
 from collections.abc import Callable
 
@@ -14,13 +15,17 @@ from jaxtyping import Array, Float, Int, Key, Num
 from unclip_jax.checkpoint.bundle import Bundle
 from unclip_jax.core import prng
 from unclip_jax.core.errors import UserError
+from unclip_jax.core.trees import take
 from unclip_jax.core.types import Cond, Params, TextFeatures
-from unclip_jax.diffusion.denoiser import Denoiser
+from unclip_jax.diffusion.denoiser import Denoiser, split_variance
+from unclip_jax.diffusion.process import convert
 from unclip_jax.diffusion.samplers import NoiseFn
+from unclip_jax.diffusion.schedules import make_schedule
+from unclip_jax.models.denoising import NetworkFn
 from unclip_jax.models.stages import PRIORS, Sampling, StageSpec
-from unclip_jax.sampling import parallel, runs, stages
-from unclip_jax.sampling.encode import batch_size, encode_text, with_own_tokens
-from unclip_jax.text.context import fit_context
+from unclip_jax.sampling.encode import encode_text, fit_text
+from unclip_jax.sampling.programs import num_examples, program_denoiser, stage_network
+from unclip_jax.sampling.stage_sampler import StageSampler
 
 
 def root_of(key: Key[Array, "*n"] | None) -> Key[Array, "*n"]:
@@ -40,7 +45,7 @@ def denoise_fn(
     No guidance, no clipping; for jit, grad and vmap. cond.text None is not filled in here: use
     `embed_text(model, [""])` for a dropped caption.
     """
-    return stages.apply_network(model.stage(stage_name(model, stage)).spec, dtype)
+    return stage_network(model.stage(stage_name(model, stage)).spec, dtype)
 
 
 def predict(
@@ -66,9 +71,10 @@ def predict(
         low_res: images in [-1, 1] at their own size.
     """
     name = stage_name(model, stage)
+    spec = model.stage(name).spec
     cond = Cond(image_emb=image_emb, text=text, low_res=low_res)
-    cond = _filled(model, name, cond, len(x_t))
-    apply = _predict_program(model.stage(name).spec)
+    cond = _filled(spec, model, cond, len(x_t))
+    apply = _predict_program(spec)
     return apply(model.stage(name).params, jnp.asarray(x_t), jnp.asarray(t), cond)
 
 
@@ -85,18 +91,19 @@ def x0_denoiser(
 
     Args:
         sampling: guidance, clip and threshold are taken from it; None = the bundle's.
-        negative: the caption that guidance contrasts with.
+        negative: the caption of guidance's unconditional half.
     """
     name = stage_name(model, stage)
-    run = runs.run_for(model, name, sampling, dtype)
     held = model.stage(name)
     if held.spec.diffusion is None:
-        raise UserError(f"{name} is no diffusion stage: it has no denoiser")
-    n = batch_size(held.spec, cond)
-    bound = jax.tree.map(jnp.asarray, _filled(model, name, cond, n))
-    empty = jax.tree.map(jnp.asarray, _negative(model, name, negative))
-    scale = np.float32(run.sampling.guidance)
-    return stages.bound_denoiser(run.static_of(held), held.params, bound, empty, scale)
+        raise UserError(f"{name} is not a diffusion stage: it has no denoiser")
+    sampler = StageSampler(model, name, sampling, dtype)
+    program = dataclasses.replace(sampler.nets[0].program, spec=held.spec)
+    bound = _filled(held.spec, model, cond, num_examples(held.spec, cond))
+    uncond_text = _caption(held.spec, model, negative)
+    bound, uncond_text = jax.tree.map(jnp.asarray, (bound, uncond_text))
+    scale = np.float32(sampler.sampling.guidance)
+    return program_denoiser(program, held.params, bound, uncond_text, scale)
 
 
 def run_stage(
@@ -120,24 +127,56 @@ def run_stage(
         sampling: None = the bundle's.
     """
     name = stage_name(model, stage)
-    run = runs.run_for(model, name, sampling, dtype)
-    n = batch_size(run.static.spec, cond)
-    cond, empty = _filled(model, name, cond, n), _negative(model, name, "")
+    sampler = StageSampler(model, name, sampling, dtype)
+    spec = sampler.nets[0].stage.spec
+    n = num_examples(spec, cond)
+    cond, uncond_text = _filled(spec, model, cond, n), _caption(spec, model, "")
     if noise is not None:
-        return np.asarray(stages.run_injected(run, cond, empty, noise))
+        single = dataclasses.replace(sampler.sampling, num_candidates=1)
+        return _run_injected(StageSampler(model, name, single, dtype), cond, uncond_text, noise)
     keys = root_of(key)
     if keys.ndim == 0:
         keys = prng.example_keys(keys, np.arange(n))
     elif keys.shape != (n,):
         raise UserError(f"{keys.shape[0]} keys for {n} examples: give one key, or one an example")
-    per_device = -(-n // parallel.device_count())
-    cond, keys = parallel.split((cond, keys), per_device)
-    return parallel.join(stages.run_over_devices(run, cond, empty, keys), n)
+    return sampler(cond, keys, uncond_text=uncond_text)
+
+
+def _run_injected(
+    sampler: StageSampler, cond: Cond, uncond_text: TextFeatures | None, noise: NoiseFn
+) -> Float[np.ndarray, " n *d"]:
+    """Runs a stage on the default device with the given noise, for parity."""
+
+    @jax.jit
+    def run(params: dict[str, Params], cond: Cond) -> Array:
+        return sampler.reverse_process(params, cond, noise, uncond_text=uncond_text)
+
+    params = {net.stage.spec.stage: net.stage.params for net in sampler.nets}
+    return np.asarray(run(params, jax.tree.map(jnp.asarray, cond)))
 
 
 @functools.lru_cache(maxsize=32)
 def _predict_program(spec: StageSpec) -> Callable[..., Array]:
-    return jax.jit(stages.apply_as_noise(spec, "float32"))
+    return jax.jit(network_as_noise(spec, "float32"))
+
+
+def network_as_noise(spec: StageSpec, dtype: str) -> NetworkFn:
+    """Returns a stage's raw network with its prediction of an image rewritten as noise.
+
+    Variance channels pass through; a prior stays what it is, a prediction of z_i or of codes.
+    """
+    apply = stage_network(spec, dtype)
+    if spec.row.gives_embedding or spec.diffusion.prediction == "eps":
+        return apply
+    schedule = make_schedule(spec.diffusion.schedule, spec.diffusion.num_steps)
+
+    def noise(params: Params, x_t: Array, t: Array, cond: Cond) -> Array:
+        value, variance = split_variance(apply(params, x_t, t, cond), x_t.shape[-1])
+        level = schedule.level(t, x_t.dtype)
+        eps = convert(value, x_t, level, source=spec.diffusion.prediction, target="eps")
+        return eps if variance is None else jnp.concatenate([eps, variance], axis=-1)
+
+    return noise
 
 
 def stage_name(model: Bundle, stage: str) -> str:
@@ -147,26 +186,17 @@ def stage_name(model: Bundle, stage: str) -> str:
     return name
 
 
-def _reads_text(model: Bundle, stage: str) -> bool:
-    return model.stage(stage).spec.model.reads_text
-
-
-def _negative(model: Bundle, stage: str, caption: str) -> TextFeatures | None:
+def _caption(spec: StageSpec, model: Bundle, caption: str) -> TextFeatures | None:
     """Returns a caption as a stage reads it, for one example; None for a stage without text."""
-    if not _reads_text(model, stage):
+    if not spec.model.reads_text:
         return None
-    return with_own_tokens(model, encode_text(model, [caption]), [caption], stage)
+    return fit_text(spec, encode_text(model, [caption]))
 
 
-def _filled(model: Bundle, stage: str, cond: Cond, n: int) -> Cond:
+def _filled(spec: StageSpec, model: Bundle, cond: Cond, n: int) -> Cond:
     """Returns the condition with the empty caption where the stage reads text and has none."""
-    if not _reads_text(model, stage):
+    if not spec.model.reads_text:
         return cond.replace(text=None)
     if cond.text is not None:
-        own = model.stage(stage).spec.model.own_context
-        given = cond.text.tokens
-        tokens = None if own is None or given is None else fit_context(given, own)
-        return cond.replace(text=cond.text.replace(tokens=tokens))
-    empty = _negative(model, stage, "")
-    text = jax.tree.map(lambda leaf: np.repeat(leaf, n, axis=0), empty)
-    return cond.replace(text=text)
+        return cond.replace(text=fit_text(spec, cond.text))
+    return cond.replace(text=take(_caption(spec, model, ""), np.zeros(n, int)))

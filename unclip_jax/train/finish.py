@@ -15,9 +15,10 @@ from unclip_jax.core.prng import root_key, stage_key, step_key
 from unclip_jax.core.types import Params
 from unclip_jax.diffusion.schedules import make_schedule
 from unclip_jax.diffusion.variance import variance_table, x0_error
+from unclip_jax.models.denoising import network_fn, stage_denoiser
 from unclip_jax.models.stages import StageSpec
 from unclip_jax.train.step import batch_keys
-from unclip_jax.train.tasks.diffusion import NOISE, Inputs, purpose_keys, stage_denoiser
+from unclip_jax.train.tasks.diffusion import NOISE, Inputs, purpose_keys
 
 VARIANCE_TABLE = "variance_table.npy"
 TABLE = 2**31 - 3  # index of the table's key: no step has it
@@ -48,7 +49,7 @@ def estimate_variance_table(
         keys = batch_keys(jax.random.fold_in(key, number), rows)
         x0, cond = inputs(params, frozen, batch, keys, False)
         noise = jax.vmap(lambda k: jax.random.normal(k, x0.shape[1:]))(purpose_keys(keys, NOISE))
-        denoise = stage_denoiser(spec, module, params, cond)
+        denoise = stage_denoiser(spec, network_fn(module), params, cond)
         return x0_error(denoise, x0, t, noise, schedule), x0
 
     count = passes * len(batches) * rows

@@ -13,18 +13,20 @@ from unclip_jax.checkpoint.pca_file import PCA_FILE, save_pca
 from unclip_jax.checkpoint.prior_samples import PriorSamples
 from unclip_jax.checkpoint.runs import params_digest
 from unclip_jax.core import prng
+from unclip_jax.core.batching import map_batches
 from unclip_jax.core.errors import UserError
+from unclip_jax.core.trees import take
 from unclip_jax.core.types import Cond
 from unclip_jax.data import embeddings
 from unclip_jax.data.embeddings import Record, StoreMeta
 from unclip_jax.data.images import to_square
 from unclip_jax.data.sources import Source
 from unclip_jax.models.pca import Moments, Pca, fit_pca, unit_moments
-from unclip_jax.models.stages import PRIORS
-from unclip_jax.sampling import parallel, runs
-from unclip_jax.sampling.encode import encode_images, encode_text, with_own_tokens
-from unclip_jax.sampling.runner import Progress, StageRunner, image_keys
-from unclip_jax.sampling.settings import stage_sampling
+from unclip_jax.models.stages import CLIP, PRIORS
+from unclip_jax.sampling import parallel
+from unclip_jax.sampling.encode import encode_images, encode_text
+from unclip_jax.sampling.monitor import Monitor, Progress
+from unclip_jax.sampling.stage_sampler import StageSampler
 
 BATCH = 256  # pictures encoded a call
 
@@ -40,11 +42,11 @@ def store_meta(
     model: Bundle, source: Source, data: Mapping[str, Any], shard_size: int
 ) -> StoreMeta:
     """Returns what the store of a source by a bundle's CLIP will hold."""
-    spec = model.stage("clip").spec.model
+    spec = model.stage(CLIP).spec.model
     if spec.vision is None or model.tokenizer is None:
         raise UserError(f"bundle {model.name!r} lacks an image tower or a vocabulary")
     return StoreMeta(
-        clip=params_digest(model.stage("clip").params),
+        clip=params_digest(model.stage(CLIP).params),
         data=dict(data),
         width=spec.embed_dim,
         context=max(spec.text.context, CONTEXT),
@@ -89,7 +91,7 @@ def fill_store(
 def _records(
     model: Bundle, source: Source, members: range, crop: str, context: int
 ) -> Iterator[Record]:
-    spec = model.stage("clip").spec.model
+    spec = model.stage(CLIP).spec.model
     side = spec.vision.image_size
     for start in range(members.start, members.stop, BATCH):
         examples = [source[i] for i in range(start, min(start + BATCH, members.stop))]
@@ -127,26 +129,20 @@ def sample_captions(
         prior: "diffusion" or "ar".
     """
     name = PRIORS[prior]
-    run = runs.single_net(model, name, stage_sampling(model, name), "float32")
-    root, runner = prng.root_key(seed), StageRunner(progress)
-    empty = with_own_tokens(model, encode_text(model, [""]), [""], name)
+    sampler = StageSampler(model, name, monitor=Monitor(progress))
+    root, empty = prng.root_key(seed), encode_text(model, [""])
     share = max(1, BATCH * parallel.device_count() // draws)  # captions a call
-    per_device = -(-min(share, len(captions)) * draws // parallel.device_count())
-    tokens, made = [], []
-    for start in range(0, len(captions), share):
-        part = captions[start : start + share]
-        text = with_own_tokens(model, encode_text(model, part), part, name)
-        tokens.append(np.asarray(text.clip_tokens, np.int32))
-        rows, draw = np.divmod(np.arange(len(part) * draws), draws)
-        cond = Cond(text=jax.tree.map(lambda leaf, rows=rows: leaf[rows], text))
-        keys = image_keys(root, start + rows, draw)
-        made.append(runner.stage(run, cond, empty, keys, per_device=per_device))
-    image_emb = np.concatenate(made).astype(np.float32)
-    return PriorSamples(
-        clip=params_digest(model.stage("clip").params),
-        tokens=np.concatenate(tokens),
-        image_emb=image_emb.reshape(len(captions), draws, -1),
-    )
+
+    def draw(chosen: list[int]) -> dict[str, np.ndarray]:
+        text = encode_text(model, [captions[i] for i in chosen])
+        rows, numbers = np.divmod(np.arange(len(chosen) * draws), draws)
+        keys = prng.image_keys(root, np.asarray(chosen)[rows], numbers)
+        z = sampler(Cond(text=take(text, rows)), keys, uncond_text=empty)
+        image_emb = z.astype(np.float32).reshape(len(chosen), draws, -1)
+        return {"tokens": np.asarray(text.clip_tokens, np.int32), "image_emb": image_emb}
+
+    found = map_batches(draw, range(len(captions)), min(share, len(captions)))
+    return PriorSamples(clip=params_digest(model.stage(CLIP).params), **found)
 
 
 def fit_store_pca(folder: Path) -> Pca:

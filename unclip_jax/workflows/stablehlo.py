@@ -23,17 +23,18 @@ from jaxtyping import Array, Int, UInt8, UInt32
 
 from unclip_jax.checkpoint.bundle import Bundle
 from unclip_jax.checkpoint.tensors import as_dtype, sha256
-from unclip_jax.core import prng
 from unclip_jax.core.errors import UserError
 from unclip_jax.core.files import new_folder
+from unclip_jax.core.prng import image_keys, root_key
 from unclip_jax.core.renamed import with_old_keys
-from unclip_jax.core.trees import flatten_paths, unflatten_paths
-from unclip_jax.core.types import Cond, Params, TextFeatures
+from unclip_jax.core.trees import flatten_paths, take, unflatten_paths
+from unclip_jax.core.types import Cond, Params
 from unclip_jax.data.images import to_uint8
-from unclip_jax.sampling import runs, stages
+from unclip_jax.models.stages import CLIP
 from unclip_jax.sampling.encode import text_encoder
-from unclip_jax.sampling.pipeline import chain
+from unclip_jax.sampling.pipeline import make_pipeline, run_pipeline
 from unclip_jax.sampling.settings import Plan, SampleSettings, resolve
+from unclip_jax.sampling.stage_sampler import PureSampler, StageSampler
 from unclip_jax.text.context import fit_context, until_eot
 from unclip_jax.text.tokenizer import Tokenizer
 
@@ -107,10 +108,9 @@ def sampling_program(model: Bundle, plan: Plan) -> Program:
     Image i has the key of draw[i] of prompt number prompt_index[i]. A row of `tokens` is one
     caption: SOT, pieces, EOT, then padding; what a tower has no room for is cut before its EOT.
     """
-    tokenizer = _tokenizer(model)
-    contrasts = tokenizer.encode(["", plan.negative], _context(model, plan)).tokens
-    spec = model.stage("clip").spec
-    encode = text_encoder(spec, plan.dtype)
+    context, spec = _context(model, plan), model.stage(CLIP).spec
+    uncond = _tokenizer(model).encode(["", plan.negative], context).tokens
+    encode, samplers = text_encoder(spec, plan.dtype), make_pipeline(model, plan)
 
     def program(
         params: Mapping[str, Array],
@@ -119,25 +119,15 @@ def sampling_program(model: Bundle, plan: Plan) -> Program:
         draw: UInt32[Array, " n"],
         seed: UInt32[Array, ""],
     ) -> UInt8[Array, "n h w 3"]:
-        held = _computed_params(model, params)
-        root = prng.root_key(seed)
-        keys = jax.vmap(prng.image_key, in_axes=(None, 0, 0))(root, prompt_index, draw)
-        rows = jnp.concatenate([jnp.asarray(contrasts), tokens])
+        own = _computed_params(model, params)
+        keys = image_keys(root_key(seed), prompt_index, draw)
+        rows = jnp.concatenate([jnp.asarray(uncond), tokens])
         read = fit_context(rows, spec.model.text.context)
-        features = encode(held["clip"], read, until_eot(read))
-
-        def captions(stage: str, contrast: str) -> tuple[TextFeatures, TextFeatures]:
-            context = model.stage(stage).spec.model.own_context
-            own = None if context is None else fit_context(rows, context)
-            text, index = features.replace(tokens=own), 0 if contrast == "" else 1
-            return _rows(text, slice(2, None)), _rows(text, slice(index, index + 1))
-
-        def stage(run: runs.Run, cond: Cond, empty: TextFeatures | None) -> Array:
-            nets = tuple(held[net.spec.stage] for net, _ in run.nets)
-            noise, scale = stages.stage_noise(run.static, keys), np.float32(run.sampling.guidance)
-            return stages.reverse_process(run.statics, nets, empty, scale, cond, noise)
-
-        return to_uint8(chain(model, plan, captions, stage))
+        features = encode(own[CLIP], read, until_eot(read)).replace(tokens=rows)
+        captions = {plan.negative: take(features, slice(1, 2)), "": take(features, slice(0, 1))}
+        pure = [PureSampler(s, own) if isinstance(s, StageSampler) else s for s in samplers]
+        text = Cond(text=take(features, slice(2, None)))
+        return to_uint8(run_pipeline(pure, text, keys, captions))
 
     return program
 
@@ -145,10 +135,10 @@ def sampling_program(model: Bundle, plan: Plan) -> Program:
 def stored_params(model: Bundle, plan: Plan) -> dict[str, np.ndarray]:
     """Returns the parameters that the program takes, by path, in the dtypes they are stored in."""
     stored = {}
-    for name in _used_stages(plan):
+    for name in _used_stages(model, plan):
         stage = model.stage(name)
         for path, leaf in flatten_paths(stage.params).items():
-            if name == "clip" and path.startswith("vision/"):
+            if name == CLIP and path.startswith("vision/"):
                 continue
             array = as_dtype(leaf, stage.dtype, f"{name}/{path}")
             bits = array.view(np.uint16) if stage.dtype == "bfloat16" else array
@@ -156,11 +146,11 @@ def stored_params(model: Bundle, plan: Plan) -> dict[str, np.ndarray]:
     return stored
 
 
-def _used_stages(plan: Plan) -> list[str]:
+def _used_stages(model: Bundle, plan: Plan) -> list[str]:
     """Returns the stages that the program runs, each once, in their order."""
-    cascade = [net.stage for step in plan.cascade for net in step.nets]
-    names = ["clip", plan.prior_stage, "decoder", *cascade]
-    return list(dict.fromkeys(name for name in names if name is not None))
+    samplers = [s for s in make_pipeline(model, plan) if isinstance(s, StageSampler)]
+    nets = [net.stage.spec.stage for sampler in samplers for net in sampler.nets]
+    return list(dict.fromkeys([CLIP, *nets]))
 
 
 def _computed_params(model: Bundle, params: Mapping[str, Array]) -> dict[str, Params]:
@@ -174,15 +164,10 @@ def _computed_params(model: Bundle, params: Mapping[str, Array]) -> dict[str, Pa
     return unflatten_paths({path: restored(path, array) for path, array in params.items()})
 
 
-def _rows(features: TextFeatures, which: slice) -> TextFeatures:
-    return jax.tree.map(lambda leaf: leaf[which], features)
-
-
 def _context(model: Bundle, plan: Plan) -> int:
     """Returns the positions of the longest caption that a stage of the plan reads."""
-    names = [name for name in (plan.prior_stage, "decoder") if name is not None]
-    own = [model.stage(name).spec.model.own_context for name in names]
-    return max(model.stage("clip").spec.model.text.context, *(n or 0 for n in own))
+    own = [model.stage(name).spec.model.own_context for name in _used_stages(model, plan)]
+    return max(model.stage(CLIP).spec.model.text.context, *(n or 0 for n in own))
 
 
 def _tokenizer(model: Bundle) -> Tokenizer:
@@ -200,7 +185,7 @@ def _description(model: Bundle, plan: Plan, program: export.Exported) -> dict[st
     """Returns what program.json says, without the hashes."""
     names, tokenizer = ("tokens", "prompt_index", "draw", "seed"), _tokenizer(model)
     inputs = program.in_avals[-len(names) :]
-    used = _used_stages(plan)
+    used = _used_stages(model, plan)
     return {
         "format_version": FORMAT_VERSION,
         "model": with_old_keys({"name": model.name, "license": model.license}),

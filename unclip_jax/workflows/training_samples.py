@@ -16,10 +16,9 @@ from unclip_jax.core.prng import example_keys, root_key, stage_key, step_key
 from unclip_jax.core.rendering import labeled_grid, save_png
 from unclip_jax.core.types import Cond, Params
 from unclip_jax.data.images import to_uint8
-from unclip_jax.diffusion.denoiser import guided_network, limited, make_denoiser
 from unclip_jax.diffusion.samplers import sample_loop
 from unclip_jax.diffusion.schedules import make_schedule
-from unclip_jax.sampling.stages import doubled
+from unclip_jax.models.denoising import network_fn, stage_denoiser
 from unclip_jax.train.experiment import Run
 from unclip_jax.train.loop import Hook
 from unclip_jax.train.sharding import replicated
@@ -85,13 +84,15 @@ def _make_draw(run: Run) -> Callable[[Params, Any, Any], tuple[Any, Any, Any, An
     def draw(params: Params, frozen: Any, batch: Any) -> tuple[Any, Any, Any, Any]:
         batch = jax.tree.map(lambda x: x[:count], batch)
         x0, cond = inputs(params, frozen, batch, batch_keys(key, count), False)
-        both = cond if scale == 1.0 else doubled(cond, frozen.get("empty"), count)
-
-        def network(x_t: Any, t: Any) -> Any:
-            return module.apply({"params": params}, x_t, t, both, False)
-
-        guided = network if scale == 1.0 else guided_network(network, scale)
-        denoise = limited(make_denoiser(guided, schedule, spec.diffusion), spec.sampling)
+        denoise = stage_denoiser(
+            spec,
+            network_fn(module),
+            params,
+            cond,
+            scale=None if scale == 1.0 else scale,
+            uncond_text=frozen.get("empty"),
+            limits=spec.sampling,
+        )
 
         def noise(step: Any, shape: tuple[int, ...]) -> Any:
             keys = example_keys(jax.random.fold_in(key, step), jnp.arange(count))

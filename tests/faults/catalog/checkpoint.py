@@ -165,7 +165,7 @@ FAULTS: list[Fault] = [
             "first_net_takes_every_step",
             "counts[rest] = left",
             "counts[rest] = total",
-            "tests/sampling/test_chain.py::test_the_nets_of_a_cascade_share_its_steps",
+            "tests/sampling/test_stage_sampler.py::test_the_nets_of_a_cascade_share_its_steps",
         ),
         (
             "any_other_file_listed",

@@ -11,6 +11,21 @@ FAULTS: list[Fault] = [
             "jax.random.fold_in(jax.random.fold_in(root, draw), prompt_index)",
             "tests/core/test_prng.py::test_keys_are_threefry_of_their_path",
         ),
+        (
+            "image_keys_swapped",
+            "return _image_keys(root, *numbers)",
+            "return _image_keys(root, *numbers[::-1])",
+            "tests/core/test_prng.py::test_an_image_s_key_is_folded_with_its_prompt_and_then_its_draw",
+        ),
+    ),
+    *faults_in(
+        "unclip_jax/core/batching.py",
+        (
+            "later_batches_repeat_the_first",
+            "result = jax.device_get(function(filled))",
+            "result = jax.device_get(function(filled)) if done == 0 else result",
+            "tests/core/test_batching.py::test_batches_are_the_whole_in_order",
+        ),
     ),
     *faults_in(
         "unclip_jax/core/trees.py",

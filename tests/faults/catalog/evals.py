@@ -247,8 +247,8 @@ FAULTS: list[Fault] = [
         "unclip_jax/evals/inversion.py",
         (
             "rebuilt_from_fresh_noise",
-            "latent=latent.latent, runner=runner\n",
-            "latent=None, runner=runner\n",
+            "latent=latent.latent, monitor=monitor\n",
+            "latent=None, monitor=monitor\n",
             "tests/evals/test_inversion.py::test_inversion_reports_the_psnr_of_what_is_rebuilt",
         ),
         (

@@ -118,6 +118,27 @@ FAULTS: list[Fault] = [
         ),
     ),
     *faults_in(
+        "unclip_jax/models/denoising.py",
+        (
+            "unconditional_half_keeps_z_i",
+            "jnp.concatenate([keep, jnp.zeros(n, bool)])",
+            "jnp.concatenate([keep, keep])",
+            "tests/models/test_denoising.py::test_the_unconditional_half_has_no_embedding_and_the_empty_caption",
+        ),
+        (
+            "caption_and_empty_swapped",
+            "jnp.concatenate([leaf, jnp.broadcast_to(null, leaf.shape)])",
+            "jnp.concatenate([jnp.broadcast_to(null, leaf.shape), leaf])",
+            "tests/models/test_denoising.py::test_the_unconditional_half_has_no_embedding_and_the_empty_caption",
+        ),
+        (
+            "clip_forgotten_in_sampling",
+            "return denoise if limits is None else limited(denoise, limits)",
+            "return denoise",
+            "tests/sampling/test_stage_sampler.py::test_a_prior_s_result_leaves_the_space_that_is_diffused_within_its_limits",
+        ),
+    ),
+    *faults_in(
         "unclip_jax/models/embedding_norm.py",
         (
             "norm_inverse_keeps_the_scale",

@@ -16,7 +16,6 @@ from jaxtyping import Array, Bool, Float, Key
 from unclip_jax.core.errors import UserError
 from unclip_jax.core.types import Cond, Params, where_text
 from unclip_jax.data.images import to_float
-from unclip_jax.diffusion.denoiser import Denoiser, make_denoiser
 from unclip_jax.diffusion.losses import LossTerms, training_loss
 from unclip_jax.diffusion.process import q_sample
 from unclip_jax.diffusion.schedules import make_schedule
@@ -195,16 +194,6 @@ def area_average(images: Float[Array, "b h w c"], factor: int) -> Float[Array, "
     """Makes pictures smaller by the mean of factor x factor pixels."""
     b, h, w, c = images.shape
     return images.reshape(b, h // factor, factor, w // factor, factor, c).mean((2, 4))
-
-
-def stage_denoiser(spec: StageSpec, module: nn.Module, params: Params, cond: Cond) -> Denoiser:
-    """Returns the unguided, unclipped denoiser of a stage under training."""
-    schedule = make_schedule(spec.diffusion.schedule, spec.diffusion.num_steps)
-
-    def network(x_t: Any, t: Any) -> Any:
-        return module.apply({"params": params}, x_t, t, cond, False)
-
-    return make_denoiser(network, schedule, spec.diffusion)
 
 
 def _metrics(terms: LossTerms, t: Any, num_steps: int) -> dict[str, Any]:

@@ -10,9 +10,13 @@ import pytest
 from tests.toy import LARGE, SIZE, root
 from unclip_jax import api
 from unclip_jax.checkpoint.bundle import CascadeNet, CascadeStep
+from unclip_jax.core.errors import UserError
 from unclip_jax.core.types import Cond
-from unclip_jax.sampling import parallel, runs, stages
+from unclip_jax.models.embedding_norm import EmbeddingNorm
+from unclip_jax.sampling import programs
 from unclip_jax.sampling.encode import encode_text
+from unclip_jax.sampling.monitor import Monitor
+from unclip_jax.sampling.stage_sampler import StageSampler, require_finite
 
 # Two compilations of one program differ by rounding: fusion, batch size, scan or not.
 SAME = {"rtol": 0, "atol": 2e-5}
@@ -69,16 +73,6 @@ def test_the_low_res_image_is_rounded_to_8_bits(toy, low_res, large):
     assert np.abs(result - large).max() > 1e-3
 
 
-def test_chunks_give_the_same_numbers_and_report_every_step(toy, low_res, large):
-    run = runs.cascade_run(toy, toy.cascade[0], "float32")
-    keys = jax.vmap(lambda i: jax.random.fold_in(root(), i))(jnp.arange(N))
-    cond, keys = parallel.split((Cond(low_res=low_res), keys), 1)
-    seen = []
-    result = stages.run_over_devices(run, cond, None, keys, lambda done, n: seen.append((done, n)))
-    np.testing.assert_allclose(parallel.join(result, N), large, **SAME)
-    assert seen == [(1, 4), (2, 4), (3, 4), (4, 4)]
-
-
 def test_two_nets_share_one_schedule(toy, low_res, large):
     """The same network twice is the network; the second's parameters matter where they differ."""
     first = toy.stage("upsampler_256")
@@ -102,22 +96,47 @@ def test_two_nets_share_one_schedule(toy, low_res, large):
     assert np.abs(result - large).max() > 1e-3
 
 
+def test_the_prior_keeps_the_draw_nearer_to_the_caption(toy, text):
+    """Two draws: the result is whichever of the single draws has the larger z_i . z_t."""
+    two = api.run_stage(toy, "prior", Cond(text=text), key=root())
+    single = dataclasses.replace(toy.stage("prior_diffusion").spec.sampling, num_candidates=1)
+    fold = jax.random.fold_in
+    draws = []
+    for draw in (0, 1):
+        keys = [fold(fold(fold(root(), i), 1), draw) for i in range(N)]
+
+        def noise(step, shape, keys=keys):
+            return jnp.stack([jax.random.normal(fold(k, step + 1), shape[1:]) for k in keys])
+
+        draws.append(api.run_stage(toy, "prior", Cond(text=text), noise=noise, sampling=single))
+    scores = np.einsum("knd,nd->kn", draws, text.text_emb)
+    expected = np.where((scores[0] >= scores[1])[:, None], draws[0], draws[1])
+    np.testing.assert_allclose(two, expected, **SAME)
+
+
 def run_watched(model, low_res, steps, seen):
     """Runs the upsampler with `steps` levels; what is reported goes to `seen`, if it is a list."""
     sampling = dataclasses.replace(model.stage("upsampler_256").spec.sampling, steps=steps)
-    run = runs.cascade_run(model, model.cascade[0], "float32", sampling)
+    monitor = Monitor(None if seen is None else lambda *report: seen.append(report))
+    sampler = StageSampler(model, "upsampler_256", sampling, monitor=monitor)
     keys = jax.vmap(lambda i: jax.random.fold_in(root(), i))(jnp.arange(N))
-    cond, keys = parallel.split((Cond(low_res=low_res), keys), 1)
-    report = None if seen is None else lambda done, n: seen.append((done, n))
-    return parallel.join(stages.run_over_devices(run, cond, None, keys, report), N)
+    made = sampler(Cond(low_res=low_res), keys)
+    assert monitor.seconds["upsampler_256"] > 0
+    return made
+
+
+def test_chunks_give_the_same_numbers_and_report_every_step(toy, low_res, large):
+    seen = []
+    np.testing.assert_allclose(run_watched(toy, low_res, 4, seen), large, **SAME)
+    assert seen == [("upsampler_256", done, 4) for done in range(5)]
 
 
 def test_a_prime_number_of_steps_is_reported_in_near_equal_parts(toy, low_res):
     seen = []
     run_watched(toy, low_res, 23, seen)
-    done = [0, *(d for d, _ in seen)]
-    assert done[-1] == 23 and {n for _, n in seen} == {23}
-    assert len(seen) == 10 and set(np.diff(done)) == {2, 3}
+    done = [d for _, d, _ in seen]
+    assert done[0] == 0 and done[-1] == 23 and {n for *_, n in seen} == {23}
+    assert len(seen) == 11 and set(np.diff(done)) == {2, 3}
 
 
 def test_nothing_is_compiled_again_because_somebody_watches(toy, low_res):
@@ -138,37 +157,65 @@ def test_nothing_is_compiled_again_because_somebody_watches(toy, low_res):
     np.testing.assert_array_equal(watched, alone)
 
 
-def test_the_best_draw_is_kept_and_ties_go_to_the_first():
+def test_the_best_candidate_is_kept_and_ties_go_to_the_first():
     text_emb = jnp.array([[1.0, 0.0], [0.0, 2.0], [1.0, 1.0]])
     z = jnp.array([[[0.5, 9.0], [0.6, -9.0]], [[1.0, 2.0], [5.0, 1.0]], [[1.0, 2.0], [2.0, 1.0]]])
-    expected = [[0.6, -9.0], [1.0, 2.0], [1.0, 2.0]]
-    np.testing.assert_array_equal(stages.best_draw(z, text_emb), np.array(expected, np.float32))
+    expected = np.array([[0.6, -9.0], [1.0, 2.0], [1.0, 2.0]], np.float32)
+    np.testing.assert_array_equal(programs.best_candidate(z, text_emb), expected)
 
 
-def test_an_examples_draws_stand_together_with_its_caption(toy, text):
-    """Also where a device has several examples; `best_draw` reads them in this order."""
-    run = runs.run_for(toy, "prior_diffusion", None, "float32")
-    static = dataclasses.replace(
-        run.static, sampling=dataclasses.replace(run.sampling, num_candidates=2)
-    )
-    found = stages.prepare(static, Cond(text=text)).text.text_emb
+def test_an_examples_candidates_stand_together_with_its_caption(toy, text):
+    """Also where a device has several examples; `best_candidate` reads them in this order."""
+    program = StageSampler(toy, "prior_diffusion").nets[0].program
+    assert program.num_candidates == 2
+    found = programs.candidate_cond(program, Cond(text=text)).text.text_emb
     expected = [text.text_emb[i] for i in (0, 0, 1, 1, 2, 2)]
     np.testing.assert_array_equal(found, expected)
 
 
-def test_the_prior_keeps_the_draw_nearer_to_the_caption(toy, text):
-    """Two draws: the result is whichever of the single draws has the larger z_i . z_t."""
-    two = api.run_stage(toy, "prior", Cond(text=text), key=root())
-    single = dataclasses.replace(toy.stage("prior_diffusion").spec.sampling, num_candidates=1)
-    fold = jax.random.fold_in
-    draws = []
-    for draw in (0, 1):
-        keys = [fold(fold(fold(root(), i), 1), draw) for i in range(N)]
+def test_one_number_that_is_not_finite_is_too_many():
+    made = np.zeros((2, 3), np.float32)
+    np.testing.assert_array_equal(require_finite(made, "decoder"), made)
+    for bad in (np.nan, np.inf):
+        made[1, 2] = bad
+        with pytest.raises(UserError, match="decoder made values that are not finite"):
+            require_finite(made, "decoder")
 
-        def noise(step, shape, keys=keys):
-            return jnp.stack([jax.random.normal(fold(k, step + 1), shape[1:]) for k in keys])
 
-        draws.append(api.run_stage(toy, "prior", Cond(text=text), noise=noise, sampling=single))
-    scores = np.einsum("knd,nd->kn", draws, text.text_emb)
-    expected = np.where((scores[0] >= scores[1])[:, None], draws[0], draws[1])
-    np.testing.assert_allclose(two, expected, **SAME)
+@pytest.mark.parametrize("rounds", [True, False])
+def test_the_bundle_says_whether_small_images_are_rounded(toy, rounds):
+    sampling = dataclasses.replace(toy.sampling, round_low_res=rounds)
+    model = dataclasses.replace(toy, sampling=sampling)
+    (net,) = StageSampler(model, "upsampler_256").nets
+    assert net.program.round_low_res == rounds
+
+
+def test_a_prior_s_result_leaves_the_space_that_is_diffused_within_its_limits(toy):
+    """The same run, read as 4 z / |z| and as z itself: the former's result is a quarter of it."""
+    held = toy.stage("prior_diffusion")
+    cond = Cond(text=encode_text(toy, ["a red heart", "the sun"]))
+    results = {}
+    for norm in (EmbeddingNorm("l2", 4.0), EmbeddingNorm("none")):
+        spec = dataclasses.replace(held.spec, embedding_norm=norm)
+        stage = dataclasses.replace(held, spec=spec)
+        model = dataclasses.replace(toy, stages={**toy.stages, "prior_diffusion": stage})
+        sampling = dataclasses.replace(spec.sampling, steps=2, num_candidates=1, x0_bound=0.05)
+        results[norm.kind] = api.run_stage(model, "prior", cond, key=root(), sampling=sampling)
+    np.testing.assert_allclose(4.0 * results["l2"], results["none"], rtol=1e-5, atol=1e-7)
+    largest = np.abs(results["none"]).max()
+    assert 0.04 < largest <= 0.05 * (1 + 1e-6)  # the last step returns the clipped estimate
+
+
+@pytest.mark.parametrize(
+    ("given", "counts"), [((None, 1), (3, 1)), ((1, None), (1, 3)), ((2, 1), (2, 2))]
+)
+def test_the_nets_of_a_cascade_share_its_steps(toy, given, counts):
+    """Of four steps: the net without a number takes the rest, else the last."""
+    stage = toy.stage("upsampler_256")
+    model = dataclasses.replace(toy, stages={**toy.stages, "super_res_last": stage})
+    names = ("upsampler_256", "super_res_last")
+    nets = tuple(CascadeNet(*net) for net in zip(names, given, strict=True))
+    model = dataclasses.replace(model, cascade=(CascadeStep(SIZE, LARGE, nets),))
+    sampler = StageSampler(model, "upsampler_256")
+    assert tuple(net.num_steps for net in sampler.nets) == counts
+    assert sampler.num_steps == 4

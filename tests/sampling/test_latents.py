@@ -1,0 +1,34 @@
+"""The levels of an inversion and of decoding from it, and what else a latent plan leaves open."""
+
+import dataclasses
+
+from unclip_jax.checkpoint.bundle import Stage
+from unclip_jax.diffusion.config import SamplingConfig
+from unclip_jax.diffusion.schedules import respaced_steps
+from unclip_jax.sampling.latents import LatentSettings, resolve_latents, spread_levels
+
+
+def test_levels_fit_between_inversion_and_decoding(toy):
+    plan = resolve_latents(toy, LatentSettings(invert_steps=5))
+    assert plan.invert.step_list == tuple(respaced_steps(1000, 5).tolist())
+    assert plan.decode.step_list == plan.invert.step_list[1:]
+    assert plan.decode.guidance == 1.0
+    plan = resolve_latents(toy, LatentSettings(invert_steps=5, steps=3), eta=0.5)
+    assert plan.decode.step_list[0] == plan.invert.step_list[1]
+    assert (len(plan.decode.step_list), plan.decode.step_list[-1]) == (3, 0)
+    assert spread_levels(999, 100, 40, "x")[:3] == (999, 976, 953)
+    narrow = SamplingConfig("ddim", step_list=(900, 500, 100))
+    spec = dataclasses.replace(toy.stage("decoder").spec, sampling=narrow)
+    stages = {**toy.stages, "decoder": Stage(spec, toy.stage("decoder").params)}
+    plan = resolve_latents(dataclasses.replace(toy, stages=stages), LatentSettings(invert_steps=9))
+    assert plan.invert.step_list == tuple(range(900, 99, -100))
+
+
+def test_fresh_noise_is_decoded_without_eta_whatever_the_bundle_samples_with(toy):
+    sampling = SamplingConfig("ddim", steps=4, eta=0.7, guidance=3.0)
+    spec = dataclasses.replace(toy.stage("decoder").spec, sampling=sampling)
+    stages = {**toy.stages, "decoder": Stage(spec, toy.stage("decoder").params)}
+    model = dataclasses.replace(toy, stages=stages)
+    for inverted, guidance in ((True, 1.0), (False, 3.0)):
+        plan = resolve_latents(model, LatentSettings(invert_steps=8), inverted=inverted)
+        assert (plan.decode.eta, plan.decode.guidance) == (0.0, guidance)
