@@ -9,12 +9,19 @@ import numpy as np
 import pytest
 
 from tests import networks
+from unclip_jax.core.errors import UserError
 from unclip_jax.core.trees import count_params, flatten_paths
 from unclip_jax.core.types import Cond
 from unclip_jax.models.pca_codec import CodecConfig
 from unclip_jax.models.presets import paper_specs
 from unclip_jax.models.prior_ar import PriorArConfig
-from unclip_jax.models.stages import abstract_params, make_module, spec_from_dict, spec_to_dict
+from unclip_jax.models.stages import (
+    StageSpec,
+    abstract_params,
+    make_module,
+    spec_from_dict,
+    spec_to_dict,
+)
 from unclip_jax.nn.causal import CrossInputs
 
 K, BUCKETS = networks.CODEC.components, networks.CODEC.buckets
@@ -136,8 +143,11 @@ def test_what_does_not_fit_is_named():
     with pytest.raises(ValueError, match="3 codes for a prior"):
         module.apply({"params": params}, codes[:, :3], dot, cond)
     stack = networks.STACK
-    with pytest.raises(ValueError, match="needs vocab_size and an encoder"):
+    with pytest.raises(ValueError, match="needs an encoder"):
         PriorArConfig(stack, CodecConfig(2), image_dim=4, vocab_size=9)
+    cfg = PriorArConfig(stack, CodecConfig(2), image_dim=4, encoder=stack, context=5)
+    with pytest.raises(UserError, match="model.vocab_size not set"):
+        make_module(StageSpec("prior_ar", cfg))
     with pytest.raises(ValueError, match="at least 7"):
         PriorArConfig(stack, CodecConfig(5), 8, text="clip_states", text_dim=4, positions=6)
     with pytest.raises(ValueError, match="exceeds"):

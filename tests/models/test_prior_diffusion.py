@@ -8,9 +8,11 @@ import numpy as np
 import pytest
 
 from tests import networks
+from unclip_jax.core.errors import UserError
 from unclip_jax.core.types import Cond
+from unclip_jax.diffusion.config import DiffusionConfig
 from unclip_jax.models.prior_diffusion import PriorDiffusionConfig
-from unclip_jax.models.stages import make_module
+from unclip_jax.models.stages import StageSpec, make_module
 
 
 @pytest.mark.parametrize("text", ["clip_states", "tokens"])
@@ -68,8 +70,9 @@ def test_what_is_missing_is_named():
     short = dataclasses.replace(cond.text, text_states=cond.text.text_states[:, :5])
     with pytest.raises(ValueError, match="5 text positions"):
         module.apply({"params": params}, x_t, t, Cond(text=short))
-    with pytest.raises(ValueError, match="needs vocab_size"):
-        PriorDiffusionConfig(networks.STACK, image_dim=4, text="tokens")
+    cfg = PriorDiffusionConfig(networks.STACK, image_dim=4, text="tokens", context=5)
+    with pytest.raises(UserError, match="model.vocab_size not set"):
+        make_module(StageSpec("prior_diffusion", cfg, DiffusionConfig()))
 
 
 def test_the_learned_query_is_used():

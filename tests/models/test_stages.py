@@ -33,6 +33,7 @@ SPECS = {
     "clip scanned": networks.clip_spec(scan_layers=True),
     "prior": networks.prior_spec(),
     "prior tokens": networks.prior_spec(text="tokens"),
+    "prior codes": networks.prior_ar_spec(),
     "decoder": networks.decoder_spec(null_image="learned"),
     "decoder text": networks.decoder_spec(text="transformer"),
     "decoder without text": networks.decoder_spec(text="none"),
@@ -127,3 +128,39 @@ def test_sampling_settings_are_read_under_their_old_names():
     with pytest.warns(RenamedWarning, match=r"sampling\.(clip|draws) is now called"):
         spec = spec_from_dict(values)
     assert spec.sampling == SamplingConfig(x0_bound=2.0, num_candidates=3)
+
+
+OPEN = [
+    ("clip", {"text": {"vocab_size": None}}, ["text.vocab_size"]),
+    ("prior", {"image_dim": None, "context": None}, ["image_dim", "context"]),
+    ("prior", {"text_dim": None, "vocab_size": None}, ["text_dim"]),
+    ("prior tokens", {"vocab_size": None, "text_dim": None}, ["vocab_size"]),
+    ("prior codes", {"text_dim": None, "vocab_size": None}, ["text_dim"]),
+    ("decoder", {"image_dim": None, "text_context": None}, ["image_dim", "text_context"]),
+    ("decoder text", {"text_encoder": {"context": None}}, ["text_encoder.context"]),
+    ("decoder text", {"text_dim": None, "text_context": None}, []),
+    ("decoder without text", {"text_dim": None, "text_context": None}, []),
+]
+
+
+@pytest.mark.parametrize("value", [None, 0], ids=["none", "zero, as in older files"])
+@pytest.mark.parametrize(("name", "changes", "fields"), OPEN)
+def test_sizes_that_are_left_open_are_named_before_a_network_is_built(name, changes, fields, value):
+    values = spec_to_dict(SPECS[name])
+    for key, change in changes.items():
+        if isinstance(change, dict):
+            values["model"][key] |= dict.fromkeys(change, value)
+        else:
+            values["model"][key] = value
+    spec = spec_from_dict(values)
+    assert spec.open_fields == tuple(f"model.{field}" for field in fields)
+    if fields:
+        with pytest.raises(UserError, match=f"model.{fields[0]}.* not set"):
+            make_module(spec)
+    else:
+        make_module(spec)
+
+
+def test_the_scale_of_embeddings_may_be_left_open():
+    spec = spec_from_dict(spec_to_dict(SPECS["prior"]) | {"embedding_norm": {"scale": None}})
+    assert spec.open_fields == ("embedding_norm.scale",)

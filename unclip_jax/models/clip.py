@@ -15,9 +15,9 @@ from flax import struct
 from jax.typing import DTypeLike
 from jaxtyping import Array, Bool, Float, Int
 
-from unclip_jax.core.checks import ANY, COUNT, COUNT_OR_NONE, POSITIVE, check_ranges
+from unclip_jax.core.checks import ANY, COUNT, POSITIVE, check_ranges
 from unclip_jax.core.types import Params, TextFeatures
-from unclip_jax.models.config import ModelConfig, dummy_images
+from unclip_jax.models.config import ModelConfig, dummy_images, unset, zero_is_none
 from unclip_jax.nn.attention import causal_mask
 from unclip_jax.nn.embeddings import PatchEmbedding, PositionEmbedding, TokenEmbedding
 from unclip_jax.nn.layers import LayerNorm, axes, dense, normal
@@ -69,7 +69,7 @@ class TextConfig:
     """Sizes of the text transformer.
 
     Attributes:
-        vocab_size: tokens of the vocabulary; None or 0 in a config: that of the data's vocabulary.
+        vocab_size: tokens of the vocabulary; None: that of the vocabulary trained on the captions.
         width: channels of a token.
         layers: number of blocks.
         heads: attention heads of a block.
@@ -78,7 +78,7 @@ class TextConfig:
         dropout: share of the residual branches' values that training drops.
     """
 
-    vocab_size: int
+    vocab_size: int | None
     width: int
     layers: int
     heads: int
@@ -88,7 +88,8 @@ class TextConfig:
 
     def __post_init__(self):
         """Checks the sizes."""
-        check_ranges(self, vocab_size=COUNT_OR_NONE, context=COUNT)
+        zero_is_none(self, "vocab_size")
+        check_ranges(self, vocab_size=COUNT, context=COUNT)
         check_stack(self)
 
 
@@ -126,6 +127,11 @@ class ClipConfig(ModelConfig):
     def init_method(self) -> str | None:
         """A CLIP without an image tower has `encode_text` alone."""
         return "encode_text" if self.vision is None else None
+
+    @property
+    def open_fields(self) -> tuple[str, ...]:
+        """The vocabulary's size, until it is known."""
+        return tuple(f"text.{name}" for name in unset(self.text, "vocab_size"))
 
     @property
     def clip_context(self) -> int:

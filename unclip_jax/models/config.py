@@ -26,6 +26,8 @@ class ModelConfig:
         out_channels: channels of the output image, None where the config does not choose them.
         embedding_codec: of a network that writes z_i in codes, None of any other.
         fitted_names: parameters that are fitted before training and never trained.
+        open_fields: dotted names of the sizes that the network needs and that are not set: those
+            "as the CLIP has it" of a config, which are filled in before anything is built.
     """
 
     init_method: str | None = None
@@ -37,6 +39,7 @@ class ModelConfig:
     out_channels: int | None = None
     embedding_codec: Any = None
     fitted_names: frozenset[str] = frozenset()
+    open_fields: tuple[str, ...] = ()
 
     @property
     def sample_shape(self) -> tuple[int, ...]:
@@ -48,22 +51,34 @@ class ModelConfig:
         raise NotImplementedError
 
 
+def unset(cfg: Any, *names: str) -> tuple[str, ...]:
+    """Returns the fields among `names` that are None."""
+    return tuple(name for name in names if getattr(cfg, name) is None)
+
+
+def zero_is_none(cfg: Any, *names: str) -> None:
+    """Makes None of zeros, by which files of earlier versions say that a field is not set."""
+    for name in names:
+        if getattr(cfg, name) == 0:
+            object.__setattr__(cfg, name, None)
+
+
 def dummy_images(batch: int, size: int) -> Float[Array, "b h w 3"]:
     """Returns black images."""
     return jnp.zeros((batch, size, size, 3))
 
 
 def dummy_text(
-    batch: int, dim: int, context: int, width: int, own_context: int | None
+    batch: int, dim: int, context: int | None, width: int | None, own_context: int | None
 ) -> TextFeatures:
     """Returns text features of zeros.
 
     Args:
         context: positions of the states of the frozen CLIP's text tower.
-        width: width of these states; 0 leaves them out.
+        width: width of these states; None leaves them out.
         own_context: number of the stage's own token ids; None leaves them out.
     """
-    states = jnp.zeros((batch, context, width)) if width else None
+    states = None if width is None else jnp.zeros((batch, context, width))
     return TextFeatures(
         text_emb=jnp.zeros((batch, dim)),
         text_states=states,

@@ -20,9 +20,9 @@ import jax.numpy as jnp
 from jax.typing import DTypeLike
 from jaxtyping import Array, Bool, Float, Int, Num
 
-from unclip_jax.core.checks import COUNT, COUNT_OR_NONE, check_ranges
+from unclip_jax.core.checks import COUNT, check_ranges
 from unclip_jax.core.types import Cond, Size, TextFeatures
-from unclip_jax.models.config import ModelConfig, dummy_images, dummy_text
+from unclip_jax.models.config import ModelConfig, dummy_images, dummy_text, unset, zero_is_none
 from unclip_jax.models.embedding_norm import (
     EmbeddingNorm,
     TextEmbInput,
@@ -42,23 +42,24 @@ class TextEncoderConfig:
     """Sizes of the decoder's own text encoder.
 
     Attributes:
-        vocab_size: tokens of the vocabulary.
-        context: positions, start and end of text included.
+        vocab_size: tokens of the vocabulary; None: the CLIP's.
+        context: positions, start and end of text included; None: the CLIP's.
         transformer: the stack of blocks.
     """
 
-    vocab_size: int
-    context: int
+    vocab_size: int | None
+    context: int | None
     transformer: TransformerConfig
 
     def __post_init__(self):
         """Checks the sizes."""
-        check_ranges(self, vocab_size=COUNT_OR_NONE, context=COUNT)
+        zero_is_none(self, "vocab_size", "context")
+        check_ranges(self, vocab_size=COUNT, context=COUNT)
 
 
 @dataclasses.dataclass(frozen=True)
 class DecoderConfig(ModelConfig):
-    """A conditioned U-Net.
+    """A conditioned U-Net; sizes that are None are as the CLIP has them.
 
     Attributes:
         unet: the network that is conditioned.
@@ -75,11 +76,11 @@ class DecoderConfig(ModelConfig):
     """
 
     unet: UNetConfig
-    image_dim: int
     context_dim: int
+    image_dim: int | None = None
     text: Literal["none", "clip_states", "transformer"] = "clip_states"
-    text_dim: int = 0
-    text_context: int = 77
+    text_dim: int | None = None
+    text_context: int | None = None
     text_emb_input: TextEmbInput = "raw"
     text_encoder: TextEncoderConfig | None = None
     image_tokens: int = 4
@@ -88,16 +89,24 @@ class DecoderConfig(ModelConfig):
 
     def __post_init__(self):
         """Checks the sizes, and that the chosen caption path is described."""
-        counts = dict.fromkeys(("image_dim", "context_dim", "image_tokens"), COUNT)
-        check_ranges(self, **counts, text_dim=COUNT_OR_NONE, text_context=COUNT_OR_NONE)
-        if self.text == "clip_states" and self.text_dim < 1:
-            raise ValueError('text="clip_states" needs text_dim, the width of the CLIP text tower')
+        sizes = ("image_dim", "text_dim", "text_context")
+        zero_is_none(self, *sizes)
+        check_ranges(self, **dict.fromkeys((*sizes, "context_dim", "image_tokens"), COUNT))
         if self.text == "transformer":
             if self.text_encoder is None:
                 raise ValueError('text="transformer" needs text_encoder')
             width = self.text_encoder.transformer.width
             if width != self.context_dim:
                 raise ValueError(f"context_dim={self.context_dim} must be the encoder's {width=}")
+
+    @property
+    def open_fields(self) -> tuple[str, ...]:
+        """Sizes that the chosen caption path needs and that are not set."""
+        if self.reads_clip_states:
+            return unset(self, "image_dim", "text_dim", "text_context")
+        encoder = self.text_encoder if self.text == "transformer" else None
+        own = () if encoder is None else unset(encoder, "vocab_size", "context")
+        return unset(self, "image_dim") + tuple(f"text_encoder.{name}" for name in own)
 
     @property
     def reads_text(self) -> bool:

@@ -21,6 +21,7 @@ from jaxtyping import Array, Float
 from unclip_jax.core.checks import POSITIVE, check_ranges
 from unclip_jax.core.renamed import renamed
 from unclip_jax.core.types import Params
+from unclip_jax.models.config import zero_is_none
 from unclip_jax.nn.layers import axes, ones, zeros
 
 TextEmbInput = Literal["raw", "unit"]
@@ -34,16 +35,17 @@ class EmbeddingNorm:
     Attributes:
         kind: "l2" brings z_i to unit length and multiplies it by `scale`, "standardize" subtracts
             the fitted mean and divides by the fitted standard deviation, "none" takes z_i as it is.
-        scale: length of z_i under "l2".
+        scale: factor of the result; None: 0.5375 sqrt(d), for the CLIP's width d.
     """
 
     kind: Literal["l2", "standardize", "none"] = renamed(
         values={"standardise": "standardize"}, default="l2"
     )
-    scale: float = 1.0
+    scale: float | None = 1.0
 
     def __post_init__(self):
         """Refuses a scale that embeddings cannot be divided by."""
+        zero_is_none(self, "scale")
         check_ranges(self, scale=POSITIVE)
 
     @property

@@ -33,7 +33,9 @@ CLIP_VIT_L_14 = ClipConfig(
 def karlo_specs() -> dict[str, StageSpec]:
     """Returns Karlo v1 alpha's stages with its default sampling settings."""
     transformer = TransformerConfig(width=2048, layers=20, heads=32)
-    prior = PriorDiffusionConfig(transformer, image_dim=768, text_dim=768, mask_text=True)
+    prior = PriorDiffusionConfig(
+        transformer, image_dim=768, text_dim=768, context=77, mask_text=True
+    )
     decoder_unet = UNetConfig(
         64, 320, out_channels=6, attention_resolutions=(32, 16, 8), dropout=0.1
     )
@@ -42,6 +44,7 @@ def karlo_specs() -> dict[str, StageSpec]:
         image_dim=768,
         context_dim=1536,
         text_dim=768,
+        text_context=77,
         null_image="learned",
         mask_text=True,
     )

@@ -23,10 +23,10 @@ import jax.numpy as jnp
 from jax.typing import DTypeLike
 from jaxtyping import Array, Bool, Float, Int
 
-from unclip_jax.core.checks import ANY, COUNT, COUNT_OR_NONE, NOT_NEGATIVE, check_ranges
+from unclip_jax.core.checks import ANY, COUNT, NOT_NEGATIVE, check_ranges
 from unclip_jax.core.renamed import renamed
 from unclip_jax.core.types import Cond, TextFeatures
-from unclip_jax.models.config import ModelConfig, dummy_text
+from unclip_jax.models.config import ModelConfig, dummy_text, unset, zero_is_none
 from unclip_jax.models.embedding_norm import TextEmbInput, text_emb_input
 from unclip_jax.models.pca_codec import PARAMS, CodecConfig, codec_params
 from unclip_jax.nn.attention import key_mask
@@ -42,7 +42,7 @@ PREFIX = 3
 
 @dataclasses.dataclass(frozen=True)
 class PriorArConfig(ModelConfig):
-    """Sizes of the prior.
+    """Sizes of the prior; those that are None are as the CLIP has them.
 
     Attributes:
         decoder: the causal transformer over codes.
@@ -59,12 +59,12 @@ class PriorArConfig(ModelConfig):
 
     decoder: TransformerConfig
     codec: CodecConfig
-    image_dim: int
+    image_dim: int | None = None
     encoder: TransformerConfig | None = None
     text: Literal["clip_states", "tokens"] = "tokens"
-    text_dim: int = 0
-    vocab_size: int = 0
-    context: int = 77
+    text_dim: int | None = None
+    vocab_size: int | None = None
+    context: int | None = None
     text_emb_input: TextEmbInput = "unit"
     positions: int = 384
 
@@ -74,20 +74,25 @@ class PriorArConfig(ModelConfig):
 
     def __post_init__(self):
         """Checks sizes, that the caption path is described, and that the codes have room."""
-        check_ranges(self, image_dim=COUNT, context=COUNT, positions=COUNT)
-        check_ranges(self, text_dim=COUNT_OR_NONE, vocab_size=COUNT_OR_NONE)
-        if self.text == "clip_states" and self.text_dim < 1:
-            raise ValueError('text="clip_states" needs text_dim, the width of the CLIP text tower')
-        if self.text == "tokens" and (self.vocab_size < 1 or self.encoder is None):
-            raise ValueError('text="tokens" needs vocab_size and an encoder')
+        sizes = ("image_dim", "text_dim", "vocab_size", "context")
+        zero_is_none(self, *sizes)
+        check_ranges(self, **dict.fromkeys(sizes, COUNT), positions=COUNT)
+        if self.text == "tokens" and self.encoder is None:
+            raise ValueError('text="tokens" needs an encoder')
         needed = self.codec.components + PREFIX - 1
         if self.positions < needed:
             raise ValueError(
                 f"positions={self.positions} must be at least {needed}, for codes and prefix"
             )
         kept = self.codec.components
-        if kept > self.image_dim:
+        if self.image_dim is not None and kept > self.image_dim:
             raise ValueError(f"codec.components={kept} exceeds image_dim={self.image_dim}")
+
+    @property
+    def open_fields(self) -> tuple[str, ...]:
+        """Sizes that the chosen caption path needs and that are not set."""
+        text = "text_dim" if self.reads_clip_states else "vocab_size"
+        return unset(self, "image_dim", text, "context")
 
     @property
     def reads_clip_states(self) -> bool:

@@ -15,9 +15,9 @@ import jax.numpy as jnp
 from jax.typing import DTypeLike
 from jaxtyping import Array, Bool, Float, Num
 
-from unclip_jax.core.checks import COUNT, COUNT_OR_NONE, check_ranges
+from unclip_jax.core.checks import COUNT, check_ranges
 from unclip_jax.core.types import Cond, TextFeatures
-from unclip_jax.models.config import ModelConfig, dummy_text
+from unclip_jax.models.config import ModelConfig, dummy_text, unset, zero_is_none
 from unclip_jax.models.embedding_norm import (
     EmbeddingNorm,
     TextEmbInput,
@@ -36,7 +36,7 @@ EXTRA = 4
 
 @dataclasses.dataclass(frozen=True)
 class PriorDiffusionConfig(ModelConfig):
-    """Sizes of the prior.
+    """Sizes of the prior; those that are None are as the CLIP has them.
 
     Attributes:
         transformer: the causal transformer.
@@ -50,11 +50,11 @@ class PriorDiffusionConfig(ModelConfig):
     """
 
     transformer: TransformerConfig
-    image_dim: int
+    image_dim: int | None = None
     text: Literal["clip_states", "tokens"] = "clip_states"
-    text_dim: int = 0
-    vocab_size: int = 0
-    context: int = 77
+    text_dim: int | None = None
+    vocab_size: int | None = None
+    context: int | None = None
     text_emb_input: TextEmbInput = "raw"
     mask_text: bool = False
 
@@ -62,13 +62,16 @@ class PriorDiffusionConfig(ModelConfig):
     required_cond = ("text",)
 
     def __post_init__(self):
-        """Checks the sizes, and that the chosen caption path is described."""
-        check_ranges(self, image_dim=COUNT, context=COUNT)
-        check_ranges(self, text_dim=COUNT_OR_NONE, vocab_size=COUNT_OR_NONE)
-        if self.text == "clip_states" and self.text_dim < 1:
-            raise ValueError('text="clip_states" needs text_dim, the width of the CLIP text tower')
-        if self.text == "tokens" and self.vocab_size < 1:
-            raise ValueError('text="tokens" needs vocab_size')
+        """Checks the sizes."""
+        sizes = ("image_dim", "text_dim", "vocab_size", "context")
+        zero_is_none(self, *sizes)
+        check_ranges(self, **dict.fromkeys(sizes, COUNT))
+
+    @property
+    def open_fields(self) -> tuple[str, ...]:
+        """Sizes that the chosen caption path needs and that are not set."""
+        text = "text_dim" if self.reads_clip_states else "vocab_size"
+        return unset(self, "image_dim", text, "context")
 
     @property
     def reads_clip_states(self) -> bool:

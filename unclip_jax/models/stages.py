@@ -184,6 +184,12 @@ class StageSpec:
         return self.embedding_norm or EmbeddingNorm("none")
 
     @property
+    def open_fields(self) -> tuple[str, ...]:
+        """Dotted names of the sizes that are needed and not set, such as "model.image_dim"."""
+        names = tuple(f"model.{name}" for name in self.model.open_fields)
+        return names + (("embedding_norm.scale",) if self.norm.scale is None else ())
+
+    @property
     def gives_unit_embedding(self) -> bool:
         """Whether a prior's z_i have unit length: it writes their direction alone."""
         return self.model.embedding_codec is not None or self.norm.kind == "l2"
@@ -239,7 +245,16 @@ def spec_from_dict(values: Mapping[str, Any]) -> StageSpec:
 
 
 def make_module(spec: StageSpec, dtype: DTypeLike = jnp.float32) -> nn.Module:
-    """Returns the stage's network, which computes in `dtype`."""
+    """Returns the stage's network, which computes in `dtype`.
+
+    Raises:
+        UserError: sizes that are those of the CLIP have not been filled in.
+    """
+    if spec.open_fields:
+        raise UserError(
+            f"{spec.stage}: {', '.join(spec.open_fields)} not set: a size of the CLIP or of its "
+            "vocabulary, which --config.clip=BUNDLE gives"
+        )
     norm = {"norm": spec.norm} if spec.row.takes_norm else {}
     return spec.row.module(cfg=spec.model, dtype=dtype, **norm)
 

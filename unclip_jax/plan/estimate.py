@@ -27,7 +27,6 @@ from unclip_jax.data.bsr import FACTOR
 from unclip_jax.models.clip import ClipConfig, text_features
 from unclip_jax.models.stages import (
     CLIP,
-    STAGES,
     StageSpec,
     abstract_boxed,
     abstract_params,
@@ -201,13 +200,9 @@ class PlannedRun:
         if self.clip_cfg is not None:
             vocabulary = self.clip_cfg.text.vocab_size
         resolved = resolve.resolve_model(config, self.clip_cfg, vocabulary)
-        try:
-            return resolve.make_spec(resolved)
-        except UserError:
-            open_sizes = any(v == 0 for k, v in resolved["model"].items() if k.endswith("_dim"))
-            conditioned = STAGES[self.settings.stage].needs_clip
-            if not open_sizes or self.clip_cfg is not None or not conditioned:
-                raise
+        spec = resolve.make_spec(resolved)
+        if not spec.open_fields or self.clip_cfg is not None or not spec.row.needs_clip:
+            return spec
         self.assumed_clip = SHIPPED_CLIP
         self.clip_cfg = _clip_config(SHIPPED_CLIP)
         return self._make_spec(config)

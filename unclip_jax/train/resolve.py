@@ -271,7 +271,7 @@ def comparable(config: Mapping[str, Any]) -> dict[str, Any]:
     """
     spec = to_dict(make_spec(config))
     if spec["model"].get("text", "clip_states") != "clip_states":
-        spec["model"] |= dict.fromkeys({"text_dim", "text_context"} & set(spec["model"]), 0)
+        spec["model"] |= dict.fromkeys({"text_dim", "text_context"} & set(spec["model"]), None)
     built = {}
     for name, cls in SECTION_CLASSES.items():
         part, retired = dict(config[name]), RETIRED.get(name, {})
@@ -310,5 +310,5 @@ def write_or_check_config(path: Path, config: Mapping[str, Any], *, is_fresh: bo
 
 
 def _fill(part: dict[str, Any], key: str, value: Any) -> None:
-    if part.get(key) == 0:
+    if key in part and part[key] in (None, 0):
         part[key] = value
