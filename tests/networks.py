@@ -97,6 +97,13 @@ def make(spec, seed=0):
     return module, redraw(abstract_params(spec), seed), apply
 
 
+def stack_layers(params):
+    """Turns `blocks_0`, `blocks_1`, … of one Transformer into the scanned form `blocks`."""
+    names = sorted((k for k in params if k.startswith("blocks_")), key=lambda k: int(k[7:]))
+    rest = {k: v for k, v in params.items() if k not in names}
+    return {**rest, "blocks": jax.tree.map(lambda *xs: jnp.stack(xs), *(params[k] for k in names))}
+
+
 def captions(n=2, seed=0):
     """Random caption features; caption i has 2 + i tokens, the last of them end-of-text."""
     rng = np.random.default_rng(seed)

@@ -6,7 +6,8 @@ import numpy as np
 
 from unclip_jax.diffusion.config import DiffusionConfig, SamplingConfig
 from unclip_jax.diffusion.denoiser import limited, make_denoiser
-from unclip_jax.diffusion.samplers import ddim_invert_step, init_state, make_plan, run_steps
+from unclip_jax.diffusion.inversion import ddim_invert_step
+from unclip_jax.diffusion.samplers import init_state, make_plan, run_steps
 from unclip_jax.diffusion.schedules import make_schedule
 
 

@@ -1,4 +1,4 @@
-"""RePaint against the closed form of a correlated Gaussian, its list of moves and exact keeping."""
+"""RePaint against the closed form of a correlated Gaussian, its transitions and exact keeping."""
 
 import jax
 import jax.numpy as jnp
@@ -9,8 +9,9 @@ from tests.diffusion.gaussian import MU, S2, exact_denoiser
 from tests.oracles import ddim_chain
 from unclip_jax.diffusion.config import DiffusionConfig, SamplingConfig
 from unclip_jax.diffusion.denoiser import Denoised
-from unclip_jax.diffusion.inpainting import renoise, repaint_along, repaint_moves
-from unclip_jax.diffusion.samplers import ddim_invert, sample_loop
+from unclip_jax.diffusion.inpainting import renoise, repaint_along, repaint_transitions
+from unclip_jax.diffusion.inversion import ddim_invert
+from unclip_jax.diffusion.samplers import sample_loop
 from unclip_jax.diffusion.schedules import CLEAN, make_schedule, respaced_steps
 
 SCHEDULE = make_schedule("cosine", 1000)
@@ -34,18 +35,20 @@ def published_schedule(length, jump, resamples):
 
 
 @pytest.mark.parametrize(("jump", "resamples"), [(1, 1), (3, 2), (5, 4), (30, 3)])
-def test_moves_are_repaints(jump, resamples):
-    moves = repaint_moves(STEPS, 1000, jump=jump, resamples=resamples)
-    assert moves[0, 0] == STEPS[0] and moves[-1, 1] == CLEAN
-    np.testing.assert_array_equal(moves[1:, 0], moves[:-1, 1])  # each begins where one ended
+def test_transitions_are_repaints(jump, resamples):
+    transitions = repaint_transitions(STEPS, 1000, jump=jump, resamples=resamples)
+    assert transitions[0, 0] == STEPS[0] and transitions[-1, 1] == CLEAN
+    np.testing.assert_array_equal(
+        transitions[1:, 0], transitions[:-1, 1]
+    )  # each begins where one ended
     # Ours goes back in one move; there level index 0 is the last noisy one, as in the reference.
     place = {int(t): len(STEPS) - 1 - i for i, t in enumerate(STEPS)}
-    ours = [place[int(moves[0, 0])]]
-    for a, b in moves[:-1]:
+    ours = [place[int(transitions[0, 0])]]
+    for a, b in transitions[:-1]:
         here, there = place[int(a)], place[int(b)]
         ours += [there] if there < here else list(range(here + 1, there + 1))
     assert ours == published_schedule(len(STEPS) - 1, jump, resamples)
-    assert len(repaint_moves(STEPS, 1000, jump=3, resamples=1)) == len(STEPS)
+    assert len(repaint_transitions(STEPS, 1000, jump=3, resamples=1)) == len(STEPS)
 
 
 def correlated(x, t):
@@ -62,16 +65,18 @@ def noise_of(seed):
 
 
 def fill(resamples, chunks=1):
-    moves = repaint_moves(STEPS, 1000, jump=5, resamples=resamples)
+    transitions = repaint_transitions(STEPS, 1000, jump=5, resamples=resamples)
     known = jnp.broadcast_to(jnp.asarray([[1.5, 0.0]]), (COUNT, 2))
     where = jnp.broadcast_to(jnp.asarray([[False, True]]), (COUNT, 2))
     x = jax.random.normal(jax.random.key(9), (COUNT, 2))
 
     @jax.jit
     def run(x, span):
-        return repaint_along(correlated, x, known, where, moves, SCHEDULE, noise_of(1), span=span)
+        return repaint_along(
+            correlated, x, known, where, transitions, SCHEDULE, noise_of(1), span=span
+        )
 
-    for part in np.array_split(np.arange(len(moves)), chunks):
+    for part in np.array_split(np.arange(len(transitions)), chunks):
         x = run(x, (part[0], part[-1] + 1))
     return np.asarray(x)
 
@@ -88,10 +93,12 @@ def test_resampling_brings_the_filled_part_to_its_conditional_mean():
 
 
 def test_kept_data_is_noised_to_the_level_reached():
-    moves = repaint_moves(STEPS, 1000, jump=5, resamples=1)[:12]
+    transitions = repaint_transitions(STEPS, 1000, jump=5, resamples=1)[:12]
     known, kept = jnp.full((COUNT, 2), 1.5), jnp.zeros((COUNT, 2), bool)
-    x = repaint_along(correlated, jnp.zeros((COUNT, 2)), known, kept, moves, SCHEDULE, noise_of(2))
-    level = SCHEDULE.level(int(moves[-1, 1]), jnp.float32)
+    x = repaint_along(
+        correlated, jnp.zeros((COUNT, 2)), known, kept, transitions, SCHEDULE, noise_of(2)
+    )
+    level = SCHEDULE.level(int(transitions[-1, 1]), jnp.float32)
     assert np.asarray(x).mean() == pytest.approx(1.5 * float(level.alpha), abs=0.03)
     assert np.asarray(x).std() == pytest.approx(float(level.sigma), rel=0.03)
 
@@ -113,9 +120,9 @@ def test_renoising_has_the_forward_process_moments():
 
 def test_bad_numbers_are_refused():
     with pytest.raises(ValueError, match="jump"):
-        repaint_moves(STEPS, 1000, jump=0, resamples=1)
+        repaint_transitions(STEPS, 1000, jump=0, resamples=1)
     with pytest.raises(ValueError, match="resamples"):
-        repaint_moves(STEPS, 1000, jump=1, resamples=0)
+        repaint_transitions(STEPS, 1000, jump=1, resamples=0)
 
 
 def test_refined_inversion_is_exact():
@@ -145,7 +152,7 @@ def test_refined_inversion_is_exact():
 def test_where_nothing_is_kept_it_is_ancestral_sampling():
     """As an affine form of x_T and of each move's first noise, against DDIM at eta 1."""
     steps = np.array([999, 700, 401, 133, 7])
-    moves = repaint_moves(steps, 1000, jump=1, resamples=1)
+    transitions = repaint_transitions(steps, 1000, jump=1, resamples=1)
     rows = len(steps) + 2  # nothing; x_T = 1; each step's noise = 1
 
     def noise(index, shape):
@@ -154,7 +161,7 @@ def test_where_nothing_is_kept_it_is_ancestral_sampling():
     x = jnp.eye(rows)[1][:, None]
     denoise = exact_denoiser(SCHEDULE, DiffusionConfig(prediction="x0"))
     where = jnp.ones((rows, 1), bool)
-    out = repaint_along(denoise, x, jnp.zeros((rows, 1)), where, moves, SCHEDULE, noise)
+    out = repaint_along(denoise, x, jnp.zeros((rows, 1)), where, transitions, SCHEDULE, noise)
     out = np.asarray(out)[:, 0]
     form = np.concatenate([out[:1], out[1:] - out[0]])
     expected = ddim_chain(SCHEDULE.alpha_bar[steps], MU, S2, eta=1.0)

@@ -6,11 +6,12 @@ import numpy as np
 import pytest
 
 from tests.diffusion.gaussian import exact_denoiser, exact_network
-from unclip_jax.diffusion.config import DiffusionConfig, SamplingConfig
+from unclip_jax.diffusion.config import SAMPLER_NAMES, DiffusionConfig, SamplingConfig
 from unclip_jax.diffusion.denoiser import Denoised, limited, make_denoiser
 from unclip_jax.diffusion.dpm_solver import dpmpp_step
+from unclip_jax.diffusion.inversion import ddim_invert
 from unclip_jax.diffusion.samplers import (
-    ddim_invert,
+    SAMPLERS,
     ddim_step,
     ddpm_step,
     init_state,
@@ -215,3 +216,10 @@ def test_misuse_is_refused():
         make_denoiser(exact_network(SCHEDULE, "eps"), SCHEDULE, LEARNED)(
             jnp.ones((1, 1)), jnp.array([5])
         )
+
+
+def test_every_name_of_a_sampler_has_its_step():
+    assert tuple(SAMPLERS) == SAMPLER_NAMES
+    stochastic = {name: SAMPLERS[name].is_stochastic(SamplingConfig(name)) for name in SAMPLERS}
+    assert stochastic == {"ddpm": True, "ddim": False, "dpm++": False}
+    assert SAMPLERS["ddim"].is_stochastic(SamplingConfig("ddim", eta=0.5))

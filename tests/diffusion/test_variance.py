@@ -14,7 +14,6 @@ from unclip_jax.diffusion.variance import (
     step_variance,
     variance_table,
     x0_error,
-    x0_error_from_eps_norm,
 )
 
 SCHEDULE = make_schedule("cosine", 1000)
@@ -45,15 +44,6 @@ def test_table_from_errors_is_the_posterior_variance():
     table = variance_table(np.asarray(t), np.asarray(error()), num_steps=1000, data_variance=S2)
     relative = table[listed] / gaussian_x0_variance(BAR[listed], S2) - 1.0
     assert np.all(np.abs(relative) < 5.0 * np.sqrt(2.0 / (n / 3)))
-
-
-def test_table_from_eps_norm_is_the_same():
-    """Analytic-DPM's statistic: E|eps_hat|^2 of the exact denoiser in closed form."""
-    t = np.arange(1000)
-    # eps_hat = sigma (x_t - alpha mu) / (alpha^2 s2 + sigma^2)
-    eps_norm = (1.0 - BAR) / (BAR * S2 + 1.0 - BAR)
-    error = x0_error_from_eps_norm(eps_norm, t, SCHEDULE)
-    np.testing.assert_allclose(error, gaussian_x0_variance(BAR, S2), rtol=1e-6)
 
 
 def test_table_averages_interpolates_and_bounds():

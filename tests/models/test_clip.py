@@ -19,7 +19,6 @@ from unclip_jax.models.clip import (
     text_features,
 )
 from unclip_jax.models.stages import abstract_params, init_variables, make_module, unboxed
-from unclip_jax.nn.transformer import stack_layers
 
 SPEC = networks.clip_spec()
 
@@ -89,7 +88,7 @@ def test_scanned_towers_equal_unrolled_ones():
     _, params, apply = networks.make(SPEC)
     towers = {t: {**params[t]} for t in ("text", "vision")}
     for tower in towers.values():
-        tower["transformer"] = stack_layers(tower["transformer"])
+        tower["transformer"] = networks.stack_layers(tower["transformer"])
     stacked = {**params, **towers}
     assert jax.tree.map(jnp.shape, stacked) == jax.tree.map(jnp.shape, abstract_params(spec))
     inputs = networks.normal(2, 8, 8, 3), networks.captions().tokens

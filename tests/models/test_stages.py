@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import pytest
 
 from tests import networks
+from unclip_jax.cli import common
 from unclip_jax.core.errors import UserError
 from unclip_jax.core.renamed import RenamedWarning
 from unclip_jax.diffusion.config import SamplingConfig
@@ -104,6 +105,7 @@ def test_rows_of_the_table_fit_each_other():
         assert (row.choice is None) == (row.kind != "prior") == (not row.gives_embedding)
         assert row.follows is None or STAGES[row.follows].kind == "upsampler"
     assert PRIORS == {"diffusion": "prior_diffusion", "ar": "prior_ar"}
+    assert common.PRIORS == tuple(PRIORS)
 
 
 def test_wrong_specs_are_refused():

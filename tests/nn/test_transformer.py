@@ -14,7 +14,7 @@ from unclip_jax.core.trees import flatten_paths, unflatten_paths
 from unclip_jax.models.stages import unboxed
 from unclip_jax.nn.attention import causal_mask, key_mask
 from unclip_jax.nn.causal import CausalStack, CrossInputs
-from unclip_jax.nn.transformer import Transformer, TransformerConfig, stack_layers, unstack_layers
+from unclip_jax.nn.transformer import Transformer, TransformerConfig, unstack_layers
 
 CFG = TransformerConfig(width=8, layers=3, heads=2)
 N = 5
@@ -62,7 +62,9 @@ def test_variants_equal_the_plain_stack(changes):
     x = networks.normal(2, N, 8)
     expected, (expected_params, expected_x) = loss_and_grad(plain, params, x)
     scanned = "scan_layers" in changes
-    value, (grads, grad_x) = loss_and_grad(module, stack_layers(params) if scanned else params, x)
+    value, (grads, grad_x) = loss_and_grad(
+        module, networks.stack_layers(params) if scanned else params, x
+    )
     grads = unstack_layers(grads) if scanned else grads
     np.testing.assert_allclose(value, expected, rtol=1e-5)
     np.testing.assert_allclose(grad_x, expected_x, rtol=1e-3, atol=1e-4)
@@ -82,7 +84,7 @@ def test_scanned_layers_start_different_and_carry_their_axis():
 
 def test_stacking_layers_comes_back():
     _, params = stack()
-    back = unstack_layers(stack_layers(params))
+    back = unstack_layers(networks.stack_layers(params))
     assert jax.tree.structure(back) == jax.tree.structure(params)
     jax.tree.map(np.testing.assert_array_equal, back, params)
 
@@ -142,6 +144,7 @@ def test_every_layer_drops_in_training_by_a_draw_of_its_own(kind, scanned):
     assert (found != added(True, 1)).any()
 
 
-def test_layers_are_stacked_by_their_number():
-    params = {f"blocks_{i}": {"w": jnp.float32(i)} for i in range(12)}
-    np.testing.assert_array_equal(stack_layers(params)["blocks"]["w"], np.arange(12))
+def test_layers_are_unstacked_by_their_number():
+    params = unstack_layers({"blocks": {"w": jnp.arange(12.0)}, "rest": 1})
+    assert params.pop("rest") == 1
+    assert params == {f"blocks_{i}": {"w": i} for i in range(12)}

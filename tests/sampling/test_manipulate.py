@@ -14,7 +14,8 @@ from unclip_jax.core.errors import UserError
 from unclip_jax.core.prng import image_keys
 from unclip_jax.core.types import Cond
 from unclip_jax.diffusion.config import DiffusionConfig, SamplingConfig
-from unclip_jax.diffusion.samplers import ddim_invert, sample_loop
+from unclip_jax.diffusion.inversion import ddim_invert
+from unclip_jax.diffusion.samplers import sample_loop
 from unclip_jax.diffusion.schedules import make_schedule, respaced_steps
 from unclip_jax.models.embedding_norm import EmbeddingNorm
 from unclip_jax.models.pca import fit_pca, unit_moments

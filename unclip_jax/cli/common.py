@@ -15,6 +15,9 @@ from unclip_jax.core.files import cache_folder
 Command = Callable[..., Any]
 """A function that click's decorators turn into a command."""
 
+PRIORS = ("diffusion", "ar")
+"""Words of models.stages.PRIORS, which is slow to import."""
+
 CONCEPTS = 'all, common, no_flags, or labels: "red heart, taco".'
 """Help of --concepts, wherever examples are chosen."""
 

@@ -27,7 +27,7 @@ PATIENCE = 7 * 24 * 3600  # seconds
     type=click.IntRange(1),
     help="Write prior_samples.safetensors: so many samples of the bundle's prior a caption.",
 )
-@click.option("--prior", type=click.Choice(["diffusion", "ar"]), default="diffusion")
+@click.option("--prior", type=click.Choice(common.PRIORS), default="diffusion")
 @common.seed_option
 @common.hosts_options
 @common.json_option
@@ -74,6 +74,7 @@ def _embed(
     from unclip_jax.data import embeddings
     from unclip_jax.data.sources import all_captions, fingerprint, load_source, select
     from unclip_jax.models.pca import components_for
+    from unclip_jax.models.stages import CLIP, PRIORS
     from unclip_jax.workflows import embedding as store
 
     styles = tuple(s.strip() for s in options["styles"].split(",") if s.strip())
@@ -82,7 +83,7 @@ def _embed(
     )
     about = {key: options[key] for key in ("split", "concepts", "crop")}
     about |= {"name": data, "styles": list(styles), "fingerprint": fingerprint(data)}
-    stages = ["clip", f"prior_{options['prior']}"] if options["prior_draws"] else ["clip"]
+    stages = [CLIP, PRIORS[options["prior"]]] if options["prior_draws"] else [CLIP]
     loaded = bundle.load(model, stages=stages)
     meta = store.store_meta(loaded, source, about, options["shard_size"])
     progress.phase("embedding")

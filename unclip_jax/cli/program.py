@@ -6,6 +6,7 @@ from typing import Any
 
 import click
 
+from unclip_jax.cli import common
 from unclip_jax.core.errors import UserError
 
 OPTIONS = {"size": "--size", "num": "--num", "platforms": "--platforms", "compute": "--compute"}
@@ -18,7 +19,7 @@ def options(command: Callable[..., Any]) -> Callable[..., Any]:
         click.option("--size", type=int, help="stablehlo: pixels, one of the bundle's sizes."),
         click.option(
             "--prior",
-            type=click.Choice(["diffusion", "ar", "text", "none"]),
+            type=click.Choice([*common.PRIORS, "text", "none"]),
             help="stablehlo: source of the image embedding; default: the bundle's.",
         ),
         click.option(

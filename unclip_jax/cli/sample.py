@@ -16,6 +16,7 @@ from unclip_jax.cli import common
 from unclip_jax.cli.progress import Progress, say
 from unclip_jax.core import files
 from unclip_jax.core.errors import UserError
+from unclip_jax.diffusion.config import SAMPLER_NAMES
 
 # What grid.png shows at most: a bulk run has more prompts than a picture can hold.
 GRID_PROMPTS = 32
@@ -42,11 +43,11 @@ SAID = 5  # prompts that get a line of their own on stderr
 @click.option("--prior-steps", type=click.IntRange(1), help="Steps of the prior.")
 @click.option("--prior-temperature", type=float, help="Of the ar prior; 0 takes the likeliest.")
 @click.option("--prior-top-p", type=float, help="Of the ar prior: probability that is drawn from.")
-@click.option("--sampler", type=click.Choice(["ddpm", "ddim", "dpm++"]), help="Of the decoder.")
+@click.option("--sampler", type=click.Choice(SAMPLER_NAMES), help="Of the decoder.")
 @click.option("--negative", default="", help="Replaces the empty caption in guidance.")
 @click.option(
     "--prior",
-    type=click.Choice(["diffusion", "ar", "text", "none"]),
+    type=click.Choice([*common.PRIORS, "text", "none"]),
     help="Source of the image embedding; text and none are the paper's baselines.",
 )
 @click.option("--dtype", type=click.Choice(["float32", "bfloat16"]), default="float32")

@@ -4,7 +4,7 @@ Both are frozen, hashable dataclasses of plain values, so they may be static arg
 """
 
 import dataclasses
-from typing import Literal
+from typing import Literal, get_args
 
 from unclip_jax.core.checks import ANY, COUNT, NOT_NEGATIVE, POSITIVE, SHARE, check_ranges
 from unclip_jax.core.renamed import renamed
@@ -17,6 +17,8 @@ Variance = Literal["fixed_small", "fixed_large", "learned_range", "analytic"]
 LossName = Literal["simple", "hybrid", "vlb"]
 LossWeighting = Literal["none", "min_snr"]
 SamplerName = Literal["ddpm", "ddim", "dpm++"]
+SAMPLER_NAMES: tuple[SamplerName, ...] = get_args(SamplerName)
+"""Names of `samplers.SAMPLERS`; this module imports no JAX, so that commands read them at once."""
 
 
 @dataclasses.dataclass(frozen=True)

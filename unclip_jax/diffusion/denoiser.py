@@ -44,24 +44,34 @@ def split_variance(
     return output[..., :channels], output[..., channels:]
 
 
-def make_denoiser(network: Network, schedule: Schedule, cfg: DiffusionConfig) -> Denoiser:
-    """Turns a network of any prediction kind into a denoiser.
+def read_output(
+    output: Float[Array, " b *e"], channels: int, cfg: DiffusionConfig
+) -> tuple[Float[Array, " b *d"], Float[Array, " b *d"] | None]:
+    """Splits a network's output into the prediction and the fraction f of the learned range.
 
-    The variance channels v, nominally in [-1, 1], become the fraction (v + 1) / 2.
+    The variance channels v, nominally in [-1, 1], become f = (v + 1) / 2; None without them.
+
+    Raises:
+        ValueError: the output's channels do not fit `cfg.variance`.
     """
+    prediction, raw = split_variance(output, channels)
+    if cfg.learns_variance != (raw is not None):
+        raise ValueError(
+            f"variance={cfg.variance!r} does not fit a network that returns "
+            f"{output.shape[-1]} channels for {channels}"
+        )
+    return prediction, None if raw is None else (raw + 1.0) / 2.0
+
+
+def make_denoiser(network: Network, schedule: Schedule, cfg: DiffusionConfig) -> Denoiser:
+    """Turns a network of any prediction kind into a denoiser."""
 
     def denoise(x_t: Float[Array, " b *d"], t: Int[Array, " b"]) -> Denoised:
         output = network(x_t, t)
         x_t = at_least_float32(x_t)
-        prediction, raw = split_variance(output.astype(x_t.dtype), x_t.shape[-1])
-        if cfg.learns_variance != (raw is not None):
-            raise ValueError(
-                f"variance={cfg.variance!r} does not fit a network that returns "
-                f"{output.shape[-1]} channels for {x_t.shape[-1]}"
-            )
+        prediction, fraction = read_output(output.astype(x_t.dtype), x_t.shape[-1], cfg)
         level = schedule.level(t, x_t.dtype)
         x0 = convert(prediction, x_t, level, source=cfg.prediction, target="x0")
-        fraction = None if raw is None else (raw + 1.0) / 2.0
         return Denoised(x0=x0, variance_frac=fraction)
 
     return denoise

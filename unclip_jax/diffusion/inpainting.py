@@ -18,10 +18,10 @@ from unclip_jax.diffusion.samplers import NoiseFn, ddim_step
 from unclip_jax.diffusion.schedules import CLEAN, Level, Schedule, check_steps
 
 
-def repaint_moves(
+def repaint_transitions(
     steps: Sequence[int] | np.ndarray, num_steps: int, *, jump: int, resamples: int
 ) -> np.ndarray:
-    """Lists the moves of a run: int32 rows (from level, to level), CLEAN at the end.
+    """Lists the transitions of a run: int32 rows (from level, to level), CLEAN at the end.
 
     Args:
         steps: the sampling list, descending.
@@ -33,15 +33,15 @@ def repaint_moves(
     levels = np.append(check_steps(steps, num_steps), CLEAN)
     last = len(levels) - 2  # the least noisy level that still has noise
     left = {p: resamples - 1 for p in range(last, jump - 1, -jump)}
-    moves, here = [], 0
+    transitions, here = [], 0
     while here <= last:
         if left.get(here, 0) > 0:
             left[here] -= 1
-            moves.append((levels[here], levels[here - jump]))
+            transitions.append((levels[here], levels[here - jump]))
             here -= jump
-        moves.append((levels[here], levels[here + 1]))
+        transitions.append((levels[here], levels[here + 1]))
         here += 1
-    return np.asarray(moves, np.int32)
+    return np.asarray(transitions, np.int32)
 
 
 def renoise(
@@ -61,25 +61,24 @@ def repaint_along(
     x: Float[Array, " b *d"],
     known: Float[Array, " b *d"],
     fill: Bool[Array, " b *d"],
-    moves: Int[Array, "n 2"] | Int[np.ndarray, "n 2"],
+    transitions: Int[Array | np.ndarray, "n 2"],
     schedule: Schedule,
     noise: NoiseFn,
     *,
     span: tuple[int | Int[Array, ""], int | Int[Array, ""]] | None = None,
 ) -> Float[Array, " b *d"]:
-    """Runs moves of `repaint_moves` in one loop, with DDIM at eta 1 as the step downwards.
+    """Runs `repaint_transitions` in one loop, with DDIM at eta 1 as the step downwards.
 
     Args:
         known: clean data; what `fill` leaves out of it is kept.
-        noise: called with 2 i and 2 i + 1 for move i.
-        span: (first move, move to stop before) of a run in parts; both may be traced, so that one
-            compilation serves parts of whatever length. None is all of them.
+        noise: called with 2 i and 2 i + 1 for transition i.
+        span: (first transition, the one to stop before) of a run in parts; both may be traced, so
+            that one compilation serves parts of whatever length. None is all of them.
     """
     x = at_least_float32(x)
 
     def down(x: Array, index: Array, a: Array, t: Level, s: Level) -> Array:
-        model_t = jnp.asarray(schedule.timesteps, jnp.int32)[a]
-        estimate = denoise(x, jnp.full(x.shape[:1], model_t)).x0.astype(x.dtype)
+        estimate = denoise(x, jnp.full(x.shape[:1], a)).x0.astype(x.dtype)
         made = ddim_step(x, estimate, t, s, noise(2 * index, x.shape), eta=1.0)
         level = s.expand(x.ndim)
         kept = level.alpha * known + level.sigma * noise(2 * index + 1, x.shape)
@@ -88,12 +87,12 @@ def repaint_along(
     def up(x: Array, index: Array, a: Array, t: Level, s: Level) -> Array:
         return renoise(x, t, s, noise(2 * index, x.shape))
 
-    moves = jnp.asarray(moves, jnp.int32)
+    transitions = jnp.asarray(transitions, jnp.int32)
 
     def body(index: Int[Array, ""], x: Array) -> Array:
-        a, b = moves[index]
+        a, b = transitions[index]
         t, s = schedule.level(a, x.dtype), schedule.level(b, x.dtype)
         return jax.lax.cond(b > a, up, down, x, index, a, t, s)
 
-    start, stop = (0, len(moves)) if span is None else span
+    start, stop = (0, len(transitions)) if span is None else span
     return jax.lax.fori_loop(start, stop, body, x)

@@ -14,9 +14,10 @@ from jax.scipy.special import ndtr
 from jaxtyping import Array, Float, Int
 
 from unclip_jax.diffusion.config import DiffusionConfig, Prediction
-from unclip_jax.diffusion.denoiser import split_variance
+from unclip_jax.diffusion.denoiser import read_output
 from unclip_jax.diffusion.process import at_least_float32, convert, posterior, target_of
 from unclip_jax.diffusion.schedules import CLEAN, Schedule, expand
+from unclip_jax.diffusion.variance import bound_log_variances
 
 # Half the width of an 8-bit bin in [-1, 1], and where its two end bins begin.
 HALF_BIN = 1.0 / 255.0
@@ -92,17 +93,6 @@ def discretised_gaussian_nll(
     return -jnp.log(jnp.maximum(mass, MIN_PROBABILITY))
 
 
-def _log_variances(schedule: Schedule) -> tuple[np.ndarray, np.ndarray]:
-    """Log of the posterior variance and of beta, float64 [T], the former's zero at 0 replaced.
-
-    The posterior of t = 0 is a point; as in improved-diffusion it borrows the variance of t = 1.
-    """
-    before = np.append(1.0, schedule.alpha_bar[:-1])
-    small = schedule.beta * (1.0 - before) / (1.0 - schedule.alpha_bar)
-    small[0] = small[1]
-    return np.log(small), np.log(schedule.beta)
-
-
 def vlb_terms(
     x0_hat: Float[Array, " b *d"],
     fraction: Float[Array, " b *d"] | None,
@@ -123,17 +113,7 @@ def vlb_terms(
         fraction: the learned range's, for variance "learned_range".
     """
     dtype = x0.dtype
-    log_small, log_large = _log_variances(schedule)
-    if cfg.variance == "fixed_large":  # improved-diffusion's table, not the learned range's end
-        log_large[0] = log_small[0]
-    small = expand(jnp.asarray(log_small, dtype)[t], x0.ndim)
-    large = expand(jnp.asarray(log_large, dtype)[t], x0.ndim)
-    if cfg.variance == "learned_range":
-        if fraction is None:
-            raise ValueError("variance='learned_range' needs the network's variance channels")
-        log_var = fraction * large + (1.0 - fraction) * small
-    else:
-        log_var = large if cfg.variance == "fixed_large" else small
+    small, log_var = bound_log_variances(cfg.variance, fraction, t, schedule, x0)
     step = posterior(
         schedule.level(t, dtype), schedule.level(jnp.where(t == 0, CLEAN, t - 1), dtype)
     )
@@ -172,13 +152,8 @@ def training_loss(
     """
     x0 = at_least_float32(x0)
     x_t, noise = x_t.astype(x0.dtype), noise.astype(x0.dtype)
-    prediction, raw = split_variance(network_output.astype(x0.dtype), x0.shape[-1])
-    if cfg.learns_variance != (raw is not None):
-        raise ValueError(
-            f"variance={cfg.variance!r} does not fit a network that returns "
-            f"{network_output.shape[-1]} channels for {x0.shape[-1]}"
-        )
-    if cfg.loss == "simple" and raw is not None:
+    prediction, fraction = read_output(network_output.astype(x0.dtype), x0.shape[-1], cfg)
+    if cfg.loss == "simple" and fraction is not None:
         raise ValueError("loss='simple' never trains variance='learned_range'; use loss='hybrid'")
     level = schedule.level(t, x0.dtype)
     mse = mean_flat((prediction - target_of(cfg.prediction, x0, noise, level)) ** 2)
@@ -192,7 +167,6 @@ def training_loss(
 
     frozen = jax.lax.stop_gradient(prediction) if cfg.loss == "hybrid" else prediction
     x0_hat = convert(frozen, x_t, level, source=cfg.prediction, target="x0")
-    fraction = None if raw is None else (raw + 1.0) / 2.0
     vb = vlb_terms(x0_hat, fraction, x0=x0, t=t, schedule=schedule, cfg=cfg)
     if cfg.loss == "vlb":
         return LossTerms(loss=schedule.num_steps * vb, mse=mse, vb=vb)

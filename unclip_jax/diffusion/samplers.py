@@ -13,7 +13,7 @@ import numpy as np
 from flax import struct
 from jaxtyping import Array, Float, Int
 
-from unclip_jax.diffusion.config import DiffusionConfig, SamplingConfig, Variance
+from unclip_jax.diffusion.config import DiffusionConfig, SamplerName, SamplingConfig, Variance
 from unclip_jax.diffusion.denoiser import Denoised, Denoiser
 from unclip_jax.diffusion.dpm_solver import dpmpp_step, no_history
 from unclip_jax.diffusion.process import at_least_float32, posterior
@@ -94,27 +94,12 @@ def ddim_step(
     return s.alpha * x0 + direction * eps + spread * noise.astype(x_t.dtype)
 
 
-def ddim_invert_step(
-    x_t: Float[Array, " b *d"], eps: Float[Array, " b *d"], t: Level, s: Level
-) -> Float[Array, " b *d"]:
-    """Carries x_t to any other level along a given eps (Dhariwal & Nichol 2021, appendix F).
-
-        x_s = alpha_s (x_t - sigma_t eps) / alpha_t + sigma_s eps
-
-    DDIM's deterministic step stated in eps, so that it can also leave the clean level.
-    """
-    x_t = at_least_float32(x_t)
-    t, s = t.expand(x_t.ndim), s.expand(x_t.ndim)
-    eps = eps.astype(x_t.dtype)
-    return s.alpha * ((x_t - t.sigma * eps) / t.alpha) + s.sigma * eps
-
-
 @dataclasses.dataclass(frozen=True, eq=False)
 class SamplingPlan:
     """Everything static about a run: which levels, which step, which variance.
 
     Attributes:
-        steps: int64 [n], descending; the network sees these very t (through the schedule's map).
+        steps: int64 [n], descending; the network sees these very t.
         variance_table: float64 [T] for "analytic" variance (`variance.variance_table`).
     """
 
@@ -130,10 +115,14 @@ class SamplingPlan:
         return len(self.steps)
 
     @property
+    def sampler(self) -> "Sampler":
+        """The configuration's entry in SAMPLERS."""
+        return SAMPLERS[self.config.sampler]
+
+    @property
     def is_stochastic(self) -> bool:
         """Whether a step uses noise."""
-        name = self.config.sampler
-        return name == "ddpm" or (name == "ddim" and self.config.eta > 0.0)
+        return self.sampler.is_stochastic(self.config)
 
 
 def make_plan(
@@ -151,7 +140,7 @@ def make_plan(
         chosen = check_steps(steps, schedule.num_steps)
     if len(chosen) > 1 and chosen[0] < chosen[-1]:
         raise ValueError(f"sampling steps must descend, got {chosen.tolist()}")
-    if config.sampler == "ddpm" and diffusion.variance == "analytic":
+    if SAMPLERS[config.sampler].uses_variance and diffusion.variance == "analytic":
         if variance_table is None:
             raise ValueError("variance='analytic' needs a variance table")
         variance_table = np.asarray(variance_table, np.float64)
@@ -181,6 +170,71 @@ def init_state(x: Float[Array, " b *d"]) -> SamplerState:
     return SamplerState(x=x, x0=jnp.zeros_like(x), level=no_history(x))
 
 
+@dataclasses.dataclass(frozen=True, eq=False)
+class StepInputs:
+    """What a sampler's step from level t to level s is given.
+
+    Attributes:
+        state: x at level t, and the estimate of the step before.
+        denoised: the denoiser's answer about that x.
+        noise: standard normal; None for a sampler that is not stochastic.
+        x0_error: the variance table's entry at t, None without a table.
+    """
+
+    plan: SamplingPlan
+    state: SamplerState
+    denoised: Denoised
+    t: Level
+    s: Level
+    noise: Float[Array, " b *d"] | None
+    x0_error: Float[Array, ""] | None
+
+    @property
+    def x0(self) -> Float[Array, " b *d"]:
+        """The estimate of x_0 in the sample's dtype."""
+        return self.denoised.x0.astype(self.state.x.dtype)
+
+
+@dataclasses.dataclass(frozen=True)
+class Sampler:
+    """One way of sampling.
+
+    Attributes:
+        step: StepInputs -> x at level s.
+        is_stochastic: whether a step draws noise, under these settings.
+        uses_variance: whether a step has the variance of DiffusionConfig.
+    """
+
+    step: Callable[[StepInputs], Float[Array, " b *d"]]
+    is_stochastic: Callable[[SamplingConfig], bool]
+    uses_variance: bool = False
+
+
+def _ddpm(given: StepInputs) -> Float[Array, " b *d"]:
+    x, variance, error = given.state.x, given.plan.variance, given.x0_error
+    return ddpm_step(
+        x, given.denoised, given.t, given.s, given.noise, variance=variance, x0_error=error
+    )
+
+
+def _ddim(given: StepInputs) -> Float[Array, " b *d"]:
+    eta = given.plan.config.eta
+    return ddim_step(given.state.x, given.x0, given.t, given.s, given.noise, eta=eta)
+
+
+def _dpmpp(given: StepInputs) -> Float[Array, " b *d"]:
+    state = given.state
+    return dpmpp_step(state.x, given.x0, state.x0, given.t, given.s, state.level)
+
+
+SAMPLERS: dict[SamplerName, Sampler] = {
+    "ddpm": Sampler(_ddpm, lambda config: True, uses_variance=True),
+    "ddim": Sampler(_ddim, lambda config: config.eta > 0.0),
+    "dpm++": Sampler(_dpmpp, lambda config: False),
+}
+"""Every sampler by its name in settings; the names themselves are those of `SamplerName`."""
+
+
 def _advance(
     state: SamplerState,
     index: Int[Array, ""],
@@ -194,20 +248,13 @@ def _advance(
     t_index = jnp.asarray(plan.steps, jnp.int32)[index]
     t = plan.schedule.level(t_index, x.dtype)
     s = plan.schedule.level(jnp.asarray(targets, jnp.int32)[index], x.dtype)
-    model_t = jnp.asarray(plan.schedule.timesteps, jnp.int32)[t_index]
-    denoised = denoise(x, jnp.full(x.shape[:1], model_t))
-    x0 = denoised.x0.astype(x.dtype)
+    denoised = denoise(x, jnp.full(x.shape[:1], t_index))
     draw = noise(index, x.shape) if plan.is_stochastic else None
-    if plan.config.sampler == "ddpm":
-        error = None
-        if plan.variance_table is not None:
-            error = jnp.asarray(plan.variance_table, x.dtype)[t_index]
-        x_s = ddpm_step(x, denoised, t, s, draw, variance=plan.variance, x0_error=error)
-    elif plan.config.sampler == "ddim":
-        x_s = ddim_step(x, x0, t, s, draw, eta=plan.config.eta)
-    else:
-        x_s = dpmpp_step(x, x0, state.x0, t, s, state.level)
-    return SamplerState(x=x_s, x0=x0, level=t)
+    error = None
+    if plan.variance_table is not None:
+        error = jnp.asarray(plan.variance_table, x.dtype)[t_index]
+    given = StepInputs(plan, state, denoised, t, s, draw, error)
+    return SamplerState(x=plan.sampler.step(given), x0=given.x0, level=t)
 
 
 def run_steps(
@@ -272,85 +319,3 @@ def sample_loop(
     plan = make_plan(schedule, config, diffusion, steps=steps, variance_table=variance_table)
     state, _ = run_steps(denoise, init_state(x_init), plan, noise)
     return state.x
-
-
-def inversion_moves(
-    steps: Sequence[int] | np.ndarray, num_steps: int, *, skip_last: bool = False
-) -> np.ndarray:
-    """Lists the moves of `ddim_invert`: int32 rows (where x is, whose t to ask, where x goes).
-
-    Args:
-        steps: the sampling list, in either direction.
-        skip_last: leave out the move to the noisiest step, which reconstructs better (Dhariwal &
-            Nichol 2021, appendix F); the latent then is at the second step of the descending list,
-            where sampling must begin: `sample_loop(..., steps=descending[1:])`.
-    """
-    ascending = np.sort(check_steps(steps, num_steps))
-    if skip_last:
-        if len(ascending) < 2:
-            raise ValueError("skip_last leaves nothing of a list of one step")
-        ascending = ascending[:-1]
-    query_t = np.append(ascending[0], ascending[:-1])
-    return np.stack([np.append(CLEAN, ascending[:-1]), query_t, ascending], 1).astype(np.int32)
-
-
-def invert_along(
-    denoise: Denoiser,
-    x: Float[Array, " b *d"],
-    moves: Int[Array, "n 3"] | Int[np.ndarray, "n 3"],
-    schedule: Schedule,
-    *,
-    refinements: int = 0,
-    span: tuple[int | Int[Array, ""], int | Int[Array, ""]] | None = None,
-) -> Float[Array, " b *d"]:
-    """Runs moves of `inversion_moves` in one loop; a run cut into chunks is the same.
-
-    Args:
-        span: (first move, move to stop before) of a run in parts; both may be traced, so that one
-            compilation serves parts of whatever length. None is all of them.
-        refinements: times each move is made again with the eps found where it ended: fixed-point
-            iterations of the sampling step's own equation, x_t = ddim_step(x_s, eps(x_s)).
-    """
-    x = at_least_float32(x)
-
-    def eps_at(x: Float[Array, " b *d"], t: Int[Array, ""]) -> Float[Array, " b *d"]:
-        level = schedule.level(t, x.dtype)
-        model_t = jnp.asarray(schedule.timesteps, jnp.int32)[t]
-        estimate = denoise(x, jnp.full(x.shape[:1], model_t)).x0.astype(x.dtype)
-        return (x - level.alpha * estimate) / level.sigma
-
-    moves = jnp.asarray(moves, jnp.int32)
-
-    def body(index: Int[Array, ""], x: Float[Array, " b *d"]) -> Float[Array, " b *d"]:
-        here, query_t, there = moves[index]
-        t, s = schedule.level(here, x.dtype), schedule.level(there, x.dtype)
-        moved = ddim_invert_step(x, eps_at(x, query_t), t, s)
-        for _ in range(refinements):
-            moved = ddim_invert_step(x, eps_at(moved, there), t, s)
-        return moved
-
-    start, stop = (0, len(moves)) if span is None else span
-    return jax.lax.fori_loop(start, stop, body, x)
-
-
-def ddim_invert(
-    denoise: Denoiser,
-    x0: Float[Array, " b *d"],
-    *,
-    schedule: Schedule,
-    steps: Sequence[int] | np.ndarray,
-    skip_last: bool = False,
-    refinements: int = 0,
-) -> Float[Array, " b *d"]:
-    """Encodes data into the latent that deterministic DDIM over the same `steps` decodes.
-
-    Climbs clean -> t_1 -> ... -> t_n, each move along the eps estimated where it starts (Dhariwal &
-    Nichol 2021, appendix F); no network knows the clean level, so the first move asks it at t_1.
-
-    Args:
-        steps: as of `inversion_moves`.
-        skip_last: as of `inversion_moves`.
-        refinements: as of `invert_along`.
-    """
-    moves = inversion_moves(steps, schedule.num_steps, skip_last=skip_last)
-    return invert_along(denoise, x0, moves, schedule, refinements=refinements)

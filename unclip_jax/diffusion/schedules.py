@@ -56,20 +56,17 @@ class Schedule:
 
     Attributes:
         alpha_bar: float64 [T], strictly decreasing inside (0, 1).
-        timesteps: int64 [T], what the network is told at each index; 0..T-1 unless respaced.
     """
 
     alpha_bar: np.ndarray
-    timesteps: np.ndarray
 
     def __post_init__(self) -> None:
         bar = self.alpha_bar
-        if bar.ndim != 1 or bar.dtype != np.float64 or len(bar) != len(self.timesteps):
+        if bar.ndim != 1 or bar.dtype != np.float64:
             raise ValueError(f"alpha_bar must be float64 [T], got {bar.dtype} {bar.shape}")
         if not (bar[-1] > 0.0 and bar[0] < 1.0 and np.all(np.diff(bar) < 0.0)):
             raise ValueError("alpha_bar must fall strictly inside (0, 1)")
         bar.setflags(write=False)
-        self.timesteps.setflags(write=False)
 
     @property
     def num_steps(self) -> int:
@@ -105,10 +102,6 @@ class Schedule:
         return Level(alpha=alpha[index], sigma=sigma[index])
 
 
-def _schedule(alpha_bar: np.ndarray) -> Schedule:
-    return Schedule(alpha_bar=alpha_bar, timesteps=np.arange(len(alpha_bar)))
-
-
 def alpha_bar_cosine(num_steps: int) -> np.ndarray:
     """Cosine schedule (Nichol & Dhariwal 2021, eq. 17), with beta capped at 0.999.
 
@@ -132,16 +125,7 @@ def make_schedule(name: ScheduleName, num_steps: int) -> Schedule:
     makers = {"cosine": alpha_bar_cosine, "linear": alpha_bar_linear}
     if name not in makers:
         raise ValueError(f"unknown schedule {name!r}; choose from {sorted(makers)}")
-    return _schedule(makers[name](num_steps))
-
-
-def respace(schedule: Schedule, steps: Sequence[int] | np.ndarray) -> Schedule:
-    """Keeps the listed timesteps only: a shorter process whose network still sees the original t.
-
-    Its betas become 1 - alpha_bar_t / alpha_bar_s over neighbours kept (Nichol & Dhariwal 2021).
-    """
-    kept = np.sort(check_steps(steps, schedule.num_steps))
-    return Schedule(alpha_bar=schedule.alpha_bar[kept], timesteps=schedule.timesteps[kept])
+    return Schedule(makers[name](num_steps))
 
 
 def respaced_steps(num_steps: int, count: int | Sequence[int]) -> np.ndarray:

@@ -40,6 +40,37 @@ def analytic_variance(x0_error: Float[Array, "*b"], t: Level, s: Level) -> Float
     return step.variance + step.x0_weight**2 * x0_error
 
 
+def bound_log_variances(
+    kind: Variance,
+    fraction: Float[Array, " b *d"] | None,
+    t: Int[Array, " b"],
+    schedule: Schedule,
+    x0: Float[Array, " b *d"],
+) -> tuple[Float[Array, "..."], Float[Array, "..."]]:
+    """Log of the posterior variance and of the model's, for the bound of the step t -> t - 1.
+
+    Both are those of improved-diffusion's float64 tables, whose posterior variance of t = 0, a
+    point, is that of t = 1; "fixed_large" borrows it there too, the learned range's end does not.
+
+    Args:
+        fraction: of the learned range, for "learned_range".
+        x0: the data, whose rank and dtype the results have.
+    """
+    before = np.append(1.0, schedule.alpha_bar[:-1])
+    posterior_variance = schedule.beta * (1.0 - before) / (1.0 - schedule.alpha_bar)
+    posterior_variance[0] = posterior_variance[1]
+    log_small, log_large = np.log(posterior_variance), np.log(schedule.beta)
+    if kind == "fixed_large":
+        log_large[0] = log_small[0]
+    small = expand(jnp.asarray(log_small, x0.dtype)[t], x0.ndim)
+    large = expand(jnp.asarray(log_large, x0.dtype)[t], x0.ndim)
+    if kind == "learned_range":
+        if fraction is None:
+            raise ValueError("variance='learned_range' needs the network's variance channels")
+        return small, fraction * large + (1.0 - fraction) * small
+    return small, large if kind == "fixed_large" else small
+
+
 def step_variance(
     kind: Variance,
     t: Level,
@@ -78,14 +109,6 @@ def x0_error(
     x0 = at_least_float32(x0)
     estimate = denoise(q_sample(x0, t, noise, schedule), t).x0
     return jnp.mean((estimate.astype(x0.dtype) - x0) ** 2, axis=tuple(range(1, x0.ndim)))
-
-
-def x0_error_from_eps_norm(eps_norm: np.ndarray, t: np.ndarray, schedule: Schedule) -> np.ndarray:
-    """x_0 error from Analytic-DPM's own statistic, G_t = E|eps_hat(x_t, t)|^2 / d.
-
-    error = (sigma_t / alpha_t)^2 (1 - G_t), equal to E|x_0 - x0_hat|^2 / d at the optimum.
-    """
-    return (1.0 - np.asarray(eps_norm, np.float64)) / schedule.snr[np.asarray(t)]
 
 
 def variance_table(

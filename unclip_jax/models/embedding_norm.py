@@ -27,6 +27,9 @@ from unclip_jax.nn.layers import axes, ones, zeros
 TextEmbInput = Literal["raw", "unit"]
 """How a network takes z_t: as the tower gives it, or as sqrt(d) z_t / |z_t| (unit variance)."""
 
+PARAMS = ("clip_mean", "clip_std")
+"""Names of the parameters that hold the statistics."""
+
 
 @dataclasses.dataclass(frozen=True)
 class EmbeddingNorm:
@@ -51,7 +54,7 @@ class EmbeddingNorm:
     @property
     def fitted_names(self) -> frozenset[str]:
         """Names of the parameters that `stats_params` declares."""
-        return frozenset({"clip_mean", "clip_std"} if self.kind == "standardize" else ())
+        return frozenset(PARAMS if self.kind == "standardize" else ())
 
 
 @struct.dataclass

@@ -192,7 +192,10 @@ class RoundTrip:
 
 
 def round_trip(codec: Codec, cfg: CodecConfig, z: Float[Array | np.ndarray, "n d"]) -> RoundTrip:
-    """Encodes and decodes raw embeddings and says what that costs."""
+    """Measures what raw embeddings lose by encode and decode.
+
+    The paper keeps as many components as lose less than 1% of E|u - mean|^2.
+    """
     unit, basis, scale = normalize(jnp.asarray(z)), codec.basis(), (cfg.limit * codec.std)[None]
     given = pca_lib.project(basis, z)
     codes = encode(codec, cfg, z)
@@ -204,13 +207,3 @@ def round_trip(codec: Codec, cfg: CodecConfig, z: Float[Array | np.ndarray, "n d
         outside=(jnp.abs(given) > scale).mean(-1),
         cosine=(unit * back).sum(-1),
     )
-
-
-def round_trip_error(codec: Codec, cfg: CodecConfig, z: Float[Array | np.ndarray, "n d"]) -> float:
-    """Returns E|z - z'|^2 of unit embeddings after encode and decode, as a share of E|z - mean|^2.
-
-    The paper keeps as many components as leave less than 1%.
-    """
-    unit = normalize(jnp.asarray(z))
-    spread = jnp.square(unit - unit.mean(0, keepdims=True)).sum(-1).mean()
-    return float(round_trip(codec, cfg, z).lost.mean() / spread)

@@ -144,13 +144,6 @@ def remat_module(module: type[nn.Module], remat: Remat, *, prevent_cse: bool = T
     return nn.remat(module, static_argnums=(3,), prevent_cse=prevent_cse, policy=policy)
 
 
-def stack_layers(params: Mapping[str, Any]) -> dict[str, Any]:
-    """Turns `blocks_0`, `blocks_1`, … of one Transformer into the scanned form `blocks`."""
-    names = sorted((k for k in params if k.startswith("blocks_")), key=lambda k: int(k[7:]))
-    rest = {k: v for k, v in params.items() if k not in names}
-    return {**rest, "blocks": jax.tree.map(lambda *xs: jnp.stack(xs), *(params[k] for k in names))}
-
-
 def unstack_layers(params: Mapping[str, Any]) -> dict[str, Any]:
     """Turns the scanned form `blocks` of one Transformer into `blocks_0`, `blocks_1`, …"""
     rest = {k: v for k, v in params.items() if k != "blocks"}

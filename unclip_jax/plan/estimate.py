@@ -296,10 +296,12 @@ class PlannedRun:
             return jax.eval_shape(encode, params, *tokens).replace(tokens=own_tokens)
         model = self.spec.model
         context = (self.clip_cfg or model).clip_context
-        states = _shape((rows, context, model.text_dim), np.float32)
+        states = None
+        if model.reads_clip_states:
+            states = _shape((rows, context, model.text_dim), np.float32)
         return TextFeatures(
             text_emb=_shape((rows, model.image_dim), np.float32),
-            text_states=states if model.reads_clip_states else None,
+            text_states=states,
             text_mask=_shape((rows, context), bool),
             clip_tokens=_shape((rows, context), np.int32),
             tokens=own_tokens,

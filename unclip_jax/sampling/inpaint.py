@@ -21,7 +21,7 @@ from unclip_jax.core.prng import image_keys
 from unclip_jax.core.trees import take
 from unclip_jax.core.types import Cond, TextFeatures
 from unclip_jax.data.images import to_float, to_uint8
-from unclip_jax.diffusion.inpainting import repaint_along, repaint_moves
+from unclip_jax.diffusion.inpainting import repaint_along, repaint_transitions
 from unclip_jax.diffusion.schedules import make_schedule
 from unclip_jax.models.clip import Fit
 from unclip_jax.sampling import parallel, programs
@@ -118,7 +118,7 @@ def make_canvas(
 
 @functools.lru_cache(maxsize=32)
 def _fill_program(program: ProgramKey) -> Callable[..., Array]:
-    def fill(bound: Any, moves: Any, inputs: Any, span: Any, x: Any) -> Array:
+    def fill(bound: Any, transitions: Any, inputs: Any, span: Any, x: Any) -> Array:
         params, uncond_text, scale = bound
         cond, keys, known, mask = inputs
         diffusion = program.spec.diffusion
@@ -130,7 +130,7 @@ def _fill_program(program: ProgramKey) -> Callable[..., Array]:
         x = jnp.where(start == 0, fresh, x)
         where = jnp.broadcast_to(mask[..., None], known.shape)
         span = (start, start + count)
-        return repaint_along(denoise, x, known, where, moves, schedule, noise, span=span)
+        return repaint_along(denoise, x, known, where, transitions, schedule, noise, span=span)
 
     return parallel.over_devices(fill, shared=(0, 1, 3))
 
@@ -168,15 +168,15 @@ class RepaintSampler(Sampler):
         decoder, name = self._decoder, self._decoder.name
         (net,) = decoder.nets
         plan = programs.sampling_plan(net.program)
-        moves = repaint_moves(
+        transitions = repaint_transitions(
             plan.steps, plan.schedule.num_steps, jump=JUMP, resamples=self._resamples
         )
         split = parallel.split((decoder.read(cond), keys, self._known, self._fill))
         scale = np.float32(decoder.sampling.guidance)
         bound = parallel.placed_params(net.stage), decoder.read_text(uncond_text), scale
-        steps = functools.partial(_fill_program(net.program), bound, moves, split)
-        report = self._monitor.report(name, len(moves))
-        work = functools.partial(run_in_parts, steps, split[2], len(moves), report)
+        steps = functools.partial(_fill_program(net.program), bound, transitions, split)
+        report = self._monitor.report(name, len(transitions))
+        work = functools.partial(run_in_parts, steps, split[2], len(transitions), report)
         made = parallel.join(self._monitor.timed(name, work), len(self._known))
         return require_finite(made, name)
 

@@ -24,7 +24,7 @@ from unclip_jax.core.trees import take
 from unclip_jax.core.types import Cond, Params, TextFeatures
 from unclip_jax.data.images import to_float, to_square, to_uint8
 from unclip_jax.diffusion.config import SamplingConfig
-from unclip_jax.diffusion.samplers import inversion_moves, invert_along
+from unclip_jax.diffusion.inversion import inversion_transitions, invert_along
 from unclip_jax.diffusion.schedules import make_schedule
 from unclip_jax.diffusion.timesteps import sampling_steps
 from unclip_jax.models.clip import Fit
@@ -171,12 +171,12 @@ def decoder_cond(image_emb: Float[np.ndarray, "n d"], empty: TextFeatures | None
 
 @functools.lru_cache(maxsize=32)
 def _invert_program(program: ProgramKey) -> Callable[..., Array]:
-    def climb(params: Params, cond: Cond, moves: Any, span: Any, x: Any) -> Array:
+    def climb(params: Params, cond: Cond, transitions: Any, span: Any, x: Any) -> Array:
         diffusion = program.spec.diffusion
         schedule = make_schedule(diffusion.schedule, diffusion.num_steps)
         denoise = programs.program_denoiser(program, params, cond, None, 1.0)
         start, count = span
-        return invert_along(denoise, x, moves, schedule, span=(start, start + count))
+        return invert_along(denoise, x, transitions, schedule, span=(start, start + count))
 
     return parallel.over_devices(climb, shared=(0, 2, 3))
 
@@ -194,15 +194,15 @@ def invert(
     x = to_float(squares(images, decoder_size(model), image_fit(model)))
     empty = empty_caption(model, plan.dtype)
     num_steps = net.stage.spec.diffusion.num_steps
-    moves = inversion_moves(plan.invert.step_list, num_steps, skip_last=True)
+    transitions = inversion_transitions(plan.invert.step_list, num_steps, skip_last=True)
     program = functools.partial(_invert_program(net.program), parallel.placed_params(net.stage))
 
     def climb(rows: list[int]) -> Float[np.ndarray, "n h w 3"]:
         cond = decoder.read(decoder_cond(image_emb[rows], empty))
         cond, start = parallel.split((cond, x[rows]))
-        steps = functools.partial(program, cond, moves)
-        report = monitor.report("inversion", len(moves))
-        work = functools.partial(run_in_parts, steps, start, len(moves), report)
+        steps = functools.partial(program, cond, transitions)
+        report = monitor.report("inversion", len(transitions))
+        work = functools.partial(run_in_parts, steps, start, len(transitions), report)
         latent = parallel.join(monitor.timed("inversion", work), len(rows))
         return require_finite(latent, "inversion")
 

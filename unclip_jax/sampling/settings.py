@@ -12,12 +12,11 @@ import numpy as np
 from unclip_jax.checkpoint.bundle import Bundle, CascadeStep
 from unclip_jax.core.errors import UserError
 from unclip_jax.core.suggest import did_you_mean
-from unclip_jax.diffusion.config import SamplingConfig
+from unclip_jax.diffusion.config import SAMPLER_NAMES, SamplingConfig
 from unclip_jax.models.prior_ar import CodeSampling
 from unclip_jax.models.stages import PRIORS, Sampling, stages_of
 
 PRIOR_CHOICES = (*PRIORS, "text", "none")
-SAMPLERS = ("ddpm", "ddim", "dpm++")
 DTYPES = ("float32", "bfloat16")
 T = TypeVar("T")
 GUIDANCE_LIMIT = 1000.0  # scales in use are below 20
@@ -198,8 +197,8 @@ def override(
     if steps is not None:
         changes |= _respaced(base, prefix, int(steps), limit)
     if sampler is not None:
-        if sampler not in SAMPLERS:
-            raise UserError(f"sampler must be one of {', '.join(SAMPLERS)}, not {sampler!r}")
+        if sampler not in SAMPLER_NAMES:
+            raise UserError(f"sampler must be one of {', '.join(SAMPLER_NAMES)}, not {sampler!r}")
         changes["sampler"] = sampler
     return dataclasses.replace(base, **changes)
 

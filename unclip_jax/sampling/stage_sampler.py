@@ -17,7 +17,7 @@ from jaxtyping import Array, Float, Key
 from unclip_jax.checkpoint.bundle import Bundle, CascadeStep, Stage
 from unclip_jax.core.errors import UserError
 from unclip_jax.core.types import Cond, Params, TextFeatures
-from unclip_jax.diffusion.samplers import NoiseFn
+from unclip_jax.diffusion.samplers import SAMPLERS, NoiseFn
 from unclip_jax.models.stages import Sampling, StageSpec
 from unclip_jax.sampling import codes, parallel, programs
 from unclip_jax.sampling.encode import fit_text
@@ -256,7 +256,7 @@ def _program(
 ) -> ProgramKey:
     table, diffusion = model.arrays.get(f"{spec.stage}.variance_table"), spec.diffusion
     is_analytic = diffusion is not None and diffusion.variance == "analytic"
-    if table is None and is_analytic and sampling.sampler == "ddpm":
+    if table is None and is_analytic and SAMPLERS[sampling.sampler].uses_variance:
         raise UserError(
             f"bundle {model.name!r} lacks {spec.stage}.variance_table, which its analytic variance "
             "needs; export the finished run again"

@@ -156,10 +156,10 @@ FAULTS: list[Fault] = [
             "tests/nn/test_transformer.py::test_every_layer_drops_in_training_by_a_draw_of_its_own",
         ),
         (
-            "layers_stacked_by_name",
-            "key=lambda k: int(k[7:]))",
-            "key=lambda k: k)",
-            "tests/nn/test_transformer.py::test_layers_are_stacked_by_their_number",
+            "layers_unstacked_backwards",
+            "for i, layer in enumerate(take)}",
+            "for i, layer in enumerate(reversed(take))}",
+            "tests/nn/test_transformer.py::test_layers_are_unstacked_by_their_number",
         ),
         (
             "residual_init_not_scaled_by_depth",
