@@ -14,6 +14,31 @@ PACKAGE = ROOT / "unclip_jax"
 FILES = sorted(PACKAGE.rglob("*.py"))
 CONFIGS = sorted(p for p in (ROOT / "configs").rglob("*.py") if p.name != "__init__.py")
 
+# The most lines of each.
+LINES = {"file": 400, "function": 60, "class": 150}
+KNOWN = {
+    "benchmarks/karlo_sides.py::their_step",
+    "configs/emoji/clip.py::get_config",
+    "configs/emoji/decoder.py::get_config",
+    "configs/emoji/prior_ar.py::get_config",
+    "configs/emoji/prior_diffusion.py::get_config",
+    "configs/emoji/upsampler_256.py::get_config",
+    "configs/own/decoder.py::get_config",
+    "configs/paper/clip.py::get_config",
+    "configs/paper/decoder.py::get_config",
+    "configs/paper/prior_ar.py::get_config",
+    "configs/paper/prior_diffusion.py::get_config",
+    "configs/paper/upsampler_1024.py::get_config",
+    "configs/paper/upsampler_256.py::get_config",
+    "tests/data/test_ingest.py",
+    "unclip_jax/cli/embed.py::_embed",
+    "unclip_jax/cli/progress.py::Progress",
+    "unclip_jax/cli/sample.py::Job",
+    "unclip_jax/data/ingest.py::ingest",
+    "unclip_jax/train/experiment.py::RunBuilder",
+}
+"""What is still too long; entries go as it is split, none are added."""
+
 FLOORS = {
     "core": 0,
     "text": 0,
@@ -116,9 +141,36 @@ def test_floors_catch_a_planted_violation(module, source):
     assert len(violations(PACKAGE / module, source)) == 1
 
 
-@pytest.mark.parametrize("path", FILES + CONFIGS, ids=lambda p: str(p.relative_to(ROOT)))
-def test_no_file_is_longer_than_a_person_reads(path):
-    assert len(path.read_text(encoding="utf-8").splitlines()) <= 400
+@pytest.mark.parametrize(
+    "folder", [PACKAGE, *(ROOT / name for name in ("configs", "tests", "tools", "benchmarks"))]
+)
+def test_files_functions_and_classes_have_a_size_that_a_person_reads(folder):
+    found = set()
+    for path in sorted(folder.rglob("*.py")):
+        found |= too_long(str(path.relative_to(ROOT)), path.read_text(encoding="utf-8"))
+    assert found - KNOWN == set()
+
+
+def too_long(name: str, source: str) -> set[str]:
+    """Names the file, the functions and the classes of a module that are over the limits."""
+    found = {name} if len(source.splitlines()) > LINES["file"] else set()
+    for node in ast.walk(ast.parse(source)):
+        is_function = isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+        if is_function or isinstance(node, ast.ClassDef):
+            limit = LINES["function" if is_function else "class"]
+            if node.end_lineno - node.lineno + 1 > limit:
+                found.add(f"{name}::{node.name}")
+    return found
+
+
+def test_what_is_too_long_is_found():
+    body = "".join(f"    x = {i}\n" for i in range(59))
+    assert too_long("a.py", f"def short():\n{body}") == set()
+    assert too_long("a.py", f"def long():\n{body}    return x\n") == {"a.py::long"}
+    lines = "".join(f"    a{i} = {i}\n" for i in range(150))
+    assert too_long("a.py", f"class Long:\n{lines}") == {"a.py::Long"}
+    assert too_long("a.py", "\n" * 400) == set()
+    assert too_long("a.py", "\n" * 401) == {"a.py"}
 
 
 def documented_args(doc: str) -> list[str]:

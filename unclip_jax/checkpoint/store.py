@@ -49,23 +49,7 @@ class CheckpointStore:
         self.folder, self._say = Path(folder).absolute(), say
         self._failed = False  # a save has failed, and was reported
         run_on_process_zero(lambda: records.repair_metrics(self.folder, say))
-        policies = [LatestN(keep_latest)]
-        if keep_best:
-            policies.append(
-                BestN(
-                    get_metric_fn=_negative_loss,
-                    n=keep_best,
-                    keep_checkpoints_without_metrics=False,
-                )
-            )
-        options = ocp.CheckpointManagerOptions(
-            best_fn=lambda metrics: metrics[HELD_OUT],  # without it metrics are not written
-            best_mode="min",
-            preservation_policy=AnyPreservationPolicy(policies),
-            cleanup_tmp_directories=True,
-            enable_async_checkpointing=True,
-        )
-        self._manager = ocp.CheckpointManager(self.folder, options=options)
+        self._manager = ocp.CheckpointManager(self.folder, options=_options(keep_latest, keep_best))
 
     def latest(self) -> int | None:
         """Returns the newest step."""
@@ -188,6 +172,23 @@ def abstract_like(tree: Any, shardings: Any) -> Any:
         lambda x, sharding: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding),
         tree,
         shardings,
+    )
+
+
+def _options(keep_latest: int, keep_best: int) -> ocp.CheckpointManagerOptions:
+    """Returns the manager's options: the newest and the best steps are kept, saves are async."""
+    policies = [LatestN(keep_latest)]
+    if keep_best:
+        best = BestN(
+            get_metric_fn=_negative_loss, n=keep_best, keep_checkpoints_without_metrics=False
+        )
+        policies.append(best)
+    return ocp.CheckpointManagerOptions(
+        best_fn=lambda metrics: metrics[HELD_OUT],  # without it metrics are not written
+        best_mode="min",
+        preservation_policy=AnyPreservationPolicy(policies),
+        cleanup_tmp_directories=True,
+        enable_async_checkpointing=True,
     )
 
 
