@@ -175,6 +175,29 @@ def their_module(setup: Setup) -> Any:
     )
 
 
+def their_inputs(setup: Setup, place: dict[str, Any], guided: bool) -> tuple[Any, dict[str, Any]]:
+    """Returns noise and random inputs of diffusers' network; twice as many rows with guidance."""
+    import torch
+
+    n, image = setup.images, (3, setup.size, setup.size)
+    rows = 2 * n if guided else n
+    tokens = {"prior": 77, "decoder": 81}.get(setup.stage, 0)
+    mask = torch.ones(rows, tokens, dtype=torch.bool, device=place["device"])
+    if setup.stage == "prior":
+        return torch.randn(n, 768, **place), {
+            "proj_embedding": torch.randn(rows, 768, **place),
+            "encoder_hidden_states": torch.randn(rows, tokens, 768, **place),
+            "attention_mask": mask,
+        }
+    if setup.stage == "decoder":
+        return torch.randn(n, *image, **place), {
+            "encoder_hidden_states": torch.randn(rows, tokens, 1536, **place),
+            "class_labels": torch.randn(rows, 4 * setup.channels, **place),
+            "attention_mask": mask,
+        }
+    return torch.randn(n, *image, **place), {}
+
+
 def their_step(setup: Setup, compiled: bool) -> Callable[[], None]:
     """Returns a function that takes one step as diffusers' unCLIP pipeline does."""
     import torch
@@ -194,26 +217,9 @@ def their_step(setup: Setup, compiled: bool) -> Callable[[], None]:
         clip_sample_range=5.0 if setup.stage == "prior" else 1.0,
     )
     scheduler.set_timesteps(STEPS[setup.stage])
-    n = setup.images
     guided = setup.stage != "super_res_first"
-    rows = 2 * n if guided else n
-    if setup.stage == "prior":
-        x = torch.randn(n, 768, **place)
-        inputs = {
-            "proj_embedding": torch.randn(rows, 768, **place),
-            "encoder_hidden_states": torch.randn(rows, 77, 768, **place),
-            "attention_mask": torch.ones(rows, 77, dtype=torch.bool, device=device),
-        }
-    elif setup.stage == "decoder":
-        x = torch.randn(n, 3, setup.size, setup.size, **place)
-        inputs = {
-            "encoder_hidden_states": torch.randn(rows, 81, 1536, **place),
-            "class_labels": torch.randn(rows, 4 * setup.channels, **place),
-            "attention_mask": torch.ones(rows, 81, dtype=torch.bool, device=device),
-        }
-    else:
-        x, inputs = torch.randn(n, 3, setup.size, setup.size, **place), {}
-    low_res = torch.randn(n, 3, setup.size, setup.size, **place)
+    x, inputs = their_inputs(setup, place, guided)
+    low_res = torch.randn(setup.images, 3, setup.size, setup.size, **place)
     held = {"x": x, "index": 0}
 
     def predict(t: Any) -> Any:
