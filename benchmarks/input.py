@@ -1,4 +1,4 @@
-"""Times the input pipeline alone, and beside the training step that it feeds.
+"""Times the input pipeline alone, and the training step that it feeds.
 
     python benchmarks/input.py                                   # every stage of the emoji family
     python benchmarks/input.py --data shapes:size=64,count=2048  # procedural pictures

@@ -115,7 +115,7 @@ def main() -> None:
 
 
 def compare(folder: Path, inputs: dict[str, np.ndarray], expected: np.ndarray) -> float:
-    """Returns the largest error of our evaluation over the largest value."""
+    """Returns the largest error of our output, relative to the largest value."""
     import unclip_jax
 
     model = unclip_jax.load(folder)

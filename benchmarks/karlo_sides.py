@@ -9,7 +9,7 @@ STEPS = {"prior": 25, "decoder": 25, "super_res_first": 7}  # diffusers' default
 
 @dataclasses.dataclass(frozen=True)
 class Setup:
-    """What both sides are told.
+    """The settings of both implementations.
 
     Attributes:
         images: examples of a step; with guidance the network sees twice as many.
@@ -28,7 +28,7 @@ class Setup:
 
     @property
     def res_blocks(self) -> int:
-        """Residual blocks a level."""
+        """Residual blocks per level."""
         return 1 if self.tiny else 3
 
     @property
@@ -77,7 +77,7 @@ def our_spec(setup: Setup) -> Any:
 
 
 def our_step(setup: Setup) -> Callable[[], None]:
-    """Returns a function that takes one step of ours: what sampling compiles for one step."""
+    """Returns a function that takes one step of unclip_jax, compiled as in sampling."""
     import jax
     import jax.numpy as jnp
     import numpy as np
@@ -122,7 +122,7 @@ def our_step(setup: Setup) -> Callable[[], None]:
 
 
 def our_condition(setup: Setup, rng: Any) -> tuple[Any, Any]:
-    """Returns random captions, embeddings or small images, and guidance's unconditional caption."""
+    """Returns random conditioning, and the unconditional caption of guidance."""
     import jax
     import jax.numpy as jnp
     import numpy as np
@@ -176,7 +176,7 @@ def their_module(setup: Setup) -> Any:
 
 
 def their_inputs(setup: Setup, place: dict[str, Any], guided: bool) -> tuple[Any, dict[str, Any]]:
-    """Returns noise and random inputs of diffusers' network; twice as many rows with guidance."""
+    """Returns noise and random inputs of diffusers' network, with two rows per image if guided."""
     import torch
 
     n, image = setup.images, (3, setup.size, setup.size)

@@ -23,7 +23,7 @@ SIDES = {"ours": "unclip_jax", "eager": "diffusers", "compiled": "diffusers, tor
 
 
 def makers(setup: Setup, sides: tuple[str, ...]) -> dict[str, Maker]:
-    """Returns what makes each side's step."""
+    """Returns the functions that make each side's step."""
     found: dict[str, Maker] = {"ours": (our_step, (setup,))}
     found |= {side: (their_step, (setup, side == "compiled")) for side in sides if side != "ours"}
     return {side: found[side] for side in sides}
@@ -41,7 +41,7 @@ def makers(setup: Setup, sides: tuple[str, ...]) -> dict[str, Maker]:
 def main(
     stages: str, batch: int, threads: int, repeats: int, as_json: bool, **options: Any
 ) -> None:
-    """Prints seconds a denoising step for each stage and side, with their ratio and memory."""
+    """Prints seconds per denoising step for each stage and side, with their ratio and memory."""
     names = stages.split(",")
     if batch < 2 or batch % 2 or not set(names) <= set(STAGES):
         raise click.UsageError(f"--batch is even, --stages some of {','.join(STAGES)}")

@@ -23,7 +23,7 @@ from unclip_jax.sampling.settings import SampleSettings, resolve
 
 
 def timed_run(model: Any, prompt: str, num: int, settings: SampleSettings) -> dict[str, float]:
-    """Samples `num` images and returns the wall seconds of each stage and of the whole."""
+    """Samples `num` images and returns the wall-clock seconds of each stage and in total."""
     monitor = Monitor()
     start = time.perf_counter()
     plan = resolve(model, settings)
@@ -33,7 +33,7 @@ def timed_run(model: Any, prompt: str, num: int, settings: SampleSettings) -> di
 
 
 def environment() -> dict[str, Any]:
-    """Returns what the numbers depend on."""
+    """Returns the machine, its load and the versions."""
     device = jax.local_devices()[0]
     return {
         "jax": jax.__version__,
@@ -55,7 +55,7 @@ def environment() -> dict[str, Any]:
 @click.option("--cache", help="Compile cache to use; default: none.")
 @click.option("--json", "as_json", is_flag=True)
 def main(model: str, prompt: str, num: int, repeats: int, as_json: bool, **options: Any) -> None:
-    """Prints seconds a stage, cold and warm, with the machine they were measured on."""
+    """Prints seconds per stage, cold and warm, with the machine they were measured on."""
     jax.config.update("jax_compilation_cache_dir", options["cache"])
     start = time.perf_counter()
     bundle = api.load(model)

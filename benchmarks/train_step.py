@@ -47,7 +47,7 @@ class Peer:
 
 
 def filled(shapes: Any, seed: int = 0) -> Any:
-    """Makes arrays of shapes: random pictures and ids, masks all true, small normal numbers."""
+    """Returns random arrays of the given shapes: images, ids, masks that are true, small floats."""
     import jax
     import numpy as np
 
@@ -64,7 +64,7 @@ def filled(shapes: Any, seed: int = 0) -> Any:
 
 
 def jit_alone(step: Callable[..., Any]) -> Any:
-    """Compiles a training step for the first device, as a run of that one device has it."""
+    """Compiles a training step for the first device, as a run on one device does."""
     import jax
 
     from unclip_jax.train.step import STEP_OPTIONS
@@ -74,7 +74,7 @@ def jit_alone(step: Callable[..., Any]) -> Any:
 
 
 def config_step(path: str, batch: int | None, clip: str | None) -> tuple[Callable[[], Any], Any]:
-    """Returns the step of a config, and the run it was made of."""
+    """Returns the training step of a config, and its planned run."""
     import jax
 
     from unclip_jax.cli.train import read_config

@@ -1,4 +1,4 @@
-"""Two implementations of one thing, a process each, that work in turns on the same cores."""
+"""Times two implementations in alternation on the same cores, each in its own process."""
 
 import multiprocessing
 import os
@@ -16,7 +16,7 @@ Maker = tuple[Callable[..., Callable[[], None]], tuple[Any, ...]]
 
 
 def work(maker: Maker, pipe: Any) -> None:
-    """A side's process: makes its step, then takes one whenever it is told to, and times it."""
+    """Runs in a side's process: builds its step, then takes and times one for each request."""
     make, arguments = maker
     step = make(*arguments)
     clear_peak()
@@ -28,7 +28,7 @@ def work(maker: Maker, pipe: Any) -> None:
 
 
 def clear_peak() -> None:
-    """Forgets the peak of memory that loading took, where the system can."""
+    """Resets the peak of resident memory after loading, if the system supports it."""
     if Path("/proc/self/clear_refs").exists():
         Path("/proc/self/clear_refs").write_text("5")
 
@@ -59,7 +59,7 @@ def peaks() -> dict[str, Any]:
 
 
 def compare(makers: Mapping[str, Maker], repeats: int) -> dict[str, Any]:
-    """Runs the sides in turns; for each, the first and the median seconds, wall and CPU."""
+    """Runs the sides in alternation; returns the first and median seconds of each, wall and CPU."""
     spawn = multiprocessing.get_context("spawn")
     pipes, processes = {}, []
     for side, maker in makers.items():
@@ -85,7 +85,7 @@ def compare(makers: Mapping[str, Maker], repeats: int) -> dict[str, Any]:
 
 
 def environment(threads: int, packages: tuple[str, ...]) -> dict[str, Any]:
-    """Returns what the numbers depend on."""
+    """Returns the machine, its load and the versions."""
     found = {}
     for name in packages:
         try:
@@ -97,7 +97,7 @@ def environment(threads: int, packages: tuple[str, ...]) -> dict[str, Any]:
 
 
 def limit_threads(threads: int) -> int:
-    """Confines this process and its children to so many of its cores; returns how many it got."""
+    """Restricts this process and its children to `count` cores; returns the actual number."""
     if not hasattr(os, "sched_setaffinity"):
         return threads
     cores = sorted(os.sched_getaffinity(0))[-threads:]

@@ -1,4 +1,4 @@
-"""Writes what prompts are read with: the names of emoji, and the words of the training captions.
+"""Writes the tables for reading prompts: names of emoji, and words of the training captions.
 
     python tools/prompt_tables.py [FOLDER]
 
@@ -19,7 +19,7 @@ FLAGS = ("flag", "country-flag", "subdivision-flag")
 
 
 def names(tarball: Path) -> list[str]:
-    """Lists "code points = label" of every emoji but those with skin tones."""
+    """Lists "code points = label" of every emoji without a skin tone."""
     found = emoji.read_names(tarball)
     return [f"{code} = {found[code].label}" for code in sorted(found)]
 
