@@ -33,7 +33,7 @@ def test_one_input_of_the_decoder_is_swapped_at_a_time():
     images = np.random.default_rng(5).integers(0, 256, (3, 2 * SIZE, 2 * SIZE, 3), np.uint8)
     z, swap = np.eye(3, dtype=np.float32), np.array([1, 2, 0])
     text = TextFeatures(text_emb=10 * z)
-    x0, conds = conditioning.decoder_cases(toy_bundle(), images, z, text, swap)
+    x0, conds = conditioning.decoder_cases(toy_bundle(), "decoder", images, z, text, swap)
     small = images.reshape(3, SIZE, 2, SIZE, 2, 3).mean((2, 4), dtype=np.float64)
     np.testing.assert_allclose((x0 + 1) * 127.5, small, atol=1.0)
     order = {"swap": swap, "own": np.arange(3)}
