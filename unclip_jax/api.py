@@ -22,7 +22,7 @@ from unclip_jax.checkpoint.bundle import save as save
 from unclip_jax.core.errors import UserError
 from unclip_jax.core.types import Cond as Cond
 from unclip_jax.core.types import TextFeatures
-from unclip_jax.models.clip import normalize
+from unclip_jax.core.vectors import unit
 from unclip_jax.sampling import inpaint as inpainting
 from unclip_jax.sampling import latents, manipulate, pipeline
 from unclip_jax.sampling.encode import encode_images, encode_text, fit_text
@@ -244,8 +244,8 @@ def classify(
     labels = [labels] if isinstance(labels, str) else labels
     if not labels:
         raise UserError("no label given")
-    image_emb = normalize(jnp.asarray(encode_images(model, images, dtype=dtype)))
-    text_emb = normalize(jnp.asarray(encode_text(model, labels, dtype=dtype).text_emb))
-    scale = jnp.exp(jnp.asarray(model.stage("clip").params["logit_scale"], jnp.float32))
+    image_emb = unit(jnp.asarray(encode_images(model, images, dtype=dtype)))
+    text_emb = unit(jnp.asarray(encode_text(model, labels, dtype=dtype).text_emb))
+    scale = jnp.exp(jnp.asarray(model.clip.params["logit_scale"], jnp.float32))
     logits = scale * jnp.matmul(image_emb, text_emb.T, precision="highest")
     return np.asarray(jax.nn.softmax(logits, axis=-1))

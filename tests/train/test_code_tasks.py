@@ -13,7 +13,7 @@ from tests.training import BATCH, OPTIM, Toy
 from unclip_jax.core.errors import UserError
 from unclip_jax.core.prng import root_key
 from unclip_jax.core.types import Cond
-from unclip_jax.evals import metrics as metrics_lib
+from unclip_jax.core.vectors import unit64
 from unclip_jax.models import pca_codec
 from unclip_jax.models.pca import fit_pca, unit_moments
 from unclip_jax.models.prior_ar import CodeSampling
@@ -71,7 +71,7 @@ def test_eight_pairs_are_learnt_and_sampled():
     text = caption_features(toy.clip, toy.frozen, batch)
     sampling = CodeSampling(temperature=0.0, dot_percentile=0.0)
     program = ProgramKey.of(toy.spec, sampling)
-    unit = [metrics_lib.normalize(np.asarray(x)) for x in (batch["image_emb"], text.text_emb)]
+    unit = [unit64(x) for x in (batch["image_emb"], text.text_emb)]
     rank = np.argsort(np.argsort((unit[0] * unit[1]).sum(1)))
     own = jnp.asarray(ndtri(rank / (BATCH - 1)), jnp.float32)
 

@@ -40,6 +40,7 @@ from unclip_jax.core.suggest import did_you_mean
 from unclip_jax.core.trees import count_params, flatten_paths
 from unclip_jax.models.pca import Pca
 from unclip_jax.models.stages import (
+    CLIP,
     STAGES,
     Kind,
     StageSpec,
@@ -115,6 +116,11 @@ class Bundle:
             digest.update(json.dumps(words, sort_keys=True).encode())
         return digest.hexdigest()
 
+    @property
+    def clip(self) -> Stage:
+        """The CLIP that all other stages are conditioned on."""
+        return self.stage(CLIP)
+
     def of_kind(self, kind: Kind) -> list[str]:
         """Returns the names of the stages of a kind, in their order."""
         return [name for name in stages_of(kind) if name in self.stages]
@@ -131,7 +137,7 @@ class Bundle:
 def clip_digests(model: Bundle) -> set[str]:
     """Returns the digests that identify a bundle's CLIP: as stored, and as trained."""
     trained = model.provenance.get("stages", {}).get("clip", {}).get("params_sha256")
-    return {params_digest(model.stage("clip").params), *([trained] if trained else [])}
+    return {params_digest(model.clip.params), *([trained] if trained else [])}
 
 
 def require_pca(model: Bundle, file: str | Path | None = None) -> Pca:
@@ -250,9 +256,9 @@ def _check_vocabulary(
     folder: Path, stages: Mapping[str, Stage], tokenizer: Tokenizer | None
 ) -> None:
     """Fails unless tokenizer and CLIP have the same vocabulary size: JAX clamps other ids."""
-    if tokenizer is None or "clip" not in stages:
+    if tokenizer is None or CLIP not in stages:
         return
-    size = stages["clip"].spec.model.text.vocab_size
+    size = stages[CLIP].spec.model.text.vocab_size
     if tokenizer.vocab_size != size:
         raise UserError(
             f"{folder / 'tokenizer.json'} has {tokenizer.vocab_size} tokens, but the CLIP "

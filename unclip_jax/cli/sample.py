@@ -245,7 +245,7 @@ class Job:
 
         if not model.cascade and choices["size"] is None:
             say(f"images have {plan.size} pixels: bundle {model.name!r} has no upsampler")
-        context = model.stage("clip").spec.model.text.context
+        context = model.clip.spec.model.text.context
         cut = []
         if model.tokenizer is not None:
             flags = model.tokenizer.encode(list(read.values()), context=context).truncated

@@ -3,8 +3,8 @@
 Keys are never stored: each is folded in from the root key, so that a resumed run, another number
 of devices or one more prompt leaves every other random number as it was.
 
-    training: root -> step -> example index
-    sampling: root -> prompt index -> draw -> stage -> step
+    training: root -> stage -> step -> example index -> purpose
+    sampling: root -> prompt index -> draw -> stage -> candidate -> step
 """
 
 from collections.abc import Sequence
@@ -13,6 +13,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Integer, Key
+
+# Steps that no training takes: what is random beside the steps has their keys.
+HELD_OUT_STEP = 2**31 - 1  # noise of the held-out loss
+INIT_STEP = 2**31 - 2  # fresh parameters
+VARIANCE_TABLE_STEP = 2**31 - 3  # noise of the analytic variance's table
+GRID_STEP = 2**31 - 4  # noise of the sample grids
+# An example that no batch has.
+DROPOUT_ROW = 2**31 - 1  # dropout of a batch's layers
 
 Index = int | np.integer | Integer[Array | np.ndarray, ""]
 

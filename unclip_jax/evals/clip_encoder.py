@@ -30,7 +30,7 @@ class ClipEncoder:
     @property
     def image_size(self) -> int:
         """Returns the height and width in pixels of the CLIP's input."""
-        vision = self.bundle.stage("clip").spec.model.vision
+        vision = self.bundle.clip.spec.model.vision
         if vision is None:
             raise UserError(f"the CLIP of bundle {self.bundle.name!r} has no image tower")
         return vision.image_size

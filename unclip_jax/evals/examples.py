@@ -47,7 +47,7 @@ def as_seen(model: Bundle | None, image: UInt8[np.ndarray, "h w 3"], size: int) 
     """
     if model is None:
         return to_square(image, size)
-    cfg = model.stage("clip").spec.model
+    cfg = model.clip.spec.model
     if cfg.vision is not None and cfg.vision.image_size == size:
         return to_uint8(fit_to_tower(cfg, image))
     return squares([image], size, cfg.resize)[0]

@@ -11,13 +11,13 @@ it is biased upwards: compare only distances over sets of the same size.
 import numpy as np
 from jaxtyping import Float
 
-from unclip_jax.evals.metrics import normalize
+from unclip_jax.core.vectors import unit64
 from unclip_jax.models.pca import Moments
 
 
 def frechet_distance(a: Float[np.ndarray, "n d"], b: Float[np.ndarray, "m d"]) -> float:
     """Returns the Fréchet distance of two sets of embeddings scaled to unit length."""
-    one, two = Moments.of(normalize(a)), Moments.of(normalize(b))
+    one, two = Moments.of(unit64(a)), Moments.of(unit64(b))
     root = _square_root(one.covariance)
     cross = np.trace(_square_root(root @ two.covariance @ root))
     spread = np.trace(one.covariance) + np.trace(two.covariance) - 2 * cross
@@ -31,7 +31,7 @@ def _square_root(matrix: Float[np.ndarray, "d d"]) -> Float[np.ndarray, "d d"]:
 
 def diversity(draws: Float[np.ndarray, "k n d"]) -> Float[np.ndarray, " n"]:
     """Returns the mean cosine distance between pairs of the k draws of each example."""
-    unit = normalize(draws)
+    unit = unit64(draws)
     count = len(unit)
     cosines = np.einsum("ind,jnd->nij", unit, unit)
     between = cosines.sum((1, 2)) - np.einsum("nii->n", cosines)

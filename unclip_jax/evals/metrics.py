@@ -12,6 +12,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Integer, Shaped
 
 from unclip_jax.core.renamed import with_old_keys
+from unclip_jax.core.vectors import unit64
 
 DRAWS = 2000
 LEVEL = 0.95
@@ -83,22 +84,16 @@ def mean_metric(
     return Metric(float(numbers.mean()), low, high, len(numbers), baseline)
 
 
-def normalize(x: Float[np.ndarray, "*n d"]) -> Float[np.ndarray, "*n d"]:
-    """Scales each row to unit length."""
-    rows = np.asarray(x, np.float64)
-    return rows / np.linalg.norm(rows, axis=-1, keepdims=True)
-
-
 def cosine(a: Float[np.ndarray, "n d"], b: Float[np.ndarray, "n d"]) -> Float[np.ndarray, " n"]:
     """Returns the cosine of each row of `a` with the same row of `b`."""
-    return np.sum(normalize(a) * normalize(b), axis=-1)
+    return np.sum(unit64(a) * unit64(b), axis=-1)
 
 
 def similarity(
     queries: Float[np.ndarray, "q d"], gallery: Float[np.ndarray, "g d"]
 ) -> Float[np.ndarray, "q g"]:
     """Returns the cosine of every query with every gallery row."""
-    return normalize(queries) @ normalize(gallery).T
+    return unit64(queries) @ unit64(gallery).T
 
 
 def hits_at(

@@ -15,8 +15,9 @@ import numpy as np
 from jaxtyping import Float
 
 from unclip_jax.checkpoint.bundle import Bundle
+from unclip_jax.core.vectors import unit64
 from unclip_jax.evals.examples import Examples, load_examples
-from unclip_jax.evals.metrics import Metric, mean_metric, normalize
+from unclip_jax.evals.metrics import Metric, mean_metric
 from unclip_jax.evals.outputs import PCA_CURVE
 from unclip_jax.evals.settings import Settings
 from unclip_jax.models.pca import Pca, components_for, explained_variance, fit_pca, keep
@@ -81,7 +82,7 @@ def residual(
     fitted: Pca, image_emb: Float[np.ndarray, "n d"], dims: int
 ) -> Float[np.ndarray, " n"]:
     """Returns each embedding's squared reconstruction error as a share of the mean variance."""
-    unit = normalize(image_emb)
+    unit = unit64(image_emb)
     lost = np.square(unit - np.asarray(keep(fitted, image_emb, dims), np.float64)).sum(1)
     return lost / np.square(unit - unit.mean(axis=0)).sum(axis=1).mean()
 
@@ -101,7 +102,7 @@ def codec_metrics(
         return {}
     params, cfg = stages[0].params, stages[0].spec.model.embedding_codec
     trip = round_trip(codec_of(params), cfg, image_emb)
-    unit, groups = normalize(image_emb), np.asarray(examples.concepts)
+    unit, groups = unit64(image_emb), np.asarray(examples.concepts)
     spread = np.square(unit - unit.mean(axis=0)).sum(axis=1).mean()
     shares = {"error": trip.lost, "error_dropped": trip.dropped, "error_buckets": trip.bucketed}
     shares = {name: np.asarray(lost, np.float64) / spread for name, lost in shares.items()}

@@ -19,6 +19,7 @@ from unclip_jax.checkpoint.bundle import Bundle
 from unclip_jax.core.errors import UserError
 from unclip_jax.core.prng import image_keys, root_key
 from unclip_jax.core.types import Cond
+from unclip_jax.core.vectors import unit64
 from unclip_jax.evals import metrics, prior_images
 from unclip_jax.evals.examples import Examples, load_examples, main_captions
 from unclip_jax.evals.gaussians import diversity, frechet_distance
@@ -111,7 +112,7 @@ def prior_metrics(
     """
     true = held_out.image_emb
     swap = metrics.derangement(held_out.examples.concepts, seed=seed)
-    mean = metrics.normalize(training.image_emb).mean(axis=0, keepdims=True)
+    mean = unit64(training.image_emb).mean(axis=0, keepdims=True)
     nearest, _ = metrics.nearest(held_out.text_emb, training.caption_emb)
     nearest = training.owner[nearest]
     baselines = {

@@ -17,6 +17,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from unclip_jax.core.checks import ANY, COUNT, POSITIVE, check_ranges
 from unclip_jax.core.types import Params, TextFeatures
+from unclip_jax.core.vectors import unit
 from unclip_jax.models.config import ModelConfig, dummy_images, unset, zero_is_none
 from unclip_jax.nn.attention import causal_mask
 from unclip_jax.nn.embeddings import PatchEmbedding, PositionEmbedding, TokenEmbedding
@@ -274,7 +275,7 @@ def clip_loss(
     s is taken as it is: `clamp_logit_scale` keeps exp(s) at most 100 after each update. Clamped
     here it would have no gradient where SAM has moved it beyond.
     """
-    image_emb, text_emb = normalize(image_emb), normalize(text_emb)
+    image_emb, text_emb = unit(image_emb), unit(text_emb)
     logits = jnp.exp(logit_scale) * (image_emb @ text_emb.T)
     # The trace is a masked sum, which stays where the rows lie; a diagonal is gathered.
     rows = jnp.trace(jax.nn.log_softmax(logits, axis=1))
@@ -285,12 +286,6 @@ def clip_loss(
 def clamp_logit_scale(params: Params) -> Params:
     """Returns CLIP's params with logit_scale clamped to [0, ln 100]; for use after each update."""
     return {**params, "logit_scale": jnp.clip(params["logit_scale"], 0.0, MAX_LOGIT_SCALE)}
-
-
-def normalize(x: Float[Array, " *n d"]) -> Float[Array, " *n d"]:
-    """Scales vectors to unit length in float32; a zero vector stays zero, with finite gradient."""
-    x = x.astype(jnp.float32)
-    return x * jax.lax.rsqrt(jnp.maximum(jnp.square(x).sum(-1, keepdims=True), 1e-12))
 
 
 def text_features(

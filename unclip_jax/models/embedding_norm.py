@@ -21,6 +21,7 @@ from jaxtyping import Array, Float
 from unclip_jax.core.checks import POSITIVE, check_ranges
 from unclip_jax.core.renamed import renamed
 from unclip_jax.core.types import Params
+from unclip_jax.core.vectors import unit
 from unclip_jax.models.config import zero_is_none
 from unclip_jax.nn.layers import axes, ones, zeros
 
@@ -71,7 +72,7 @@ def normalize(
     """Maps raw image embeddings into the space the networks work in."""
     z = z.astype(jnp.float32)
     if norm.kind == "l2":
-        z = z * jax.lax.rsqrt(jnp.maximum(jnp.square(z).sum(-1, keepdims=True), 1e-12))
+        z = unit(z)
     elif norm.kind == "standardize":
         stats = _required(stats)
         z = (z - stats.mean[None]) / stats.std[None]

@@ -18,7 +18,7 @@ import numpy as np
 from flax import struct
 from jaxtyping import Array, Float
 
-from unclip_jax.models.clip import normalize
+from unclip_jax.core.vectors import unit, unit64
 
 SPACE = "unit"
 """Name of the space in files: embeddings divided by their length."""
@@ -86,9 +86,7 @@ class Moments:
 
 def unit_moments(z: Float[np.ndarray, "n d"]) -> Moments:
     """Returns the moments of raw embeddings brought to unit length, in float64."""
-    rows = np.asarray(z, np.float64)
-    length = np.linalg.norm(rows, axis=1, keepdims=True)
-    return Moments.of(rows / np.maximum(length, 1e-12))
+    return Moments.of(unit64(z))
 
 
 def fit_pca(moments: Moments, clip: str = "") -> Pca:
@@ -112,7 +110,7 @@ def project(
 ) -> Float[Array, "n k"]:
     """Returns the first `dims` coordinates of raw embeddings; None = all there are."""
     components = jnp.asarray(pca.components)[:dims]
-    centred = normalize(jnp.asarray(z)) - jnp.asarray(pca.mean)[None]
+    centred = unit(jnp.asarray(z)) - jnp.asarray(pca.mean)[None]
     return jnp.matmul(centred, components.T, precision="highest")
 
 

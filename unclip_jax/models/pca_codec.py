@@ -28,8 +28,8 @@ from jaxtyping import Array, Float, Int
 
 from unclip_jax.core.checks import COUNT, POSITIVE, check_ranges
 from unclip_jax.core.types import Params
+from unclip_jax.core.vectors import unit
 from unclip_jax.models import pca as pca_lib
-from unclip_jax.models.clip import normalize
 from unclip_jax.models.pca import Pca
 from unclip_jax.nn.layers import axes, ones, zeros
 
@@ -145,14 +145,14 @@ def encode(
 def decode(codec: Codec, cfg: CodecConfig, codes: Int[Array, "n k"]) -> Float[Array, "n d"]:
     """Returns unit image embeddings of codes."""
     coordinates = dequantise(codes, cfg.buckets) * (cfg.limit * codec.std)[None]
-    return normalize(pca_lib.reconstruct(codec.basis(), coordinates))
+    return unit(pca_lib.reconstruct(codec.basis(), coordinates))
 
 
 def dot_codes(
     cfg: CodecConfig, image_emb: Float[Array, "n d"], text_emb: Float[Array, "n d"]
 ) -> Int[Array, " n"]:
     """Returns the buckets of the cosines of z_i and z_t."""
-    dots = (normalize(image_emb) * normalize(text_emb)).sum(-1)
+    dots = (unit(image_emb) * unit(text_emb)).sum(-1)
     return quantise(dots, cfg.dot_buckets)
 
 
@@ -196,14 +196,14 @@ def round_trip(codec: Codec, cfg: CodecConfig, z: Float[Array | np.ndarray, "n d
 
     The paper keeps as many components as lose less than 1% of E|u - mean|^2.
     """
-    unit, basis, scale = normalize(jnp.asarray(z)), codec.basis(), (cfg.limit * codec.std)[None]
+    u, basis, scale = unit(jnp.asarray(z)), codec.basis(), (cfg.limit * codec.std)[None]
     given = pca_lib.project(basis, z)
     codes = encode(codec, cfg, z)
     back = decode(codec, cfg, codes)
     return RoundTrip(
-        lost=jnp.square(unit - back).sum(-1),
-        dropped=jnp.square(unit - pca_lib.reconstruct(basis, given)).sum(-1),
+        lost=jnp.square(u - back).sum(-1),
+        dropped=jnp.square(u - pca_lib.reconstruct(basis, given)).sum(-1),
         bucketed=jnp.square(given - dequantise(codes, cfg.buckets) * scale).sum(-1),
         outside=(jnp.abs(given) > scale).mean(-1),
-        cosine=(unit * back).sum(-1),
+        cosine=(u * back).sum(-1),
     )

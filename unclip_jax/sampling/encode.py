@@ -15,7 +15,7 @@ from unclip_jax.core.errors import UserError
 from unclip_jax.core.types import Params, TextFeatures
 from unclip_jax.data.images import to_float, to_uint8
 from unclip_jax.models.clip import ClipConfig, fit_images, text_features
-from unclip_jax.models.stages import CLIP, StageSpec, make_module
+from unclip_jax.models.stages import StageSpec, make_module
 from unclip_jax.sampling import parallel
 from unclip_jax.sampling.programs import COMPUTE_DTYPE, PRECISION
 from unclip_jax.sampling.prompts import check_lengths, read_prompts
@@ -81,7 +81,7 @@ def encode_text(model: Bundle, prompts: Sequence[str], *, dtype: str = "float32"
     prompts = read_prompts(model, prompts)
     if not prompts:
         raise UserError("no prompt given")
-    stage = model.stage(CLIP)
+    stage = model.clip
     if model.tokenizer is None:
         raise UserError(f"bundle {model.name!r} has no tokenizer")
     clip = model.tokenizer.encode(prompts, context=stage.spec.model.text.context)
@@ -145,7 +145,7 @@ def encode_images(
     Raises:
         UserError: an image is not [h, w, 3], or has floats far outside [-1, 1].
     """
-    stage = model.stage(CLIP)
+    stage = model.clip
     if stage.spec.model.vision is None:
         raise UserError(f"the CLIP of bundle {model.name!r} has no image tower")
     arrays = [np.asarray(image) for image in images]

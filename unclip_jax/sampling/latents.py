@@ -28,7 +28,6 @@ from unclip_jax.diffusion.inversion import inversion_transitions, invert_along
 from unclip_jax.diffusion.schedules import make_schedule
 from unclip_jax.diffusion.timesteps import sampling_steps
 from unclip_jax.models.clip import Fit
-from unclip_jax.models.stages import CLIP
 from unclip_jax.sampling import parallel, programs
 from unclip_jax.sampling.encode import check_images, encode_text
 from unclip_jax.sampling.monitor import Monitor
@@ -136,7 +135,7 @@ def image_fit(model: Bundle) -> Fit:
 
     The decoder saw in training the very square that z_i is of, so that x_T's is fitted likewise.
     """
-    return model.stage(CLIP).spec.model.resize
+    return model.clip.spec.model.resize
 
 
 def squares(

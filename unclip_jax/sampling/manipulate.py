@@ -15,6 +15,7 @@ from jaxtyping import Array, Float, Key, UInt8
 from unclip_jax.checkpoint.bundle import Bundle
 from unclip_jax.core.errors import UserError
 from unclip_jax.core.prng import image_keys
+from unclip_jax.core.vectors import unit
 from unclip_jax.models.pca import Pca, keep
 from unclip_jax.sampling.encode import encode_images, encode_text
 from unclip_jax.sampling.latents import LatentPlan, decode, invert
@@ -75,16 +76,13 @@ def text_direction(
     Args:
         source_emb: z_t0, the image's caption or a dummy; None leaves it out.
     """
-    difference = _unit(text_emb) - (0.0 if source_emb is None else _unit(source_emb))
+    difference = unit(np.asarray(text_emb))
+    if source_emb is not None:
+        difference = difference - unit(np.asarray(source_emb))
     length = np.linalg.norm(difference, axis=1)
     if (length < 1e-5).any():
         raise UserError("the two texts mean the same to CLIP; --to and --from must differ")
     return difference / length[:, None]
-
-
-def _unit(x: Float[np.ndarray, "n d"]) -> Float[np.ndarray, "n d"]:
-    x = np.asarray(x, np.float32)
-    return x / np.maximum(np.linalg.norm(x, axis=1, keepdims=True), 1e-12)
 
 
 @dataclasses.dataclass(frozen=True)

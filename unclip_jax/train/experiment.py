@@ -28,7 +28,7 @@ from unclip_jax.core.distributed import (
     locked_by_zero,
     run_on_process_zero,
 )
-from unclip_jax.core.prng import root_key, stage_key
+from unclip_jax.core.prng import INIT_STEP, root_key, stage_key
 from unclip_jax.data.pipeline import open_source
 from unclip_jax.data.sources import fingerprint
 from unclip_jax.models.stages import (
@@ -75,8 +75,6 @@ from unclip_jax.train.tasks.clip import Task
 from unclip_jax.train.tasks.codes import make_task
 from unclip_jax.train.tasks.diffusion import make_inputs
 from unclip_jax.train.throughput import TracedSteps, peak_seconds
-
-INIT = 2**31 - 2  # index of the key that parameters are drawn with: no step has it
 
 
 @dataclasses.dataclass(frozen=True)
@@ -326,7 +324,7 @@ class RunBuilder:
             self.say(f"resuming from step {latest}")
             return state, shardings, data
         key = stage_key(root_key(self.settings.seed), self.spec.row.key_id)
-        key = jax.random.fold_in(key, INIT)
+        key = jax.random.fold_in(key, INIT_STEP)
         init = functools.partial(init_variables, self.spec, self.module, key)
         state = init_state(init, tx, count, shardings)
         self._needs_fitting = bool(self.spec.fitted_names)

@@ -11,7 +11,7 @@ import numpy as np
 from jax.sharding import PartitionSpec
 
 from unclip_jax.core.files import whole_file
-from unclip_jax.core.prng import root_key, stage_key, step_key
+from unclip_jax.core.prng import VARIANCE_TABLE_STEP, root_key, stage_key, step_key
 from unclip_jax.core.types import Params
 from unclip_jax.diffusion.schedules import make_schedule
 from unclip_jax.diffusion.variance import variance_table, x0_error
@@ -21,7 +21,6 @@ from unclip_jax.train.step import batch_keys
 from unclip_jax.train.tasks.diffusion import NOISE, Inputs, purpose_keys
 
 VARIANCE_TABLE = "variance_table.npy"
-TABLE = 2**31 - 3  # index of the table's key: no step has it
 
 
 def estimate_variance_table(
@@ -41,7 +40,7 @@ def estimate_variance_table(
     """
     num_steps = spec.diffusion.num_steps
     schedule = make_schedule(spec.diffusion.schedule, num_steps)
-    key = step_key(stage_key(root_key(seed), spec.row.key_id), TABLE)
+    key = step_key(stage_key(root_key(seed), spec.row.key_id), VARIANCE_TABLE_STEP)
     rows = jax.tree.leaves(batches[0])[0].shape[0]
 
     @functools.partial(jax.jit, out_shardings=PartitionSpec())  # whole for every process

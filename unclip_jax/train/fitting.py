@@ -14,6 +14,7 @@ from jax.sharding import Mesh
 
 from unclip_jax.core.errors import UserError
 from unclip_jax.core.types import Params
+from unclip_jax.core.vectors import unit64
 from unclip_jax.models.embedding_norm import EmbeddingStats, with_stats
 from unclip_jax.models.pca import Pca, components_for, fit_pca, unit_moments
 from unclip_jax.models.pca_codec import make_codec, with_codec
@@ -55,10 +56,8 @@ def with_fitted(
         stats = EmbeddingStats(jnp.asarray(mean, jnp.float32), jnp.asarray(std, jnp.float32))
         made = with_stats(params, stats)
     else:
-        wide = image_emb.astype(np.float64), text_emb.astype(np.float64)
-        unit = [z / np.linalg.norm(z, axis=1, keepdims=True) for z in wide]
         try:
-            codec = make_codec(pca, cfg, (unit[0] * unit[1]).sum(1))
+            codec = make_codec(pca, cfg, (unit64(image_emb) * unit64(text_emb)).sum(1))
         except ValueError as error:
             raise UserError(f"config.model.codec: {error}") from error
         made = with_codec(params, codec)

@@ -79,7 +79,7 @@ def load_frozen_clip(
         params = unboxed(jit_once(lambda k: init_variables(spec, module, k))(root_key(0)))
         return FrozenClip(module, params, tokenizer)
     loaded = bundle.load(name, stages=[CLIP])
-    stage = loaded.stage(CLIP)
+    stage = loaded.clip
     params = jax.tree.map(jnp.asarray, stage.params)
     pca = bundle.require_pca(loaded, pca_file) if pca_file else loaded.pca
     return FrozenClip(make_module(stage.spec, dtype), params, loaded.tokenizer, pca)

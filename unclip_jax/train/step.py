@@ -14,7 +14,14 @@ import optax
 from jax.sharding import Mesh
 from jaxtyping import Array, Float
 
-from unclip_jax.core.prng import example_keys, root_key, stage_key, step_key
+from unclip_jax.core.prng import (
+    DROPOUT_ROW,
+    HELD_OUT_STEP,
+    example_keys,
+    root_key,
+    stage_key,
+    step_key,
+)
 from unclip_jax.core.trees import ema_update
 from unclip_jax.core.types import Params
 from unclip_jax.train.config import OptimConfig, TrainConfig
@@ -25,9 +32,6 @@ from unclip_jax.train.tasks.clip import Keys, Sums, Task
 
 Step = Callable[[TrainState, Any, Any], tuple[TrainState, dict[str, Array]]]
 """(state, frozen, batch) -> (state, what the loop logs: sums, skipped, row, rate)."""
-
-HELD_OUT = 2**31 - 1  # index of the key of held-out noise: no training step has it
-DROPOUT_ROW = 2**31 - 1  # index of the key of a batch's dropout: no example has it
 
 STEP_OPTIONS = {
     "tpu": {"xla_jf_spmd_threshold_for_windowed_einsum_mib": 1_000_000},
@@ -165,7 +169,7 @@ def make_eval_step(task: Task, batch_size: int, seed: int) -> Callable[[Any, Any
     """
 
     def evaluate(params: Params, frozen: Any, batch: Any, number: Any) -> Float[Array, "m 2"]:
-        key = step_key(stage_key(root_key(seed), task.key_id), HELD_OUT)
+        key = step_key(stage_key(root_key(seed), task.key_id), HELD_OUT_STEP)
         keys = batch_keys(jax.random.fold_in(key, number), batch_size)
         _, metrics = task.loss(params, frozen, batch, keys, False)
         return stack_sums(metrics, task.metric_names)

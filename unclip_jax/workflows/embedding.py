@@ -22,7 +22,7 @@ from unclip_jax.data.embeddings import Record, StoreMeta
 from unclip_jax.data.images import to_square
 from unclip_jax.data.sources import Source
 from unclip_jax.models.pca import Moments, Pca, fit_pca, unit_moments
-from unclip_jax.models.stages import CLIP, PRIORS
+from unclip_jax.models.stages import PRIORS
 from unclip_jax.sampling import parallel
 from unclip_jax.sampling.encode import encode_images, encode_text
 from unclip_jax.sampling.monitor import Monitor, Progress
@@ -42,11 +42,11 @@ def store_meta(
     model: Bundle, source: Source, data: Mapping[str, Any], shard_size: int
 ) -> StoreMeta:
     """Returns what the store of a source by a bundle's CLIP will hold."""
-    spec = model.stage(CLIP).spec.model
+    spec = model.clip.spec.model
     if spec.vision is None or model.tokenizer is None:
         raise UserError(f"bundle {model.name!r} lacks an image tower or a vocabulary")
     return StoreMeta(
-        clip=params_digest(model.stage(CLIP).params),
+        clip=params_digest(model.clip.params),
         data=dict(data),
         width=spec.embed_dim,
         context=max(spec.text.context, CONTEXT),
@@ -91,7 +91,7 @@ def fill_store(
 def _records(
     model: Bundle, source: Source, members: range, crop: str, context: int
 ) -> Iterator[Record]:
-    spec = model.stage(CLIP).spec.model
+    spec = model.clip.spec.model
     side = spec.vision.image_size
     for start in range(members.start, members.stop, BATCH):
         examples = [source[i] for i in range(start, min(start + BATCH, members.stop))]
@@ -142,7 +142,7 @@ def sample_captions(
         return {"tokens": np.asarray(text.clip_tokens, np.int32), "image_emb": image_emb}
 
     found = map_batches(draw, range(len(captions)), min(share, len(captions)))
-    return PriorSamples(clip=params_digest(model.stage(CLIP).params), **found)
+    return PriorSamples(clip=params_digest(model.clip.params), **found)
 
 
 def fit_store_pca(folder: Path) -> Pca:

@@ -108,7 +108,7 @@ def sampling_program(model: Bundle, plan: Plan) -> Program:
     Image i has the key of draw[i] of prompt number prompt_index[i]. A row of `tokens` is one
     caption: SOT, pieces, EOT, then padding; what a tower has no room for is cut before its EOT.
     """
-    context, spec = _context(model, plan), model.stage(CLIP).spec
+    context, spec = _context(model, plan), model.clip.spec
     uncond = _tokenizer(model).encode(["", plan.negative], context).tokens
     encode, samplers = text_encoder(spec, plan.dtype), make_pipeline(model, plan)
 
@@ -167,7 +167,7 @@ def _computed_params(model: Bundle, params: Mapping[str, Array]) -> dict[str, Pa
 def _context(model: Bundle, plan: Plan) -> int:
     """Returns the positions of the longest caption that a stage of the plan reads."""
     own = [model.stage(name).spec.model.own_context for name in _used_stages(model, plan)]
-    return max(model.stage(CLIP).spec.model.text.context, *(n or 0 for n in own))
+    return max(model.clip.spec.model.text.context, *(n or 0 for n in own))
 
 
 def _tokenizer(model: Bundle) -> Tokenizer:

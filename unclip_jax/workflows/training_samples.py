@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from unclip_jax.core.distributed import is_process_zero
-from unclip_jax.core.prng import example_keys, root_key, stage_key, step_key
+from unclip_jax.core.prng import GRID_STEP, example_keys, root_key, stage_key, step_key
 from unclip_jax.core.rendering import labeled_grid, save_png
 from unclip_jax.core.types import Cond, Params
 from unclip_jax.data.images import to_uint8
@@ -26,7 +26,6 @@ from unclip_jax.train.state import TrainState
 from unclip_jax.train.step import batch_keys
 from unclip_jax.train.tasks.diffusion import make_inputs
 
-GRID = 2**31 - 4  # index of the grid's key: no step has it
 PICTURES = 8
 
 
@@ -77,7 +76,7 @@ def _make_draw(run: Run) -> Callable[[Params, Any, Any], tuple[Any, Any, Any, An
     spec, module = run.spec, run.module
     schedule = make_schedule(spec.diffusion.schedule, spec.diffusion.num_steps)
     inputs, _ = make_inputs(spec, run.settings.train, run.clip)
-    key = step_key(stage_key(root_key(run.settings.seed), spec.row.key_id), GRID)
+    key = step_key(stage_key(root_key(run.settings.seed), spec.row.key_id), GRID_STEP)
     count = min(PICTURES, run.settings.eval.batch_size)
     scale = spec.sampling.guidance
 

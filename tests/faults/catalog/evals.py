@@ -37,7 +37,7 @@ FAULTS: list[Fault] = [
         ),
         (
             "cosine_of_raw_rows",
-            "return np.sum(normalize(a) * normalize(b), axis=-1)",
+            "return np.sum(unit64(a) * unit64(b), axis=-1)",
             "return np.sum(np.asarray(a) * np.asarray(b), axis=-1)",
             "tests/evals/test_metrics.py::test_cosine",
         ),
@@ -82,7 +82,7 @@ FAULTS: list[Fault] = [
         ),
         (
             "distance_of_raw_embeddings",
-            "Moments.of(normalize(a)), Moments.of(normalize(b))",
+            "Moments.of(unit64(a)), Moments.of(unit64(b))",
             "Moments.of(a), Moments.of(b)",
             "tests/evals/test_gaussians.py::test_distance_is_the_closed_form_with_scipys_root",
         ),

@@ -61,8 +61,8 @@ FAULTS: list[Fault] = [
         ),
         (
             "embedding_not_normalized_in_the_loss",
-            "image_emb, text_emb = normalize(image_emb), normalize(text_emb)",
-            "image_emb, text_emb = normalize(image_emb), text_emb",
+            "image_emb, text_emb = unit(image_emb), unit(text_emb)",
+            "image_emb, text_emb = unit(image_emb), text_emb",
             "tests/models/test_clip.py::test_loss_equals_numpy",
         ),
     ),
@@ -187,8 +187,8 @@ FAULTS: list[Fault] = [
         ),
         (
             "pca_of_raw_embeddings",
-            "return Moments.of(rows / np.maximum(length, 1e-12))",
-            "return Moments.of(rows)",
+            "return Moments.of(unit64(z))",
+            "return Moments.of(np.asarray(z, np.float64))",
             "tests/models/test_pca.py::test_components_are_those_of_the_singular_value_decomposition",
         ),
         (
@@ -271,13 +271,13 @@ FAULTS: list[Fault] = [
         ),
         (
             "dot_of_raw_embeddings",
-            "dots = (normalize(image_emb) * normalize(text_emb)).sum(-1)",
+            "dots = (unit(image_emb) * unit(text_emb)).sum(-1)",
             "dots = (image_emb * text_emb).sum(-1)",
             "tests/models/test_pca_codec.py::test_dot_codes_are_buckets_of_the_cosine",
         ),
         (
             "decoded_not_of_unit_length",
-            "return normalize(pca_lib.reconstruct(codec.basis(), coordinates))",
+            "return unit(pca_lib.reconstruct(codec.basis(), coordinates))",
             "return pca_lib.reconstruct(codec.basis(), coordinates)",
             "tests/models/test_pca_codec.py::test_decoded_coordinates_are_within_half_a_bucket_and_the_vector_is_unit",
         ),

@@ -298,8 +298,8 @@ FAULTS: list[Fault] = [
         ),
         (
             "dots_of_raw_embeddings",
-            "(unit[0] * unit[1]).sum(1)",
-            "(wide[0] * wide[1]).sum(1)",
+            "(unit64(image_emb) * unit64(text_emb)).sum(1)",
+            "(image_emb * text_emb).sum(1)",
             "tests/train/test_code_tasks.py::test_the_codec_is_fitted_to_the_embeddings",
         ),
     ),

@@ -15,8 +15,9 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from unclip_jax.core.types import Params
+from unclip_jax.core.vectors import unit
 from unclip_jax.data.images import to_float
-from unclip_jax.models.clip import Clip, clamp_logit_scale, clip_loss, normalize
+from unclip_jax.models.clip import Clip, clamp_logit_scale, clip_loss
 from unclip_jax.models.stages import CLIP, STAGES
 from unclip_jax.train.tasks.sam import sam_gradient
 
@@ -125,7 +126,7 @@ def make_clip_task(module: Clip, sam_rho: float | None = None, sam_group: int = 
 
 def _clip_metrics(value: Any, image_emb: Any, text_emb: Any, scale: Any) -> dict[str, Any]:
     """Loss, share of images whose own caption is the nearest of the batch, and exp(scale)."""
-    similarity = normalize(image_emb) @ normalize(text_emb).T
+    similarity = unit(image_emb) @ unit(text_emb).T
     rows = image_emb.shape[0]
     top1 = jnp.mean(similarity.argmax(1) == jnp.arange(rows))
     return {
