@@ -20,7 +20,7 @@ def get_config(variant: str = "") -> ConfigDict:
     config.pca = ""
     config.model = ConfigDict(
         {
-            "decoder": common.transformer(
+            "trunk": common.transformer(
                 width=128,  # paper: 1664
                 layers=3,  # paper: 24
                 heads=2,  # paper: 26
@@ -68,7 +68,7 @@ def get_config(variant: str = "") -> ConfigDict:
     if variant == "smoke":
         config.clip = "random"
         config.model.text = "tokens"  # the paper's path, so that it too is exercised
-        config.model.decoder.update({"width": 16, "layers": 1, "heads": 2})
+        config.model.trunk.update({"width": 16, "layers": 1, "heads": 2})
         config.model.encoder = common.transformer(width=16, layers=1, heads=2)
         config.model.codec.update({"components": 6, "buckets": 16, "dot_buckets": 16})
         config.data.vocab_size = 600

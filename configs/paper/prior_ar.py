@@ -20,7 +20,7 @@ def get_config(variant: str = "") -> ConfigDict:
     scale = {"scan_layers": True, "remat": "block"}  # ours
     config.model = ConfigDict(
         {
-            "decoder": common.transformer(
+            "trunk": common.transformer(
                 width=1664,  # table 3: latent decoder width 1664
                 layers=24,  # table 3: latent decoder depth 24
                 heads=26,  # table 3: latent decoder heads 26
@@ -75,7 +75,7 @@ def get_config(variant: str = "") -> ConfigDict:
     common.at_scale(config)
     if variant == "smoke":
         config.clip = "random"
-        config.model.decoder.update({"width": 16, "layers": 2, "heads": 2})
+        config.model.trunk.update({"width": 16, "layers": 2, "heads": 2})
         config.model.encoder.update({"width": 24, "layers": 2, "heads": 2})
         config.model.codec.update({"components": 6, "buckets": 16, "dot_buckets": 16})
         config.model.update({"image_dim": 16, "vocab_size": 0, "context": 16})

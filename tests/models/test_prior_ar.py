@@ -47,7 +47,7 @@ def embedded(params, module, vectors, dot, cond):
         prefix = net._prefix(dot, cond)
         x = jnp.concatenate([prefix, x[:, :-1]], axis=1) + net.pos_embed[None, : K + 2]
         reading = CrossInputs(*net.caption(cond.text, False))
-        return net._logits(net.decoder(x, reading)[0][:, 2:])
+        return net._logits(net.trunk(x, reading)[0][:, 2:])
 
     return module.apply({"params": params}, vectors, method=forward)
 

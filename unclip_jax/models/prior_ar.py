@@ -1,9 +1,9 @@
 """The autoregressive prior: a causal transformer that writes z_i code by code (unCLIP §2.2).
 
-The paper leaves open how the caption reaches the latent decoder, whose context of 384 has no room
-for 256 text states before 319 codes. Decided here:
+The paper leaves open how the caption reaches the transformer, whose context of 384 has no room for
+256 text states before 319 codes. Decided here:
 
-- The decoder reads [dot, z_t, BOS, c_1, …, c_(k-1)] and predicts c_1, …, c_k from BOS on. `dot` is
+- The trunk reads [dot, z_t, BOS, c_1, …, c_(k-1)] and predicts c_1, …, c_k from BOS on. `dot` is
   the quantised cosine of z_i and z_t; the loss is on the codes alone.
 - The caption enters by cross-attention in every block, from a bidirectional text encoder over its
   own tokens (the paper's context of 256) or over the states of the frozen CLIP tower. Padded
@@ -45,7 +45,7 @@ class PriorArConfig(ModelConfig):
     """Sizes of the prior; those that are None are as the CLIP has them.
 
     Attributes:
-        decoder: the causal transformer over codes.
+        trunk: the causal transformer over codes.
         codec: how z_i is written in codes.
         encoder: the text encoder; None reads the frozen CLIP states as they are.
         image_dim: width of CLIP's joint space.
@@ -54,10 +54,10 @@ class PriorArConfig(ModelConfig):
         vocab_size: of the token embedding ("tokens").
         context: text positions.
         text_emb_input: how z_t enters, raw or scaled to unit variance.
-        positions: of the decoder; at least the codes and two more.
+        positions: of the trunk; at least the codes and two more.
     """
 
-    decoder: TransformerConfig
+    trunk: TransformerConfig = renamed("decoder")
     codec: CodecConfig
     image_dim: int | None = None
     encoder: TransformerConfig | None = None
@@ -163,8 +163,8 @@ class PriorAr(nn.Module):
     dtype: DTypeLike = jnp.float32
 
     def setup(self):
-        """Declares the text encoder, the decoder, their embeddings and the output layer."""
-        cfg, dtype, width = self.cfg, self.dtype, self.cfg.decoder.width
+        """Declares the text encoder, the trunk, their embeddings and the output layer."""
+        cfg, dtype, width = self.cfg, self.dtype, self.cfg.trunk.width
         codec_params(self, cfg.codec, cfg.image_dim)
         self.caption = CaptionEncoder(cfg, dtype)
         self.code_embed = TokenEmbedding(cfg.codec.buckets, width, dtype=dtype)
@@ -174,7 +174,7 @@ class PriorAr(nn.Module):
         self.bos = self.param("bos", axes(normal(0.02), "embed"), (width,), jnp.float32)
         init = axes(normal(0.01), "position", "embed")
         self.pos_embed = self.param("pos_embed", init, (cfg.positions, width), jnp.float32)
-        self.decoder = CausalStack(cfg.decoder, dtype)
+        self.trunk = CausalStack(cfg.trunk, dtype, name="decoder")
         # The head is float32 whatever the dtype.
         self.ln_final = LayerNorm(jnp.float32)
         self.head = dense(cfg.codec.buckets, ("embed", "vocab"), name="head", dtype=jnp.float32)
@@ -187,17 +187,17 @@ class PriorAr(nn.Module):
             raise ValueError(f"{codes.shape[1]} codes for a prior of {self.cfg.codec.components}")
         x = jnp.concatenate([self._prefix(dot, cond), self.code_embed(codes[:, :-1])], axis=1)
         x = x + self.pos_embed[None, : x.shape[1]].astype(x.dtype)
-        x, _ = self.decoder(x, CrossInputs(*self.caption(cond.text, train)), train=train)
+        x, _ = self.trunk(x, CrossInputs(*self.caption(cond.text, train)), train=train)
         return self._logits(x[:, PREFIX - 1 :])
 
     def begin(self, dot: Int[Array, " n"], cond: Cond) -> tuple[Float[Array, "n buckets"], Any]:
         """Reads the prefix; returns the logits of the first code and the state to go on from."""
         rows, positions = dot.shape[0], self.cfg.codec.components + PREFIX - 1
-        caches = empty_caches(self.cfg.decoder, rows, positions, self.dtype)
+        caches = empty_caches(self.cfg.trunk, rows, positions, self.dtype)
         context, visible = self.caption(cond.text, False)
         x = self._prefix(dot, cond)
         x = x + self.pos_embed[None, :PREFIX].astype(x.dtype)
-        x, caches = self.decoder(x, CrossInputs(context, visible, jnp.int32(0)), caches)
+        x, caches = self.trunk(x, CrossInputs(context, visible, jnp.int32(0)), caches)
         return self._logits(x[:, -1:])[:, 0], (caches, visible)
 
     def step(
@@ -208,7 +208,7 @@ class PriorAr(nn.Module):
         index = number + PREFIX - 1
         x = self.code_embed(code[:, None])
         x = x + jnp.take(self.pos_embed, index, axis=0)[None, None].astype(x.dtype)
-        x, caches = self.decoder(x, CrossInputs(None, visible, index), caches)
+        x, caches = self.trunk(x, CrossInputs(None, visible, index), caches)
         return self._logits(x)[:, 0], (caches, visible)
 
     def _prefix(self, dot: Int[Array, " n"], cond: Cond) -> Float[Array, "n 3 w"]:
@@ -225,7 +225,7 @@ class PriorAr(nn.Module):
 
 
 class CaptionEncoder(nn.Module):
-    """The caption as the decoder reads it: states and which of them may be seen."""
+    """The caption as the trunk reads it: states and which of them may be seen."""
 
     cfg: PriorArConfig
     dtype: DTypeLike = jnp.float32

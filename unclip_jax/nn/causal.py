@@ -37,7 +37,7 @@ class Cache:
 
 @struct.dataclass
 class CrossInputs:
-    """What a block reads beside x.
+    """The context that a block attends to.
 
     Attributes:
         context: float [b, m, w]; None once its keys lie in the cache.
@@ -48,6 +48,14 @@ class CrossInputs:
     context: Any
     visible: Any
     index: Any = None
+
+
+@struct.dataclass
+class BlockInputs:
+    """What a block is given beside x: the context, and its cache if it goes step by step."""
+
+    cross: CrossInputs
+    cache: Cache | None = None
 
 
 class CausalAttention(nn.Module):
@@ -84,23 +92,23 @@ class CrossAttention(nn.Module):
 
     @nn.compact
     def __call__(
-        self, x: Float[Array, "b n d"], reading: CrossInputs, cache: Cache | None
+        self, x: Float[Array, "b n d"], cross: CrossInputs, cache: Cache | None
     ) -> tuple[Float[Array, "b n d"], Cache | None]:
         """Returns what was read, and the cache with the context's keys and values in it."""
         cfg, dtype = self.cfg, self.dtype
         init = normal(cfg.width**-0.5)
         q = dense(cfg.width, ("embed", "heads"), name="q", dtype=dtype, init=init)(x)
         q = split_heads(constrain(q, *HEADS), cfg.heads, 1)[0]
-        if reading.context is None:
+        if cross.context is None:
             k, v = cache.context_k, cache.context_v
         else:
-            init = normal(reading.context.shape[-1] ** -0.5)
+            init = normal(cross.context.shape[-1] ** -0.5)
             kv = dense(2 * cfg.width, ("cond", "heads"), name="kv", dtype=dtype, init=init)
-            both = constrain(kv(reading.context.astype(dtype)), *HEADS)
+            both = constrain(kv(cross.context.astype(dtype)), *HEADS)
             k, v = split_heads(both, cfg.heads, 2)
             if cache is not None:
                 cache = cache.replace(context_k=k, context_v=v)
-        read = attend(q, k, v, key_mask(reading.visible)).reshape(x.shape)
+        read = attend(q, k, v, key_mask(cross.visible)).reshape(x.shape)
         out = dense(cfg.width, ("heads", "embed"), name="out", dtype=dtype, init=out_init(cfg))
         return out(read), cache
 
@@ -115,17 +123,17 @@ class CausalBlock(nn.Module):
     def __call__(
         self,
         x: Float[Array, "b n d"],
-        second: tuple[CrossInputs, Cache | None],
+        inputs: BlockInputs,
         train: bool = False,
     ) -> tuple[Float[Array, "b n d"], Cache | None]:
         """Applies one block; `train` is positional so that remat can keep it static."""
-        (reading, cache), cfg, dtype = second, self.cfg, self.dtype
+        cross, cache, cfg, dtype = inputs.cross, inputs.cache, self.cfg, self.dtype
         drop = nn.Dropout(cfg.dropout, deterministic=not train)
         attn = CausalAttention(cfg, dtype, name="attn")
-        out, cache = attn(LayerNorm(dtype, name="ln_1")(x), cache, reading.index)
+        out, cache = attn(LayerNorm(dtype, name="ln_1")(x), cache, cross.index)
         x = constrain(x + drop(out), *RESIDUAL_AXES)
-        cross = CrossAttention(cfg, dtype, name="cross")
-        out, cache = cross(LayerNorm(dtype, name="ln_2")(x), reading, cache)
+        attn = CrossAttention(cfg, dtype, name="cross")
+        out, cache = attn(LayerNorm(dtype, name="ln_2")(x), cross, cache)
         x = constrain(x + drop(out), *RESIDUAL_AXES)
         x = x + drop(Mlp(cfg, dtype, name="mlp")(LayerNorm(dtype, name="ln_3")(x)))
         return constrain(x, *RESIDUAL_AXES), cache
@@ -141,7 +149,7 @@ class CausalStack(nn.Module):
     def __call__(
         self,
         x: Float[Array, "b n d"],
-        reading: CrossInputs,
+        cross: CrossInputs,
         caches: Any = None,
         train: bool = False,
     ) -> tuple[Float[Array, "b n d"], Any]:
@@ -156,12 +164,12 @@ class CausalStack(nn.Module):
         if not cfg.scan_layers:
             kept = []
             for i in range(cfg.layers):
-                second = (reading, None if caches is None else caches[i])
-                x, cache = block(cfg, self.dtype, name=f"blocks_{i}")(x, second, train)
+                inputs = BlockInputs(cross, None if caches is None else caches[i])
+                x, cache = block(cfg, self.dtype, name=f"blocks_{i}")(x, inputs, train)
                 kept.append(cache)
             return x, None if caches is None else tuple(kept)
         scan = nn.scan(
-            lambda module, carry, cache: module(carry, (reading, cache), train),
+            lambda module, carry, cache: module(carry, BlockInputs(cross, cache), train),
             variable_axes={"params": 0},
             split_rngs={"params": True, "dropout": True},
             length=cfg.layers,

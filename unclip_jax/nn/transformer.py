@@ -135,7 +135,7 @@ class Transformer(nn.Module):
 
 
 def remat_module(module: type[nn.Module], remat: Remat, *, prevent_cse: bool = True) -> Any:
-    """Returns `module`, rematerialised; it is called with (x, second, train), `train` static."""
+    """Returns `module`, rematerialized; it is called with (x, inputs, train), `train` static."""
     if remat == "none":
         return module
     policy = None

@@ -119,6 +119,7 @@ def resolve(model: Bundle, settings: SampleSettings) -> Plan:
     if settings.dtype not in DTYPES:
         raise UserError(f"dtype must be one of {', '.join(DTYPES)}, not {settings.dtype!r}")
     size, cascade = cascade_to(model, settings.size)
+    decoder = decoder_stage(model)
     prior = settings.prior or model.sampling.prior
     if prior not in PRIOR_CHOICES:
         raise UserError(f"prior must be one of {', '.join(PRIOR_CHOICES)}, not {prior!r}")
@@ -134,9 +135,9 @@ def resolve(model: Bundle, settings: SampleSettings) -> Plan:
         prior_stage=prior_stage,
         prior_sampling=prior_sampling,
         decoder_sampling=override(
-            stage_sampling(model, "decoder"),
+            stage_sampling(model, decoder),
             "",
-            limit=model.stage("decoder").spec.diffusion.num_steps,
+            limit=model.stage(decoder).spec.diffusion.num_steps,
             guidance=settings.guidance,
             steps=settings.steps,
             sampler=settings.sampler,

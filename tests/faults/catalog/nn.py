@@ -46,7 +46,7 @@ FAULTS: list[Fault] = [
         ),
         (
             "cross_attention_sees_padding",
-            "attend(q, k, v, key_mask(reading.visible))",
+            "attend(q, k, v, key_mask(cross.visible))",
             "attend(q, k, v)",
             "tests/models/test_prior_ar.py::test_padding_is_hidden",
         ),
