@@ -35,7 +35,7 @@ from unclip_jax.sampling.single_stage import root_of, stage_name
 from unclip_jax.sampling.single_stage import run_stage as run_stage
 from unclip_jax.sampling.single_stage import x0_denoiser as x0_denoiser
 
-Pictures = Sequence[np.ndarray] | np.ndarray | Array
+Images = Sequence[np.ndarray] | np.ndarray | Array
 
 
 def sample(
@@ -47,14 +47,14 @@ def sample(
     progress: Progress | None = None,
     **settings: Any,
 ) -> UInt8[np.ndarray, "n h w 3"]:
-    """Makes `num` images a prompt, prompt-major; one more prompt or draw changes no earlier image.
+    """Samples `num` images per prompt, prompt-major; more prompts or draws change no earlier image.
 
     Args:
         key: the root key; default: that of seed 0.
-        progress: called as progress(stage, steps done, steps of the stage) while it works.
+        progress: called as progress(stage, steps done, steps of the stage).
         settings: fields of SampleSettings: size, prior, guidance, prior_guidance, steps,
-            prior_steps, prior_temperature, prior_top_p, sampler, negative, dtype. What is left out
-            is the bundle's.
+            prior_steps, prior_temperature, prior_top_p, sampler, negative, dtype; defaults are
+            the bundle's.
     """
     root = root_of(key)
     plan = resolve(model, settings_of(SampleSettings, "sample", settings))
@@ -65,7 +65,7 @@ def sample(
 
 def vary(
     model: Bundle,
-    images: Pictures,
+    images: Images,
     *,
     key: Key[Array, ""] | None = None,
     num: int = 1,
@@ -73,12 +73,12 @@ def vary(
     progress: Progress | None = None,
     **settings: Any,
 ) -> UInt8[np.ndarray, "n s s 3"]:
-    """Makes `num` variations of each picture, picture-major: inversion, then DDIM with eta.
+    """Samples `num` variations of each image, image-major: inversion, then DDIM with eta.
 
     Args:
-        images: pictures of any shape, uint8 or floats in [-1, 1].
+        images: of any shape, uint8 or floats in [-1, 1].
         key: the root key; default: that of seed 0.
-        eta: 0 rebuilds the picture, 1 drifts the furthest from it.
+        eta: 0 rebuilds the image, 1 varies it the most.
         progress: as of `sample`.
         settings: fields of LatentSettings: size, guidance, steps, invert_steps, dtype.
     """
@@ -90,8 +90,8 @@ def vary(
 
 def interpolate(
     model: Bundle,
-    first: Pictures,
-    second: Pictures,
+    first: Images,
+    second: Images,
     *,
     key: Key[Array, ""] | None = None,
     frames: int = 8,
@@ -100,11 +100,11 @@ def interpolate(
     progress: Progress | None = None,
     **settings: Any,
 ) -> UInt8[np.ndarray, "n s s 3"]:
-    """Goes from each first picture to its second one in `frames` images, pair-major.
+    """Interpolates from each first image to its second one in `frames` images, pair-major.
 
     Args:
-        noise: "slerp" interpolates the inverted latents too, so that the ends rebuild the pictures;
-            "fixed" draws one x_T a path, from the key, for `num` paths a pair.
+        noise: "slerp" interpolates the inverted latents too, so that the ends rebuild the images;
+            "fixed" draws one x_T per path, from the key, for `num` paths per pair.
         progress: as of `sample`.
         settings: as of `vary`.
     """
@@ -119,7 +119,7 @@ def interpolate(
 
 def edit(
     model: Bundle,
-    images: Pictures,
+    images: Images,
     to: Sequence[str] | str,
     *,
     source: Sequence[str] | str | None = None,
@@ -129,12 +129,12 @@ def edit(
     progress: Progress | None = None,
     **settings: Any,
 ) -> UInt8[np.ndarray, "n s s 3"]:
-    """Moves each picture toward a text in `frames` images, picture-major (text diffs).
+    """Edits each image toward a text in `frames` images, image-major (text diffs).
 
     Args:
-        to: the text to go to, one for all or one a picture.
-        source: the text to go from: the picture's caption, a dummy, or None to leave it out.
-        max_theta: how far the last image goes, of the way to the text's direction.
+        to: the target text, one for all or one per image.
+        source: the text to start from: the image's caption, a dummy, or None for none.
+        max_theta: theta of the last image; 1 is the text's direction itself.
         progress: as of `sample`.
         settings: as of `vary`.
     """
@@ -147,7 +147,7 @@ def edit(
 
 def reconstruct(
     model: Bundle,
-    images: Pictures,
+    images: Images,
     *,
     key: Key[Array, ""] | None = None,
     dims: Sequence[int] = manipulate.PAPER_DIMS,
@@ -155,10 +155,10 @@ def reconstruct(
     progress: Progress | None = None,
     **settings: Any,
 ) -> UInt8[np.ndarray, "n s s 3"]:
-    """Decodes each picture from its first principal components alone, picture-major.
+    """Decodes each image from the first principal components of its z_i, image-major.
 
     Args:
-        dims: numbers of components; those beyond what there are are clipped, each once.
+        dims: numbers of components, clipped to those that exist; duplicates are dropped.
         pca: file of a PCA; None = the bundle's own.
         progress: as of `sample`.
         settings: as of `vary`.
@@ -174,7 +174,7 @@ def reconstruct(
 
 def inpaint(
     model: Bundle,
-    images: Pictures,
+    images: Images,
     masks: Sequence[np.ndarray] | np.ndarray,
     prompts: Sequence[str] | str,
     *,
@@ -184,12 +184,12 @@ def inpaint(
     progress: Progress | None = None,
     **settings: Any,
 ) -> UInt8[np.ndarray, "n s s 3"]:
-    """Fills the masked part of each picture `num` times; kept pixels are kept exactly.
+    """Inpaints the masked part of each image `num` times; all other pixels stay exactly.
 
     Args:
-        masks: bool, of the pictures' sizes; True is filled.
-        prompts: what the whole picture shall show, one for all or one a picture.
-        resamples: times each stretch of levels is denoised; 1 is plain masked replacement.
+        masks: bool, of the images' sizes; True is inpainted.
+        prompts: captions of the whole image, one for all or one per image.
+        resamples: RePaint's resampling steps; 1 is plain masked replacement.
         progress: as of `sample`.
         settings: as of `sample`; the decoder's sampler is always DDIM with eta 1.
     """
@@ -217,18 +217,18 @@ def embed_text(
 ) -> TextFeatures:
     """Encodes captions with the bundle's CLIP; embeddings are raw, as the tower gives them.
 
-    Stages that train a text transformer of their own read `tokens`, of the longest context among
+    `tokens` are for stages with a text transformer of their own and have the longest context among
     them; `predict`, `x0_denoiser` and `run_stage` cut them to that of their stage.
 
     Args:
-        stage: gives `tokens` the context of this stage, as `denoise_fn` takes them.
+        stage: cuts `tokens` to the context of this stage, which `denoise_fn` expects.
     """
     prompts = [prompts] if isinstance(prompts, str) else prompts
     text = encode_text(model, prompts, dtype=dtype)
     return text if stage is None else fit_text(model.stage(stage_name(model, stage)).spec, text)
 
 
-def embed_image(model: Bundle, images: Pictures, *, dtype: str = "float32") -> Float[Any, "n d"]:
+def embed_image(model: Bundle, images: Images, *, dtype: str = "float32") -> Float[Any, "n d"]:
     """Encodes uint8 images, or floats in [-1, 1], with the bundle's CLIP; raw embeddings z_i.
 
     Images of any shape are fitted to CLIP's square as the bundle's `ClipConfig.resize` says; `vary`
@@ -238,7 +238,7 @@ def embed_image(model: Bundle, images: Pictures, *, dtype: str = "float32") -> F
 
 
 def classify(
-    model: Bundle, images: Pictures, labels: Sequence[str] | str, *, dtype: str = "float32"
+    model: Bundle, images: Images, labels: Sequence[str] | str, *, dtype: str = "float32"
 ) -> Float[np.ndarray, "n labels"]:
     """Returns CLIP's zero-shot probabilities: softmax over labels of exp(s) cos(z_i, z_t)."""
     labels = [labels] if isinstance(labels, str) else labels

@@ -148,10 +148,10 @@ def test_the_chain_runs_with_either_prior(model):
 
 def test_settings_of_a_prior_that_has_none_of_them_are_refused(model):
     for changes, words in (
-        ({"prior": "ar", "prior_steps": 3}, "prior_steps is the diffusion prior's"),
-        ({"prior": "diffusion", "prior_top_p": 0.5}, "prior_top_p is the ar prior's"),
+        ({"prior": "ar", "prior_steps": 3}, "prior_steps is for the diffusion prior"),
+        ({"prior": "diffusion", "prior_top_p": 0.5}, "prior_top_p is for the ar prior"),
         ({"prior": "ar", "prior_top_p": 1.5}, "prior_top_p=1.5 must lie in"),
-        ({"prior": "text", "prior_temperature": 1.0}, "are the ar prior's"),
+        ({"prior": "text", "prior_temperature": 1.0}, "are for the ar prior"),
     ):
         with pytest.raises(UserError, match=words):
             resolve(model, SampleSettings(**changes))

@@ -342,7 +342,7 @@ def test_bad_paths_are_one_line(toy, images):
     for call, words in calls:
         with pytest.raises(UserError, match=words):
             unclip_jax.interpolate(toy, images[:1], images[1:2], **call)
-    with pytest.raises(UserError, match="pairs"):
+    with pytest.raises(UserError, match="do not pair up"):
         unclip_jax.interpolate(toy, images[:1], images)
     with pytest.raises(UserError, match="max_theta"):
         unclip_jax.edit(toy, images, "the sun", max_theta=1.5)

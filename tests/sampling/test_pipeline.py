@@ -95,7 +95,7 @@ def test_values_that_are_not_finite_are_no_picture(toy):
     params = jax.tree.map(lambda leaf: np.full_like(leaf, np.nan), stage.params)
     broken = dataclasses.replace(stage, params=params)
     held = dataclasses.replace(toy, stages={**toy.stages, "decoder": broken})
-    with pytest.raises(UserError, match="decoder made values that are not finite"):
+    with pytest.raises(UserError, match="decoder produced values that are not finite"):
         unclip_jax.sample(held, PROMPTS, size=16)
     with pytest.raises(UserError, match="guidance must be a number in"):
         unclip_jax.sample(toy, PROMPTS, prior_guidance=1e300)

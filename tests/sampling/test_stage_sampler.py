@@ -178,7 +178,7 @@ def test_one_number_that_is_not_finite_is_too_many():
     np.testing.assert_array_equal(require_finite(made, "decoder"), made)
     for bad in (np.nan, np.inf):
         made[1, 2] = bad
-        with pytest.raises(UserError, match="decoder made values that are not finite"):
+        with pytest.raises(UserError, match="decoder produced values that are not finite"):
             require_finite(made, "decoder")
 
 

@@ -122,7 +122,7 @@ def _fit_program(cfg: ClipConfig) -> Callable[[Array], Array]:
 def fit_to_tower(
     cfg: ClipConfig, image: UInt8[np.ndarray, "h w 3"] | Float[np.ndarray, "h w 3"]
 ) -> Float[np.ndarray, "s s 3"]:
-    """Returns an image of any shape as the square in [-1, 1] that the tower is to see.
+    """Returns an image of any shape as the square in [-1, 1] that the tower sees.
 
     What had to be resized has 8 bits, as in CLIP's own preprocessing, which resizes 8-bit images.
     """

@@ -1,8 +1,7 @@
-"""Filling a masked part of an image from a caption: captions -> z_i -> RePaint in the decoder.
+"""Inpainting from a caption: captions -> z_i -> RePaint in the decoder.
 
-z_i comes from the prior, as in `sample`; the caption says what the whole picture shows. Kept pixels
-are those of the input, exactly: of the decoder's size while it draws, and of the final size at the
-end.
+z_i comes from the prior, as in `sample`; the caption is of the whole image. Kept pixels are exactly
+those of the input: at the decoder's size while it samples, at the final size in the end.
 """
 
 import dataclasses
@@ -38,28 +37,28 @@ JUMP, RESAMPLES = 10, 5
 
 @dataclasses.dataclass(frozen=True)
 class Canvas:
-    """What is kept and what is filled, for n images.
+    """The images and masks of an inpainting call, for n images.
 
     Attributes:
-        images: the pictures at the final size.
-        fill: where pixels of the final size are to be made.
+        images: the given images at the final size.
+        fill: True where pixels are inpainted.
     """
 
     images: UInt8[np.ndarray, "n s s 3"]
     fill: Bool[np.ndarray, "n s s"]
 
     def hidden(self) -> UInt8[np.ndarray, "n s s 3"]:
-        """Returns the pictures with a chequered grey over what is to be filled."""
+        """Returns the images with a gray checkerboard over what is inpainted."""
         side = self.images.shape[1]
         squares_of = np.arange(side) * 16 // side
-        grey = np.where((squares_of[:, None] + squares_of[None]) % 2, 160, 200).astype(np.uint8)
-        ground = np.broadcast_to(grey[None, :, :, None], self.images.shape)
+        gray = np.where((squares_of[:, None] + squares_of[None]) % 2, 160, 200).astype(np.uint8)
+        ground = np.broadcast_to(gray[None, :, :, None], self.images.shape)
         return np.where(self.fill[..., None], ground, self.images)
 
     def small(self, size: int) -> tuple[np.ndarray, np.ndarray]:
-        """Returns the pictures in [-1, 1] and the masks at the decoder's size.
+        """Returns the images in [-1, 1] and the masks at the decoder's size.
 
-        A pixel of the decoder is filled if any pixel that it stands for is.
+        A pixel is inpainted at the decoder's size if any pixel that it covers is.
         """
         return to_float(squares(self.images, size, "squash")), any_in_block(self.fill, size)
 

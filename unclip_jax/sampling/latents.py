@@ -53,7 +53,7 @@ images 0.4 dB closer, 40 levels 0.8 dB less close (docs/evals/inversion.md)."""
 
 @dataclasses.dataclass(frozen=True)
 class LatentSettings:
-    """The choices of a manipulation; None = the bundle's, or as said.
+    """Settings of a manipulation; None = the bundle's, or as stated.
 
     Attributes:
         size: pixels of the square image: the decoder's own size or one of the cascade's.
@@ -74,7 +74,7 @@ class LatentSettings:
 
 @dataclasses.dataclass(frozen=True)
 class LatentPlan:
-    """Settings with nothing left open.
+    """Settings of a manipulation with every value filled in.
 
     Attributes:
         invert: the levels of the inversion, the noisiest first, and the limits of x_0.
@@ -90,7 +90,7 @@ class LatentPlan:
     dtype: str
 
     def to_json(self) -> dict[str, Any]:
-        """Returns the plan's settings as the command line reports them."""
+        """Returns the settings as JSON values, as the commands report them."""
         return {
             "size": self.size,
             "guidance": self.decode.guidance,
@@ -105,7 +105,7 @@ class LatentPlan:
 def resolve_latents(
     model: Bundle, settings: LatentSettings, *, eta: float = 0.0, inverted: bool = True
 ) -> LatentPlan:
-    """Fills the open settings and checks the others against the bundle."""
+    """Fills unset settings and checks the others against the bundle."""
     if settings.dtype not in DTYPES:
         raise UserError(f"dtype must be one of {', '.join(DTYPES)}, not {settings.dtype!r}")
     if not 0.0 <= eta <= 1.0:
@@ -131,7 +131,7 @@ def resolve_latents(
 
 
 def image_fit(model: Bundle) -> Fit:
-    """Returns how a bundle makes squares of images: as its CLIP does.
+    """Returns how a bundle makes images square: as its CLIP does.
 
     The decoder saw in training the very square that z_i is of, so that x_T's is fitted likewise.
     """

@@ -1,4 +1,4 @@
-"""What only unCLIP can do with an image (unCLIP §3 and §4): vary, interpolate, edit, reconstruct.
+"""Image manipulations (unCLIP §3 and §4): vary, interpolate, edit, reconstruct.
 
 All are functions of (bundle, images, key, settings). Images are numbered; the key of draw j of
 image i is that of draw j of prompt i in `sample`, so that more images or draws change no earlier
@@ -21,7 +21,7 @@ from unclip_jax.sampling.encode import encode_images, encode_text
 from unclip_jax.sampling.latents import LatentPlan, decode, invert
 from unclip_jax.sampling.monitor import Monitor
 
-Pictures = Sequence[np.ndarray] | np.ndarray | Array
+Images = Sequence[np.ndarray] | np.ndarray | Array
 NOISES = ("slerp", "fixed")
 PAPER_DIMS = (20, 30, 40, 80, 120, 160, 200, 320)
 """The numbers of components in the paper's figure 7."""
@@ -81,13 +81,13 @@ def text_direction(
         difference = difference - unit(np.asarray(source_emb))
     length = np.linalg.norm(difference, axis=1)
     if (length < 1e-5).any():
-        raise UserError("the two texts mean the same to CLIP; --to and --from must differ")
+        raise UserError("both texts have the same CLIP embedding; --to and --from must differ")
     return difference / length[:, None]
 
 
 @dataclasses.dataclass(frozen=True)
 class Inverted:
-    """Pictures as the decoder's bipartite latent.
+    """Images as the decoder's bipartite latent.
 
     Attributes:
         image_emb: raw z_i.
@@ -98,35 +98,35 @@ class Inverted:
     latent: Float[np.ndarray, "n h w 3"]
 
 
-def encode(model: Bundle, images: Pictures, plan: LatentPlan, monitor: Monitor) -> Inverted:
-    """Returns (z_i, x_T) of pictures."""
+def encode(model: Bundle, images: Images, plan: LatentPlan, monitor: Monitor) -> Inverted:
+    """Returns (z_i, x_T) of images."""
     image_emb = monitor.timed("clip", lambda: encode_images(model, images, dtype=plan.dtype))
     return Inverted(image_emb, invert(model, images, image_emb, plan, monitor))
 
 
 def vary(
     model: Bundle,
-    images: Pictures,
+    images: Images,
     key: Key[Array, ""],
     plan: LatentPlan,
     *,
     num: int = 1,
     monitor: Monitor,
 ) -> UInt8[np.ndarray, "n s s 3"]:
-    """Draws `num` variations of each picture, picture-major, with the eta of the plan (§3.1)."""
+    """Samples `num` variations of each image, image-major, with the eta of the plan (§3.1)."""
     if num < 1:
         raise UserError(f"num must be at least 1, not {num}")
-    held = encode(model, images, plan, monitor)
-    rows = np.repeat(np.arange(len(held.latent)), num)
-    draws = np.tile(np.arange(num), len(held.latent))
+    source = encode(model, images, plan, monitor)
+    rows = np.repeat(np.arange(len(source.latent)), num)
+    draws = np.tile(np.arange(num), len(source.latent))
     keys = image_keys(key, rows, draws)
-    latent = held.latent[rows]
-    return decode(model, held.image_emb[rows], keys, plan, latent=latent, monitor=monitor)
+    latent = source.latent[rows]
+    return decode(model, source.image_emb[rows], keys, plan, latent=latent, monitor=monitor)
 
 
 def interpolate(
     model: Bundle,
-    pair: tuple[Pictures, Pictures],
+    pair: tuple[Images, Images],
     key: Key[Array, ""],
     plan: LatentPlan,
     *,
@@ -134,17 +134,17 @@ def interpolate(
     num: int = 1,
     monitor: Monitor,
 ) -> UInt8[np.ndarray, "n s s 3"]:
-    """Goes from each first picture to its second one in `frames` images, pair-major (§3.2).
+    """Interpolates from each first image to its second in `frames` images, pair-major (§3.2).
 
     From inverted latents (`plan.inverted`) x_T is interpolated like z_i, and the ends rebuild the
-    pictures: one path a pair. Else x_T is the same fresh noise along a path: `num` paths a pair.
+    images: one path per pair. Else x_T is the same fresh noise along a path: `num` paths per pair.
     """
     _check_frames(frames)
     if plan.inverted and num != 1:
-        raise UserError("interpolated noise gives one path: leave --num at 1, or --noise fixed")
+        raise UserError("interpolated noise gives one path: use --num 1 or --noise fixed")
     first, second = pair
     if len(first) != len(second):
-        raise UserError(f"{len(first)} first and {len(second)} second pictures make no pairs")
+        raise UserError(f"{len(first)} first and {len(second)} second images do not pair up")
     z = monitor.timed("clip", lambda: [encode_images(model, p, dtype=plan.dtype) for p in pair])
     rows = np.repeat(np.arange(len(first)), num * frames)
     draws = np.tile(np.repeat(np.arange(num), frames), len(first))
@@ -166,7 +166,7 @@ def edited_embeddings(
     thetas: Float[np.ndarray, " frames"],
     dtype: str = "float32",
 ) -> Float[np.ndarray, "m d"]:
-    """Returns slerp(z_i, |z_i| z_d, theta) for every theta, picture-major (unCLIP §3.3)."""
+    """Returns slerp(z_i, |z_i| z_d, theta) for every theta, image-major (unCLIP §3.3)."""
     z_t = encode_text(model, list(to), dtype=dtype).text_emb
     z_0 = None if source is None else encode_text(model, list(source), dtype=dtype).text_emb
     direction = text_direction(z_t, z_0)
@@ -178,7 +178,7 @@ def edited_embeddings(
 
 def edit(
     model: Bundle,
-    images: Pictures,
+    images: Images,
     to: Sequence[str],
     source: Sequence[str] | None,
     key: Key[Array, ""],
@@ -187,21 +187,21 @@ def edit(
     thetas: Float[np.ndarray, " frames"],
     monitor: Monitor,
 ) -> UInt8[np.ndarray, "n s s 3"]:
-    """Moves each picture toward a text at every theta, picture-major, x_T held fixed (§3.3).
+    """Edits each image toward a text at every theta, image-major, x_T held fixed (§3.3).
 
     Args:
         to: a caption per image.
         source: a caption per image; without it z_d is the text embedding itself.
     """
     _check_frames(len(thetas))
-    held = encode(model, images, plan, monitor)
+    inverted = encode(model, images, plan, monitor)
     for name, captions in (("to", to), ("from", source)):
-        if captions is not None and len(captions) != len(held.latent):
-            raise UserError(f"{len(captions)} texts to go {name} for {len(held.latent)} pictures")
-    image_emb = edited_embeddings(model, held.image_emb, to, source, thetas, plan.dtype)
-    rows = np.repeat(np.arange(len(held.latent)), len(thetas))
+        if captions is not None and len(captions) != len(inverted.latent):
+            raise UserError(f"{len(captions)} texts for --{name} and {len(inverted.latent)} images")
+    image_emb = edited_embeddings(model, inverted.image_emb, to, source, thetas, plan.dtype)
+    rows = np.repeat(np.arange(len(inverted.latent)), len(thetas))
     keys = image_keys(key, rows, np.zeros_like(rows))
-    return decode(model, image_emb, keys, plan, latent=held.latent[rows], monitor=monitor)
+    return decode(model, image_emb, keys, plan, latent=inverted.latent[rows], monitor=monitor)
 
 
 def edit_thetas(frames: int, max_theta: float) -> Float[np.ndarray, " frames"]:
@@ -214,7 +214,7 @@ def edit_thetas(frames: int, max_theta: float) -> Float[np.ndarray, " frames"]:
 
 def reconstruct(
     model: Bundle,
-    images: Pictures,
+    images: Images,
     key: Key[Array, ""],
     plan: LatentPlan,
     *,
@@ -222,9 +222,9 @@ def reconstruct(
     dims: Sequence[int],
     monitor: Monitor,
 ) -> UInt8[np.ndarray, "n s s 3"]:
-    """Decodes each picture from its first principal components alone, picture-major (§4).
+    """Decodes each image from the first principal components of its z_i, image-major (§4).
 
-    The noise is the same for all numbers of components of a picture.
+    An image has the same noise for all numbers of components.
     """
     image_emb = monitor.timed("clip", lambda: encode_images(model, images, dtype=plan.dtype))
     if image_emb.shape[1] != pca.width:
@@ -240,14 +240,14 @@ def reconstruct(
 
 
 def usable_dims(dims: Sequence[int], pca: Pca) -> tuple[int, ...]:
-    """Returns the numbers of components clipped to those there are, each once, in order."""
+    """Clips numbers of components to those that exist and drops duplicates, in order."""
     if not dims or min(dims) < 0:
         raise UserError(f"dims must be numbers of components from 0 on, not {list(dims)}")
     return tuple(dict.fromkeys(min(int(count), len(pca.eigenvalues)) for count in dims))
 
 
 def check_noise(noise: str) -> str:
-    """Returns the kind of noise of an interpolation if there is one of that name."""
+    """Returns the kind of an interpolation's noise; refuses unknown ones."""
     if noise not in NOISES:
         raise UserError(f"noise must be one of {', '.join(NOISES)}, not {noise!r}")
     return noise

@@ -44,7 +44,7 @@ PRECISION = {"float32": "highest", "bfloat16": "default"}
 
 @dataclasses.dataclass(frozen=True)
 class ProgramKey:
-    """All that a compiled program depends on beside the shapes of its arguments; hashable.
+    """All that a compiled program depends on, besides the shapes of its arguments; hashable.
 
     Attributes:
         sampling: with guidance set to 1: the scale is an argument, only `is_guided` is static.

@@ -1,4 +1,4 @@
-"""Prompts as people type them, and as a bundle reads them.
+"""Prompts as typed, and as a bundle's tokenizer gets them.
 
 A vocabulary trained on captions has no pieces for emoji, and captions of the emoji set never end
 in a full stop. So an emoji is read as its name and a mark at the end is dropped, for the bundles
@@ -26,7 +26,7 @@ FAR = "far from what this model was trained on"
 _ENDINGS = " .,;:!?…。！？"
 _DROPPED = re.compile("[\ufe0e\ufe0f\U0001f3fb-\U0001f3ff]")  # presentation and skin tones
 _OTHER_SYMBOLS = "[\u2600-\u27bf\U0001f000-\U0001faff]"
-# Words that say nothing of what is to be seen, whether or not captions have them.
+# Words without visual content, whether or not captions have them.
 _PLAIN_WORDS = frozenset(
     """a an the is are am was be this that these those it its his her their my your our me i you we
     of in on at to for from by as or and with without some any one two three has have there image
@@ -37,7 +37,7 @@ _JOINING_WORDS = frozenset("and or with of on in at to for from by under over li
 
 
 def check_lengths(prompts: Sequence[str]) -> None:
-    """Refuses prompts of a length that nobody types."""
+    """Refuses prompts longer than PROMPT_LIMIT."""
     for number, prompt in enumerate(prompts, 1):
         if len(prompt) > PROMPT_LIMIT:
             raise UserError(
@@ -118,7 +118,7 @@ def unknown_words(model: Bundle, prompt: str) -> list[str]:
 
 
 def far_line(prompt: str, unknown: Sequence[str]) -> str:
-    """Says of a prompt that the model never saw some words of it, and what may have been meant."""
+    """Returns a warning that names a prompt's unknown words, with suggestions."""
     near = {word: _near(word, _caption_words()) for word in unknown[:SAID_WORDS]}
     words = [f"{w!r} (did you mean {n!r}?)" if n else repr(w) for w, n in near.items()]
     more = ", …" if len(unknown) > SAID_WORDS else ""
@@ -126,7 +126,7 @@ def far_line(prompt: str, unknown: Sequence[str]) -> str:
 
 
 def _near(word: str, known: frozenset[str]) -> str:
-    """Returns the known word that a slip of the keys may have made `word` of, else ""."""
+    """Returns the known word that `word` may be a typo of, else ""."""
     if len(word) < 4:
         return ""
     plain = unicodedata.normalize("NFKD", word).encode("ascii", "ignore").decode()

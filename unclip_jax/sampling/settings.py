@@ -1,6 +1,6 @@
-"""What a call of `sample` may set, and how that meets the bundle's own settings.
+"""Sampling settings of a call, and how they combine with the bundle's own.
 
-None means "the bundle's" everywhere. `resolve` turns it into a plan in which nothing is left open.
+None means the bundle's setting. `resolve` fills them all in: a Plan.
 """
 
 import dataclasses
@@ -24,7 +24,7 @@ GUIDANCE_LIMIT = 1000.0  # scales in use are below 20
 
 @dataclasses.dataclass(frozen=True)
 class SampleSettings:
-    """The choices of one call; None = the bundle's.
+    """Settings of one call; None = the bundle's.
 
     Attributes:
         size: pixels of the square image: the decoder's own size or one of the cascade's.
@@ -53,7 +53,7 @@ class SampleSettings:
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
-    """Settings with nothing left open, for one bundle."""
+    """Settings of one call with every value filled in, for one bundle."""
 
     size: int
     prior: str
@@ -65,7 +65,7 @@ class Plan:
     dtype: str
 
     def to_json(self) -> dict[str, Any]:
-        """Returns the plan's settings as the command line reports them."""
+        """Returns the settings as JSON values, as the commands report them."""
         prior = self.prior_sampling
         is_codes = isinstance(prior, CodeSampling)
         codes = {}
@@ -89,7 +89,7 @@ def settings_of(kind: type[T], call: str, values: Mapping[str, Any]) -> T:
     """Returns the settings `kind` of the keyword arguments that a user gave to `call`.
 
     Raises:
-        UserError: one of them does not exist; the message names it and the nearest that does.
+        UserError: an unknown setting; the message names the nearest known one.
     """
     known = [field.name for field in dataclasses.fields(kind)]
     for name in values:
@@ -115,7 +115,7 @@ def decoder_size(model: Bundle) -> int:
 
 
 def resolve(model: Bundle, settings: SampleSettings) -> Plan:
-    """Fills the open settings from the bundle and checks the others against it."""
+    """Fills unset settings from the bundle and checks the others against it."""
     if settings.dtype not in DTYPES:
         raise UserError(f"dtype must be one of {', '.join(DTYPES)}, not {settings.dtype!r}")
     size, cascade = cascade_to(model, settings.size)
@@ -128,7 +128,7 @@ def resolve(model: Bundle, settings: SampleSettings) -> Plan:
     if prior_stage is not None:
         prior_sampling = _prior_sampling(model, prior_stage, settings)
     elif settings.prior_temperature is not None or settings.prior_top_p is not None:
-        raise UserError("prior_temperature and prior_top_p are the ar prior's: pass --prior ar")
+        raise UserError("prior_temperature and prior_top_p are for the ar prior: pass --prior ar")
     return Plan(
         size=size,
         prior=prior,
@@ -149,14 +149,14 @@ def resolve(model: Bundle, settings: SampleSettings) -> Plan:
 
 
 def _prior_sampling(model: Bundle, stage: str, settings: SampleSettings) -> Sampling:
-    """Returns a prior's settings with the call's own; one that the prior has not is an error."""
+    """Returns a prior's settings with the call's own; one that it does not have is an error."""
     base, diffusion = stage_sampling(model, stage), model.stage(stage).spec.diffusion
     codes = {"temperature": settings.prior_temperature, "top_p": settings.prior_top_p}
     codes = {name: value for name, value in codes.items() if value is not None}
     if diffusion is None and settings.prior_steps is not None:
-        raise UserError("prior_steps is the diffusion prior's; the ar prior takes a step a code")
+        raise UserError("prior_steps is for the diffusion prior; the ar prior has a step per code")
     if diffusion is not None and codes:
-        raise UserError(f"prior_{next(iter(codes))} is the ar prior's: pass --prior ar")
+        raise UserError(f"prior_{next(iter(codes))} is for the ar prior: pass --prior ar")
     base = override(
         base,
         "prior_",
@@ -171,7 +171,7 @@ def _prior_sampling(model: Bundle, stage: str, settings: SampleSettings) -> Samp
 
 
 def stage_sampling(model: Bundle, stage: str) -> Sampling:
-    """Returns the sampling settings of a stage as the bundle holds them."""
+    """Returns the bundle's sampling settings of a stage."""
     sampling = model.stage(stage).spec.sampling
     if sampling is None:
         raise UserError(f"bundle {model.name!r} has no sampling settings for {stage}")

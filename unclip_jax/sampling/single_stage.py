@@ -94,16 +94,16 @@ def x0_denoiser(
         negative: the caption of guidance's unconditional half.
     """
     name = stage_name(model, stage)
-    held = model.stage(name)
-    if held.spec.diffusion is None:
+    own = model.stage(name)
+    if own.spec.diffusion is None:
         raise UserError(f"{name} is not a diffusion stage: it has no denoiser")
     sampler = StageSampler(model, name, sampling, dtype)
-    program = dataclasses.replace(sampler.nets[0].program, spec=held.spec)
-    bound = _filled(held.spec, model, cond, num_examples(held.spec, cond))
-    uncond_text = _caption(held.spec, model, negative)
+    program = dataclasses.replace(sampler.nets[0].program, spec=own.spec)
+    bound = _filled(own.spec, model, cond, num_examples(own.spec, cond))
+    uncond_text = _caption(own.spec, model, negative)
     bound, uncond_text = jax.tree.map(jnp.asarray, (bound, uncond_text))
     scale = np.float32(sampler.sampling.guidance)
-    return program_denoiser(program, held.params, bound, uncond_text, scale)
+    return program_denoiser(program, own.params, bound, uncond_text, scale)
 
 
 def run_stage(

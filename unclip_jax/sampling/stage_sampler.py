@@ -219,7 +219,7 @@ def require_finite(values: np.ndarray, name: str) -> np.ndarray:
     """Returns the values; values that are not finite are an error that names a remedy."""
     if not np.isfinite(values).all():
         raise UserError(
-            f"{name} made values that are not finite; lower the guidance, or use float32"
+            f"{name} produced values that are not finite; lower the guidance, or use float32"
         )
     return values
 

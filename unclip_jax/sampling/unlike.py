@@ -5,7 +5,7 @@ mean of the embeddings in every number of principal components (Mahalanobis dist
 one another), as the contrastive loss spreads whatever it is given over the sphere. What sets the
 emoji set apart is seen in the pixels: its drawings stand on white ground and are flat. Thresholds
 (64 pixels, squashed) were set on the set's own splits and such images: below 1.5% of 1,200 drawings
-and 98% of photo crops, all noise, gradients and full colours are called unlike.
+and 98% of photo crops, all noise, gradients and full colors are called unlike.
 """
 
 import numpy as np
@@ -18,8 +18,8 @@ from unclip_jax.sampling.prompts import is_of_emoji
 SIDE = 64
 WHITE = 240  # the least of a pixel's channels
 LEAST_WHITE = 0.05  # of all pixels
-LEAST_WHITE_BORDER, LEAST_FLAT = 0.3, 0.5  # of the outermost pixels; of neighbours
-SAME = 2  # levels that neighbours of one flat area differ by at most
+LEAST_WHITE_BORDER, LEAST_FLAT = 0.3, 0.5  # of the outermost pixels; of neighbors
+SAME = 2  # levels that neighbors of one flat area differ by at most
 
 
 def is_unlike_training(model: Bundle, image: UInt8[np.ndarray, "h w 3"]) -> bool:

@@ -181,8 +181,8 @@ FAULTS: list[Fault] = [
         ),
         (
             "variations_of_other_pictures",
-            "rows = np.repeat(np.arange(len(held.latent)), num)\n    draws",
-            "rows = np.tile(np.arange(len(held.latent)), num)\n    draws",
+            "rows = np.repeat(np.arange(len(source.latent)), num)\n    draws",
+            "rows = np.tile(np.arange(len(source.latent)), num)\n    draws",
             "tests/sampling/test_manipulate.py::test_more_draws_change_no_earlier_one",
         ),
         (
@@ -229,8 +229,8 @@ FAULTS: list[Fault] = [
         ),
         (
             "edit_with_another_latent",
-            "latent=held.latent[rows], monitor=monitor)",
-            "latent=held.latent[rows[::-1]], monitor=monitor)",
+            "latent=inverted.latent[rows], monitor=monitor)",
+            "latent=inverted.latent[rows[::-1]], monitor=monitor)",
             "tests/sampling/test_manipulate.py::test_an_edit_goes_from_one_text_toward_the_other_by_half",
         ),
     ),

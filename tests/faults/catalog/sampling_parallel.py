@@ -148,8 +148,8 @@ FAULTS: list[Fault] = [
         ),
         (
             "negative_of_a_denoiser_ignored",
-            "uncond_text = _caption(held.spec, model, negative)",
-            'uncond_text = _caption(held.spec, model, "")',
+            "uncond_text = _caption(own.spec, model, negative)",
+            'uncond_text = _caption(own.spec, model, "")',
             "tests/sampling/test_api.py::test_a_negative_caption_takes_the_empty_ones_place",
         ),
         (
