@@ -23,7 +23,7 @@ from turns import environment, limit_threads
 def time_pipeline(path: str, data: str | None, batches: int, repeats: int) -> dict[str, Any]:
     """Times a config's pipeline: examples/s of the first pass and the median of later stretches."""
     from unclip_jax.checkpoint import bundle
-    from unclip_jax.cli.train import read_config
+    from unclip_jax.cli.config_files import read_config
     from unclip_jax.data.pipeline import batch_iterator, make_batches, open_source
     from unclip_jax.train.batches import NoText, Texts
     from unclip_jax.train.resolve import read_settings

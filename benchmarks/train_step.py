@@ -77,7 +77,7 @@ def config_step(path: str, batch: int | None, clip: str | None) -> tuple[Callabl
     """Returns the training step of a config, and its planned run."""
     import jax
 
-    from unclip_jax.cli.train import read_config
+    from unclip_jax.cli.config_files import read_config
     from unclip_jax.core.prng import root_key
     from unclip_jax.models.stages import init_variables, make_module, unboxed
     from unclip_jax.plan.estimate import PlannedRun

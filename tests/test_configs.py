@@ -7,7 +7,7 @@ from pathlib import Path
 import jax
 import pytest
 
-from unclip_jax.cli.train import read_config
+from unclip_jax.cli.config_files import read_config
 from unclip_jax.core.errors import UserError
 from unclip_jax.core.trees import flatten_paths
 from unclip_jax.models.presets import karlo_specs, paper_specs

@@ -32,8 +32,6 @@ KNOWN = {
     "configs/paper/upsampler_256.py::get_config",
     "tests/data/test_ingest.py",
     "unclip_jax/cli/embed.py::_embed",
-    "unclip_jax/cli/progress.py::Progress",
-    "unclip_jax/cli/sample.py::Job",
     "unclip_jax/data/ingest.py::ingest",
     "unclip_jax/train/experiment.py::RunBuilder",
 }

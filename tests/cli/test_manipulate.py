@@ -1,4 +1,4 @@
-"""The commands that take pictures: files, JSON, inputs of all kinds, refusals."""
+"""The commands that take images: files, JSON, inputs of all kinds, refusals."""
 
 import json
 from pathlib import Path
@@ -17,7 +17,7 @@ FAST = ("--size", SIZE, "--invert-steps", 5)
 
 @pytest.fixture(scope="module")
 def inputs(tmp_path_factory):
-    """Writes two pictures, a mask, and a PCA of the saved toy's CLIP."""
+    """Writes two images, a mask, and a PCA of the saved toy's CLIP."""
     folder = tmp_path_factory.mktemp("inputs")
     rng = np.random.default_rng(0)
     for name in ("a", "b"):
@@ -120,28 +120,28 @@ def test_inpaint(unclip, toy_folder, inputs, tmp_path):
 
 
 def test_inputs_of_every_kind(unclip, toy_folder, inputs, tmp_path):
-    """The same picture as RGBA, palette, turned by EXIF, 16-bit grey, wide: all are understood."""
+    """The same image as RGBA, palette, turned by EXIF, 16-bit gray, wide: all are understood."""
     with Image.open(inputs / "a.png") as image:
         picture = image.convert("RGB")
-    grey = np.asarray(picture.convert("L"))
+    gray = np.asarray(picture.convert("L"))
     turned = picture.transpose(Image.Transpose.ROTATE_90)
     exif = Image.Exif()
     exif[0x0112] = 6  # to be shown turned by 90 degrees clockwise
     picture.convert("RGBA").save(tmp_path / "rgba.png")
     picture.quantize(256).save(tmp_path / "palette.png")
     turned.save(tmp_path / "exif.png", exif=exif)
-    Image.fromarray(grey).save(tmp_path / "grey.png")
-    Image.fromarray(grey.astype(np.uint16) * 257).save(tmp_path / "deep.png")
+    Image.fromarray(gray).save(tmp_path / "gray.png")
+    Image.fromarray(gray.astype(np.uint16) * 257).save(tmp_path / "deep.png")
     seen = {}
-    for name in ("rgba", "palette", "exif", "grey", "deep"):
+    for name in ("rgba", "palette", "exif", "gray", "deep"):
         out = tmp_path / name
         args = ("vary", tmp_path / f"{name}.png", "--num", 1, "--eta", 0, *FAST)
         run(unclip, toy_folder, out, *args)
         seen[name] = pixels(out / "input.png")
     for name in ("palette", "exif"):
         np.testing.assert_allclose(seen[name].astype(int), seen["rgba"], atol=1)
-    np.testing.assert_array_equal(seen["deep"], seen["grey"])
-    assert seen["grey"].std() > 5
+    np.testing.assert_array_equal(seen["deep"], seen["gray"])
+    assert seen["gray"].std() > 5
 
 
 @pytest.mark.parametrize(
@@ -180,13 +180,13 @@ def test_bad_calls_are_one_line_and_leave_nothing(
     assert sorted(tmp_path.iterdir()) == before
 
 
-def test_a_picture_of_too_many_pixels_is_refused(toy_folder, tmp_path, refused, monkeypatch):
+def test_an_image_of_too_many_pixels_is_refused(toy_folder, tmp_path, refused, monkeypatch):
     monkeypatch.setattr("unclip_jax.data.images.PIXEL_LIMIT", 500)
     Image.new("RGB", (30, 20)).save(tmp_path / "large.png")
     assert "30 x 20" in refused("vary", tmp_path / "large.png", "--out", tmp_path / "out")
 
 
-def test_one_process_seed_changes_the_pictures(unclip, toy_folder, inputs, tmp_path):
+def test_one_process_seed_changes_the_images(unclip, toy_folder, inputs, tmp_path):
     call = ("vary", inputs / "a.png", "--num", 1, *FAST)
     first = run(unclip, toy_folder, tmp_path / "1", *call)
     code, printed, _ = unclip(*call, "--model", toy_folder, "--out", tmp_path / "2", "--seed", 5)

@@ -78,7 +78,7 @@ def test_a_command_that_lasts_says_what_it_does(tmp_path, unclip, monkeypatch, w
         raise UserError("that is enough")
 
     monkeypatch.setattr("unclip_jax.checkpoint.bundle.load", slow)
-    monkeypatch.setattr("unclip_jax.plan.estimate.PlannedRun", slow)
+    monkeypatch.setattr("unclip_jax.plan.estimate.PlannedRun.__init__", slow)
     image = tmp_path / "image.png"
     Image.new("RGB", (16, 16), "red").save(image)
     args = {
@@ -168,6 +168,24 @@ def test_notes_stand_on_lines_of_their_own(monkeypatch, capsys, watched):
     text = terminal.getvalue()
     assert "\runclip: a note\n" in text and "20/40" in text.split("a note")[1]
     assert text.endswith("\r")  # nothing is left on the line
+
+
+def test_training_in_a_terminal_is_a_bar_with_its_metrics(monkeypatch, watched):
+    """From step 3 of 20; what the loop counts is drawn by the thread, its last line stays."""
+    from unclip_jax.cli.progress import Progress, TrainingProgress
+
+    monkeypatch.setattr(sys, "stderr", terminal := Terminal())
+    with Progress() as progress:
+        bar = TrainingProgress(progress, 3, 20)
+        for step in range(6):
+            bar.update(1)
+            bar.set_postfix_str(f"loss 0.{step}")
+        bar.update(1)
+        time.sleep(1.0)
+        bar.close()
+    text = terminal.getvalue()
+    assert "training:" in text and "10/20" in text and "loss 0.5]" in text
+    assert text.endswith("\runclip: loss 0.5\n")
 
 
 def test_tqdms_own_switch_turns_it_off(monkeypatch, capsys):

@@ -81,7 +81,7 @@ def test_a_prompt_that_is_cut_is_said_to_be(toy_folder, tmp_path, unclip):
     args = ("--model", toy_folder, "--num", 1, "--size", 16, "--out", tmp_path / "out", "--json")
     code, out, err = unclip("sample", long, "the sun", *args)
     assert code == 0
-    assert err.count("\n") == 1 and "first 10 pieces" in err and long.strip() in err
+    assert err.count("\n") == 1 and "first 10 tokens" in err and long.strip() in err
     assert json.loads(out)["cut_prompts"] == [long]
 
 
@@ -186,7 +186,7 @@ def test_a_failure_while_writing_leaves_nothing(toy_folder, tmp_path, refused, m
     def full(*args):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("unclip_jax.core.rendering.save_png", full)
+    monkeypatch.setattr("unclip_jax.workflows.images.save_png", full)
     out = tmp_path / "out"
     args = ["sample", *PROMPTS, "--num", 2, "--model", toy_folder, "--out", out]
     assert "No space left" in refused(*args)

@@ -9,7 +9,7 @@ from PIL import Image, ImageFont
 
 from tests.toy import toy_bundle
 from unclip_jax.checkpoint import bundle
-from unclip_jax.core import rendering
+from unclip_jax.workflows import text_to_image
 
 EMOJI = {"stages": {"clip": {"data": {"name": "emoji"}}}}
 FAST = ("--num", 1, "--size", 16, "--prior", "text")
@@ -22,13 +22,13 @@ def emoji_folder(tmp_path_factory):
 
 
 def test_emoji_are_read_named_and_recorded(emoji_folder, tmp_path, unclip, monkeypatch):
-    labels, draw = [], rendering.labeled_grid
+    labels, draw = [], text_to_image.labeled_grid
 
     def noted(rows, given, *args):
         labels.extend(given)
         return draw(rows, given, *args)
 
-    monkeypatch.setattr(rendering, "labeled_grid", noted)
+    monkeypatch.setattr(text_to_image, "labeled_grid", noted)
     args = ("--model", emoji_folder, *FAST, "--out", tmp_path / "out", "--json")
     code, out, err = unclip("sample", "❤️", "a red heart", "a red haert!", *args)
     assert code == 0
@@ -60,7 +60,7 @@ def test_a_photo_is_said_to_be_far_from_training(emoji_folder, tmp_path, unclip)
 
 
 def test_a_grid_says_that_it_shows_a_part(toy_folder, tmp_path, unclip, monkeypatch):
-    monkeypatch.setattr("unclip_jax.cli.sample.GRID_PROMPTS", 2)
+    monkeypatch.setattr("unclip_jax.workflows.text_to_image.GRID_PROMPTS", 2)
     prompts = ["a red heart", "the sun", "a blue car"]
     code, _, err = unclip("sample", *prompts, "--model", toy_folder, *FAST, "--out", tmp_path / "o")
     assert (code, err) == (0, "unclip: grid.png shows the first 2 of 3 prompts\n")

@@ -94,7 +94,7 @@ def test_prepare_prints_what_it_wrote(packages, unpinned, tmp_path, monkeypatch)
     )
 
 
-@pytest.mark.parametrize(("name", "reason"), [("coco", "no recipe"), ("shapes", "no preparing")])
+@pytest.mark.parametrize(("name", "reason"), [("coco", "no recipe"), ("shapes", "no preparation")])
 def test_prepare_says_what_it_can(name, reason):
     with pytest.raises(UserError, match=reason):
         invoke("prepare", name)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from tests.training import on_mesh
-from unclip_jax.cli.train import read_config
+from unclip_jax.cli.config_files import read_config
 from unclip_jax.core.chips import CHIPS, chip_of, parse_topology
 from unclip_jax.core.errors import UserError
 from unclip_jax.core.prng import root_key

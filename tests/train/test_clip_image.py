@@ -10,7 +10,7 @@ import pytest
 from tests.toy import toy_bundle
 from tests.training import toy
 from unclip_jax.checkpoint import bundle
-from unclip_jax.cli.train import read_config
+from unclip_jax.cli.config_files import read_config
 from unclip_jax.core.errors import UserError
 from unclip_jax.data.images import to_square
 from unclip_jax.data.sources import load_source

@@ -19,7 +19,7 @@ import pytest
 from tests.toy import toy_bundle
 from unclip_jax.checkpoint import bundle
 from unclip_jax.checkpoint.runs import read_run
-from unclip_jax.cli.train import read_config
+from unclip_jax.cli.config_files import read_config
 from unclip_jax.core.errors import UserError
 from unclip_jax.core.trees import flatten_paths
 from unclip_jax.train import experiment

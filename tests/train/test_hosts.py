@@ -77,7 +77,7 @@ def test_a_job_that_is_preempted_killed_and_stopped_trains_as_one_process(whole,
         job.wait_for(" loss ")
         job.signal(1, signal.SIGTERM)  # one host is told; all save, and end in good order
         code, out = job.end()
-        assert (code, out) == (0, f"{folder}: stopped; run again to go on\n"), job.told()
+        assert (code, out) == (0, f"{folder}: stopped; run again to resume\n"), job.told()
     saved = max(int(path.name) for path in (folder / "checkpoints").iterdir())
     assert json.loads(record(folder).splitlines()[-1])["step"] <= saved < STEPS
     assert record(whole).startswith(record(folder))

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from unclip_jax.cli.config_files import read_config
 from unclip_jax.cli.main import main
-from unclip_jax.cli.train import read_config
 from unclip_jax.data.ingest import ingest
 from unclip_jax.train.resolve import read_settings
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from unclip_jax.cli.train import read_config
+from unclip_jax.cli.config_files import read_config
 from unclip_jax.core.errors import UserError
 from unclip_jax.train.resolve import write_or_check_config
 

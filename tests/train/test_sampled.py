@@ -18,8 +18,8 @@ from unclip_jax.checkpoint.prior_samples import (
     save_prior_samples,
 )
 from unclip_jax.checkpoint.runs import params_digest
+from unclip_jax.cli.config_files import read_config
 from unclip_jax.cli.embed import embed
-from unclip_jax.cli.train import read_config
 from unclip_jax.core.errors import UserError
 from unclip_jax.train import experiment
 from unclip_jax.train.sampled import SampledEmbeddings

@@ -12,8 +12,8 @@ from PIL import Image
 
 from tests.toy import CAPTIONS, toy_bundle
 from unclip_jax.checkpoint import bundle
+from unclip_jax.cli.config_files import read_config
 from unclip_jax.cli.embed import embed
-from unclip_jax.cli.train import read_config
 from unclip_jax.core.errors import UserError
 from unclip_jax.data.embeddings import StoreMeta, begin_store, shard_path
 from unclip_jax.data.ingest import ingest

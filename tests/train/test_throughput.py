@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import pytest
 
 from tests.training import spec_of
-from unclip_jax.cli.train import read_config
+from unclip_jax.cli.config_files import read_config
 from unclip_jax.core.chips import CHIPS
 from unclip_jax.plan.estimate import make_plan
 from unclip_jax.train import experiment, throughput

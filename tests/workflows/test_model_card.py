@@ -12,7 +12,7 @@ from tests.toy import random_params, toy_bundle
 from unclip_jax.checkpoint.runs import RunResult
 from unclip_jax.workflows import model_card
 
-# Two log intervals of 50 steps at 100 and 25 pictures a second, in batches of 10: 5 s and 20 s.
+# Two log intervals of 50 steps at 100 and 25 images a second, in batches of 10: 5 s and 20 s.
 TIMINGS = [{"step": 50, "images_per_second": 100.0}, {"step": 100, "images_per_second": 25.0}]
 METRICS = [
     {"step": 50, "loss": 0.5},
@@ -20,7 +20,7 @@ METRICS = [
     {"step": 100, "loss": 0.25},
     {"step": 100, "held_out/loss": 0.625},
 ]
-FIGURE = {"value": 0.8125, "low": 0.75, "high": 0.875, "n": 64, "floor": 0.03125}
+METRIC = {"value": 0.8125, "low": 0.75, "high": 0.875, "n": 64}
 
 
 def write_lines(path, rows):
@@ -76,9 +76,17 @@ def test_what_is_not_recorded_is_said_to_be_so(toy, run):
     assert model_card.training_seconds(dataclasses.replace(run, folder=run.folder / "none")) is None
 
 
-def test_figures_license_notes_and_credits(toy, run, tmp_path, monkeypatch):
-    held = dataclasses.replace(toy, metrics={"retrieval": {"recall_at_1": FIGURE}, "total": 3})
-    text = model_card.model_card(held, [run], "It draws shapes.\n")
+@pytest.mark.parametrize("key", ["baseline", "floor"])
+def test_a_baseline_is_read_by_its_new_and_its_old_name(toy, run, key):
+    metrics = {"retrieval": {"recall_at_1": {**METRIC, key: 0.03125}}}
+    text = model_card.model_card(dataclasses.replace(toy, metrics=metrics), [run])
+    assert cells(text, "recall_at_1")[3:] == ["0.031", "64"]
+
+
+def test_metrics_license_notes_and_credits(toy, run, tmp_path, monkeypatch):
+    metric = {**METRIC, "baseline": 0.03125}
+    measured = dataclasses.replace(toy, metrics={"retrieval": {"recall_at_1": metric}, "total": 3})
+    text = model_card.model_card(measured, [run], "It draws shapes.\n")
     assert text.startswith("# toy\n\nIt draws shapes.\n")
     assert cells(text, "recall_at_1") == ["recall_at_1", "0.812", "0.750 to 0.875", "0.031", "64"]
     assert cells(text, "total") == ["total", "3"]

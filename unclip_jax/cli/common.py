@@ -1,8 +1,9 @@
-"""What the commands share: their common options, the compile cache, results as JSON."""
+"""Shared by the commands: common options, the compile cache, results as JSON."""
 
+import itertools
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +16,14 @@ from unclip_jax.core.files import cache_folder
 Command = Callable[..., Any]
 """A function that click's decorators turn into a command."""
 
+HOSTS = ("coordinator", "num_processes", "process_id")
+"""The parameters of `hosts_options`."""
+
 PRIORS = ("diffusion", "ar")
-"""Words of models.stages.PRIORS, which is slow to import."""
+"""Names of models.stages.PRIORS, which is slow to import."""
 
 CONCEPTS = 'all, common, no_flags, or labels: "red heart, taco".'
-"""Help of --concepts, wherever examples are chosen."""
+"""Help of --concepts."""
 
 
 def model_option(command: Command) -> Command:
@@ -41,6 +45,17 @@ def seed_option(command: Command) -> Command:
     """Adds --seed."""
     return click.option(
         "--seed", default=0, show_default=True, type=click.IntRange(0, 2**31 - 1), help="Seed."
+    )(command)
+
+
+def dtype_option(command: Command) -> Command:
+    """Adds --dtype."""
+    return click.option(
+        "--dtype",
+        type=click.Choice(["float32", "bfloat16"]),
+        default="float32",
+        show_default=True,
+        help="Dtype of the networks' arithmetic.",
     )(command)
 
 
@@ -76,10 +91,20 @@ def hosts_options(command: Command) -> Command:
             "--coordinator",
             envvar="JAX_COORDINATOR_ADDRESS",
             metavar="HOST:PORT|auto",
-            help="Process 0 of a job of several; auto: ask TPU metadata or SLURM.",
+            help="Address of process 0 of a multi-process job; auto: from TPU metadata or SLURM.",
         ),
-        click.option("--num-processes", envvar="JAX_NUM_PROCESSES", type=click.IntRange(1)),
-        click.option("--process-id", envvar="JAX_PROCESS_ID", type=click.IntRange(0)),
+        click.option(
+            "--num-processes",
+            envvar="JAX_NUM_PROCESSES",
+            type=click.IntRange(1),
+            help="Number of processes of the job.",
+        ),
+        click.option(
+            "--process-id",
+            envvar="JAX_PROCESS_ID",
+            type=click.IntRange(0),
+            help="Number of this process, from 0.",
+        ),
     )
     for option in reversed(options):
         command = option(command)
@@ -87,9 +112,9 @@ def hosts_options(command: Command) -> Command:
 
 
 def use_compile_cache() -> None:
-    """Keeps compiled programs between runs: in $JAX_COMPILATION_CACHE_DIR or the user's cache.
+    """Enables JAX's persistent compilation cache: $JAX_COMPILATION_CACHE_DIR or the user's cache.
 
-    Imports jax; a folder that cannot be written costs only the time to compile.
+    Imports jax. If the folder cannot be written, programs are compiled again.
     """
     import jax
 
@@ -109,31 +134,16 @@ def echo_json(result: dict[str, Any]) -> None:
     click.echo(json.dumps(result, ensure_ascii=False, indent=1))
 
 
-def echo_bundle(out: Path, stages: list[str], as_json: bool) -> None:
-    """Prints what bundle was written: its folder, stages and size."""
-    size = sum(path.stat().st_size for path in out.iterdir())
+def echo_written(kind: str, out: Path, parts: Mapping[str, Sequence[str]], as_json: bool) -> None:
+    """Prints a folder that was written, its parts and its size in bytes.
+
+    Args:
+        kind: key of the folder in the JSON object.
+        parts: names of the parts under their key in the JSON object.
+    """
+    size = sum(path.stat().st_size for path in out.rglob("*") if path.is_file())
     if as_json:
-        echo_json({"bundle": str(out), "stages": stages, "bytes": size})
+        echo_json({kind: str(out), **parts, "bytes": size})
     else:
-        click.echo(f"{out}  {', '.join(stages)}  {size / 2**20:.2f} MiB")
-
-
-def origin(model: Any) -> dict[str, Any]:
-    """Returns what made an image: the bundle and the version of the code."""
-    from unclip_jax import __version__
-
-    commit = model.provenance.get("git_commit")
-    return {"bundle": {"name": model.name, "git_commit": commit}, "version": __version__}
-
-
-def write_json(path: Path, value: dict[str, Any]) -> None:
-    """Writes a JSON object for people to read too."""
-    path.write_text(json.dumps(value, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
-
-
-def fresh_folder(parent: Path, name: str) -> Path:
-    """Returns the first of parent/name-1, parent/name-2, … that does not exist."""
-    number = 1
-    while (parent / f"{name}-{number}").exists():
-        number += 1
-    return parent / f"{name}-{number}"
+        names = ", ".join(itertools.chain.from_iterable(parts.values()))
+        click.echo(f"{out}  {names}  {size / 2**20:.2f} MiB")

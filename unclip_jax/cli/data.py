@@ -8,17 +8,24 @@ from typing import Any
 
 import click
 
-from unclip_jax.cli.common import CONCEPTS, echo_json, json_option, seed_option
+from unclip_jax.cli.common import (
+    CONCEPTS,
+    echo_json,
+    json_option,
+    renamed_option,
+    seed_option,
+    split_list,
+)
 from unclip_jax.cli.progress import Progress
 from unclip_jax.core.errors import UserError
 from unclip_jax.core.files import cache_folder, scratch_for
 
-FEW = 16  # held-out images below which a figure measured on them tells next to nothing
+FEW = 16  # held-out images; a metric measured on fewer means little
 
 
 @click.group(no_args_is_help=False)
 def data() -> None:
-    """Prepares and shows data sets.
+    """Prepare, ingest and show data sets of captioned images.
 
     Example: unclip data prepare emoji
     """
@@ -27,12 +34,14 @@ def data() -> None:
 @data.command()
 @click.argument("name")
 @click.option("--out", type=click.Path(path_type=Path), help="Folder to write [data folder/NAME].")
-@click.option("--size", default=256, show_default=True, type=click.IntRange(16, 2048))
+@click.option(
+    "--size", default=256, show_default=True, type=click.IntRange(16, 2048), help="Pixels."
+)
 @click.option("--styles", default="3d,flat,noto,twemoji", show_default=True, help="Styles to draw.")
 @click.option(
     "--packages",
     type=click.Path(path_type=Path),
-    help="Folder of npm tarballs, fetched where missing [cache folder].",
+    help="Folder of npm tarballs; missing ones are downloaded [cache folder].",
 )
 @click.option("--overwrite", is_flag=True, help="Replace the set in --out.")
 @json_option
@@ -45,7 +54,7 @@ def prepare(
     overwrite: bool,
     as_json: bool,
 ) -> None:
-    """Fetches and builds the set NAME ("emoji"); npm is needed.
+    """Download and build a data set by NAME: emoji. Needs npm.
 
     Example: unclip data prepare emoji --out ./emoji
     """
@@ -53,16 +62,20 @@ def prepare(
     from unclip_jax.data.sources import data_root
 
     if name.partition(":")[0] == "shapes":
-        raise UserError("shapes needs no preparing; use it as it is, e.g. data.name=shapes")
+        raise UserError(
+            "shapes is procedural and needs no preparation; use it with data.name=shapes"
+        )
     if name != "emoji":
-        raise UserError(f"no recipe for {name!r}; there is emoji (own data: unclip data ingest)")
-    with Progress("picture") as progress:
+        raise UserError(
+            f"no recipe for {name!r}, only for emoji; for your own data: unclip data ingest"
+        )
+    with Progress("image") as progress:
         progress.phase("fetching and reading the packages")
         made = prepare_emoji(
             out or data_root() / name,
             packages=packages or cache_folder() / "npm",
             size=size,
-            styles=tuple(s.strip() for s in styles.split(",")),
+            styles=split_list(styles),
             overwrite=overwrite,
             report=functools.partial(progress.report, "drawing"),
         )
@@ -82,20 +95,28 @@ def prepare(
 @click.argument("source", metavar="SRC")
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="Folder to write.")
 @click.option(
-    "--test-share", default=0.02, show_default=True, type=click.FloatRange(0, 1, max_open=True)
+    "--test-share",
+    default=0.02,
+    show_default=True,
+    type=click.FloatRange(0, 1, max_open=True),
+    help="Share of the images to hold out, as split test.",
 )
-@click.option(
-    "--license", "--licence", default="unknown", show_default=True, help="Kept in the metadata."
+@renamed_option(
+    "--license",
+    "--licence",
+    default="unknown",
+    show_default=True,
+    help="License of the images, for the metadata.",
 )
 @click.option("--overwrite", is_flag=True, help="Replace the set in --out.")
 @json_option
 def ingest(
     source: str, out: Path, test_share: float, license: str, overwrite: bool, as_json: bool
 ) -> None:
-    """Turns SRC into a set to train on; what cannot be used is left out, counted and named.
+    """Convert SRC to a data set to train on; unusable items are left out and reported.
 
-    SRC is webdataset tars, a folder of tars or of images with .txt, a list of image paths and
-    captions (.csv, .tsv, .jsonl, .parquet), a quoted pattern of such files, or tfds:NAME.
+    SRC is webdataset tars, a folder of tars or of images with .txt captions, a list of image paths
+    and captions (.csv, .tsv, .jsonl, .parquet), a quoted pattern of such files, or tfds:NAME.
 
     Example: unclip data ingest "./cc12m/{00000..01242}.tar" --out ./cc12m-set
     """
@@ -121,8 +142,8 @@ def ingest(
         click.echo(f"left out: {n} {why}: {', '.join(names)}{more}")
     if 0 < made["images"].get("test", 0) < FEW:
         click.echo(
-            f"note: {made['images']['test']} in test measure little; a larger --test-share keeps "
-            "more back"
+            f"note: split test has only {made['images']['test']} images; a larger --test-share "
+            "holds out more"
         )
     click.echo(f"written to {made['folder']}")
     folder = shlex.quote(made["folder"])
@@ -135,11 +156,17 @@ def ingest(
 
 @data.command()
 @click.argument("name", metavar="DIR|NAME")
-@click.option("--split", help="Split to show [the first].")
-@click.option("--num", default=64, show_default=True, type=click.IntRange(1, 4096))
-@click.option("--out", type=click.Path(path_type=Path), help="PNG to write [NAME-SPLIT.png here].")
+@click.option("--split", help="Split to show [the first one].")
+@click.option(
+    "--num",
+    default=64,
+    show_default=True,
+    type=click.IntRange(1, 4096),
+    help="Number of images on the sheet.",
+)
+@click.option("--out", type=click.Path(path_type=Path), help="PNG to write [./NAME-SPLIT.png].")
 @click.option("--concepts", default="all", show_default=True, help=CONCEPTS)
-@click.option("--styles", default="", help="Styles to show, joined by commas [all].")
+@click.option("--styles", default="", help="Styles to show, separated by commas [all].")
 @seed_option
 @click.option("--overwrite", is_flag=True, help="Replace the PNG.")
 @json_option
@@ -152,7 +179,7 @@ def show(
     as_json: bool,
     **choices: Any,
 ) -> None:
-    """Writes a labelled contact sheet of a set and prints its statistics.
+    """Write a labeled contact sheet of a data set, and print its statistics.
 
     Example: unclip data show emoji --concepts common --styles 3d,flat
     """
@@ -166,22 +193,22 @@ def show(
         out = out or Path(f"{Path(name.partition(':')[0]).name}-{split}.png")
         if out.exists() and not overwrite:
             raise UserError(f"{out} exists; choose another --out or pass --overwrite")
-        styles = tuple(filter(None, (s.strip() for s in choices["styles"].split(","))))
+        styles = split_list(choices["styles"])
         source = select(load_source(name, split), concepts=choices["concepts"], styles=styles)
         if len(source) == 0:
             raise UserError(f"{name} split {split} is empty")
         examples = [source[i] for i in sheet.sample_indices(len(source), num, choices["seed"])]
         labels = [" ".join((e["captions"] or ("",))[0].split()) for e in examples]
-        picture = sheet.contact_sheet([e["image"] for e in examples], labels)
+        image = sheet.contact_sheet([e["image"] for e in examples], labels)
         with scratch_for(out) as scratch:
-            (scratch / "sheet.png").write_bytes(images.encode_png(picture))
+            (scratch / "sheet.png").write_bytes(images.encode_png(image))
             (scratch / "sheet.png").replace(out)
         progress.phase("counting")
         found = {"splits": splits, "split": split, **sheet.statistics(source), "sheet": str(out)}
     if as_json:
         echo_json(found)
         return
-    if set(found["styles"]) <= {""}:  # a set of one's own has neither
+    if set(found["styles"]) <= {""}:  # an ingested set has neither
         found = {key: value for key, value in found.items() if key not in ("styles", "concepts")}
     for key, value in found.items():
         text = json.dumps(value) if isinstance(value, dict) else value

@@ -13,7 +13,7 @@ from unclip_jax.core.locks import locked_beside
 from unclip_jax.evals.outputs import SUITE_NAMES, output_files
 
 
-@click.command(name="eval", short_help="Measure a bundle on a data set.")
+@click.command(name="eval")
 @common.model_option
 @click.option("--data", default="emoji", show_default=True, help="Data set name or folder.")
 @click.option("--suite", type=click.Choice(SUITE_NAMES), default="retrieval", show_default=True)

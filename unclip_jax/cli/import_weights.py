@@ -10,31 +10,31 @@ from unclip_jax.cli.progress import Progress
 from unclip_jax.core.files import refuse_taken
 
 
-@click.command("import", short_help="Public CLIP and Karlo weights to a bundle.")
+@click.command("import")
 @click.argument("src", type=click.Path(path_type=Path))
-@click.option("--out", required=True, type=click.Path(path_type=Path), help="Folder to make.")
+@click.option("--out", required=True, type=click.Path(path_type=Path), help="Folder to write.")
 @click.option(
     "--dtype",
     type=click.Choice(["float16", "bfloat16", "float32"]),
-    help="How parameters are stored; default: as in the source.",
+    help="Dtype of the stored parameters [as in SRC].",
 )
-@click.option("--name", help="The bundle's name; default: the folder's.")
-@click.option(
-    "--license", "--licence", help="Of the weights; default for Karlo: CreativeML Open RAIL-M."
+@click.option("--name", help="Name of the bundle [that of --out].")
+@common.renamed_option(
+    "--license", "--licence", help="License of the weights [Karlo: CreativeML Open RAIL-M]."
 )
 @click.option(
     "--clamp",
     type=click.FloatRange(min=0.0, min_open=True),
-    help="Bound of the prior's prediction; default: the scheduler's, or 10 for Karlo's own files.",
+    help="Bound of the prior's prediction [the scheduler's; 10 for Karlo's own files].",
 )
 @common.json_option
 @click.option("--overwrite", is_flag=True, help="Replace an existing bundle.")
 def import_weights(src: Path, out: Path, **options: Any) -> None:
-    """Turns published weights into a bundle; what SRC is, is found out.
+    """Import published weights as a bundle; the kind of SRC is detected.
 
-    SRC is a folder of diffusers' Karlo components, of Karlo's own checkpoint files, a Hugging Face
-    CLIP folder, or CLIP weights in OpenAI's or OpenCLIP's layout. PyTorch is not needed, and
-    nothing that a file holds is executed.
+    SRC is a folder of diffusers' Karlo components or of Karlo's own checkpoint files, a Hugging
+    Face CLIP folder, or CLIP weights in OpenAI's or OpenCLIP's layout. PyTorch is not needed, and
+    no code in the files is executed.
 
     Example: unclip import karlo-v1-alpha --out karlo --dtype bfloat16
     """
@@ -53,4 +53,4 @@ def import_weights(src: Path, out: Path, **options: Any) -> None:
         )
         progress.announce(f"writing {', '.join(made.stages)}")
         bundle.save(made, out, dtype=options["dtype"], overwrite=options["overwrite"])
-    common.echo_bundle(out, list(made.stages), options["as_json"])
+    common.echo_written("bundle", out, {"stages": list(made.stages)}, options["as_json"])

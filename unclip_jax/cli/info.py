@@ -1,4 +1,4 @@
-"""`unclip info`: what a bundle holds."""
+"""`unclip info`: the contents of a bundle."""
 
 from typing import Any
 
@@ -11,12 +11,14 @@ from unclip_jax.core.config import to_dict
 from unclip_jax.core.renamed import with_old_keys
 
 
-@click.command(short_help="What a bundle holds.")
+@click.command()
 @click.argument("model", default="emoji")
-@click.option("--verify", is_flag=True, help="Hash every file and check every key and shape.")
+@click.option("--verify", is_flag=True, help="Check every hash, key and shape.")
 @common.json_option
 def info(model: str, verify: bool, as_json: bool) -> None:
-    """Prints stages, parameters, license and provenance of a bundle.
+    """Show the stages, parameters, license and provenance of a bundle.
+
+    MODEL is a bundle folder or the name of a shipped bundle.
 
     Example: unclip info emoji --verify
     """

@@ -1,6 +1,6 @@
-"""The `unclip` command: a group whose subcommands are imported when they are asked for.
+"""The `unclip` command: a group that imports its subcommands only to run them.
 
-Whatever a person can put right ends as one line on stderr, `unclip: error: …`, with exit code 2.
+Whatever the user can fix ends as one line on stderr, `unclip: error: …`, with exit code 2.
 """
 
 import contextlib
@@ -13,6 +13,7 @@ import threading
 import time
 import warnings
 from collections.abc import Callable
+from types import FrameType
 from typing import Any
 
 import click
@@ -22,35 +23,35 @@ from unclip_jax.core.errors import UserError
 from unclip_jax.core.renamed import RenamedWarning
 
 COMMANDS = {
-    "sample": ("unclip_jax.cli.sample:sample", "Text to image."),
-    "vary": ("unclip_jax.cli.vary:vary", "Variations of a picture."),
-    "interpolate": ("unclip_jax.cli.interpolate:interpolate", "From one picture to another."),
-    "edit": ("unclip_jax.cli.edit:edit", "A picture moved toward a text."),
-    "inpaint": ("unclip_jax.cli.inpaint:inpaint", "Fills a part of a picture from a caption."),
+    "sample": ("unclip_jax.cli.sample:sample", "Generate images from captions."),
+    "vary": ("unclip_jax.cli.vary:vary", "Draw variations of an image."),
+    "interpolate": ("unclip_jax.cli.interpolate:interpolate", "Interpolate between two images."),
+    "edit": ("unclip_jax.cli.edit:edit", "Edit an image toward a text."),
+    "inpaint": ("unclip_jax.cli.inpaint:inpaint", "Fill a masked part of an image."),
     "reconstruct": (
         "unclip_jax.cli.reconstruct:reconstruct",
-        "A picture from the first components of its embedding.",
+        "Reconstruct an image from PCA components of its embedding.",
     ),
-    "classify": ("unclip_jax.cli.classify:classify", "CLIP zero-shot probabilities of labels."),
-    "train": ("unclip_jax.cli.train:train", "Trains one stage; the same command resumes."),
-    "data": ("unclip_jax.cli.data:data", "Prepares and shows data sets."),
-    "embed": ("unclip_jax.cli.embed:embed", "CLIP embeddings of a data set."),
-    "export": ("unclip_jax.cli.export:export", "Finished training runs to a bundle."),
+    "classify": ("unclip_jax.cli.classify:classify", "Classify an image with CLIP, zero-shot."),
+    "train": ("unclip_jax.cli.train:train", "Train one stage; run again to resume."),
+    "data": ("unclip_jax.cli.data:data", "Prepare, ingest and show data sets."),
+    "embed": ("unclip_jax.cli.embed:embed", "Embed a data set with CLIP."),
+    "export": ("unclip_jax.cli.export:export", "Export finished training runs to a bundle."),
     "import": (
         "unclip_jax.cli.import_weights:import_weights",
-        "Public CLIP and Karlo weights to a bundle.",
+        "Import public CLIP or Karlo weights.",
     ),
-    "eval": ("unclip_jax.cli.evaluate:evaluate", "Metrics of a bundle."),
-    "plan": ("unclip_jax.cli.plan:plan", "Cost of a training, before paying."),
-    "info": ("unclip_jax.cli.info:info", "What a bundle holds."),
+    "eval": ("unclip_jax.cli.evaluate:evaluate", "Measure a bundle on a data set."),
+    "plan": ("unclip_jax.cli.plan:plan", "Estimate the cost of a training."),
+    "info": ("unclip_jax.cli.info:info", "Show the contents of a bundle."),
 }
 
 PATIENCE = 2.0  # seconds until the listening thread acts on a signal itself
-_ending = threading.RLock()  # taken once and for ever by the thread that ends the process
+_ending = threading.RLock()  # acquired once, by the thread that ends the process
 
 
 class LazyGroup(click.Group):
-    """A group that knows its commands by name and imports one only to run it."""
+    """A group that lists its commands without importing them."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """Lists the commands in the order of the table."""
@@ -76,14 +77,14 @@ class LazyGroup(click.Group):
 )
 @click.version_option(package_name="unclip_jax")
 def unclip() -> None:
-    """DALL-E 2 (unCLIP) in JAX: text to image and what surrounds it.
+    """DALL-E 2 (unCLIP) in JAX: sampling, image manipulation, training and evaluation.
 
     Example: unclip sample "a red heart" --num 4
     """
 
 
 def one_line(error: click.ClickException) -> str:
-    """Returns click's message on one line, with the command it belongs to."""
+    """Returns click's message on one line, with the command to ask for help."""
     context = getattr(error, "ctx", None)
     hint = f" (see {context.command_path} --help)" if context is not None else ""
     return " ".join(error.format_message().split()) + hint
@@ -92,37 +93,37 @@ def one_line(error: click.ClickException) -> str:
 def own_signals() -> None:
     """Makes SIGTERM and Ctrl-C remove unfinished files and end the process, with 143 or 130.
 
-    No exception is raised for it: one that meets a callback of JAX's is lost, and the interpreter
-    may crash if it is taken down while a device computes. A signal that is ignored stays so.
+    No exception is raised: inside a callback of JAX it would be lost, and the interpreter may crash
+    if it shuts down while a device computes. A signal that is ignored stays ignored.
 
-    Python runs a handler only between its own instructions, and a compilation can be minutes
-    away from the next one. A thread therefore listens too, and acts if nothing has happened.
+    Python runs a handler only between its own instructions, and a compilation may take minutes to
+    return to them. A thread therefore listens too, and acts if the handler has not run.
     """
     end = functools.partial(_end, os.getpid())
     for number in (signal.SIGTERM, signal.SIGINT):
         if signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, end)
-    listened, told = os.pipe()
-    os.set_blocking(told, False)
-    signal.set_wakeup_fd(told, warn_on_full_buffer=False)
-    os.register_at_fork(after_in_child=lambda: signal.set_wakeup_fd(-1))  # its signals are its own
-    threading.Thread(target=_listen, args=(listened, end), name="signals", daemon=True).start()
+    reader, writer = os.pipe()
+    os.set_blocking(writer, False)
+    signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
+    os.register_at_fork(after_in_child=lambda: signal.set_wakeup_fd(-1))
+    threading.Thread(target=_listen, args=(reader, end), name="signals", daemon=True).start()
 
 
-def _listen(listened: int, end: Callable[[int, Any], None]) -> None:
-    """Ends the process for a signal whose handler is still `end` after a while: nobody called it.
+def _listen(reader: int, end: Callable[[int, Any], None]) -> None:
+    """Calls `end` for a signal if it is still the signal's handler and has not been called.
 
-    Where a training saves instead, it has taken the signal over.
+    A training installs its own handler, which saves a checkpoint.
     """
-    while number := int.from_bytes(os.read(listened, 1)):
+    while number := int.from_bytes(os.read(reader, 1)):
         if number in (signal.SIGTERM, signal.SIGINT) and signal.getsignal(number) is end:
             time.sleep(PATIENCE)
             if signal.getsignal(number) is end:
                 end(number, None)
 
 
-def _end(owner: int, number: int, frame: Any) -> None:
-    if os.getpid() != owner:  # a forked process inherits the handler; the files are not its own
+def _end(owner: int, number: int, frame: FrameType | None) -> None:
+    if os.getpid() != owner:  # a forked process inherits the handler, but owns no files
         os._exit(128 + number)
     if not _ending.acquire(blocking=False):  # by the other thread, which ends the process
         threading.Event().wait()
@@ -136,7 +137,11 @@ def _end(owner: int, number: int, frame: Any) -> None:
 
 
 def main(args: list[str] | None = None) -> Any:
-    """Runs the command line and exits with its code; without `args` the process is all its own."""
+    """Runs the command line and exits with its code.
+
+    Args:
+        args: None for those of the process, whose signals are then handled too.
+    """
     if args is None:
         own_signals()
         show_renames_in_one_line()
@@ -159,7 +164,7 @@ def main(args: list[str] | None = None) -> Any:
 
 
 def show_renames_in_one_line() -> None:
-    """Prints the warning of an old name as a line on stderr, without Python's place in the code."""
+    """Prints warnings of old names as a line on stderr, without the place in the code."""
     usual = warnings.showwarning
 
     def show(message: Warning | str, category: type[Warning], *place: Any, **options: Any) -> None:
@@ -172,6 +177,6 @@ def show_renames_in_one_line() -> None:
 
 
 def fail(message: str) -> None:
-    """Prints the one line and exits with 2."""
+    """Prints one line on stderr and exits with code 2."""
     click.echo(f"unclip: error: {message}", err=True)
     sys.exit(2)

@@ -1,68 +1,44 @@
-"""`unclip export --format stablehlo`: its options, and the call behind them."""
+"""The options of `unclip export --format stablehlo`."""
 
-from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any
 
 import click
 
-from unclip_jax.cli import common
+from unclip_jax.cli.common import PRIORS, Command
 from unclip_jax.core.errors import UserError
 
-OPTIONS = {"size": "--size", "num": "--num", "platforms": "--platforms", "compute": "--compute"}
-OPTIONS |= {"prior": "--prior"}
+OPTIONS = {
+    "size": click.option("--size", type=int, help="stablehlo: pixels, one of the bundle's sizes."),
+    "prior": click.option(
+        "--prior",
+        type=click.Choice([*PRIORS, "text", "none"]),
+        help="stablehlo: source of the image embedding [the bundle's].",
+    ),
+    "num": click.option(
+        "--num", type=click.IntRange(1), help="stablehlo: images per call [a free dimension]."
+    ),
+    "platforms": click.option(
+        "--platforms", metavar="LIST", help="stablehlo: any of cpu,cuda,tpu [all]."
+    ),
+    "compute": click.option(
+        "--compute",
+        type=click.Choice(["float32", "bfloat16"]),
+        help="stablehlo: dtype of the networks' arithmetic [float32].",
+    ),
+}
 
 
-def options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Adds what only --format stablehlo takes."""
-    added = [
-        click.option("--size", type=int, help="stablehlo: pixels, one of the bundle's sizes."),
-        click.option(
-            "--prior",
-            type=click.Choice([*common.PRIORS, "text", "none"]),
-            help="stablehlo: source of the image embedding; default: the bundle's.",
-        ),
-        click.option(
-            "--num", type=click.IntRange(1), help="stablehlo: images of a call; default: open."
-        ),
-        click.option(
-            "--platforms", metavar="LIST", help="stablehlo: some of cpu,cuda,tpu; default: all."
-        ),
-        click.option(
-            "--compute",
-            type=click.Choice(["float32", "bfloat16"]),
-            help="stablehlo: the networks' arithmetic; default: float32.",
-        ),
-    ]
-    for option in reversed(added):
+def options(command: Command) -> Command:
+    """Adds the options of --format stablehlo."""
+    for option in reversed(OPTIONS.values()):
         command = option(command)
     return command
 
 
-def check_options(given: Mapping[str, Any]) -> None:
-    """Fails if an option of the program is given for another format."""
-    for name, spelt in OPTIONS.items():
-        if given["target"] != "stablehlo" and given[name] is not None:
-            raise UserError(f"{spelt} is for --format stablehlo")
-
-
-def save(model: Any, out: Path, given: Mapping[str, Any]) -> tuple[dict[str, Any], str]:
-    """Writes the program's folder; returns what it holds as a JSON object and as a line."""
-    from unclip_jax.sampling.settings import SampleSettings
-    from unclip_jax.workflows.stablehlo import PLATFORMS, save_program
-
-    platforms = PLATFORMS if given["platforms"] is None else given["platforms"].split(",")
-    settings = SampleSettings(
-        size=given["size"], prior=given["prior"], dtype=given["compute"] or "float32"
-    )
-    save_program(
-        model,
-        out,
-        settings=settings,
-        num=given["num"],
-        platforms=platforms,
-        overwrite=given["overwrite"],
-    )
-    size = sum(path.stat().st_size for path in out.iterdir())
-    result = {"program": str(out), "platforms": list(platforms), "bytes": size}
-    return result, f"{out}  {', '.join(platforms)}  {size / 2**20:.2f} MiB"
+def take_options(target: str, given: dict[str, Any]) -> dict[str, Any]:
+    """Takes the options of --format stablehlo out of `given`; refuses them for other formats."""
+    taken = {name: given.pop(name) for name in OPTIONS}
+    for name, value in taken.items():
+        if target != "stablehlo" and value is not None:
+            raise UserError(f"--{name} is for --format stablehlo")
+    return taken

@@ -1,10 +1,11 @@
-"""What a command says while it works: a bar in a terminal, lines in a log. On stderr alone.
+"""Progress of a command on stderr: a bar in a terminal, lines in a log.
 
-A command names what it does (`phase`), hands `report` to whatever counts, and is never silent for
-long: where nothing is reported, as while XLA compiles, a thread says so. A command that is done
-within two seconds says nothing, and none says anything where TQDM_DISABLE=1 is set.
+A command names what it does (`phase`) and hands `report` to whatever counts. It is never silent for
+long: a thread reports when nothing else does, as while XLA compiles. A command that is done within
+two seconds reports nothing, and no command does if TQDM_DISABLE=1 is set.
 """
 
+import dataclasses
 import os
 import sys
 import threading
@@ -26,11 +27,11 @@ COMPILE_EVENTS = (
 )
 
 
-_active: "list[Progress]" = []  # of the command that runs; the terminal is one, too
+_active: "list[Progress]" = []  # of the running command: there is only one terminal
 
 
 def say(line: str) -> None:
-    """Writes a line for the person on stderr, beside the bar if there is one."""
+    """Writes a line for the user on stderr, above the bar if there is one."""
     if _active:
         _active[-1].say(line)
     else:
@@ -50,23 +51,22 @@ class Progress:
     """
 
     def __init__(self, unit: str = "step", clock: Callable[[], float] = time.monotonic):
-        """Says nothing yet; `unit` is what `report` counts."""
-        self._unit, self._clock = unit, clock
+        """Reports nothing yet; `unit` is what `report` counts."""
+        self._clock = clock
         self._lock = threading.RLock()
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
         self._compiles = _Compiles(clock)
-        self._name, self._done, self._total = "", 0, 0
-        self._outer: tuple[int, int, str] | None = None
-        self._began = self._counted = self._said = self._outer_began = 0.0
-        self._first = self._outer_first = 0
+        self._bar = _Bar(unit)
+        self._name, self._note, self._unit, self._outer_unit = "", "", unit, ""
+        self._inner, self._outer = _Count(), _Count()
+        self._began = self._said = 0.0
         self._announced: set[str] = set()
-        self._bar: Any = None
-        self._is_terminal = False
+        self.is_terminal = False
 
     def __enter__(self) -> "Progress":
         _active.append(self)
-        self._is_terminal = sys.stderr.isatty()
+        self.is_terminal = sys.stderr.isatty()
         self._began = self._said = self._clock()
         if os.environ.get("TQDM_DISABLE"):
             return self
@@ -80,50 +80,59 @@ class Progress:
         if self._thread is not None:
             self._thread.join()
         with self._lock:
-            self._close_bar()
+            self._bar.close()
         self._compiles.forget()
 
     def phase(self, name: str) -> None:
-        """Says what is done from now on, where nothing counts it."""
+        """Names what is done from now on, where nothing counts it."""
         self.report(name, 0, 0)
 
     def report(self, stage: str, done: int, total: int | None) -> None:
-        """Says how much of a stage is done; `total` is 0 or None where nobody knows."""
+        """Reports how much of a stage is done; `total` is 0 or None if it is not known."""
         self._compiles.listen()
         with self._lock:
-            total, now = total or 0, self._clock()
-            if stage != self._name or done < self._done or total != self._total:
-                self._close_bar()
-                self._name, self._began, self._first, self._counted = stage, now, 0, 0.0
-            if done and not self._first:  # rates leave out the first part: it may have compiled
-                self._close_bar()
-                self._first, self._counted = done, now
-            self._done, self._total = done, total
+            self._update(stage, done, total or 0)
             self._show()
 
-    def count(self, done: int, total: int, unit: str) -> None:
-        """Says how much of the whole is done, e.g. images; it stands before every stage."""
+    def advance(self, done: int, note: str) -> None:
+        """Updates the stage's count, and the note after its bar; shown at the next tick."""
         with self._lock:
-            if self._outer is None:
-                self._outer_first = done
-            if done <= self._outer_first:
-                self._outer_began = self._clock()
-            self._outer = (done, total, unit)
+            self._note = note
+            self._update(self._name, done, self._inner.total)
+
+    def count(self, done: int, total: int, unit: str) -> None:
+        """Reports how much of the whole is done, e.g. images; shown before every stage."""
+        with self._lock:
+            if not self._outer_unit:
+                self._outer.first = done
+            if done <= self._outer.first:
+                self._outer.since = self._clock()
+            self._outer.done, self._outer.total, self._outer_unit = done, total, unit
             self._show()
 
     def say(self, line: str) -> None:
-        """Writes a line for the person on stderr, beside the bar if there is one."""
+        """Writes a line for the user on stderr, above the bar if there is one."""
         with self._lock:
-            self._close_bar()
+            self._bar.close()
             click.echo(f"unclip: {line}", err=True)
             self._said = self._clock()
 
     def announce(self, line: str) -> None:
-        """Says what is done from now on, as a line of its own, however short it may take."""
+        """Names what is done from now on, on a line of its own, however short it may take."""
         self.say(line)
         with self._lock:
             self._announced.add(line)
         self.phase(line)
+
+    def _update(self, stage: str, done: int, total: int) -> None:
+        now = self._clock()
+        if stage != self._name or done < self._inner.done or total != self._inner.total:
+            self._bar.close()
+            self._name, self._began, self._inner = stage, now, _Count()
+        if done and not self._inner.first:  # rates leave out the first part: it may compile
+            self._bar.close()
+            self._inner.first, self._inner.since = done, now
+        self._inner.done, self._inner.total = done, total
 
     def _watch(self) -> None:
         while not self._stop.wait(TICK):
@@ -133,8 +142,11 @@ class Progress:
     def _show(self) -> None:
         if not self._name or self._thread is None or self._stop.is_set():
             return
-        if self._is_terminal:
-            self._draw_bar()
+        if self.is_terminal:
+            name = f"{self._overall()}{self._name}"
+            if self._compiles.seconds():
+                name += ", compiling"
+            self._bar.draw(name, self._inner, self._note)
             return
         now = self._clock()
         wait = FIRST
@@ -145,35 +157,103 @@ class Progress:
             self._said = now
             click.echo(f"unclip: {self._text(now)}", err=True)
 
+    def _overall(self) -> str:
+        outer = self._outer
+        return f"{outer.done}/{outer.total} {self._outer_unit}, " if self._outer_unit else ""
+
     def _text(self, now: float) -> str:
         """Returns the state as one line: "16/88 images, decoder 20/40, 2 min left"."""
-        parts = []
-        left = _left(self._first, self._done, self._total, now - self._counted)
-        if self._outer is not None:
-            done, total, unit = self._outer
-            parts.append(f"{done}/{total} {unit}")
-            left = _left(self._outer_first, done, total, now - self._outer_began)
-        parts.append(self._name if not self._done else f"{self._name} {self._amount()}")
+        text = f"{self._overall()}{self._name}{self._inner.amount(self._unit)}"
+        left = (self._outer if self._outer_unit else self._inner).left(now)
         compiling = self._compiles.seconds()
         if compiling:
-            parts[-1] += f": compiling, {compiling:.0f} s"
-        elif left:
-            parts.append(left)
-        elif now - self._began >= EVERY and not self._total:
-            parts.append(f"{now - self._began:.0f} s")
-        return ", ".join(parts)
+            return f"{text}: compiling, {compiling:.0f} s"
+        if left:
+            return f"{text}, {left}"
+        if now - self._began >= EVERY and not self._inner.total:
+            return f"{text}, {now - self._began:.0f} s"
+        return text
 
-    def _amount(self) -> str:
-        return f"{self._done:,}/{self._total:,}" if self._total else f"{self._done:,} {self._unit}s"
 
-    def _draw_bar(self) -> None:
+class TrainingProgress:
+    """Progress of a training loop: a bar with the metrics after it, or a line of metrics at a time.
+
+    In a log, `progress` reports until the loop has its first line.
+    """
+
+    def __init__(self, progress: Progress, done: int, steps: int):
+        """Starts at `done` of `steps` steps."""
+        self._progress, self._done, self._note = progress, done, ""
+        if progress.is_terminal:
+            progress.report("training", done, steps)
+        else:
+            progress.phase("first steps")
+
+    def update(self, n: int) -> None:
+        """Counts `n` more steps."""
+        self._done += n
+        if self._progress.is_terminal:
+            self._progress.advance(self._done, self._note)
+
+    def set_postfix_str(self, text: str) -> None:
+        """Shows a line of metrics."""
+        self._note = text
+        if not self._progress.is_terminal:
+            self._progress.phase("")
+            click.echo(text, err=True)
+
+    def close(self) -> None:
+        """Ends the bar; the last metrics stay on the terminal."""
+        self._progress.phase("")
+        if self._progress.is_terminal and self._note:
+            self._progress.say(self._note)
+
+
+@dataclasses.dataclass
+class _Count:
+    """How much is done, and at what rate since the part `first` was done at the time `since`."""
+
+    done: int = 0
+    total: int = 0
+    first: int = 0
+    since: float = 0.0
+
+    def amount(self, unit: str) -> str:
+        """Returns " 20/40", or " 20 steps" if the total is not known; "" while nothing is done."""
+        if not self.done:
+            return ""
+        return f" {self.done:,}/{self.total:,}" if self.total else f" {self.done:,} {unit}s"
+
+    def left(self, now: float) -> str:
+        """Returns how long the rest will take; "" while no rate is known."""
+        seconds = now - self.since
+        if self.done <= self.first or self.done >= self.total or seconds <= 0:
+            return ""
+        rest = round((self.total - self.done) * seconds / (self.done - self.first))
+        if rest < 100:
+            return f"{rest} s left"
+        minutes = round(rest / 60)
+        if minutes < 100:
+            return f"{minutes} min left"
+        return f"{minutes // 60} h {minutes % 60} min left"
+
+
+class _Bar:
+    """The bar in a terminal; the next one is created when it is drawn after `close`."""
+
+    def __init__(self, unit: str):
+        self._unit = unit
+        self._tqdm: Any = None
+
+    def draw(self, name: str, count: _Count, note: str) -> None:
+        """Draws the bar, without a rate until the first part is done."""
         from tqdm import tqdm
 
-        if self._bar is None:
-            counts = self._first > 0
-            self._bar = tqdm(
-                total=self._total if counts and self._total else None,
-                initial=self._done if counts else 0,
+        if self._tqdm is None:
+            counts = count.first > 0
+            self._tqdm = tqdm(
+                total=count.total if counts and count.total else None,
+                initial=count.done if counts else 0,
                 unit=self._unit,
                 file=sys.stderr,
                 leave=False,
@@ -182,30 +262,27 @@ class Progress:
                 dynamic_ncols=True,
                 bar_format=None if counts else "{desc}[{elapsed}]",
             )
-        name = self._name
-        if self._outer is not None:
-            name = "{}/{} {}, {}".format(*self._outer, name)
-        if self._compiles.seconds():
-            name += ", compiling"
-        self._bar.set_description(name, refresh=False)
-        self._bar.update(self._done - self._bar.n)
-        self._bar.refresh()
+        self._tqdm.set_description(name, refresh=False)
+        self._tqdm.set_postfix_str(note, refresh=False)
+        self._tqdm.update(count.done - self._tqdm.n)
+        self._tqdm.refresh()
 
-    def _close_bar(self) -> None:
-        if self._bar is not None:
-            self._bar.close()
-            self._bar = None
+    def close(self) -> None:
+        """Removes the bar."""
+        if self._tqdm is not None:
+            self._tqdm.close()
+            self._tqdm = None
 
 
 class _Compiles:
-    """Knows whether JAX traces or compiles at the moment, and for how long it has."""
+    """Whether JAX is tracing or compiling, and for how long."""
 
     def __init__(self, clock: Callable[[], float]):
         self._clock, self._depth, self._since = clock, 0, 0.0
         self._monitoring: Any = None
 
     def listen(self) -> None:
-        """Listens from now on, if JAX is there; what it compiles has not begun before."""
+        """Starts to listen once JAX is imported; nothing can have compiled before that."""
         if self._monitoring is None and "jax" in sys.modules:
             from jax import monitoring
 
@@ -221,7 +298,7 @@ class _Compiles:
             self._monitoring = None
 
     def seconds(self) -> float:
-        """Returns for how long a compilation has been going on; 0 if none is, or a short one."""
+        """Returns how long the current compilation has taken so far; 0 if it is below a second."""
         spent = self._clock() - self._since
         return spent if self._depth > 0 and spent >= 1.0 else 0.0
 
@@ -234,14 +311,3 @@ class _Compiles:
     def _ended(self, event: str, seconds: float | int, **_: Any) -> None:
         if event in COMPILE_EVENTS:
             self._depth = max(0, self._depth - 1)
-
-
-def _left(first: int, done: int, total: int, seconds: float) -> str:
-    """Says how long the rest takes at the rate since `first`; nothing while no rate is known."""
-    if done <= first or done >= total or seconds <= 0:
-        return ""
-    rest = round((total - done) * seconds / (done - first))
-    if rest < 100:
-        return f"{rest} s left"
-    minutes = round(rest / 60)
-    return f"{minutes} min left" if minutes < 100 else f"{minutes // 60} h {minutes % 60} min left"

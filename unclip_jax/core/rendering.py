@@ -1,4 +1,4 @@
-"""Pictures for people: PNG files that say how they were made, and labelled grids."""
+"""PNG files with text chunks, labeled grids and strips, GIFs."""
 
 import bisect
 import dataclasses
@@ -14,7 +14,7 @@ from PIL.PngImagePlugin import PngInfo
 
 MARGIN = 8
 INK, PAPER = (32, 32, 32), (255, 255, 255)
-LONGEST_LABEL = 1_000  # characters that are looked at: more than any figure shows
+LONGEST_LABEL = 1_000  # characters of a label that are read: more than any figure shows
 SMALLEST_TILE = 96  # pixels; smaller images are enlarged in figures, never in their own files
 
 
@@ -40,9 +40,9 @@ def save_png(path: Path, image: UInt8[np.ndarray, "h w 3"], text: Mapping[str, s
 def labeled_grid(
     rows: Sequence[Sequence[UInt8[np.ndarray, "h w 3"]]], labels: Sequence[str], columns: int = 8
 ) -> Image.Image:
-    """Draws the images of each label below it, at most `columns` abreast; all are of one size.
+    """Draws each label with its images below it, at most `columns` per line, all of one size.
 
-    Labels of one image each share lines: such a figure is a sheet, not a tower.
+    If every label has one image, several labels share a line: a sheet, not a tower.
     """
     side = rows[0][0].shape[0]
     tile = side * max(1, -(-SMALLEST_TILE // side))
@@ -65,7 +65,7 @@ def labeled_grid(
 def _block(
     row: Sequence[UInt8[np.ndarray, "h w 3"]], label: str, tile: int, width: int
 ) -> Image.Image:
-    """Draws one label and its images, as many abreast as fit `width`."""
+    """Draws one label and its images, as many per line as fit `width`."""
     font = ImageFont.load_default(size=max(15, min(22, tile // 10)))
     line = sum(font.getmetrics()) + 2
     caption = wrap(label, font, width - 2 * MARGIN)
@@ -77,15 +77,15 @@ def _block(
     for index, text in enumerate(caption):
         draw.text((MARGIN, index * line), text, INK, font)
     for index, image in enumerate(row):
-        picture = Image.fromarray(image).resize((tile, tile), Image.Resampling.NEAREST)
+        enlarged = Image.fromarray(image).resize((tile, tile), Image.Resampling.NEAREST)
         across, down = index % columns, index // columns
-        block.paste(picture, (MARGIN + across * (tile + MARGIN), first + down * (tile + MARGIN)))
+        block.paste(enlarged, (MARGIN + across * (tile + MARGIN), first + down * (tile + MARGIN)))
     return block
 
 
 @dataclasses.dataclass(frozen=True)
 class Strip:
-    """A row of images of one size, each with its label below, under a title."""
+    """A row of images of one size under a title, each with its label below it."""
 
     title: str
     images: Sequence[UInt8[np.ndarray, "h w 3"]]
@@ -93,7 +93,7 @@ class Strip:
 
 
 def labeled_strips(strips: Sequence[Strip], columns: int = 10) -> Image.Image:
-    """Draws strips below each other, at most `columns` images abreast; all are of one size."""
+    """Draws strips below each other, at most `columns` images per line, all of one size."""
     side = strips[0].images[0].shape[0]
     tile = side * max(1, -(-SMALLEST_TILE // side))
     across = min(columns, max(len(strip.images) for strip in strips))
@@ -108,7 +108,7 @@ def labeled_strips(strips: Sequence[Strip], columns: int = 10) -> Image.Image:
 
 
 def _strip(strip: Strip, tile: int, width: int) -> Image.Image:
-    """Draws one strip, in as many lines as `width` asks for."""
+    """Draws one strip, in as many lines as `width` requires."""
     title_font, font = (
         ImageFont.load_default(size=max(least, min(most, tile // 10)))
         for least, most in ((15, 22), (13, 18))
@@ -127,8 +127,8 @@ def _strip(strip: Strip, tile: int, width: int) -> Image.Image:
     for index, (image, label) in enumerate(zip(strip.images, labels, strict=True)):
         left = MARGIN + index % columns * (tile + MARGIN)
         top = first + index // columns * step
-        picture = Image.fromarray(image).resize((tile, tile), Image.Resampling.NEAREST)
-        block.paste(picture, (left, top))
+        enlarged = Image.fromarray(image).resize((tile, tile), Image.Resampling.NEAREST)
+        block.paste(enlarged, (left, top))
         for number, text in enumerate(label):
             middle = left + tile // 2
             draw.text((middle, top + tile + 2 + number * line), text, INK, font, anchor="ma")
@@ -138,7 +138,7 @@ def _strip(strip: Strip, tile: int, width: int) -> Image.Image:
 def save_gif(
     path: Path, frames: Sequence[UInt8[np.ndarray, "h w 3"]], milliseconds: int = 150
 ) -> None:
-    """Writes a GIF that goes through the frames and back, for ever, resting at both ends."""
+    """Writes a GIF that loops through the frames and back, pausing at both ends."""
     factor = max(1, -(-2 * SMALLEST_TILE // frames[0].shape[0]))
     size = (frames[0].shape[1] * factor, frames[0].shape[0] * factor)
     shown = [Image.fromarray(f).resize(size, Image.Resampling.NEAREST) for f in frames]
@@ -150,7 +150,7 @@ def save_gif(
 
 
 def wrap(text: str, font: ImageFont.FreeTypeFont, width: int) -> list[str]:
-    """Breaks a text into at most three lines that fit `width` pixels; the rest is an ellipsis."""
+    """Breaks a text into at most three lines of `width` pixels; an ellipsis replaces the rest."""
     lines = [""]
     for word in (" ".join(text[:LONGEST_LABEL].split()) or "(empty prompt)").split(" "):
         longer = f"{lines[-1]} {word}".strip()

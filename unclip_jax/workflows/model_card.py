@@ -1,7 +1,7 @@
-"""The model card of an exported bundle: what it is, how it was trained, what was measured.
+"""The model card of an exported bundle: stages, training data, metrics, loss curves.
 
-Everything in it is read from the runs' own records and from figures that were measured; what a
-record lacks is said to be not recorded.
+Everything in it comes from the records of the runs and from measured metrics; what a record lacks
+is given as "not recorded".
 """
 
 from collections.abc import Mapping, Sequence
@@ -24,7 +24,7 @@ def write_card(folder: Path, bundle: Bundle, runs: Sequence[RunResult], notes: s
     """Writes README.md and curves.png into a bundle's folder.
 
     Args:
-        notes: Markdown that stands at the top: what only a person can say.
+        notes: Markdown for the top of the card.
     """
     has_curves = plot_curves(folder / CURVES, runs)
     text = model_card(bundle, runs, notes, curves=CURVES if has_curves else None)
@@ -40,7 +40,7 @@ def model_card(
     parts += ["## Stages", _stage_table(bundle, by_stage)]
     parts += ["## Training data", _data_list(runs)]
     if bundle.metrics:
-        parts += ["## Figures", *_figure_tables(bundle.metrics)]
+        parts += ["## Metrics", *_metric_tables(bundle.metrics)]
     if curves is not None:
         parts += ["## Curves", f"![loss over steps, training and held-out]({curves})"]
     license = bundle.license or "not stated"
@@ -57,7 +57,7 @@ def model_card(
 
 
 def training_seconds(run: RunResult) -> float | None:
-    """Returns the time of all steps by timings.jsonl; what was trained twice counts once."""
+    """Returns the time of all steps by timings.jsonl; repeated steps count once."""
     rows = read_jsonl(run.folder / "timings.jsonl")
     if not rows:
         return None
@@ -69,7 +69,7 @@ def training_seconds(run: RunResult) -> float | None:
 
 
 def read_jsonl(path: Path) -> list[dict[str, Any]]:
-    """Returns the records of a file, none where there is no such file."""
+    """Returns the records of a file; none if it does not exist."""
     if not path.exists():
         return []
     lines = enumerate(path.read_bytes().splitlines(), start=1)
@@ -77,7 +77,7 @@ def read_jsonl(path: Path) -> list[dict[str, Any]]:
 
 
 def plot_curves(path: Path, runs: Sequence[RunResult]) -> bool:
-    """Draws each stage's training and held-out loss; returns whether any run had a record."""
+    """Plots each stage's training and held-out loss; returns whether any run has a record."""
     curves = {}
     for run in runs:
         rows = read_jsonl(run.folder / "metrics.jsonl")
@@ -161,7 +161,7 @@ def _data_list(runs: Sequence[RunResult]) -> str:
     return "\n".join(lines)
 
 
-def _figure_tables(metrics: Mapping[str, Any]) -> list[str]:
+def _metric_tables(metrics: Mapping[str, Any]) -> list[str]:
     """Returns a table for each suite's report, and one of the plain numbers."""
     parts, plain = [], []
     for name, value in metrics.items():
@@ -170,60 +170,63 @@ def _figure_tables(metrics: Mapping[str, Any]) -> list[str]:
             continue
         parts += [f"### {name}", _suite_table(value)]
     if plain:
-        parts.append("\n".join(["| figure | value |", "|---|---|", *plain]))
+        parts.append("\n".join(["| metric | value |", "|---|---|", *plain]))
     return parts
 
 
-def _suite_table(figures: Mapping[str, Any]) -> str:
-    rows = ["| figure | value | 95% interval | floor | n |", "|---|---|---|---|---|"]
-    for name, figure in figures.items():
-        if not isinstance(figure, Mapping):
-            rows.append(f"| {name} | {figure} | – | – | – |")
+def _suite_table(metrics: Mapping[str, Any]) -> str:
+    rows = ["| metric | value | 95% interval | baseline | n |", "|---|---|---|---|---|"]
+    for name, metric in metrics.items():
+        if not isinstance(metric, Mapping):
+            rows.append(f"| {name} | {metric} | – | – | – |")
             continue
-        low, high, floor = (figure.get(key) for key in ("low", "high", "floor"))
+        metric = without_old_keys(metric)
+        low, high, baseline = (metric.get(key) for key in ("low", "high", "baseline"))
         interval = "–" if low is None else f"{low:.3f} to {high:.3f}"
-        floor = "–" if floor is None else f"{floor:.3f}"
-        rows.append(f"| {name} | {figure['value']:.3f} | {interval} | {floor} | {figure['n']} |")
+        baseline = "–" if baseline is None else f"{baseline:.3f}"
+        rows.append(f"| {name} | {metric['value']:.3f} | {interval} | {baseline} | {metric['n']} |")
     return "\n".join(rows)
 
 
 def read_metrics(paths: Sequence[Path]) -> dict[str, Any]:
-    """Joins files of figures; a report of `unclip eval` goes under its suite's name."""
+    """Joins files of metrics; a report of `unclip eval` goes under its suite's name."""
     metrics: dict[str, Any] = {}
     for path in paths:
-        found = read_mapping(path, remedy="--metrics takes what unclip eval wrote")
+        found = read_mapping(path, remedy="--metrics takes a report of unclip eval")
         is_report = {"suite", "metrics"} <= set(found)
         if is_report and not isinstance(found["suite"], str):
-            raise UserError(f"{path}: suite is not a name; --metrics takes what unclip eval wrote")
+            raise UserError(f"{path}: suite is not a name; --metrics takes a report of unclip eval")
         found = {found["suite"]: found["metrics"]} if is_report else found
-        for suite, figures in found.items():
-            for name, figure in figures.items() if isinstance(figures, dict) else ():
-                if isinstance(figure, dict) and not _is_figure(figure):
+        for suite, group in found.items():
+            for name, metric in group.items() if isinstance(group, dict) else ():
+                if isinstance(metric, dict) and not _is_metric(metric):
                     raise UserError(
-                        f"{path}: {suite}.{name} has no numbers value and n; --metrics takes what "
-                        "unclip eval wrote"
+                        f"{path}: {suite}.{name} lacks the numbers value and n; --metrics takes a "
+                        "report of unclip eval"
                     )
         metrics |= found
     return metrics
 
 
-def _is_figure(figure: Mapping[str, Any]) -> bool:
-    """Whether the model card can print a figure; its interval has two ends or none."""
-    bounds = [figure.get(key) for key in ("low", "high")]
-    given = [figure.get("value"), *(b for b in (*bounds, figure.get("floor")) if b is not None)]
+def _is_metric(metric: Mapping[str, Any]) -> bool:
+    """Whether the card can print a metric; its interval has two ends or none."""
+    metric = without_old_keys(metric)
+    bounds = [metric.get(key) for key in ("low", "high")]
+    given = [b for b in (*bounds, metric.get("baseline")) if b is not None]
     is_pair = (bounds[0] is None) == (bounds[1] is None)
-    return is_pair and "n" in figure and all(type(part) in (int, float) for part in given)
+    numbers = [metric.get("value"), *given]
+    return is_pair and "n" in metric and all(type(part) in (int, float) for part in numbers)
 
 
 def _credits(runs: Sequence[RunResult]) -> str:
-    """Lists licenses and credits that prepared sets keep beside their pictures."""
+    """Lists the licenses and credits of prepared data sets."""
     entries: dict[str, None] = {}
     for name in dict.fromkeys(run.config["data"]["name"] for run in runs):
         try:
             path = locate(name) / "LICENSES.json"
         except UserError:
             continue
-        for held in read_json(path) if path.exists() else ():
-            held = without_old_keys(held)
-            entries[f"- {held['part']}: {held['credit']} ({held['license']}). {held['url']}"] = None
+        for entry in read_json(path) if path.exists() else ():
+            part = without_old_keys(entry)
+            entries[f"- {part['part']}: {part['credit']} ({part['license']}). {part['url']}"] = None
     return "\n".join(entries)

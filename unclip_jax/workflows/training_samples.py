@@ -1,7 +1,7 @@
-"""The pictures a training run draws of itself: sample grids of held-out conditions.
+"""Sample grids of a training run, of held-out conditions.
 
-Drawn with the EMA parameters and the stage's own sampling settings, from fixed noise, so that the
-grids of two steps differ by the training between them alone.
+They are sampled with the EMA parameters and the stage's own settings from fixed noise, so that the
+grids of two steps differ only by the training between them.
 """
 
 from collections.abc import Callable, Sequence
@@ -26,11 +26,11 @@ from unclip_jax.train.state import TrainState
 from unclip_jax.train.step import batch_keys
 from unclip_jax.train.tasks.diffusion import make_inputs
 
-PICTURES = 8
+IMAGES = 8
 
 
 def make_hooks(run: Run) -> Sequence[Hook]:
-    """Returns the hooks of a run: sample grids for stages that make pictures."""
+    """Returns the hooks of a run: sample grids, for stages that generate images."""
     every, row = run.settings.train.sample_every, run.spec.row
     is_image = row.is_diffused and not row.gives_embedding
     if not every or not run.held_out or not is_image:
@@ -39,10 +39,10 @@ def make_hooks(run: Run) -> Sequence[Hook]:
 
 
 class SampleGrid:
-    """Draws the first few held-out examples: what the stage makes of them, and what they are."""
+    """Writes a grid of samples for the first few held-out examples, with the examples."""
 
     def __init__(self, run: Run):
-        """Prepares the programme; it is compiled at the first grid."""
+        """Prepares the program; it is compiled for the first grid."""
         self._run = run
         self._draw = jax.jit(_make_draw(run), out_shardings=replicated(run.mesh))
 
@@ -56,28 +56,28 @@ class SampleGrid:
         labels = _labels(run, text, len(samples))
         if low_res is None:
             rows = [[a, b] for a, b in zip(samples, truth, strict=True)]
-            labels = [f"{label} | sample, held-out picture" for label in labels]
+            labels = [f"{label} | sample, held-out image" for label in labels]
         else:
             rows = [list(row) for row in zip(low_res, samples, truth, strict=True)]
-            labels = ["input, sample, held-out picture"] * len(rows)
+            labels = ["input, sample, held-out image"] * len(rows)
         grid = labeled_grid(rows, labels)
         folder = run.workdir / "samples"
         folder.mkdir(exist_ok=True)
-        picture = np.asarray(grid)
-        save_png(folder / f"{step:08d}.png", picture, {"step": str(step), "stage": run.spec.stage})
-        run.writer.image(step, "samples", picture)
+        pixels = np.asarray(grid)
+        save_png(folder / f"{step:08d}.png", pixels, {"step": str(step), "stage": run.spec.stage})
+        run.writer.image(step, "samples", pixels)
 
 
 def _make_draw(run: Run) -> Callable[[Params, Any, Any], tuple[Any, Any, Any, Any]]:
-    """Returns f(params, frozen, batch) -> (samples, pictures, enlarged low-res ones, captions).
+    """Returns f(params, frozen, batch) -> (samples, images, enlarged low-res images, captions).
 
-    The low-res ones are None and the captions {} where the stage has none.
+    Low-res images are None and captions {} for a stage without them.
     """
     spec, module = run.spec, run.module
     schedule = make_schedule(spec.diffusion.schedule, spec.diffusion.num_steps)
     inputs, _ = make_inputs(spec, run.settings.train, run.clip)
     key = step_key(stage_key(root_key(run.settings.seed), spec.row.key_id), GRID_STEP)
-    count = min(PICTURES, run.settings.eval.batch_size)
+    count = min(IMAGES, run.settings.eval.batch_size)
     scale = spec.sampling.guidance
 
     def draw(params: Params, frozen: Any, batch: Any) -> tuple[Any, Any, Any, Any]:
@@ -116,7 +116,7 @@ def _enlarged(cond: Cond, shape: tuple[int, ...]) -> Any:
 
 
 def _labels(run: Run, text: dict[str, Any], count: int) -> list[str]:
-    """Returns the captions of the held-out examples, empty strings where there are none."""
+    """Returns the captions of the held-out examples, empty strings if there are none."""
     if run.clip is None or not text:
         return [""] * count
     rows = zip(np.asarray(text["tokens"]), np.asarray(text["mask"]), strict=True)

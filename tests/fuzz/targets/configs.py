@@ -30,7 +30,7 @@ VALUES = [
 @functools.cache
 def keys() -> list[tuple[str, str]]:
     """Lists every setting of every config by its path, sections too."""
-    from unclip_jax.cli.train import read_config
+    from unclip_jax.cli.config_files import read_config
 
     found = []
     for config in CONFIGS:
@@ -51,7 +51,7 @@ def flags() -> st.SearchStrategy:
 
 
 def train_flags(case: Any, folder: Path) -> None:
-    from unclip_jax.cli.train import read_config
+    from unclip_jax.cli.config_files import read_config
     from unclip_jax.train.resolve import make_spec, read_settings, resolve_model
 
     (config, path), value, more, odd = case

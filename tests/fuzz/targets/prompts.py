@@ -36,9 +36,10 @@ def prompt_files() -> st.SearchStrategy[bytes]:
 
 
 def read(case: bytes, folder: Path) -> None:
-    from unclip_jax.cli.sample import file_name, read_prompt_file
+    from unclip_jax.cli.sample import read_prompt_file
     from unclip_jax.sampling.pipeline import requests_for
     from unclip_jax.sampling.prompts import read_prompts, unknown_words
+    from unclip_jax.workflows.text_to_image import file_name
 
     path = folder / "prompts.txt"
     path.write_bytes(case)
@@ -56,15 +57,14 @@ def manifests() -> st.SearchStrategy[bytes]:
 
 
 def go_on(case: bytes, folder: Path) -> None:
-    from unclip_jax.cli.sample import Job
-    from unclip_jax.sampling.pipeline import requests_for
+    from unclip_jax.workflows.text_to_image import SampleJob, can_resume
 
     out = folder / "out"
     out.mkdir()
     (out / "manifest.json").write_bytes(case)
-    job = Job(["a red heart"], "emoji", 0, 1, overwrite=False, bulk=True)
+    job = SampleJob(*(["a red heart"], "emoji", out, {}), num=1, seed=0, overwrite=False, bulk=True)
     (folder / "scratch").mkdir()
-    if job.goes_on(requests_for(job.captions, 1), out, folder / "scratch", IDENTITY):
+    if can_resume(job, job.requests, folder / "scratch", IDENTITY):
         held = json.loads(case)
         assert {key: held[key] for key in IDENTITY} == IDENTITY
 

@@ -1,0 +1,152 @@
+"""Reading config files: where they are found, `--config.SECTION.KEY=VALUE` flags, defaults."""
+
+import importlib.resources
+import importlib.util
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+from ml_collections import ConfigDict
+
+from unclip_jax.cli.common import Command
+from unclip_jax.core.errors import UserError
+from unclip_jax.core.suggest import closest, did_you_mean
+
+PASS_THROUGH = {"ignore_unknown_options": True, "allow_extra_args": True}
+"""Settings of a command that leaves --config.… flags to `read_config`."""
+
+
+def config_option(command: Command) -> Command:
+    """Adds --config."""
+    return click.option(
+        "--config",
+        "config_file",
+        required=True,
+        metavar="FILE[:VARIANT]",
+        help="Config file, of this package or your own; see --config.KEY=VALUE above.",
+    )(command)
+
+
+def read_config(config_file: str, flags: Sequence[str]) -> dict[str, Any]:
+    """Reads a config file and applies --config.a.b=v flags; returns plain nested dicts.
+
+    Fields that the file omits have their defaults. A flag's value is converted to the type of the
+    field; an unknown key is an error.
+    """
+    from absl import flags as absl_flags
+    from ml_collections import config_flags
+
+    from unclip_jax.core.config_dict import with_new_flags
+
+    name, _, variant = config_file.partition(":")
+    path = find_config(name)
+    make_configs_importable()
+    for flag in flags:
+        if flag.startswith("-") and not flag.startswith("--config."):
+            raise UserError(f"unknown option {flag}; {_remedy(flag)}")
+    values = absl_flags.FlagValues()
+    try:
+        loaded = _complete(_run_file(path, variant))
+        argv = ["unclip train", *with_new_flags(flags, _sections(loaded))]
+        config_flags.DEFINE_config_dict("config", loaded, flag_values=values, sys_argv=argv)
+        rest = values(argv)
+        config = values.config.to_dict()
+    except (absl_flags.Error, AttributeError, LookupError, TypeError, ValueError) as error:
+        raise UserError(f"{config_file}: {_complaint(error, flags)}") from error
+    except (ArithmeticError, ImportError, NameError, SyntaxError) as error:
+        raise UserError(
+            f"{config_file} is not a config: {type(error).__name__}: {error}"
+        ) from error
+    if len(rest) > 1:
+        raise UserError(f"unexpected argument {rest[1]!r}; write --config.KEY=VALUE")
+    return config
+
+
+def _remedy(flag: str) -> str:
+    """Suggests what a misspelled option of the running command may have meant."""
+    name = flag.partition("=")[0]
+    context = click.get_current_context(silent=True)
+    options = context.command.params if context is not None else []
+    known = ["--config", *(o for p in options for o in p.opts if o.startswith("--"))]
+    option, _, key = name.partition(".")
+    if key and closest(option, known) == "--config":
+        return f"did you mean --config.{key}?"
+    return did_you_mean(option, known, otherwise="see --help")
+
+
+def _run_file(path: Path, variant: str) -> ConfigDict:
+    """Returns the result of a config file's `get_config`."""
+    spec = importlib.util.spec_from_file_location(f"unclip_config_{path.stem}", path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    config = module.get_config(variant) if variant else module.get_config()
+    if not isinstance(config, ConfigDict):
+        raise TypeError(f"get_config returns a {type(config).__name__}, not a ConfigDict")
+    return config
+
+
+def _sections(config: ConfigDict) -> dict[str, type]:
+    """Returns the dataclass of each section of a config."""
+    from unclip_jax.data.config import DataConfig
+    from unclip_jax.diffusion.config import DiffusionConfig
+    from unclip_jax.models.embedding_norm import EmbeddingNorm
+    from unclip_jax.models.stages import STAGES
+    from unclip_jax.train.config import EvalConfig, OptimConfig, TrainConfig
+
+    sections = {"data": DataConfig, "optim": OptimConfig, "train": TrainConfig, "eval": EvalConfig}
+    sections |= {"diffusion": DiffusionConfig, "embedding_norm": EmbeddingNorm}
+    stage = config.get("stage")
+    if stage in STAGES:
+        sections |= {"model": STAGES[stage].config, "sampling": STAGES[stage].sampling}
+    return {name: cls for name, cls in sections.items() if cls is not None}
+
+
+def _complete(config: ConfigDict) -> ConfigDict:
+    """Adds the defaults of all omitted fields, so that a flag can change them."""
+    from unclip_jax.core.config_dict import with_defaults
+
+    with config.unlocked():
+        for name, cls in _sections(config).items():
+            if config.get(name) is not None:
+                with_defaults(config[name], cls)
+        for name in ("clip", "init_from", "pca"):
+            if name not in config:
+                config[name] = ""
+    return config
+
+
+def find_config(name: str) -> Path:
+    """Finds a config file, relative to the current folder or else in the package."""
+    path = Path(name)
+    if path.is_file():
+        return path
+    parts = path.parts[1:] if path.parts[:1] == ("configs",) else path.parts
+    if not path.is_absolute():
+        shipped = Path(str(importlib.resources.files("unclip_jax"))) / "configs" / Path(*parts)
+        beside = Path(__file__).resolve().parents[2] / "configs" / Path(*parts)
+        for candidate in (shipped, beside):
+            if candidate.is_file():
+                return candidate
+    raise UserError(f"no config file {name!r} here or in the package")
+
+
+def make_configs_importable() -> None:
+    """Lets config files import `unclip_jax.configs` in a checkout that is not installed."""
+    import unclip_jax
+
+    if importlib.util.find_spec("unclip_jax.configs") is None:
+        unclip_jax.__path__.append(str(Path(__file__).resolve().parents[2]))
+
+
+def _complaint(error: BaseException, flags: Sequence[str]) -> str:
+    cause = error.args[0] if error.args else type(error).__name__
+    if isinstance(cause, KeyError) and cause.args:  # ml_collections: the key, maybe with a guess
+        key, _, guess = str(cause.args[0]).partition("\n")
+        paths = [flag.lstrip("-").partition("=")[0] for flag in flags]
+        full = [path for path in paths if key.strip("'") in path.split(".")]
+        return f"unknown key {full[0] if full else key}. {guess}"
+    text = str(cause)
+    if "Traceback (most recent call last)" in text:  # raised by the config file: its last line
+        return text.strip().splitlines()[-1].strip()
+    return text

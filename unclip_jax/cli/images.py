@@ -1,0 +1,80 @@
+"""The options of the commands that take images, and what these commands print."""
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import click
+
+from unclip_jax.cli import common
+from unclip_jax.cli.progress import Progress
+
+
+def options(*, inverts: bool) -> Callable[[common.Command], common.Command]:
+    """Adds the options that these commands share.
+
+    Args:
+        inverts: whether the command inverts the decoder.
+    """
+    own = "1 (off)" if inverts else "the bundle's"
+    shared = [
+        common.model_option,
+        click.option("--out", type=click.Path(path_type=Path), help="Folder [a new one]."),
+        common.seed_option,
+        click.option("--size", type=click.IntRange(1), help="Pixels: one of the bundle's sizes."),
+        click.option("--guidance", type=float, help=f"Guidance scale of the decoder [{own}]."),
+        click.option("--steps", type=click.IntRange(1), help="Sampling steps of the decoder."),
+        common.dtype_option,
+        common.json_option,
+        click.option("--overwrite", is_flag=True, help="Replace existing files."),
+    ]
+    if inverts:
+        levels = click.option(
+            "--invert-steps", type=click.IntRange(1), help="Steps of the DDIM inversion."
+        )
+        shared.insert(6, levels)
+
+    def decorate(command: common.Command) -> common.Command:
+        for option in reversed(shared):
+            command = option(command)
+        return command
+
+    return decorate
+
+
+@dataclasses.dataclass(frozen=True)
+class Output:
+    """The bundle to use, where to write, and how to print the result."""
+
+    model: str
+    out: Path | None
+    seed: int
+    as_json: bool
+    overwrite: bool
+
+    @classmethod
+    def take(cls, given: dict[str, Any]) -> "Output":
+        """Takes these options out of those given; the rest are settings of the sampling."""
+        return cls(**{field.name: given.pop(field.name) for field in dataclasses.fields(cls)})
+
+
+def run(command: Any, output: Output) -> None:
+    """Runs a command of workflows/manipulations and prints its result."""
+    from unclip_jax.workflows.image_commands import run_command
+
+    where = {name: getattr(output, name) for name in ("model", "out", "seed", "overwrite")}
+    with Progress() as progress:
+        common.use_compile_cache()
+        result = run_command(command, **where, reporter=progress)
+    echo_images(result, output.as_json)
+
+
+def echo_images(result: Mapping[str, Any], as_json: bool) -> None:
+    """Prints a result as JSON, or the paths of its images, grid and GIF."""
+    if as_json:
+        common.echo_json(result)
+        return
+    figures = [result[name] for name in ("grid", "gif") if name in result]
+    for path in [*(image["path"] for image in result["images"]), *figures]:
+        click.echo(path)
