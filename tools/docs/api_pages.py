@@ -57,8 +57,8 @@ def _index() -> str:
 
 
 def _public(package: Path) -> str:
-    """Returns the part of the public calls: those that `api.py` exports."""
-    tree = ast.parse((package / "api.py").read_text(encoding="utf-8"))
+    """Returns the part of the public calls: those that the package exports."""
+    tree = ast.parse((package / "__init__.py").read_text(encoding="utf-8"))
     names = next(
         ast.literal_eval(node.value)
         for node in tree.body
