@@ -28,8 +28,8 @@ def pca(z):
 
 
 def test_components_are_those_of_the_singular_value_decomposition(pca, unit):
-    centred = unit - unit.mean(0)
-    _, values, rows = np.linalg.svd(centred, full_matrices=False)
+    centered = unit - unit.mean(0)
+    _, values, rows = np.linalg.svd(centered, full_matrices=False)
     np.testing.assert_allclose(pca.mean, unit.mean(0), atol=ROUNDED)
     np.testing.assert_allclose(pca.eigenvalues, values**2 / N, rtol=1e-5)
     np.testing.assert_allclose(np.abs(pca.components @ rows.T), np.eye(D), atol=1e-5)

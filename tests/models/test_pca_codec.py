@@ -34,29 +34,29 @@ def codec(pca):
 
 @hypothesis.given(numbers, st.integers(2, 1024))
 def test_larger_numbers_have_no_smaller_codes(values, buckets):
-    codes = np.asarray(pca_codec.quantise(jnp.sort(jnp.asarray(values)), buckets))
+    codes = np.asarray(pca_codec.quantize(jnp.sort(jnp.asarray(values)), buckets))
     assert (np.diff(codes) >= 0).all() and codes.min() >= 0 and codes.max() < buckets
 
 
 @hypothesis.given(st.lists(st.floats(-1, 1, width=32), min_size=1, max_size=8), st.integers(2, 512))
 def test_the_error_is_at_most_half_a_bucket(values, buckets):
     x = np.asarray(values, np.float32)
-    back = pca_codec.dequantise(pca_codec.quantise(jnp.asarray(x), buckets), buckets)
+    back = pca_codec.dequantize(pca_codec.quantize(jnp.asarray(x), buckets), buckets)
     assert np.abs(np.asarray(back, np.float64) - x).max() <= 1 / buckets + ROUNDED
 
 
 @hypothesis.given(st.floats(1, 1e6, width=32), st.integers(2, 1024))
 def test_what_lies_outside_falls_into_the_outermost(value, buckets):
-    codes = pca_codec.quantise(jnp.asarray([value, -value]), buckets)
+    codes = pca_codec.quantize(jnp.asarray([value, -value]), buckets)
     assert np.asarray(codes).tolist() == [buckets - 1, 0]
 
 
 @pytest.mark.parametrize("buckets", [2, 10, 1024])
-def test_centres_keep_their_codes(buckets):
+def test_centers_keep_their_codes(buckets):
     codes = jnp.arange(buckets)
-    centres = pca_codec.dequantise(codes, buckets)
-    np.testing.assert_array_equal(pca_codec.quantise(centres, buckets), codes)
-    np.testing.assert_allclose(centres, -1 + (2 * np.arange(buckets) + 1) / buckets, atol=ROUNDED)
+    centers = pca_codec.dequantize(codes, buckets)
+    np.testing.assert_array_equal(pca_codec.quantize(centers, buckets), codes)
+    np.testing.assert_allclose(centers, -1 + (2 * np.arange(buckets) + 1) / buckets, atol=ROUNDED)
 
 
 def test_codes_are_the_documented_buckets_of_the_coordinates(z, pca, codec):
@@ -76,8 +76,8 @@ def test_decoded_coordinates_are_within_half_a_bucket_and_the_vector_is_unit(z, 
     codes = pca_codec.encode(codec, CFG, z)
     back = np.asarray(pca_codec.decode(codec, CFG, codes), np.float64)
     np.testing.assert_allclose(np.linalg.norm(back, axis=1), 1.0, atol=1e-5)
-    centre = (2 * np.asarray(codes) + 1) / 64 - 1
-    raw = pca.mean + (centre * 3 * np.sqrt(pca.eigenvalues[:5])) @ pca.components[:5]
+    center = (2 * np.asarray(codes) + 1) / 64 - 1
+    raw = pca.mean + (center * 3 * np.sqrt(pca.eigenvalues[:5])) @ pca.components[:5]
     np.testing.assert_allclose(back, raw / np.linalg.norm(raw, axis=1, keepdims=True), atol=1e-5)
 
 
@@ -140,7 +140,7 @@ def test_dots_are_drawn_above_the_percentile(codec):
     u = jnp.linspace(0, 1, 101)
     for percentile in (0.0, 50.0, 95.0):
         low = percentile / 100
-        drawn = pca_codec.dequantise(
+        drawn = pca_codec.dequantize(
             pca_codec.draw_dots(codec, fine, u, percentile), fine.dot_buckets
         )
         np.testing.assert_allclose(drawn, low + (1 - low) * u - 0.2, atol=1e-4)

@@ -1,4 +1,4 @@
-"""Specs survive JSON, every stage initialises, every parameter names its axes."""
+"""Specs survive JSON, every stage initializes, every parameter names its axes."""
 
 import dataclasses
 import json
@@ -74,7 +74,7 @@ def test_sampling_settings_that_do_not_suit_the_stage(name, sampling, words):
 
 
 @pytest.mark.parametrize("name", ["prior tokens", "upsampler"])
-def test_initialised_stages_run_on_their_dummy_inputs(name):
+def test_initialized_stages_run_on_their_dummy_inputs(name):
     spec = SPECS[name]
     module = make_module(spec)
     params = unboxed(jax.jit(lambda key: init_variables(spec, module, key))(networks.quick_key()))

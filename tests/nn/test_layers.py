@@ -1,4 +1,4 @@
-"""Norms against NumPy, activations against their definitions, initialisers against their law."""
+"""Norms against NumPy, activations against their definitions, initializers against their law."""
 
 import jax
 import jax.numpy as jnp
@@ -68,7 +68,7 @@ def test_dense_starts_like_torch():
 
 @pytest.mark.parametrize("kind", [LayerNorm, lambda dtype: GroupNorm(2, dtype)])
 def test_norms_are_computed_in_float32_whatever_they_return(kind):
-    """Around 1000, where neighbouring bfloat16 numbers are 4 apart."""
+    """Around 1000, where neighboring bfloat16 numbers are 4 apart."""
     x = jnp.asarray(1000 + np.random.default_rng(0).normal(size=(2, 3, 3, 8)), jnp.float32)
     exact, half = kind(jnp.float32), kind(jnp.bfloat16)
     variables = meta.unbox(exact.init(jax.random.key(0), x))

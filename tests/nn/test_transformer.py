@@ -1,4 +1,4 @@
-"""Masks by gradient; scanned, rematerialised and bfloat16 stacks against the plain one."""
+"""Masks by gradient; scanned, rematerialized and bfloat16 stacks against the plain one."""
 
 import dataclasses
 import functools

@@ -131,7 +131,7 @@ def test_the_dot_token_lies_in_the_upper_part(model):
     u = jax.random.uniform(jax.random.key(0), (2000,))
     fine = dataclasses.replace(cfg, dot_buckets=4096)
     for percentile in (0.0, 50.0, 85.0):
-        dots = pca_codec.dequantise(pca_codec.draw_dots(codec, fine, u, percentile), 4096)
+        dots = pca_codec.dequantize(pca_codec.draw_dots(codec, fine, u, percentile), 4096)
         least = np.interp(percentile, np.arange(101), codec.dots)
         assert least - 1e-3 < float(dots.min()) < least + 0.05
 

@@ -1,4 +1,4 @@
-"""Random keys by name, step and example index.
+"""Random keys by stage, step and example index.
 
 Keys are never stored: each is folded in from the root key, so that a resumed run, another number
 of devices or one more prompt leaves every other random number as it was.

@@ -37,7 +37,7 @@ class DiffusionConfig:
         loss_weighting: "min_snr" (Hang et al. 2023) is our option; unCLIP does not use it.
         min_snr_gamma: the signal-to-noise ratio at which that weight is cut off.
         min_snr_floor: least weight of x_0, which min-SNR lets go to 0 in strong noise, where the
-            layout of a picture is decided. Ours.
+            layout of an image is decided. Ours.
     """
 
     schedule: ScheduleName = "cosine"
@@ -79,7 +79,7 @@ class SamplingConfig:
     Attributes:
         sampler: "ddpm" draws ancestral steps, "ddim" follows eta, "dpm++" is DPM-Solver++(2M).
         steps: number of network evaluations, spaced by OpenAI's rule (`respaced_steps`).
-        step_list: the very timesteps to visit, descending; overrides `steps`.
+        step_list: explicit timesteps, descending; overrides `steps`.
         eta: DDIM's noise, 0 (deterministic) to 1 (the DDPM posterior); "ddim" only.
         guidance: classifier-free guidance scale; 1 is off.
         x0_bound: largest |x0| of an estimate, which is clipped to it; None for none.

@@ -17,7 +17,7 @@ from unclip_jax.diffusion.schedules import Schedule, expand
 
 @struct.dataclass
 class Denoised:
-    """A denoiser's answer about x_t.
+    """Output of a denoiser at x_t.
 
     Attributes:
         x0: estimate of E[x_0 | x_t].

@@ -1,8 +1,8 @@
 """Filling a part of an array with any denoiser: masked replacement with resampling (RePaint).
 
-After every step the kept part is replaced by the known data, noised to the step's level; now and
-then the sample is noised back a few levels and denoised again, so that the filled part comes to
-agree with the kept one (Lugmayr et al. 2022, algorithm 1 and section 4.2).
+After every step the known part is replaced by the data, noised to the step's level; at intervals
+the sample is noised back a few levels and denoised again, so that the filled part comes to agree
+with the known one (Lugmayr et al. 2022, algorithm 1 and section 4.2).
 """
 
 from collections.abc import Sequence
@@ -70,7 +70,7 @@ def repaint_along(
     """Runs `repaint_transitions` in one loop, with DDIM at eta 1 as the step downwards.
 
     Args:
-        known: clean data; what `fill` leaves out of it is kept.
+        known: clean data, kept where `fill` is False.
         noise: called with 2 i and 2 i + 1 for transition i.
         span: (first transition, the one to stop before) of a run in parts; both may be traced, so
             that one compilation serves parts of whatever length. None is all of them.

@@ -30,7 +30,7 @@ class LossTerms:
     """Loss and its parts, each [b].
 
     Attributes:
-        loss: what to average and minimise.
+        loss: what to average and minimize.
         mse: mean squared error of the prediction, unweighted.
         vb: the variational bound of the drawn step, bits a dimension; None if not computed.
     """
@@ -77,7 +77,7 @@ def gaussian_kl(
     )
 
 
-def discretised_gaussian_nll(
+def discretized_gaussian_nll(
     x0: Float[Array, " b *d"], mean: Float[Array, " b *d"], log_var: Float[Array, "..."]
 ) -> Float[Array, " b *d"]:
     """-log of the mass of x_0's 8-bit bin under N(mean, var), in nats (Ho et al. 2020, eq. 13).
@@ -119,7 +119,7 @@ def vlb_terms(
     )
     difference = expand(step.x0_weight, x0.ndim) * (x0 - x0_hat)
     kl = mean_flat(gaussian_kl(difference, small, log_var))
-    nll = mean_flat(discretised_gaussian_nll(x0, x0_hat, log_var))
+    nll = mean_flat(discretized_gaussian_nll(x0, x0_hat, log_var))
     return jnp.where(t == 0, nll, kl) / math.log(2.0)
 
 

@@ -99,7 +99,7 @@ class SamplingPlan:
     """Everything static about a run: which levels, which step, which variance.
 
     Attributes:
-        steps: int64 [n], descending; the network sees these very t.
+        steps: int64 [n], descending; the timesteps that the network is given.
         variance_table: float64 [T] for "analytic" variance (`variance.variance_table`).
     """
 
@@ -133,7 +133,7 @@ def make_plan(
     steps: Sequence[int] | np.ndarray | None = None,
     variance_table: np.ndarray | None = None,
 ) -> SamplingPlan:
-    """Checks and collects the static facts of a run; `steps` overrides the configuration's."""
+    """Builds the plan of a run; `steps` overrides the configuration's."""
     if steps is None:
         chosen = sampling_steps(config, schedule.num_steps)
     else:
@@ -151,7 +151,7 @@ def make_plan(
 
 @struct.dataclass
 class SamplerState:
-    """What one step hands to the next.
+    """State carried from one step to the next.
 
     Attributes:
         x: the sample at the level of the next step (after the last: the clean sample).
@@ -172,11 +172,11 @@ def init_state(x: Float[Array, " b *d"]) -> SamplerState:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class StepInputs:
-    """What a sampler's step from level t to level s is given.
+    """Inputs of a sampler's step from level t to level s.
 
     Attributes:
         state: x at level t, and the estimate of the step before.
-        denoised: the denoiser's answer about that x.
+        denoised: the denoiser's output at that x.
         noise: standard normal; None for a sampler that is not stochastic.
         x0_error: the variance table's entry at t, None without a table.
     """
@@ -197,12 +197,12 @@ class StepInputs:
 
 @dataclasses.dataclass(frozen=True)
 class Sampler:
-    """One way of sampling.
+    """Definition of a sampler: a row of SAMPLERS.
 
     Attributes:
         step: StepInputs -> x at level s.
         is_stochastic: whether a step draws noise, under these settings.
-        uses_variance: whether a step has the variance of DiffusionConfig.
+        uses_variance: whether `DiffusionConfig.variance` applies.
     """
 
     step: Callable[[StepInputs], Float[Array, " b *d"]]
@@ -232,7 +232,7 @@ SAMPLERS: dict[SamplerName, Sampler] = {
     "ddim": Sampler(_ddim, lambda config: config.eta > 0.0),
     "dpm++": Sampler(_dpmpp, lambda config: False),
 }
-"""Every sampler by its name in settings; the names themselves are those of `SamplerName`."""
+"""Every sampler by its name; to add one, add its row here and its name to `SamplerName`."""
 
 
 def _advance(
@@ -311,8 +311,8 @@ def sample_loop(
     the trajectory use `make_plan`, `init_state` and `run_steps`, which this calls.
 
     Args:
-        denoise: already guided and limited; `config`'s guidance, clip and threshold are its maker's
-            business, not the loop's.
+        denoise: already guided and limited; the loop does not apply `config`'s guidance, x0_bound
+            and threshold.
         x_init: standard normal for a fresh sample, or the latent of `ddim_invert`.
         steps: descending timesteps, instead of the configuration's.
     """

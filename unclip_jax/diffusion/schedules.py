@@ -121,7 +121,7 @@ def alpha_bar_linear(num_steps: int) -> np.ndarray:
 
 @functools.lru_cache(maxsize=32)
 def make_schedule(name: ScheduleName, num_steps: int) -> Schedule:
-    """Builds a named schedule; the same object for the same arguments, so that it hashes well."""
+    """Builds a named schedule, cached: the same arguments give the same object."""
     makers = {"cosine": alpha_bar_cosine, "linear": alpha_bar_linear}
     if name not in makers:
         raise ValueError(f"unknown schedule {name!r}; choose from {sorted(makers)}")

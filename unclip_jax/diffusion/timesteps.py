@@ -14,7 +14,7 @@ def uniform_timesteps(keys: Key[Array, " b"], num_steps: int) -> Int[Array, " b"
 
 
 def spread_timesteps(count: int, num_steps: int) -> np.ndarray:
-    """Gives `count` fixed timesteps, the centres of equal strata of 0..T-1: for held-out losses."""
+    """Gives `count` fixed timesteps, the centers of equal strata of 0..T-1: for held-out losses."""
     return ((np.arange(count) + 0.5) * num_steps / count).astype(np.int32)
 
 

@@ -18,7 +18,7 @@ from unclip_jax.diffusion.schedules import Level, Schedule, expand
 TINY = 1e-20
 
 GROUPS = 32
-"""Groups of neighbouring timesteps that the table's errors are pooled into."""
+"""Groups of neighboring timesteps that the table's errors are pooled into."""
 
 
 def learned_variance(fraction: Float[Array, " b *d"], t: Level, s: Level) -> Float[Array, " b *d"]:
@@ -105,7 +105,7 @@ def x0_error(
     noise: Float[Array, " b *d"],
     schedule: Schedule,
 ) -> Float[Array, " b"]:
-    """Each example's mean squared error of the denoiser's x_0 at its t: what the table averages."""
+    """Returns the mean squared error of the denoiser's x_0 at t, per example, for the table."""
     x0 = at_least_float32(x0)
     estimate = denoise(q_sample(x0, t, noise, schedule), t).x0
     return jnp.mean((estimate.astype(x0.dtype) - x0) ** 2, axis=tuple(range(1, x0.ndim)))
@@ -121,7 +121,7 @@ def variance_table(
 ) -> np.ndarray:
     """Builds the analytic variance's table, float64 [T], from errors seen at some timesteps.
 
-    A handful of errors at each t is far too noisy to be used as it is. Neighbouring timesteps are
+    A handful of errors at each t is far too noisy to be used as it is. Neighboring timesteps are
     pooled into at most GROUPS groups of equally many errors, between whose means it interpolates
     linearly. Of the results the nearest table that never falls with t is taken, since an optimal
     denoiser's error cannot; and it is kept in [0, data_variance], as no optimal denoiser errs more
@@ -149,9 +149,9 @@ def variance_table(
     group = (np.cumsum(count) - count) * GROUPS // max(count.sum(), GROUPS)
     group = np.unique(group, return_inverse=True)[1]
     weight = np.bincount(group, weights=count)
-    centre = np.bincount(group, weights=count * seen) / weight
+    center = np.bincount(group, weights=count * seen) / weight
     pooled = np.bincount(group, weights=count * share) / weight
-    table = np.interp(np.arange(num_steps), centre, pooled) * shape
+    table = np.interp(np.arange(num_steps), center, pooled) * shape
     return np.clip(isotonic(table), 0.0, data_variance)
 
 

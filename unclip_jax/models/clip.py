@@ -1,7 +1,7 @@
 """CLIP: image and text towers, and the contrastive loss (Radford et al. 2021, OpenAI's code).
 
-Embeddings leave the towers raw; the loss normalizes them. Images come in as [-1, 1] NHWC and are
-brought to the tower's size and statistics here, so that nobody else needs to know either.
+The towers return raw embeddings; the loss normalizes them. Images are NHWC in [-1, 1]; they are
+resized and normalized here, so callers need to know neither the tower's size nor its statistics.
 """
 
 import dataclasses
@@ -157,7 +157,7 @@ class ClipOutput:
 
 
 class TextEncoding(NamedTuple):
-    """What the text tower gives: the embedding z_t and the normed states of all positions."""
+    """Output of the text tower: the embedding z_t and the normed states of all positions."""
 
     text_emb: Array
     text_states: Array
@@ -193,7 +193,7 @@ class TextTower(nn.Module):
 
     @nn.compact
     def __call__(self, tokens: Int[Array, "n ctx"], *, train: bool) -> TextEncoding:
-        """Encodes token ids; padding is not masked, for nothing causal looks at it."""
+        """Encodes token ids; padding needs no mask: the end-of-text state never sees it."""
         cfg, dtype = self.cfg.text, self.dtype
         if tokens.shape[1] != cfg.context:
             raise ValueError(f"{tokens.shape[1]} tokens for a tower with context={cfg.context}")
@@ -240,7 +240,7 @@ class Clip(nn.Module):
 
 
 def fit_images(images: Float[Array, "n h w 3"], cfg: ClipConfig) -> Float[Array, "n s s 3"]:
-    """Brings images to the tower's square where the size differs (bicubic, antialiased)."""
+    """Resizes images to the tower's square where the size differs (bicubic, antialiased)."""
     n, h, w, _ = images.shape
     size = cfg.vision.image_size
     if (h, w) == (size, size):
@@ -258,7 +258,7 @@ def fit_images(images: Float[Array, "n h w 3"], cfg: ClipConfig) -> Float[Array,
 
 
 def preprocess(images: Float[Array, "n h w 3"], cfg: ClipConfig) -> Float[Array, "n s s 3"]:
-    """Fits images in [-1, 1] to the tower and brings them to its statistics."""
+    """Resizes images in [-1, 1] to the tower's size and normalizes them to its statistics."""
     images = fit_images(images, cfg)
     mean = jnp.array(cfg.image_mean, jnp.float32)[None, None, None]
     std = jnp.array(cfg.image_std, jnp.float32)[None, None, None]
@@ -272,8 +272,8 @@ def clip_loss(
 
         logits = exp(s) I T^T, unit rows;  loss = (CE(logits) + CE(logits^T)) / 2, targets 0..n-1
 
-    s is taken as it is: `clamp_logit_scale` keeps exp(s) at most 100 after each update. Clamped
-    here it would have no gradient where SAM has moved it beyond.
+    s is not clamped here: `clamp_logit_scale` keeps exp(s) at most 100 after each update, and a
+    clamp in the loss would have no gradient where SAM has moved s beyond it.
     """
     image_emb, text_emb = unit(image_emb), unit(text_emb)
     logits = jnp.exp(logit_scale) * (image_emb @ text_emb.T)
@@ -295,7 +295,7 @@ def text_features(
     mask: Bool[Array, "n ctx"],
     prior_tokens: Int[Array, "n ctx2"] | None = None,
 ) -> TextFeatures:
-    """Encodes captions into everything a stage may be conditioned on.
+    """Encodes captions into all the text features that a stage may be conditioned on.
 
     Args:
         mask: True on tokens, False on padding.

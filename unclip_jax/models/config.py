@@ -1,7 +1,7 @@
-"""What the package asks of a stage's network config, whichever network it is of.
+"""Base class of the network configs: the properties that the rest of the package relies on.
 
-A config class inherits the answers of a network of images that reads no caption, and overrides
-what differs. Nothing outside of models/ has to know which class it is.
+The defaults are those of a network of images without captions; a config overrides what differs. No
+code outside models/ needs to know which config class it has.
 """
 
 from typing import Any
@@ -20,14 +20,13 @@ class ModelConfig:
         reads_text: whether the network reads `Cond.text`.
         reads_clip_states: whether it reads `TextFeatures.text_states`.
         own_context: positions of a text transformer that the stage trains itself, None without one.
-            Its sizes may be left over in the config of a stage with another caption path.
-        clip_context: positions of the CLIP captions beside it, None for a network without captions.
+        clip_context: positions of the CLIP captions, None for a network without captions.
         required_cond: the fields of Cond of which at least one must be given.
         out_channels: channels of the output image, None where the config does not choose them.
         embedding_codec: of a network that writes z_i in codes, None of any other.
         fitted_names: parameters that are fitted before training and never trained.
-        open_fields: dotted names of the sizes that the network needs and that are not set: those
-            "as the CLIP has it" of a config, which are filled in before anything is built.
+        open_fields: dotted names of required sizes that are still None; training fills them in from
+            the frozen CLIP before it builds the network.
     """
 
     init_method: str | None = None
@@ -57,7 +56,7 @@ def unset(cfg: Any, *names: str) -> tuple[str, ...]:
 
 
 def zero_is_none(cfg: Any, *names: str) -> None:
-    """Makes None of zeros, by which files of earlier versions say that a field is not set."""
+    """Replaces zeros by None; in files of earlier versions a 0 means that a field is not set."""
     for name in names:
         if getattr(cfg, name) == 0:
             object.__setattr__(cfg, name, None)

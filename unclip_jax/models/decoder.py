@@ -9,7 +9,7 @@ embedding, and projected into extra context tokens. The caption takes one of two
                  joins the timestep embedding. Karlo's decoder.
 
 The context is [image tokens, text tokens]. A dropped z_i is a learned vector or zeros, in the
-normalized space; a dropped caption is the encoded empty one, which the caller puts in.
+normalized space; a dropped caption is the encoded empty one, which the caller passes.
 """
 
 import dataclasses
@@ -59,19 +59,19 @@ class TextEncoderConfig:
 
 @dataclasses.dataclass(frozen=True)
 class DecoderConfig(ModelConfig):
-    """A conditioned U-Net; sizes that are None are as the CLIP has them.
+    """Sizes of the conditioned U-Net; those that are None are taken from the CLIP.
 
     Attributes:
         unet: the network that is conditioned.
         image_dim: width of CLIP's joint space, of z_i and z_t alike.
-        text: which caption path there is; "none" is conditioned on z_i alone.
+        text: the caption path; "none" conditions on z_i alone.
         text_dim: width of the frozen CLIP text states ("clip_states").
         text_context: positions of the frozen CLIP text states.
         text_emb_input: how z_t enters, raw (Karlo) or scaled to unit variance.
         text_encoder: sizes of the own text encoder ("transformer").
         context_dim: width of the context tokens; the text encoder's own width if it has one.
         image_tokens: context tokens made of z_i.
-        null_image: what stands for a dropped z_i.
+        null_image: the embedding that replaces a dropped z_i.
         mask_text: hides padded text positions from attention (Karlo does, GLIDE does not).
     """
 

@@ -1,13 +1,13 @@
 """Principal components of CLIP image embeddings (unCLIP §2.2, §4): fit, project, reconstruct.
 
-They are taken of embeddings at unit length, z / |z|, the space in which the paper's networks see
-them: every function here takes raw embeddings as the tower gives them and normalizes them itself,
-and what it rebuilds lies in the unit space (its length is near one, not forced to it).
+They are computed on unit embeddings, z / |z|, the space in which the paper's networks see them:
+every function here takes raw embeddings and normalizes them itself, and reconstructions are in the
+unit space (their length is near one, not forced to it).
 
     c = V (z / |z| - mean),    z' = mean + V_k^T c_k
 
 The rows of V are the eigenvectors of the covariance, by decreasing eigenvalue. Moments are summed
-in float64 and merge exactly, so that hosts may share the work.
+in float64 and merge exactly, so hosts can share the work.
 """
 
 import dataclasses
@@ -108,10 +108,10 @@ def fit_pca(moments: Moments, clip: str = "") -> Pca:
 def project(
     pca: Pca, z: Float[Array | np.ndarray, "n d"], dims: int | None = None
 ) -> Float[Array, "n k"]:
-    """Returns the first `dims` coordinates of raw embeddings; None = all there are."""
+    """Returns the first `dims` coordinates of raw embeddings; None = all of them."""
     components = jnp.asarray(pca.components)[:dims]
-    centred = unit(jnp.asarray(z)) - jnp.asarray(pca.mean)[None]
-    return jnp.matmul(centred, components.T, precision="highest")
+    centered = unit(jnp.asarray(z)) - jnp.asarray(pca.mean)[None]
+    return jnp.matmul(centered, components.T, precision="highest")
 
 
 def reconstruct(pca: Pca, codes: Float[Array | np.ndarray, "n k"]) -> Float[Array, "n d"]:
@@ -122,7 +122,7 @@ def reconstruct(pca: Pca, codes: Float[Array | np.ndarray, "n k"]) -> Float[Arra
 
 
 def keep(pca: Pca, z: Float[Array | np.ndarray, "n d"], dims: int) -> Float[Array, "n d"]:
-    """Returns raw embeddings as their first `dims` components alone give them (unCLIP, fig. 7)."""
+    """Returns raw embeddings reconstructed from their first `dims` components (unCLIP, fig. 7)."""
     if not 0 <= dims <= len(pca.eigenvalues):
         raise ValueError(f"{dims=} must lie in 0..{len(pca.eigenvalues)}")
     return reconstruct(pca, project(pca, z, dims))

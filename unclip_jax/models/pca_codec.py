@@ -1,4 +1,4 @@
-"""The codes that the autoregressive prior writes an image embedding in (unCLIP §2.2).
+"""The codec of the autoregressive prior: image embeddings as discrete codes (unCLIP §2.2).
 
 An embedding at unit length is projected on the first k principal components, in order of decreasing
 eigenvalue, and each coordinate falls into one of B buckets. The paper leaves the edges open; ours
@@ -7,13 +7,13 @@ positions and the error is known:
 
     x_j = c_j / (limit sigma_j)                   what lies outside [-1, 1] is clamped
     code = floor((x + 1) B / 2),                  clamped to 0 .. B - 1
-    x'   = (2 code + 1) / B - 1                   the centre of the bucket: |x - x'| <= 1 / B
+    x'   = (2 code + 1) / B - 1                   the center of the bucket: |x - x'| <= 1 / B
 
 The way back is mean + V_k^T c', brought to unit length. The cosine of z_i and z_t, which the
 sequence begins with, has uniform buckets over [-1, 1].
 
 Mean, components, deviations and the quantiles of that cosine are parameters of the stage that no
-optimizer may touch: whoever has the network has its codec.
+optimizer may touch, so the network ships with its codec.
 """
 
 import dataclasses
@@ -42,7 +42,7 @@ QUANTILES = 101
 
 @dataclasses.dataclass(frozen=True)
 class CodecConfig:
-    """How fine the codes are; the paper's: 319 components of 1,024 buckets.
+    """Sizes of the codec; the paper's: 319 components of 1,024 buckets.
 
     Attributes:
         components: principal components of z_i that are kept, one code each.
@@ -57,14 +57,14 @@ class CodecConfig:
     dot_buckets: int = 1024
 
     def __post_init__(self):
-        """Refuses a codec that holds nothing."""
+        """Checks the sizes."""
         check_ranges(self, components=COUNT, limit=POSITIVE)
         check_ranges(self, buckets=(2, COUNT[1]), dot_buckets=(2, COUNT[1]))
 
 
 @struct.dataclass
 class Codec:
-    """What is fitted: mean [d], components [k, d], deviations std [k], quantiles dots [q]."""
+    """The fitted codec: mean [d], components [k, d], deviations std [k], quantiles dots [q]."""
 
     mean: Any
     components: Any
@@ -123,14 +123,14 @@ def with_codec(params: Params, codec: Codec) -> Params:
     return {**params, **dict(zip(PARAMS, values, strict=True))}
 
 
-def quantise(x: Float[Array, "*n"], buckets: int) -> Int[Array, "*n"]:
+def quantize(x: Float[Array, "*n"], buckets: int) -> Int[Array, "*n"]:
     """Returns the buckets of numbers in [-1, 1]; those outside fall into the outermost."""
     code = jnp.floor((x + 1.0) * (buckets / 2))
     return jnp.clip(code, 0, buckets - 1).astype(jnp.int32)
 
 
-def dequantise(code: Int[Array, "*n"], buckets: int) -> Float[Array, "*n"]:
-    """Returns the centres of buckets."""
+def dequantize(code: Int[Array, "*n"], buckets: int) -> Float[Array, "*n"]:
+    """Returns the centers of buckets."""
     return (2.0 * code.astype(jnp.float32) + 1.0) / buckets - 1.0
 
 
@@ -139,12 +139,12 @@ def encode(
 ) -> Int[Array, "n k"]:
     """Returns the codes of raw image embeddings, coarse components first."""
     scale = (cfg.limit * codec.std)[None]
-    return quantise(pca_lib.project(codec.basis(), z) / scale, cfg.buckets)
+    return quantize(pca_lib.project(codec.basis(), z) / scale, cfg.buckets)
 
 
 def decode(codec: Codec, cfg: CodecConfig, codes: Int[Array, "n k"]) -> Float[Array, "n d"]:
     """Returns unit image embeddings of codes."""
-    coordinates = dequantise(codes, cfg.buckets) * (cfg.limit * codec.std)[None]
+    coordinates = dequantize(codes, cfg.buckets) * (cfg.limit * codec.std)[None]
     return unit(pca_lib.reconstruct(codec.basis(), coordinates))
 
 
@@ -153,7 +153,7 @@ def dot_codes(
 ) -> Int[Array, " n"]:
     """Returns the buckets of the cosines of z_i and z_t."""
     dots = (unit(image_emb) * unit(text_emb)).sum(-1)
-    return quantise(dots, cfg.dot_buckets)
+    return quantize(dots, cfg.dot_buckets)
 
 
 def draw_dots(
@@ -167,12 +167,12 @@ def draw_dots(
     """
     low = percentile / 100.0
     place = (low + (1.0 - low) * u) * (QUANTILES - 1)
-    return quantise(jnp.interp(place, jnp.arange(QUANTILES), codec.dots), cfg.dot_buckets)
+    return quantize(jnp.interp(place, jnp.arange(QUANTILES), codec.dots), cfg.dot_buckets)
 
 
 @struct.dataclass
 class RoundTrip:
-    """What unit embeddings u lose by encode and decode, one number an embedding.
+    """Errors of unit embeddings u after encode and decode, one number an embedding.
 
     dropped + bucketed = |u - z'|^2 before z' is brought to unit length, `lost` is that after it.
 
@@ -203,7 +203,7 @@ def round_trip(codec: Codec, cfg: CodecConfig, z: Float[Array | np.ndarray, "n d
     return RoundTrip(
         lost=jnp.square(u - back).sum(-1),
         dropped=jnp.square(u - pca_lib.reconstruct(basis, given)).sum(-1),
-        bucketed=jnp.square(given - dequantise(codes, cfg.buckets) * scale).sum(-1),
+        bucketed=jnp.square(given - dequantize(codes, cfg.buckets) * scale).sum(-1),
         outside=(jnp.abs(given) > scale).mean(-1),
         cosine=(u * back).sum(-1),
     )

@@ -73,7 +73,7 @@ def karlo_specs() -> dict[str, StageSpec]:
 
 
 def paper_specs() -> dict[str, StageSpec]:
-    """Returns the paper's stages: scanned transformers, every block rematerialised."""
+    """Returns the paper's stages: scanned transformers, every block rematerialized."""
     norm = EmbeddingNorm("l2", 17.2)
     stack = TransformerConfig(2048, layers=24, heads=32, scan_layers=True, remat="block")
     clip = ClipConfig(

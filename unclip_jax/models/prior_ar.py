@@ -1,10 +1,10 @@
 """The autoregressive prior: a causal transformer that writes z_i code by code (unCLIP §2.2).
 
 The paper leaves open how the caption reaches the transformer, whose context of 384 has no room for
-256 text states before 319 codes. Decided here:
+256 text states before 319 codes. Our choices:
 
 - The trunk reads [dot, z_t, BOS, c_1, …, c_(k-1)] and predicts c_1, …, c_k from BOS on. `dot` is
-  the quantised cosine of z_i and z_t; the loss is on the codes alone.
+  the quantized cosine of z_i and z_t; the loss is on the codes alone.
 - The caption enters by cross-attention in every block, from a bidirectional text encoder over its
   own tokens (the paper's context of 256) or over the states of the frozen CLIP tower. Padded
   positions are hidden.
@@ -42,7 +42,7 @@ PREFIX = 3
 
 @dataclasses.dataclass(frozen=True)
 class PriorArConfig(ModelConfig):
-    """Sizes of the prior; those that are None are as the CLIP has them.
+    """Sizes of the prior; those that are None are taken from the CLIP.
 
     Attributes:
         trunk: the causal transformer over codes.
@@ -128,7 +128,7 @@ class PriorArConfig(ModelConfig):
 
 @dataclasses.dataclass(frozen=True)
 class CodeSampling:
-    """How codes are drawn.
+    """Sampling settings of the codes.
 
     Attributes:
         guidance: classifier-free guidance scale on the logits; 1 is off.
@@ -157,7 +157,7 @@ class CodeSampling:
 
 
 class PriorAr(nn.Module):
-    """The network; it also carries the codec as parameters that nothing trains."""
+    """The network; the codec is among its parameters but is never trained."""
 
     cfg: PriorArConfig
     dtype: DTypeLike = jnp.float32
@@ -225,7 +225,7 @@ class PriorAr(nn.Module):
 
 
 class CaptionEncoder(nn.Module):
-    """The caption as the trunk reads it: states and which of them may be seen."""
+    """Encodes the caption for the trunk's cross-attention."""
 
     cfg: PriorArConfig
     dtype: DTypeLike = jnp.float32

@@ -1,7 +1,7 @@
 """The diffusion prior: a causal transformer that predicts the clean image embedding (unCLIP §2.2).
 
 The sequence is [caption, z_t, timestep, noised z_i, query]; the output at the query, projected, is
-the estimate of z_i. x_t lives in the normalized space of embedding_codec. The caption is either the
+the estimate of z_i. x_t lives in the normalized space of `EmbeddingNorm`. The caption is either the
 states of the frozen CLIP text tower (Karlo) or token embeddings trained here, read by the same
 causal transformer (our reading of the paper's "encoded text" with its context of 256). z_t enters
 raw, as Karlo's does, or scaled to unit variance.
@@ -36,7 +36,7 @@ EXTRA = 4
 
 @dataclasses.dataclass(frozen=True)
 class PriorDiffusionConfig(ModelConfig):
-    """Sizes of the prior; those that are None are as the CLIP has them.
+    """Sizes of the prior; those that are None are taken from the CLIP.
 
     Attributes:
         transformer: the causal transformer.
@@ -104,7 +104,7 @@ class PriorDiffusionConfig(ModelConfig):
 
 
 class PriorDiffusion(nn.Module):
-    """The prior's network; for "standardize" it also carries the statistics of z_i."""
+    """The prior's network; with "standardize" the statistics of z_i are among its parameters."""
 
     cfg: PriorDiffusionConfig
     norm: EmbeddingNorm = EmbeddingNorm()

@@ -1,8 +1,8 @@
 """Stages: one row for each trainable part of a model, and the spec that rebuilds its network.
 
-A row of STAGES is all that the package knows of a stage by name; what depends on its sizes is asked
-of the network's config (`ModelConfig`). A StageSpec is one stage with all its settings; it is plain
-data and travels in bundles and runs as JSON. Every module made here is called as
+STAGES has one row per stage, with everything the package knows about a stage by its name; what
+depends on sizes comes from the network's config (`ModelConfig`). A StageSpec is one stage with all
+its settings; it is plain data, stored in bundles and runs as JSON. Every module is called as
 
     module.apply({"params": params}, *inputs, train, rngs={"dropout": key})
 
@@ -36,28 +36,29 @@ from unclip_jax.models.upsampler import Upsampler, UpsamplerConfig
 Sampling = SamplingConfig | CodeSampling
 
 Kind = Literal["clip", "prior", "decoder", "upsampler"]
-"""What a stage is for: embeddings, z_i of a caption, an image of z_i, a larger image."""
+"""What a stage does: embed, make z_i of a caption, an image of z_i, a larger image."""
 
 TaskName = Literal["contrastive", "diffusion", "codes"]
-"""What a stage is trained by; the makers of the tasks are in train/tasks."""
+"""How a stage is trained; the tasks are in train/tasks."""
 
 
 @dataclasses.dataclass(frozen=True)
 class StageDef:
-    """One stage as the package knows it.
+    """Definition of a stage: a row of STAGES.
 
     Attributes:
+        name: name in files, commands and the Python API.
+        kind: what the stage is for.
         config: class of the network's config.
-        module: class of the network, made of (config, dtype) or (config, embedding norm, dtype).
-        key_id: number folded into random keys. Part of what a seed means: it is never changed and
-            never used again.
-        task: what trains it.
+        module: class of the network, with fields `cfg` and `dtype`, and `norm` if `takes_norm`.
+        key_id: number folded into random keys. Seeds depend on it: never change or reuse one.
+        task: how it is trained.
         sampling: class of its sampling settings, None for a stage that is not sampled.
         is_diffused: whether it has diffusion settings.
         needs_clip: whether it is trained against a frozen CLIP.
         takes_norm: whether the network takes the embedding norm of z_i.
-        choice: the word for a prior in settings and flags (`--prior`).
-        follows: the upsampler whose last step this one takes over, in one upsampling step.
+        choice: a prior's name in settings and flags (`--prior`).
+        follows: the upsampler whose last sampling step this one takes over.
     """
 
     name: str
@@ -75,7 +76,7 @@ class StageDef:
 
     @property
     def gives_embedding(self) -> bool:
-        """Whether its result is z_i; it then sees images through CLIP alone."""
+        """Whether its result is z_i; such a stage sees images only through CLIP."""
         return self.kind == "prior"
 
 
@@ -116,10 +117,10 @@ STAGES: dict[str, StageDef] = {row.name: row for row in ROWS}
 """Every stage by name, in the order of their key ids."""
 
 CLIP = "clip"
-"""The stage that all other rooms may name: there is one CLIP in a model."""
+"""Name of the one stage that others refer to: a model has one CLIP."""
 
 PRIORS: dict[str, str] = {row.choice: row.name for row in ROWS if row.choice is not None}
-"""The stage of each prior by its word in settings and flags."""
+"""The stage of each prior, by its name in settings and flags."""
 
 
 def stages_of(kind: Kind) -> tuple[str, ...]:
@@ -142,7 +143,7 @@ class StageSpec:
     embedding_norm: EmbeddingNorm | None = None
 
     def __post_init__(self):
-        """Checks that network and stage fit each other."""
+        """Checks that the settings fit the stage and each other."""
         if self.stage not in STAGES:
             raise ValueError(f"stage={self.stage!r} is not one of {', '.join(STAGES)}")
         row = self.row
@@ -191,7 +192,7 @@ class StageSpec:
 
     @property
     def gives_unit_embedding(self) -> bool:
-        """Whether a prior's z_i have unit length: it writes their direction alone."""
+        """Whether a prior's z_i have unit length."""
         return self.model.embedding_codec is not None or self.norm.kind == "l2"
 
     @property
@@ -206,7 +207,7 @@ def clip_spec(cfg: ClipConfig) -> StageSpec:
 
 
 def check_embeddings(specs: Mapping[str, StageSpec]) -> None:
-    """Refuses a prior whose z_i have lost the length that the decoder reads.
+    """Checks that the decoder reads embeddings of the length that the priors make.
 
     The autoregressive prior and one that diffuses z / |z| give unit vectors; a decoder that does
     not bring z_i to unit length itself takes them raw, several times as long.
@@ -252,8 +253,8 @@ def make_module(spec: StageSpec, dtype: DTypeLike = jnp.float32) -> nn.Module:
     """
     if spec.open_fields:
         raise UserError(
-            f"{spec.stage}: {', '.join(spec.open_fields)} not set: a size of the CLIP or of its "
-            "vocabulary, which --config.clip=BUNDLE gives"
+            f"{spec.stage}: {', '.join(spec.open_fields)} not set; set a value, or pass "
+            "--config.clip=BUNDLE to take it from a CLIP"
         )
     norm = {"norm": spec.norm} if spec.row.takes_norm else {}
     return spec.row.module(cfg=spec.model, dtype=dtype, **norm)
@@ -266,7 +267,7 @@ def init_variables(spec: StageSpec, module: nn.Module, key: Key[Array, ""]) -> P
 
 
 def abstract_params(spec: StageSpec) -> Params:
-    """Returns shapes and types of the parameters, without boxes and without computing anything."""
+    """Returns the parameters as shapes and dtypes, without boxes; nothing is computed."""
     return unboxed(abstract_boxed(spec))
 
 
@@ -285,7 +286,7 @@ def abstract_boxed(spec: StageSpec) -> Params:
 
 
 def unboxed(params: Params) -> Params:
-    """Takes the partitioning boxes off; never adds a sharding constraint, whatever the mesh."""
+    """Removes the partitioning boxes without adding sharding constraints, whatever the mesh."""
     is_box = _is_box
     return jax.tree.map(lambda x: x.value if is_box(x) else x, params, is_leaf=is_box)
 

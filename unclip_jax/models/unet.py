@@ -88,7 +88,7 @@ class UNetConfig:
 
     @property
     def has_attention(self) -> bool:
-        """Whether a context would be looked at."""
+        """Whether any block attends to a context."""
         return self.mid_attention or bool(self.attention_resolutions)
 
     def attends(self, level: int) -> bool:
@@ -98,7 +98,7 @@ class UNetConfig:
 
 @dataclasses.dataclass(frozen=True)
 class _BlockInputs:
-    """What every block of one forward pass is given."""
+    """Inputs shared by all blocks of one forward pass."""
 
     emb: Array
     context: Array | None
@@ -127,7 +127,7 @@ class UNet(nn.Module):
 
         Args:
             emb: added to the timestep embedding; cfg.emb_width wide.
-            context: what attention blocks look at beside the image.
+            context: extra vectors that attention blocks attend to.
             context_mask: False hides a context vector.
         """
         cfg, dtype = self.cfg, self.dtype

@@ -1,7 +1,7 @@
 """The upsamplers: attention-free U-Nets that see the low-res image (unCLIP §2.1; Karlo's SR).
 
 The low-res image is resized to the size of x_t and concatenated on channels. Corrupting it in
-training and rounding it to 8 bits in sampling are the caller's affair.
+training and rounding it to 8 bits in sampling are left to the caller.
 """
 
 import dataclasses
@@ -59,7 +59,7 @@ class UpsamplerConfig(ModelConfig):
 
 
 class Upsampler(nn.Module):
-    """Denoises at the large size given the small image; nothing else is looked at."""
+    """Denoises at the large size, conditioned on the low-res image alone."""
 
     cfg: UpsamplerConfig
     dtype: DTypeLike = jnp.float32

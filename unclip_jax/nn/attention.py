@@ -63,7 +63,7 @@ class SelfAttention(nn.Module):
     def __call__(
         self, x: Float[Array, "b n d"], mask: Bool[Array, "#b #h #n n"] | None = None
     ) -> Float[Array, "b n d"]:
-        """Mixes the n positions as far as `mask` lets them see each other."""
+        """Applies self-attention under `mask`."""
         b, n, d = x.shape
         if d % self.heads:
             raise ValueError(f"width={d} must be a multiple of heads={self.heads}")

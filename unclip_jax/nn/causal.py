@@ -1,4 +1,4 @@
-"""A causal pre-norm transformer that also reads a context: in one pass, or position by position.
+"""A causal pre-norm transformer with cross-attention, run in one pass or position by position.
 
 A block is x + self(norm(x)), x + cross(norm(x), context), x + mlp(norm(x)). In one pass a block
 gets the context itself; step by step it gets a cache: the keys and values of the positions so far,
@@ -40,7 +40,7 @@ class CrossInputs:
     """The context that a block attends to.
 
     Attributes:
-        context: float [b, m, w]; None once its keys lie in the cache.
+        context: float [b, m, w]; None once its keys are in the cache.
         visible: bool [b, m], the positions of the context that may be seen.
         index: of the first position of x; only with a cache.
     """
@@ -52,7 +52,7 @@ class CrossInputs:
 
 @struct.dataclass
 class BlockInputs:
-    """What a block is given beside x: the context, and its cache if it goes step by step."""
+    """Inputs of a block beside x: the context, and the cache of step-by-step decoding."""
 
     cross: CrossInputs
     cache: Cache | None = None
@@ -68,7 +68,7 @@ class CausalAttention(nn.Module):
     def __call__(
         self, x: Float[Array, "b n d"], cache: Cache | None, index: Any
     ) -> tuple[Float[Array, "b n d"], Cache | None]:
-        """Returns the mixed positions, and the cache with theirs put in."""
+        """Returns the output, and the cache updated with the keys and values of these positions."""
         cfg, dtype = self.cfg, self.dtype
         init = normal(cfg.width**-0.5)
         qkv = dense(3 * cfg.width, ("embed", "heads"), name="qkv", dtype=dtype, init=init)(x)
@@ -94,7 +94,7 @@ class CrossAttention(nn.Module):
     def __call__(
         self, x: Float[Array, "b n d"], cross: CrossInputs, cache: Cache | None
     ) -> tuple[Float[Array, "b n d"], Cache | None]:
-        """Returns what was read, and the cache with the context's keys and values in it."""
+        """Returns the output, and the cache updated with the context's keys and values."""
         cfg, dtype = self.cfg, self.dtype
         init = normal(cfg.width**-0.5)
         q = dense(cfg.width, ("embed", "heads"), name="q", dtype=dtype, init=init)(x)

@@ -25,7 +25,7 @@ def sinusoid(t: Num[Array, " b"], width: int, max_period: float = 1e4) -> Float[
 class TimeEmbedding(nn.Module):
     """sinusoid(t) -> Dense -> SiLU -> Dense, in float32 (ADM; Karlo's prior).
 
-    In full float32 whatever the default precision of matmuls is: neighbouring steps differ by less
+    In full float32 whatever the default precision of matmuls is: neighboring steps differ by less
     than a bfloat16 resolves.
     """
 

@@ -2,7 +2,7 @@
 
 Every parameter carries logical axis names (AXES), which training maps to mesh axes; activations are
 held to theirs where a compiler would otherwise choose (`constrain`). Parameters are float32;
-`dtype` is the compute type; norms always compute in float32. Refuses to know mesh axes.
+`dtype` is the compute type; norms always compute in float32. This module knows no mesh axes.
 """
 
 import math
@@ -35,7 +35,7 @@ AXES = (
 EPS = 1e-5  # torch's default for LayerNorm and GroupNorm; flax's is 1e-6
 
 torch_init = nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")
-"""Kernel initialiser equal in law to torch's default for Linear and Conv2d."""
+"""Kernel initializer equal in law to torch's default for Linear and Conv2d."""
 
 zeros = nn.initializers.zeros_init()
 ones = nn.initializers.ones_init()
@@ -48,7 +48,7 @@ def axes(init: Callable[..., Any], *names: str | None) -> Callable[..., Any]:
 
 
 def constrain(x: Shaped[Array, " *d"], *names: str | None) -> Shaped[Array, " *d"]:
-    """Holds an activation to its logical axes, one name a dimension ("batch", then AXES or None).
+    """Constrains an activation to its logical axes, one name a dimension ("batch", AXES or None).
 
     Without it the compiler may take the layout of the parameters for that of the activations: it
     then gathers the batch on every device and splits channels, where fully sharded parameters
@@ -161,14 +161,14 @@ class GroupNorm(nn.Module):
         x = x.astype(jnp.float32)
         size = h * w * (c // self.groups)
         mean = self._per_channel(x.sum((1, 2)), size)
-        centred = x - mean[:, None, None]
-        var = self._per_channel(jnp.square(centred).sum((1, 2)), size)
+        centered = x - mean[:, None, None]
+        var = self._per_channel(jnp.square(centered).sum((1, 2)), size)
         a = jax.lax.rsqrt(var + EPS) * gain[None]
         d = jnp.broadcast_to(bias[None], a.shape)
         if scale_shift is not None:
             scale, shift = (s.astype(jnp.float32) for s in scale_shift)
             a, d = a * (1 + scale), d * (1 + scale) + shift
-        return (centred * a[:, None, None] + d[:, None, None]).astype(self.dtype)
+        return (centered * a[:, None, None] + d[:, None, None]).astype(self.dtype)
 
     def _per_channel(self, sums: Float[Array, "b c"], size: int) -> Float[Array, "b c"]:
         b, c = sums.shape

@@ -51,10 +51,10 @@ class TransformerConfig:
 
 
 def check_stack(cfg: Any) -> None:
-    """Refuses sizes of which no stack can be built, such as heads that do not divide the width.
+    """Checks the sizes of a stack, for instance that the heads divide the width.
 
     Args:
-        cfg: a TransformerConfig, or another that has its sizes.
+        cfg: a TransformerConfig, or another config with the same fields.
     """
     sizes = dict.fromkeys(("width", "layers", "heads"), COUNT)
     check_ranges(cfg, **sizes, mlp_ratio=MLP_RATIO, dropout=BELOW_ONE)
@@ -72,7 +72,7 @@ class Mlp(nn.Module):
 
     @nn.compact
     def __call__(self, x: Float[Array, "b n d"]) -> Float[Array, "b n d"]:
-        """Maps each position by itself."""
+        """Applies the MLP to each position."""
         cfg, dtype = self.cfg, self.dtype
         hidden, init = int(cfg.width * cfg.mlp_ratio), normal((2 * cfg.width) ** -0.5)
         x = dense(hidden, ("embed", "mlp"), name="fc", dtype=dtype, init=init)(x)
@@ -153,5 +153,5 @@ def unstack_layers(params: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def out_init(cfg: TransformerConfig) -> Any:
-    """Returns CLIP's initialiser of a matrix that ends a residual branch."""
+    """Returns CLIP's initializer of a matrix that ends a residual branch."""
     return normal(cfg.width**-0.5 * (2 * cfg.layers) ** -0.5)

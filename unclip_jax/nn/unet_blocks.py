@@ -27,7 +27,7 @@ def avg_pool_2x2(x: Float[Array, "b h w c"]) -> Float[Array, "b h2 w2 c"]:
 
 
 def upsample_nearest_2x(x: Float[Array, "b h w c"]) -> Float[Array, "b h2 w2 c"]:
-    """Repeats each pixel 2 x 2 times (nearest neighbour)."""
+    """Repeats each pixel 2 x 2 times (nearest neighbor)."""
     b, h, w, c = x.shape
     x = jnp.broadcast_to(x[:, :, None, :, None], (b, h, 2, w, 2, c))
     return x.reshape(b, 2 * h, 2 * w, c)

@@ -253,8 +253,8 @@ FAULTS: list[Fault] = [
         ),
         (
             "codes_permuted",
-            "quantise(pca_lib.project(codec.basis(), z) / scale, cfg.buckets)",
-            "quantise((pca_lib.project(codec.basis(), z) / scale)[:, ::-1], cfg.buckets)",
+            "quantize(pca_lib.project(codec.basis(), z) / scale, cfg.buckets)",
+            "quantize((pca_lib.project(codec.basis(), z) / scale)[:, ::-1], cfg.buckets)",
             "tests/models/test_pca_codec.py::test_codes_are_the_documented_buckets_of_the_coordinates",
         ),
         (
