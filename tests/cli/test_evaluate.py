@@ -27,16 +27,6 @@ def test_command_writes_the_report(toy_folder, tmp_path):
     assert written == {"retrieval.json", "retrieval.md", "retrieval.png"}
 
 
-def test_the_old_name_of_an_option_is_read_and_named(unclip, refused, tmp_path):
-    """The bundle does not exist, so that the error shows that the option was read."""
-    args = ["eval", "--data", SETTINGS.data, "--out", tmp_path / "r"]
-    _, _, err = unclip(*args, "--judge", "no_such_clip")
-    assert err.splitlines()[0] == "unclip: --judge is now called --eval-clip"
-    assert "no_such_clip" in err.splitlines()[-1]
-    assert "no_such_clip" in refused(*args, "--eval-clip", "no_such_clip")
-    assert "--judge" not in unclip("eval", "--help")[1]
-
-
 def test_an_ingested_set_is_measured_on_its_own_split(toy_folder, tmp_path):
     images = tmp_path / "images"
     images.mkdir()

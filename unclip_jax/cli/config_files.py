@@ -124,8 +124,8 @@ def find_config(name: str) -> Path:
     parts = path.parts[1:] if path.parts[:1] == ("configs",) else path.parts
     if not path.is_absolute():
         shipped = Path(str(importlib.resources.files("unclip_jax"))) / "configs" / Path(*parts)
-        beside = Path(__file__).resolve().parents[2] / "configs" / Path(*parts)
-        for candidate in (shipped, beside):
+        checkout = Path(__file__).resolve().parents[2] / "configs" / Path(*parts)
+        for candidate in (shipped, checkout):
             if candidate.is_file():
                 return candidate
     raise UserError(f"no config file {name!r} here or in the package")

@@ -71,7 +71,7 @@ def prepare(
         )
     with Progress("image") as progress:
         progress.phase("fetching and reading the packages")
-        made = prepare_emoji(
+        summary = prepare_emoji(
             out or data_root() / name,
             packages=packages or cache_folder() / "npm",
             size=size,
@@ -80,15 +80,15 @@ def prepare(
             report=functools.partial(progress.report, "drawing"),
         )
     if as_json:
-        echo_json(made)
+        echo_json(summary)
         return
-    for split, counts in made["images"].items():
+    for split, counts in summary["images"].items():
         parts = ", ".join(f"{n} {style}" for style, n in counts.items())
-        total, concepts = sum(counts.values()), made["concepts"][split]
+        total, concepts = sum(counts.values()), summary["concepts"][split]
         click.echo(f"{split}: {total} images ({parts}), {concepts} concepts")
-    if made["broken"]:
-        click.echo(f"left out, not drawable: {len(made['broken'])} ({made['broken'][0]} ...)")
-    click.echo(f"written to {made['folder']}; attribution in README.md and LICENSES.json there")
+    if summary["broken"]:
+        click.echo(f"left out, not drawable: {len(summary['broken'])} ({summary['broken'][0]} ...)")
+    click.echo(f"written to {summary['folder']}; attribution in README.md and LICENSES.json there")
 
 
 @data.command()
@@ -124,7 +124,7 @@ def ingest(
 
     with Progress("item") as progress:
         progress.phase(f"opening {source}")
-        made = run(
+        summary = run(
             source,
             out,
             test_share=test_share,
@@ -133,20 +133,20 @@ def ingest(
             report=progress.report,
         )
     if as_json:
-        echo_json(made)
+        echo_json(summary)
         return
-    click.echo(", ".join(f"{split}: {n} images" for split, n in made["images"].items()))
-    for why, n in made["left_out"].items():
-        names = made["left_out_names"][why]
+    click.echo(", ".join(f"{split}: {n} images" for split, n in summary["images"].items()))
+    for why, n in summary["left_out"].items():
+        names = summary["left_out_names"][why]
         more = f", and {n - len(names)} more" if n > len(names) else ""
         click.echo(f"left out: {n} {why}: {', '.join(names)}{more}")
-    if 0 < made["images"].get("test", 0) < FEW:
+    if 0 < summary["images"].get("test", 0) < FEW:
         click.echo(
-            f"note: split test has only {made['images']['test']} images; a larger --test-share "
+            f"note: split test has only {summary['images']['test']} images; a larger --test-share "
             "holds out more"
         )
-    click.echo(f"written to {made['folder']}")
-    folder = shlex.quote(made["folder"])
+    click.echo(f"written to {summary['folder']}")
+    folder = shlex.quote(summary["folder"])
     click.echo(f"next: unclip data show {folder}")
     click.echo(
         f"then: unclip train --config configs/own/clip.py --config.data.name={folder} "

@@ -88,7 +88,8 @@ def _line(result: Mapping[str, Any]) -> str:
     parts += [f"{result['written']} of {result['shards']} shards written"]
     line = f"{result['store']}  {', '.join(parts)}"
     if "components_99" in result:
-        line += f"; {result['components_99']} of {result['width']} components hold 99%"
+        of = f"{result['components_99']} of {result['width']} components"
+        line += f"; {of} explain 99% of the variance"
     if "captions" in result:
         line += f"; {result['prior_draws']} samples of {result['captions']} captions"
     return line

@@ -104,11 +104,11 @@ def _to_bundle(
     from unclip_jax.workflows import export as workflow
 
     how = workflow.ExportOptions(**options)
-    made, results = workflow.assemble(runs, out, how, progress.say)
+    exported, results = workflow.assemble(runs, out, how, progress.say)
     extras = {**extras, "notes": _read_notes(extras["notes"])}
     progress.phase(f"writing {out}")
-    workflow.write_bundle(made, results, out, **extras, overwrite=how.overwrite)
-    return list(made.stages)
+    workflow.write_bundle(exported, results, out, **extras, overwrite=how.overwrite)
+    return list(exported.stages)
 
 
 def _to_diffusers(
@@ -134,14 +134,16 @@ def _to_program(
     from unclip_jax.workflows.stablehlo import PLATFORMS, save_program
 
     how = workflow.ExportOptions(**options)
-    made = workflow.load_or_assemble(sources, out, how, progress.say)
+    exported = workflow.load_or_assemble(sources, out, how, progress.say)
     progress.phase(f"tracing and writing {out}")
     platforms = common.split_list(lowering["platforms"] or ",".join(PLATFORMS))
     settings = SampleSettings(
         size=lowering["size"], prior=lowering["prior"], dtype=lowering["compute"] or "float32"
     )
     num, overwrite = lowering["num"], how.overwrite
-    save_program(made, out, settings=settings, num=num, platforms=platforms, overwrite=overwrite)
+    save_program(
+        exported, out, settings=settings, num=num, platforms=platforms, overwrite=overwrite
+    )
     return platforms
 
 

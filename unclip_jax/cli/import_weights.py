@@ -44,13 +44,13 @@ def import_weights(src: Path, out: Path, **options: Any) -> None:
     refuse_taken(out, "bundle.json", overwrite=options["overwrite"])  # before minutes of hashing
 
     with Progress() as progress:
-        made = import_weights(
+        imported = import_weights(
             src,
             name=options["name"] or out.resolve().name,
             license=options["license"],
             clamp=options["clamp"],
             say=progress.announce,
         )
-        progress.announce(f"writing {', '.join(made.stages)}")
-        bundle.save(made, out, dtype=options["dtype"], overwrite=options["overwrite"])
-    common.echo_written("bundle", out, {"stages": list(made.stages)}, options["as_json"])
+        progress.announce(f"writing {', '.join(imported.stages)}")
+        bundle.save(imported, out, dtype=options["dtype"], overwrite=options["overwrite"])
+    common.echo_written("bundle", out, {"stages": list(imported.stages)}, options["as_json"])

@@ -40,9 +40,9 @@ def _summary(manifest: Manifest, verify: bool) -> dict[str, Any]:
         name: {"params": stage.params, "dtype": stage.dtype}
         for name, stage in manifest.stages.items()
     }
-    kept = ("name", "license", "provenance", "metrics", "sampling", "cascade")
+    keys = ("name", "license", "provenance", "metrics", "sampling", "cascade")
     written = to_dict(manifest)
-    found = with_old_keys({key: written[key] for key in kept})
+    found = with_old_keys({key: written[key] for key in keys})
     return {"stages": stages, **found, "verified": verify}
 
 

@@ -49,7 +49,7 @@ class ExportOptions:
 
 
 def write_bundle(
-    made: Bundle,
+    exported: Bundle,
     runs: Sequence[RunResult],
     out: Path,
     *,
@@ -65,9 +65,9 @@ def write_bundle(
         pca: file of principal components; None for those of a run that has some.
         notes: Markdown for the top of the model card.
     """
-    made = dataclasses.replace(made, metrics=read_metrics(metrics), pca=_pca(runs, pca))
-    card = lambda folder: write_card(folder, made, runs, notes)  # noqa: E731
-    bundle.save(made, out, overwrite=overwrite, write_beside=card)
+    exported = dataclasses.replace(exported, metrics=read_metrics(metrics), pca=_pca(runs, pca))
+    card = lambda folder: write_card(folder, exported, runs, notes)  # noqa: E731
+    bundle.save(exported, out, overwrite=overwrite, write_beside=card)
 
 
 def export_diffusers(
@@ -79,8 +79,8 @@ def export_diffusers(
     if len(sources) == 1 and not is_run and not options.changes:  # one stage in memory at a time
         return write_diffusers(bundle.resolve(str(sources[0])), out, **kinds)
     with scratch_for(out) as scratch:
-        made = load_or_assemble(sources, out, options, say)
-        return write_diffusers(bundle.save(made, scratch / "bundle"), out, **kinds)
+        exported = load_or_assemble(sources, out, options, say)
+        return write_diffusers(bundle.save(exported, scratch / "bundle"), out, **kinds)
 
 
 def load_or_assemble(
@@ -110,7 +110,7 @@ def assemble(
             )
         stages[run.spec.stage] = Stage(run.spec, run.ema_params, options.dtype or "float16")
     _check_clip(runs, say)
-    made = Bundle(
+    exported = Bundle(
         name=options.name or out.resolve().name,
         stages=stages,
         tokenizer=_tokenizer(runs),
@@ -119,7 +119,7 @@ def assemble(
         cascade=cascade_of(stages),
         arrays={f"{r.spec.stage}.{key}": array for r in runs for key, array in r.arrays.items()},
     )
-    return with_settings(made, options.changes), runs
+    return with_settings(exported, options.changes), runs
 
 
 def _checked(run: RunResult, allow_unfinished: bool, say: Say) -> RunResult:
@@ -140,15 +140,15 @@ def _checked(run: RunResult, allow_unfinished: bool, say: Say) -> RunResult:
     return dataclasses.replace(run, spec=dataclasses.replace(run.spec, diffusion=diffusion))
 
 
-def with_settings(made: Bundle, changes: Sequence[str]) -> Bundle:
+def with_settings(exported: Bundle, changes: Sequence[str]) -> Bundle:
     """Returns the bundle with other sampling settings, given as STAGE.FIELD=VALUE."""
-    stages = dict(made.stages)
+    stages = dict(exported.stages)
     for change in changes:
         target, equals, text = change.partition("=")
         name, dot, field = target.partition(".")
         if not (equals and dot):
             raise UserError(f"--set takes STAGE.FIELD=VALUE, not {change!r}")
-        stage, kind = made.stage(name), STAGES[name].sampling
+        stage, kind = exported.stage(name), STAGES[name].sampling
         try:
             value = parse_json(text, change)
         except UserError:  # a word, such as ddim
@@ -160,7 +160,7 @@ def with_settings(made: Bundle, changes: Sequence[str]) -> Bundle:
         sampling = build(kind, settings, f"{name}.sampling")
         spec = dataclasses.replace(stages[name].spec, sampling=sampling)
         stages[name] = dataclasses.replace(stage, spec=spec)
-    return dataclasses.replace(made, stages=stages)
+    return dataclasses.replace(exported, stages=stages)
 
 
 def provenance(runs: Sequence[RunResult]) -> dict[str, Any]:

@@ -122,7 +122,7 @@ class Interpolate(Command):
         is_inverted = self.noise == "slerp"
         settings = self.latent_settings()
         plan = latents.resolve_latents(session.model, settings, inverted=is_inverted)
-        made = manipulate.interpolate(
+        frames = manipulate.interpolate(
             session.model,
             (images[:1], images[1:]),
             session.key,
@@ -134,14 +134,14 @@ class Interpolate(Command):
         thetas = [i / (self.frames - 1) for i in range(self.frames)]
         ends = [session.square(image, plan.size) for image in images]
         labels = ["input A", *(f"{theta:.2f}" for theta in thetas), "input B"]
-        paths = [made[n * self.frames : (n + 1) * self.frames] for n in range(self.num)]
+        paths = [frames[n * self.frames : (n + 1) * self.frames] for n in range(self.num)]
         title = f"{self.image.name} to {self.other.name}, noise {self.noise}"
         strips = [
             Strip("" if n else title, [ends[0], *path, ends[1]], labels)
             for n, path in enumerate(paths)
         ]
         facts = [{"path_number": n, "theta": theta} for n in range(self.num) for theta in thetas]
-        rows = zip(self._names(), made, [""] * len(made), facts, strict=True)
+        rows = zip(self._names(), frames, [""] * len(frames), facts, strict=True)
         settings = {"images": [str(path) for path in self.paths], "noise": self.noise}
         return ImageOutputs(
             [OutputImage(*row) for row in rows],

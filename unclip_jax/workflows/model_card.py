@@ -142,10 +142,10 @@ def _training_cells(run: RunResult) -> list[str]:
 def _hardware(run: RunResult) -> str:
     if not run.environment:
         return UNKNOWN
-    held = run.environment[-1]
-    kind, count = held.get("device_kind", UNKNOWN), held.get("devices", 1)
+    latest = run.environment[-1]
+    kind, count = latest.get("device_kind", UNKNOWN), latest.get("devices", 1)
     if kind == "cpu":
-        return f"{held['cpu_cores']} CPU cores" if "cpu_cores" in held else "CPU"
+        return f"{latest['cpu_cores']} CPU cores" if "cpu_cores" in latest else "CPU"
     return f"{count} x {kind}"
 
 

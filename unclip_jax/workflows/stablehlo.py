@@ -1,13 +1,13 @@
-"""The whole chain as one program for other processes: StableHLO that JAX alone can run.
+"""Text to image as one StableHLO program, which needs only JAX to run.
 
-    program.stablehlo     a serialised `jax.export` program
+    program.stablehlo     a serialized `jax.export` program
     params.npz            its parameters by path ("decoder/unet/conv_in/kernel")
     program.json          inputs, outputs, special token ids, settings, SHA-256 of the other files
     tokenizer.json        the vocabulary, in the `tokenizers` library's format
 
-The program maps (params, tokens, prompt_index, draw, seed) to uint8 images, with the numbers of
-`sample`: parameters are arguments, everything else of the bundle is part of it. A bfloat16 array is
-stored as its bits, uint16, which the program reads as such: .npz knows no bfloat16.
+The program maps (params, tokens, prompt_index, draw, seed) to uint8 images, the same as those of
+`sample`. Parameters are arguments; everything else of the bundle is part of the program. A bfloat16
+array is stored, and taken by the program, as its bits in uint16, since .npz has no bfloat16.
 """
 
 import json
@@ -53,11 +53,11 @@ def save_program(
     platforms: Sequence[str] = PLATFORMS,
     overwrite: bool = False,
 ) -> Path:
-    """Writes the folder `out`, whole or not at all, and returns it.
+    """Writes the folder `out`, all of it or nothing, and returns it.
 
     Args:
-        model: as stored, `load(…, params_dtype=None)`: parameters keep the dtype they have.
-        num: images of a call; None leaves their number open, a dimension of the program.
+        model: loaded with `params_dtype=None`, so that parameters keep their stored dtype.
+        num: images per call; None makes it a symbolic dimension of the program.
     """
     plan = resolve(model, settings)
     with new_folder(Path(out), "program.json", overwrite=overwrite) as folder:
@@ -81,7 +81,7 @@ def export_program(
     num: int | None = None,
     platforms: Sequence[str] = PLATFORMS,
 ) -> export.Exported:
-    """Lowers `sampling_program` for the given platforms, on whatever machine this is."""
+    """Lowers `sampling_program` for the given platforms, whatever the platform of this machine."""
     unknown = sorted(set(platforms) - set(PLATFORMS))
     if unknown or not platforms:
         raise UserError(
@@ -106,7 +106,7 @@ def sampling_program(model: Bundle, plan: Plan) -> Program:
     """Returns the pure function (params, tokens, prompt_index, draw, seed) -> images.
 
     Image i has the key of draw[i] of prompt number prompt_index[i]. A row of `tokens` is one
-    caption: SOT, pieces, EOT, then padding; what a tower has no room for is cut before its EOT.
+    caption: SOT, tokens, EOT, then padding; a longer one than a stage's context is cut before EOT.
     """
     context, spec = _context(model, plan), model.clip.spec
     uncond = _tokenizer(model).encode(["", plan.negative], context).tokens
@@ -133,7 +133,7 @@ def sampling_program(model: Bundle, plan: Plan) -> Program:
 
 
 def stored_params(model: Bundle, plan: Plan) -> dict[str, np.ndarray]:
-    """Returns the parameters that the program takes, by path, in the dtypes they are stored in."""
+    """Returns the program's parameters by path, in their stored dtypes."""
     stored = {}
     for name in _used_stages(model, plan):
         stage = model.stage(name)
@@ -147,14 +147,14 @@ def stored_params(model: Bundle, plan: Plan) -> dict[str, np.ndarray]:
 
 
 def _used_stages(model: Bundle, plan: Plan) -> list[str]:
-    """Returns the stages that the program runs, each once, in their order."""
+    """Returns the names of the stages that the program runs, each once, in order."""
     samplers = [s for s in make_pipeline(model, plan) if isinstance(s, StageSampler)]
     nets = [net.stage.spec.stage for sampler in samplers for net in sampler.nets]
     return list(dict.fromkeys([CLIP, *nets]))
 
 
 def _computed_params(model: Bundle, params: Mapping[str, Array]) -> dict[str, Params]:
-    """Returns each stage's tree in float32 from the flat arrays as they are stored."""
+    """Returns each stage's parameter tree in float32 from the flat stored arrays."""
 
     def restored(path: str, array: Array) -> Array:
         if model.stages[path.partition("/")[0]].dtype == "bfloat16":
@@ -165,7 +165,7 @@ def _computed_params(model: Bundle, params: Mapping[str, Array]) -> dict[str, Pa
 
 
 def _context(model: Bundle, plan: Plan) -> int:
-    """Returns the positions of the longest caption that a stage of the plan reads."""
+    """Returns the largest context, in tokens, of the stages of the plan."""
     own = [model.stage(name).spec.model.own_context for name in _used_stages(model, plan)]
     return max(model.clip.spec.model.text.context, *(n or 0 for n in own))
 
@@ -182,7 +182,7 @@ def _write_tokenizer(tokenizer: Tokenizer, context: int, path: Path) -> None:
 
 
 def _description(model: Bundle, plan: Plan, program: export.Exported) -> dict[str, Any]:
-    """Returns what program.json says, without the hashes."""
+    """Returns the contents of program.json, without the hashes."""
     names, tokenizer = ("tokens", "prompt_index", "draw", "seed"), _tokenizer(model)
     inputs = program.in_avals[-len(names) :]
     used = _used_stages(model, plan)
