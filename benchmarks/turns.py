@@ -97,7 +97,7 @@ def environment(threads: int, packages: tuple[str, ...]) -> dict[str, Any]:
 
 
 def limit_threads(threads: int) -> int:
-    """Restricts this process and its children to `count` cores; returns the actual number."""
+    """Restricts this process and its children to `threads` cores; returns the actual number."""
     if not hasattr(os, "sched_setaffinity"):
         return threads
     cores = sorted(os.sched_getaffinity(0))[-threads:]

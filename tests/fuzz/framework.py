@@ -16,6 +16,7 @@ import signal
 import tempfile
 import time
 import traceback
+import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -25,6 +26,7 @@ import hypothesis
 from hypothesis.strategies import SearchStrategy
 
 from unclip_jax.core.errors import UserError
+from unclip_jax.core.renamed import RenamedWarning
 
 HANG_SECONDS = 5.0  # of the process's own CPU time: a loaded machine is no hang
 WALL_SECONDS = 60.0  # against waiting for something that never comes
@@ -137,7 +139,8 @@ def judged(target: Target, case: Any, folder: Path, result: Result) -> bool:
     reset_peak()
     before = peak_bytes()
     try:
-        with limits():
+        with limits(), warnings.catch_warnings():
+            warnings.simplefilter("ignore", RenamedWarning)  # an old name is read, with a line
             target.feed(case, folder)
         refused = False
     except UserError as error:
