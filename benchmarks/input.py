@@ -25,17 +25,17 @@ def time_pipeline(path: str, data: str | None, batches: int, repeats: int) -> di
     from unclip_jax.checkpoint import bundle
     from unclip_jax.cli.config_files import read_config
     from unclip_jax.data.pipeline import batch_iterator, make_batches, open_source
-    from unclip_jax.train.batches import NoText, Texts
+    from unclip_jax.train.inputs import FixedLengthTokenizer, NullTokenizer
     from unclip_jax.train.resolve import read_settings
 
     flags = [f"--config.data.name={data}", "--config.data.concepts=all"] if data else []
     flags += ["--config.data.styles=()"] if data else []
     settings = read_settings(read_config(path, flags), needs_clip=False)
     source = open_source(settings.data)
-    text = NoText()
+    text = NullTokenizer()
     if not path.endswith(("upsampler_256.py", "upsampler_1024.py")):
         clip = bundle.load("emoji", stages=["clip"])
-        text = Texts(clip.tokenizer, clip.stage("clip").spec.model.text.context)
+        text = FixedLengthTokenizer(clip.tokenizer, clip.stage("clip").spec.model.text.context)
     size = settings.train.batch_size
     made = make_batches(source, settings.data, tokenizer=text, batch_size=size, seed=0)
     pipeline = batch_iterator(made, settings.data)

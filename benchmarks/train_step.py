@@ -74,37 +74,33 @@ def jit_alone(step: Callable[..., Any]) -> Any:
 
 
 def config_step(path: str, batch: int | None, clip: str | None) -> tuple[Callable[[], Any], Any]:
-    """Returns the training step of a config, and its planned run."""
+    """Returns the training step of a config, and its program."""
     import jax
 
     from unclip_jax.cli.config_files import read_config
     from unclip_jax.core.prng import root_key
-    from unclip_jax.models.stages import init_variables, make_module, unboxed
-    from unclip_jax.plan.estimate import PlannedRun
+    from unclip_jax.models.stages import init_variables, unboxed
+    from unclip_jax.plan.estimate import planned_program
     from unclip_jax.train.state import jit_once, make_state
-    from unclip_jax.train.step import make_train_step
 
     flags = [f"--config.train.batch_size={batch}"] if batch else []
     flags += [f"--config.clip={clip}"] if clip and not path.endswith("clip.py") else []
     sections = read_config(path, flags)
-    run = PlannedRun(sections)
-    module, train = make_module(run.spec), run.settings.train
-    init = lambda: unboxed(init_variables(run.spec, module, root_key(0)))  # noqa: E731
-    state = jit_once(lambda: make_state(init(), run.tx, run.metrics))()
-    step = make_train_step(run.task(run.spec), run.tx, train, run.settings.optim, 0)
+    program, _ = planned_program(sections)
+    train = program.settings.train
+    init = lambda: unboxed(init_variables(program.spec, program.module, root_key(0)))  # noqa: E731
+    metrics = len(program.metric_names)
+    held = {"state": jit_once(lambda: make_state(init(), program.tx, metrics))()}
     precision = "highest" if train.dtype == "float32" else "default"
     with jax.default_matmul_precision(precision):
-        program = jit_alone(step)
-        frozen, rows = filled(run.frozen()), filled(run.batch(train.batch_size))
-        held = {"state": program.lower(state, frozen, rows).compile()}
-    compiled = held["state"]
-    held["state"] = state
+        constants, rows = filled(program.constants), filled(program.batch(train.batch_size))
+        compiled = jit_alone(program.step()).lower(held["state"], constants, rows).compile()
 
     def take() -> None:
-        held["state"], logged = compiled(held["state"], frozen, rows)
+        held["state"], logged = compiled(held["state"], constants, rows)
         jax.block_until_ready(logged)
 
-    return take, run
+    return take, program
 
 
 def time_config(path: str, batch: int | None, clip: str | None, repeats: int) -> dict[str, Any]:
@@ -113,24 +109,25 @@ def time_config(path: str, batch: int | None, clip: str | None, repeats: int) ->
 
     from unclip_jax.core.chips import chip_of
     from unclip_jax.core.trees import count_params
+    from unclip_jax.plan.estimate import step_work
 
-    take, run = config_step(path, batch, clip)
+    take, program = config_step(path, batch, clip)
     take()
     seconds = []
     for _ in range(repeats):
         start = time.perf_counter()
         take()
         seconds.append(time.perf_counter() - start)
-    median, rows = statistics.median(seconds), run.settings.train.batch_size
-    counted = rows if run.spec.stage == "clip" else 1
-    flops = run.work(counted, "none").flops * rows / counted
+    median, rows = statistics.median(seconds), program.settings.train.batch_size
+    counted = rows if program.spec.row.task == "contrastive" else 1
+    flops = step_work(program, counted, "none").flops * rows / counted
     device = jax.local_devices()[0]
     chip = chip_of(device.device_kind)
     return {
         "config": path,
-        "params": count_params(run.params),
+        "params": count_params(program.state.params),
         "batch": rows,
-        "dtype": run.settings.train.dtype,
+        "dtype": program.settings.train.dtype,
         "device": device.device_kind,
         "seconds": median,
         "images_per_second": rows / median,
@@ -160,6 +157,7 @@ def our_peer(peer: Peer) -> Callable[[], None]:
     from unclip_jax.train.optim import make_optimizer
     from unclip_jax.train.state import jit_once, make_state
     from unclip_jax.train.step import make_train_step
+    from unclip_jax.train.task import StepConstants
     from unclip_jax.train.tasks.diffusion import make_diffusion_task
 
     unet = UNetConfig(
@@ -186,7 +184,7 @@ def our_peer(peer: Peer) -> Callable[[], None]:
 
     def take() -> None:
         with jax.default_matmul_precision("highest"):
-            held["state"], logged = program(held["state"], {}, rows)
+            held["state"], logged = program(held["state"], StepConstants(), rows)
         jax.block_until_ready((held["state"], logged))
 
     return take

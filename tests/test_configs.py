@@ -12,8 +12,9 @@ from unclip_jax.core.errors import UserError
 from unclip_jax.core.trees import flatten_paths
 from unclip_jax.models.presets import karlo_specs, paper_specs
 from unclip_jax.models.stages import STAGES, StageSpec, abstract_boxed, unboxed
-from unclip_jax.plan.estimate import PlannedRun
+from unclip_jax.plan.estimate import planned_program, step_work
 from unclip_jax.train.config import MeshConfig
+from unclip_jax.train.program import Program
 from unclip_jax.train.resolve import make_spec, read_settings, resolve_model
 from unclip_jax.train.sharding import make_mesh, param_shardings
 
@@ -87,27 +88,29 @@ def test_config_builds_and_every_parameter_has_a_rule(name, mesh):
     check_rules(spec, mesh)
 
 
-def planned(name: str) -> PlannedRun:
+def planned(name: str) -> Program:
     config = read_config(str(ROOT / name), [])
     config["clip"] = ""
     needs = STAGES[config["stage"]].needs_clip
-    return PlannedRun(config, read_config(str(ROOT / clip_beside(name)), []) if needs else None)
+    clip = read_config(str(ROOT / clip_beside(name)), []) if needs else None
+    return planned_program(config, clip)[0]
 
 
 @pytest.mark.parametrize("name", CONFIGS)
 def test_a_step_of_every_config_can_be_traced(name):
     """Nearly every parameter takes part in a product, forwards and twice backwards."""
-    run = planned(name)
-    rows = min(run.settings.train.batch_size, 64) if run.spec.stage == "clip" else 1
+    program = planned(name)
+    is_clip = program.spec.stage == "clip"
+    rows = min(program.settings.train.batch_size, 64) if is_clip else 1
     tables = re.compile(r"embed|codec_|clip_(mean|std)|null|bos|query")
-    flat = flatten_paths(run.params)
+    flat = flatten_paths(program.state.params)
     products = sum(math.prod(x.shape) for k, x in flat.items() if not tables.search(k))
-    assert run.work(rows, "none").flops > 6 * rows * 0.98 * products
+    assert step_work(program, rows, "none").flops > 6 * rows * 0.98 * products
 
 
 def test_sharpness_aware_clip_does_the_work_of_its_passes():
     """A forward pass is 1, a gradient 3. SAM: gradient, forward; gradient again, then its own."""
-    plain, sam = (planned(f"configs/emoji/clip.py{name}").work(64, None) for name in ("", ":sam"))
+    plain, sam = (step_work(planned(f"configs/emoji/clip.py{name}"), 64) for name in ("", ":sam"))
     assert sam.flops / plain.flops == pytest.approx((3 + 1 + 3 + 3) / 3, rel=5e-3)
 
 

@@ -26,12 +26,12 @@ from unclip_jax.models.unet import UNetConfig
 from unclip_jax.models.upsampler import UpsamplerConfig
 from unclip_jax.nn.transformer import TransformerConfig
 from unclip_jax.train.config import OptimConfig, TrainConfig
-from unclip_jax.train.frozen import FrozenClip
 from unclip_jax.train.optim import make_optimizer
 from unclip_jax.train.sharding import RULES
 from unclip_jax.train.state import jit_once, make_state
 from unclip_jax.train.step import make_train_step
-from unclip_jax.train.tasks.codes import make_task
+from unclip_jax.train.task import StepConstants
+from unclip_jax.train.tasks import make_task
 
 BATCH = 8
 NORM = EmbeddingNorm("l2", 2.0)
@@ -108,13 +108,13 @@ VARIANTS = {
 
 
 class Toy:
-    """A stage's task with random data; later stages have an untrained frozen CLIP."""
+    """A stage's task with random data; later stages have the module of an untrained CLIP."""
 
     def __init__(self, name, dtype=jnp.float32, **train):
         self.spec = spec_of(name)
         self.train = TrainConfig(**({"steps": 1000, "batch_size": BATCH} | train))
         self.module = make_module(self.spec, dtype)
-        self.frozen = {}
+        self.constants = StepConstants()
         self.clip = self._clip(dtype) if self.spec.row.needs_clip else None
         self.task = make_task(self.spec, self.module, self.train, self.clip)
         params, fitted = abstract_params(self.spec), self.spec.fitted_names
@@ -124,10 +124,10 @@ class Toy:
     def _clip(self, dtype):
         spec = spec_of("clip")
         module = Clip(spec.model, dtype)
-        self.frozen["clip"] = fresh_params(spec, module, 7)
         text = jax.tree.map(lambda x: x[:1], captions(1, seed=9))
-        self.frozen["empty"] = text if self.reads_own_tokens else text.replace(tokens=None)
-        return FrozenClip(module, self.frozen["clip"], None)
+        empty = text if self.reads_own_tokens else text.replace(tokens=None)
+        self.constants = StepConstants(fresh_params(spec, module, 7), empty)
+        return module
 
     @property
     def reads_own_tokens(self):
@@ -152,12 +152,12 @@ class Toy:
         }
         left_out = set() if self.reads_own_tokens else {"own_tokens"}
         if self.spec.stage != "upsampler_1024":
-            left_out.add("low_res")  # made of the picture on the device
+            left_out.add("low_res")  # computed from the image on the device
         names = set(self.task.batch_keys) - left_out
         return {k: jnp.asarray(v) for k, v in values.items() if k in names}
 
     def step(self, optim=OPTIM):
-        """The compiled step (state, frozen, batch) -> (state, logged)."""
+        """The compiled step (state, constants, batch) -> (state, logged)."""
         return jax.jit(make_train_step(self.task, self.tx, self.train, optim, 0), donate_argnums=0)
 
 

@@ -78,7 +78,7 @@ def test_a_command_that_lasts_says_what_it_does(tmp_path, unclip, monkeypatch, w
         raise UserError("that is enough")
 
     monkeypatch.setattr("unclip_jax.checkpoint.bundle.load", slow)
-    monkeypatch.setattr("unclip_jax.plan.estimate.PlannedRun.__init__", slow)
+    monkeypatch.setattr("unclip_jax.plan.estimate.planned_program", slow)
     image = tmp_path / "image.png"
     Image.new("RGB", (16, 16), "red").save(image)
     args = {

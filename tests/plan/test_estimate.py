@@ -12,10 +12,17 @@ from unclip_jax.core.chips import CHIPS, chip_of, parse_topology
 from unclip_jax.core.errors import UserError
 from unclip_jax.core.prng import root_key
 from unclip_jax.models.presets import paper_specs
-from unclip_jax.models.stages import init_variables, make_module
-from unclip_jax.plan.estimate import PlannedRun, make_plan, plan_run, sharded_bytes
+from unclip_jax.models.stages import init_variables
+from unclip_jax.plan.estimate import (
+    make_plan,
+    plan_program,
+    planned_program,
+    sharded_bytes,
+    step_work,
+)
+from unclip_jax.train.config import MeshConfig
 from unclip_jax.train.sharding import make_mesh
-from unclip_jax.train.state import init_state, state_shardings
+from unclip_jax.train.state import init_state
 
 ROOT = Path(__file__).resolve().parents[2]
 PAPER = ("clip", "prior_diffusion", "prior_ar", "decoder", "upsampler_256", "upsampler_1024")
@@ -49,28 +56,30 @@ def test_clips_arithmetic_is_that_of_the_formula():
     sections = config(
         "emoji/clip.py", "--config.train.batch_size=16", "--config.data.vocab_size=600"
     )
-    run, plan = PlannedRun(sections), make_plan(sections)
-    forward = clip_flops(run.spec, 16)
-    stem = 16 * 2 * 64 * 8 * 8 * 3 * run.spec.model.vision.width
+    spec, plan = planned_program(sections)[0].spec, make_plan(sections)
+    forward = clip_flops(spec, 16)
+    stem = 16 * 2 * 64 * 8 * 8 * 3 * spec.model.vision.width
     # The metric's own similarity matrix has no gradient.
-    metric = 2 * 16 * 16 * run.spec.model.embed_dim
+    metric = 2 * 16 * 16 * spec.model.embed_dim
     assert plan.flops_per_step == pytest.approx(3 * forward - stem + metric, rel=1e-3)
 
 
 def test_the_state_is_what_a_run_holds():
-    run = PlannedRun(config("emoji/upsampler_256.py:smoke"))
-    mesh = make_mesh(run.settings.train.mesh.__class__(data=1, fsdp=4, tensor=2))
+    program, _ = planned_program(config("emoji/upsampler_256.py:smoke"))
+    mesh = make_mesh(MeshConfig(data=1, fsdp=4, tensor=2))
     with on_mesh(mesh):
-        shardings = state_shardings(run.boxed, run.tx, run.metrics, mesh)
-        module = make_module(run.spec)
+        shardings = program.state_shardings(mesh)
         state = init_state(
-            lambda: init_variables(run.spec, module, root_key(0)), run.tx, run.metrics, shardings
+            lambda: init_variables(program.spec, program.module, root_key(0)),
+            program.tx,
+            len(program.metric_names),
+            shardings,
         )
     held = {device: 0 for device in jax.devices()}
     for leaf in jax.tree.leaves(state):
         for shard in leaf.addressable_shards:
             held[shard.device] += shard.data.nbytes
-    assert sharded_bytes(run.state, shardings) == max(held.values())
+    assert sharded_bytes(program.state, shardings) == max(held.values())
     assert make_plan(config("emoji/upsampler_256.py:smoke")).state_bytes == sum(
         leaf.nbytes for leaf in jax.tree.leaves(state)
     )
@@ -78,14 +87,14 @@ def test_the_state_is_what_a_run_holds():
 
 @pytest.mark.parametrize("stage", PAPER)
 def test_the_papers_configs_are_the_papers_models(stage):
-    run = PlannedRun(config(f"paper/{stage}.py"))
+    program, _ = planned_program(config(f"paper/{stage}.py"))
     preset = paper_specs()[stage]
-    assert run.spec.diffusion == preset.diffusion
-    assert run.spec.embedding_norm == preset.embedding_norm
+    assert program.spec.diffusion == preset.diffusion
+    assert program.spec.embedding_norm == preset.embedding_norm
     sizes = lambda tree: {str(p): x.shape for p, x in jax.tree.leaves_with_path(tree)}  # noqa: E731
     from unclip_jax.models.stages import abstract_params
 
-    assert sizes(run.params) == sizes(abstract_params(preset))
+    assert sizes(program.state.params) == sizes(abstract_params(preset))
 
 
 # Table 3 of the paper, and CLIP's own (2103.00020, table 18; unCLIP's learning rate): batch size,
@@ -120,11 +129,11 @@ def test_the_papers_configs_train_as_table_3_says(stage):
 @pytest.mark.parametrize("stage", PAPER)
 def test_the_papers_state_is_split_over_a_pod(stage):
     """Parameters, moments and average together, whatever the mixture."""
-    run = PlannedRun(config(f"paper/{stage}.py"))
-    total = sum(np.prod(x.shape) * x.dtype.itemsize for x in jax.tree.leaves(run.state))
+    program, _ = planned_program(config(f"paper/{stage}.py"))
+    total = sum(np.prod(x.shape) * x.dtype.itemsize for x in jax.tree.leaves(program.state))
     for sizes in ((1, 64, 1), (1, 16, 4), (2, 16, 2), (1, 8, 1), (1, 2, 4)):
         mesh = jax.sharding.AbstractMesh(sizes, ("data", "fsdp", "tensor"))
-        share = sharded_bytes(run.state, state_shardings(run.boxed, run.tx, run.metrics, mesh))
+        share = sharded_bytes(program.state, program.state_shardings(mesh))
         assert share <= SHARE * total / (sizes[1] * sizes[2]), sizes
 
 
@@ -157,8 +166,8 @@ def test_bounds_scale_with_the_chips():
 
 
 def test_the_larger_bound_is_the_steps_time():
-    run = PlannedRun(config("paper/prior_diffusion.py"))
-    plan = plan_run(run, parse_topology("v5p:2x2x2"))
+    program, _ = planned_program(config("paper/prior_diffusion.py"))
+    plan = plan_program(program, parse_topology("v5p:2x2x2"))
     bound = max(plan.compute_seconds, plan.memory_seconds)
     assert plan.step_seconds_bound == bound
     assert plan.mfu_bound == pytest.approx(plan.flops_per_step / 8 / CHIPS["v5p"].flops / bound)
@@ -166,9 +175,8 @@ def test_the_larger_bound_is_the_steps_time():
     assert plan.chip_hours == pytest.approx(bound * 600_000 / 3600 * 8)
     # Adam reads and writes the state once a step, gradients are written and read, all as float32.
     least = 2 * plan.state_bytes_per_chip + 2 * 4 * plan.params / (plan.mesh[1] * plan.mesh[2])
-    beside = (
-        plan.memory_seconds * CHIPS["v5p"].hbm_rate - run.work(plan.batch_size // 8, None).bytes
-    )
+    products = step_work(program, plan.batch_size // 8).bytes
+    beside = plan.memory_seconds * CHIPS["v5p"].hbm_rate - products
     assert beside == pytest.approx(least, rel=1e-3)
 
 
@@ -219,7 +227,7 @@ def test_sizes_that_do_not_fit_together_are_one_line(flags, complaint):
 def test_a_clip_of_another_stage_is_refused():
     decoder = config("paper/decoder.py")
     with pytest.raises(UserError, match="stage 'decoder', not of a CLIP"):
-        PlannedRun(decoder, decoder)
+        planned_program(decoder, decoder)
 
 
 def test_groups_of_sam_may_outgrow_what_a_chip_holds():
@@ -237,8 +245,9 @@ def test_a_plan_of_micro_batches():
 def test_no_states_are_planned_for_a_prior_that_reads_its_own_tokens(stage):
     """With the sizes of its CLIP too, and a store of embeddings in place of images."""
     flags = ("--config.data.embeddings=train", "--config.eval.embeddings=test")
-    run = PlannedRun(config(f"paper/{stage}.py", *flags), config("paper/clip.py"))
-    assert "text_states" not in run.batch(4096)
-    assert run.frozen()["empty"].text_states is None
-    assert run.batch(4096)["tokens"].shape == (4096, 77)
-    assert run.batch(4096)["own_tokens"].shape == (4096, 256)
+    program, _ = planned_program(config(f"paper/{stage}.py", *flags), config("paper/clip.py"))
+    batch = program.batch(4096)
+    assert "text_states" not in batch
+    assert program.constants.empty.text_states is None
+    assert batch["tokens"].shape == (4096, 77)
+    assert batch["own_tokens"].shape == (4096, 256)

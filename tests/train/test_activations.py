@@ -33,12 +33,12 @@ def test_what_is_sent_does_not_grow_with_the_batch(stage):
 
     batch = jax.tree.map(rows, toy.batch())
 
-    def gradient(params, frozen, batch):
+    def gradient(params, constants, batch):
         keys = batch_keys(jax.random.key(0), ROWS)
-        return loss_and_grad(toy.task, params, frozen, batch, keys)[0]
+        return loss_and_grad(toy.task, params, constants, batch, keys)[0]
 
     with on_mesh(mesh):
-        traced = jax.jit(gradient, out_shardings=shardings).lower(params, toy.frozen, batch)
+        traced = jax.jit(gradient, out_shardings=shardings).lower(params, toy.constants, batch)
         compiled = traced.compile(compiler_options={"xla_backend_optimization_level": 0})
     sent = sum(one.bytes for one in cost_of(compiled.as_text()).collectives.values())
     assert 0 < sent <= SENT * 4 * count_params(params)

@@ -15,10 +15,10 @@ from unclip_jax.core.errors import UserError
 from unclip_jax.data.images import to_square
 from unclip_jax.data.sources import load_source
 from unclip_jax.models import clip as clip_lib
-from unclip_jax.plan.estimate import PlannedRun
+from unclip_jax.plan.estimate import planned_program
 from unclip_jax.sampling.encode import encode_images
 from unclip_jax.train import experiment
-from unclip_jax.train.frozen import image_embedding
+from unclip_jax.train.frozen_clip import image_embedding
 
 ROOT = Path(__file__).resolve().parents[2]
 SIDE = 16  # of the toy CLIP
@@ -49,7 +49,7 @@ def looked_at(config, workdir):
         return preprocess(images, cfg)
 
     def look(run):
-        found.append(np.asarray(image_embedding(run.clip, run.frozen, run.held_out[0])))
+        found.append(np.asarray(image_embedding(run.program.clip, run.constants, run.held_out[0])))
         raise Enough
 
     with pytest.MonkeyPatch.context() as patch:
@@ -86,14 +86,13 @@ def test_a_tower_is_never_given_another_size():
     decoder = toy("decoder")
     small = {"image": jnp.zeros((8, 4, 4, 3), jnp.uint8)}
     with pytest.raises(ValueError, match="4 x 4 pixels for a CLIP of 8"):
-        image_embedding(decoder.clip, decoder.frozen, small)
+        image_embedding(decoder.clip, decoder.constants, small)
 
 
 def planned(stage, *flags):
     path = ROOT / "configs" / "paper" / f"{stage}.py"
-    return PlannedRun(
-        read_config(str(path), flags), read_config(str(path.with_name("clip.py")), [])
-    )
+    clip = read_config(str(path.with_name("clip.py")), [])
+    return planned_program(read_config(str(path), flags), clip)[0]
 
 
 def test_the_papers_decoder_is_planned_with_images_for_its_clip():

@@ -21,11 +21,11 @@ from unclip_jax.sampling import codes
 from unclip_jax.sampling.programs import ProgramKey
 from unclip_jax.train import fitting
 from unclip_jax.train.config import MeshConfig
-from unclip_jax.train.frozen import caption_features, image_embedding
+from unclip_jax.train.frozen_clip import caption_features, image_embedding
 from unclip_jax.train.sharding import make_mesh
 from unclip_jax.train.state import make_state
 from unclip_jax.train.step import batch_keys
-from unclip_jax.train.tasks.diffusion import TEXT_DROP, kept
+from unclip_jax.train.tasks.diffusion import TEXT_DROP, keep_mask
 
 STEPS = 400
 CODEC_NAMES = {f"codec_{name}" for name in ("mean", "components", "std", "dots")}
@@ -36,8 +36,8 @@ def fitted():
     """The toy with the codec of its eight pictures, and their features in the batch."""
     toy = Toy("prior_ar", caption_drop=0.1)
     batch = toy.batch()
-    text = caption_features(toy.clip, toy.frozen, batch)
-    batch = {**batch, "image_emb": image_embedding(toy.clip, toy.frozen, batch)}
+    text = caption_features(toy.clip, toy.constants, batch)
+    batch = {**batch, "image_emb": image_embedding(toy.clip, toy.constants, batch)}
     batch |= {"text_emb": text.text_emb, "text_states": text.text_states}
     z, text_emb = np.asarray(batch["image_emb"]), np.asarray(batch["text_emb"])
     pca = fit_pca(unit_moments(z))
@@ -52,7 +52,7 @@ def trained():
     state = jax.jit(lambda p: make_state(p, toy.tx, toy.count))(params)
     step = toy.step(OPTIM)
     for _ in range(STEPS):
-        state, _ = step(state, toy.frozen, batch)
+        state, _ = step(state, toy.constants, batch)
     return state.params
 
 
@@ -65,10 +65,10 @@ def test_eight_pairs_are_learnt_and_sampled():
     toy, _, batch = fitted()
     params = trained()
     keys = batch_keys(root_key(0), BATCH)
-    _, metrics = jax.jit(lambda p: toy.task.loss(p, toy.frozen, batch, keys, False))(params)
+    _, metrics = jax.jit(lambda p: toy.task.loss(p, toy.constants, batch, keys, False))(params)
     assert metrics["accuracy"][0] / metrics["accuracy"][1] > 0.95
     cfg = toy.spec.model.codec
-    text = caption_features(toy.clip, toy.frozen, batch)
+    text = caption_features(toy.clip, toy.constants, batch)
     sampling = CodeSampling(temperature=0.0, dot_percentile=0.0)
     program = ProgramKey.of(toy.spec, sampling)
     unit = [unit64(x) for x in (batch["image_emb"], text.text_emb)]
@@ -106,10 +106,10 @@ def test_a_dropped_caption_and_its_embedding_have_no_gradient(monkeypatch):
     @jax.jit
     @jax.grad
     def gradient(inputs):
-        return toy.task.loss(params, toy.frozen, {**batch, **inputs}, keys, True)[0]
+        return toy.task.loss(params, toy.constants, {**batch, **inputs}, keys, True)[0]
 
     found = gradient({name: batch[name] for name in ("text_emb", "text_states")})
-    dropped = ~np.asarray(kept(keys, TEXT_DROP, 0.5, True))
+    dropped = ~np.asarray(keep_mask(keys, TEXT_DROP, 0.5, True))
     assert 0 < dropped.sum() < BATCH
     for value in found.values():
         moved = np.abs(np.asarray(value)).reshape(BATCH, -1).max(1)
@@ -134,7 +134,7 @@ def test_embeddings_are_gathered_from_the_next_batches():
     other = {**batch, "image_emb": batch["image_emb"] + 1}
     batches = itertools.chain([batch, other], itertools.repeat(None))
     mesh = make_mesh(MeshConfig())
-    z, text = fitting.embeddings(toy.clip, toy.frozen, batches, 2, mesh)
+    z, text = fitting.collect_embeddings(toy.clip, toy.constants, batches, 2, mesh)
     np.testing.assert_array_equal(z, np.concatenate([batch["image_emb"], other["image_emb"]]))
     np.testing.assert_array_equal(text, np.concatenate([batch["text_emb"]] * 2))
 
@@ -154,11 +154,11 @@ def test_the_loss_is_the_cross_entropy_of_the_codes(drop):
     toy = Toy("prior_ar", caption_drop=drop)
     _, params, batch = fitted()
     keys = batch_keys(root_key(0), BATCH)
-    found, _ = jax.jit(lambda p: toy.task.loss(p, toy.frozen, batch, keys, True))(params)
+    found, _ = jax.jit(lambda p: toy.task.loss(p, toy.constants, batch, keys, True))(params)
     cfg, codec = toy.spec.model.codec, pca_codec.codec_of(params)
     codes = pca_codec.encode(codec, cfg, batch["image_emb"])
     dot = pca_codec.dot_codes(cfg, batch["image_emb"], batch["text_emb"])
-    given, empty = caption_features(toy.clip, toy.frozen, batch), toy.frozen["empty"]
+    given, empty = caption_features(toy.clip, toy.constants, batch), toy.constants.empty
     told = jax.tree.map(
         lambda x, null: jnp.broadcast_to(null, x.shape) if drop else x, given, empty
     )

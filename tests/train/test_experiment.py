@@ -23,7 +23,7 @@ from unclip_jax.cli.config_files import read_config
 from unclip_jax.core.errors import UserError
 from unclip_jax.core.trees import flatten_paths
 from unclip_jax.train import experiment
-from unclip_jax.train.finish import estimate_variance_table
+from unclip_jax.train.fitting import estimate_variance_table
 from unclip_jax.train.loop import Hook
 from unclip_jax.train.resolve import changed_keys
 
@@ -75,9 +75,9 @@ def test_the_variance_table_is_that_of_the_averaged_parameters(unbroken, tmp_pat
     (tmp_path / "run" / "variance_table.npy").unlink()
     given = []
 
-    def look(spec, module, inputs, params, *rest, **about):
+    def look(program, inputs, params, *rest):
         given.append(jax.device_get(params))
-        return estimate_variance_table(spec, module, inputs, params, *rest, **about)
+        return estimate_variance_table(program, inputs, params, *rest)
 
     monkeypatch.setattr(experiment, "estimate_variance_table", look)
     assert experiment.train(config(), tmp_path / "run")
@@ -133,7 +133,7 @@ def test_a_damaged_newest_checkpoint_is_set_aside_and_the_run_ends_as_it_would_h
     workdir, said = shutil.copytree(unbroken, tmp_path / "run"), []
     for path in (workdir / "checkpoints" / "20" / "state").rglob("manifest.ocdbt"):
         path.write_bytes(b"\0" + path.read_bytes()[1:])
-    assert experiment.train(config(), workdir, say=said.append)
+    assert experiment.train(config(), workdir, log=said.append)
     assert record(workdir) == record(unbroken)
     for ours, theirs in zip(final_state(workdir), final_state(unbroken), strict=True):
         np.testing.assert_array_equal(ours, theirs)
@@ -251,7 +251,7 @@ def test_before_the_first_step_signals_do_what_they_did_before(tmp_path):
     flags = ("--config.train.steps=2", "--config.train.cache_clip=True")
     before = signal.signal(signal.SIGTERM, lambda number, frame: seen.append(number))
     try:
-        assert experiment.train(config(*flags), tmp_path, say=terminate)
+        assert experiment.train(config(*flags), tmp_path, log=terminate)
     finally:
         signal.signal(signal.SIGTERM, before)
     assert told and seen == [signal.SIGTERM] * len(told)

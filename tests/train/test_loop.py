@@ -8,7 +8,7 @@ import pytest
 from unclip_jax.checkpoint.store import CheckpointStore
 from unclip_jax.train import loop
 from unclip_jax.train.config import TrainConfig
-from unclip_jax.train.metrics import NoWriter
+from unclip_jax.train.metrics import NullWriter
 from unclip_jax.train.state import TrainState
 
 STEPS, BATCH, SECONDS = 7, 8, 2.0
@@ -16,7 +16,7 @@ CFG = TrainConfig(steps=STEPS, batch_size=BATCH, log_every=3, save_every=5)
 
 
 class World:
-    """Parts of a run that note what is asked of them; a step takes SECONDS, an evaluation 100."""
+    """Parts of a run that note calls; a step takes SECONDS, an evaluation 100, a save 50."""
 
     def __init__(self):
         """Starts at time 0."""
@@ -50,7 +50,7 @@ class World:
         )
 
 
-class Notes(NoWriter):
+class Notes(NullWriter):
     """Notes what is logged."""
 
     def __init__(self, world):
@@ -65,6 +65,7 @@ class Store(CheckpointStore):
         self.world = world
 
     def save(self, step, state, data, held_out_loss=None):
+        self.world.now += 50
         written = [s for s, _ in self.world.metrics]
         self.world.saved.append((step, state.step, data, held_out_loss, written))
 
@@ -114,7 +115,7 @@ def test_a_checkpoint_has_its_held_out_loss_its_data_and_its_record(world):
 
 
 def test_the_rate_is_that_of_steps_alone(world):
-    """Half a step a second, without the first one, which compiles, and without evaluations."""
+    """Half a step a second, without the first one, which compiles, evaluations and saves."""
     assert [step for step, _ in world.timings] == [3, 6, 7]
     for step, values in world.timings:
         assert values["images_per_second"] == pytest.approx(BATCH / SECONDS)

@@ -9,8 +9,7 @@ import pytest
 
 from unclip_jax.core.errors import UserError
 from unclip_jax.train.environment import write_environment
-from unclip_jax.train.loop import named_metrics
-from unclip_jax.train.metrics import RunWriter, truncate_jsonl
+from unclip_jax.train.metrics import RunWriter, named_metrics, truncate_jsonl
 
 
 def lines(path):

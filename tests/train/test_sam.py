@@ -15,6 +15,7 @@ from unclip_jax.models.stages import abstract_boxed
 from unclip_jax.train.config import MeshConfig, TrainConfig
 from unclip_jax.train.sharding import BatchSharding, make_mesh, param_shardings
 from unclip_jax.train.step import accumulate, batch_keys
+from unclip_jax.train.task import StepConstants
 from unclip_jax.train.tasks.clip import make_clip_task
 
 EXACT = 1e-9  # float64, sums in another order
@@ -42,7 +43,7 @@ def double(monkeypatch):
 def found_gradient(toy, params, batch, group):
     task = make_clip_task(toy.module, RHO, group)
     keys = batch_keys(root_key(0), 8)
-    return jax.jit(lambda p, b: accumulate(task, p, {}, b, keys, 1)[0])(params, batch)
+    return jax.jit(lambda p, b: accumulate(task, p, StepConstants(), b, keys, 1)[0])(params, batch)
 
 
 def test_one_group_is_sam(double):
@@ -116,7 +117,7 @@ def test_the_temperature_can_leave_its_ceiling():
     state = state.replace(params={**state.params, "logit_scale": jnp.asarray(ceiling)})
     scales = []
     for seed in range(5):
-        state, _ = step(state, {}, toy.batch(seed))
+        state, _ = step(state, StepConstants(), toy.batch(seed))
         scales.append(float(state.params["logit_scale"]))
     # Adam's first steps are of about the learning rate, 3e-3, each.
     assert scales[-1] < ceiling - 5e-3

@@ -186,18 +186,18 @@ MESHES = {
 """Kind -> mesh and micro-batches."""
 
 
-def double_gradient(name, params, frozen, batch, mesh, parts=1):
+def double_gradient(name, params, constants, batch, mesh, parts=1):
     """The gradient of a batch of eight on a mesh, all in float64; call it in double precision."""
     toy = Toy(name, jnp.float64, caption_drop=0.5, image_drop=0.3)
     with on_mesh(mesh):
         placed = jax.device_put(params, param_shardings(abstract_boxed(toy.spec), mesh))
         rows = BatchSharding(mesh, 8).to_global(batch)
 
-        def gradient(params, frozen, batch):
+        def gradient(params, constants, batch):
             keys = batch_keys(root_key(3), 8)
-            return accumulate(toy.task, params, frozen, batch, keys, parts)[0]
+            return accumulate(toy.task, params, constants, batch, keys, parts)[0]
 
-        return jax.device_get(jit_once(gradient)(placed, frozen, rows))
+        return jax.device_get(jit_once(gradient)(placed, constants, rows))
 
 
 @pytest.mark.parametrize("name", STAGES)
@@ -205,7 +205,7 @@ def test_every_mesh_gives_the_gradient_of_one_device(name, monkeypatch):
     """One device against data, fsdp and tensor parallelism, and a mixture in two micro-batches."""
     plain = Toy(name, caption_drop=0.5, image_drop=0.3)
     # Of fresh parameters the last convolution is zero, and so is every gradient behind it.
-    given = tuple(map(as_double, (redraw(plain.params()), plain.frozen, plain.batch())))
+    given = tuple(map(as_double, (redraw(plain.params()), plain.constants, plain.batch())))
     with double_precision(monkeypatch):
         one = double_gradient(name, *given, make_mesh(MeshConfig(), jax.devices()[:1]))
         leaves = list(map(np.asarray, jax.tree.leaves(one)))

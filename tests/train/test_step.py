@@ -15,7 +15,7 @@ from tests.training import (
     largest_difference,
 )
 from unclip_jax.core.prng import root_key
-from unclip_jax.train.loop import named_metrics
+from unclip_jax.train.metrics import named_metrics
 from unclip_jax.train.step import accumulate, batch_keys, make_train_step
 
 STEPS = 60
@@ -33,10 +33,10 @@ def mean_loss(toy, logged):
 def test_loss_falls_on_eight_fixed_examples(stage):
     toy = Toy(stage, log_every=20)
     step, state, batch = toy.step(), toy.state(), toy.batch()
-    frozen_before = jax.device_get(toy.frozen)
+    before = jax.device_get(toy.constants)
     means = []
     for number in range(STEPS):
-        state, logged = step(state, toy.frozen, batch)
+        state, logged = step(state, toy.constants, batch)
         if (number + 1) % 20 == 0:
             means.append(mean_loss(toy, logged))
     assert means[2] < means[1] < means[0]
@@ -44,7 +44,7 @@ def test_loss_falls_on_eight_fixed_examples(stage):
     assert step._cache_size() == 1, "the step was compiled again"
     assert int(state.step) == STEPS and int(state.skipped) == 0
     # CLIP stays as it was, to the bit.
-    same = jax.tree.map(np.array_equal, frozen_before, jax.device_get(toy.frozen))
+    same = jax.tree.map(np.array_equal, before, jax.device_get(toy.constants))
     assert all(jax.tree.leaves(same))
 
 
@@ -59,7 +59,7 @@ def test_ema_follows_its_closed_form(prior):
     state, params = toy.state(), []
     expected = jax.device_get(state.params)
     for n in range(12):
-        state, _ = step(state, toy.frozen, toy.batch(n))
+        state, _ = step(state, toy.constants, toy.batch(n))
         params.append(jax.device_get(state.params))
         decay = min(OPTIM.ema_decay, (1 + n) / (10 + n))
         expected = jax.tree.map(
@@ -72,26 +72,27 @@ def test_ema_follows_its_closed_form(prior):
 
 def test_the_same_step_twice_is_the_same_another_step_or_seed_is_not(prior):
     toy, step = prior
-    results = [step(toy.state(), toy.frozen, toy.batch())[1]["sums"] for _ in range(2)]
+    results = [step(toy.state(), toy.constants, toy.batch())[1]["sums"] for _ in range(2)]
     np.testing.assert_array_equal(*results)
     moved = toy.state().replace(step=jnp.asarray(1, jnp.int32))
-    assert not np.array_equal(results[0], step(moved, toy.frozen, toy.batch())[1]["sums"])
+    assert not np.array_equal(results[0], step(moved, toy.constants, toy.batch())[1]["sums"])
     other = jax.jit(make_train_step(toy.task, toy.tx, toy.train, OPTIM, 1))
-    assert not np.array_equal(results[0], other(toy.state(), toy.frozen, toy.batch())[1]["sums"])
+    assert not np.array_equal(results[0], other(toy.state(), toy.constants, toy.batch())[1]["sums"])
 
 
 def test_a_step_that_is_not_finite_is_left_out_and_counted(prior):
     toy, step = prior
-    state, _ = step(toy.state(), toy.frozen, toy.batch())
+    state, _ = step(toy.state(), toy.constants, toy.batch())
     before = jax.device_get(state)
-    bad = {**toy.frozen, "clip": jax.tree.map(lambda x: x * jnp.nan, toy.frozen["clip"])}
+    clip = jax.tree.map(lambda x: x * jnp.nan, toy.constants.clip)
+    bad = toy.constants.replace(clip=clip)
     state, logged = step(state, bad, toy.batch())
     after = jax.device_get(state)
     for name in ("params", "ema_params", "opt_state", "sums"):
         same = jax.tree.map(np.array_equal, getattr(before, name), getattr(after, name))
         assert all(jax.tree.leaves(same)), name
     assert (int(after.step), int(after.skipped), int(after.consecutive_skips)) == (2, 1, 1)
-    state, logged = step(state, toy.frozen, toy.batch())
+    state, logged = step(state, toy.constants, toy.batch())
     assert (int(logged["skipped"]), int(logged["row"])) == (1, 0)
     assert not np.array_equal(before.params["query"], state.params["query"])
 
@@ -100,7 +101,7 @@ def test_after_too_many_in_a_row_nothing_is_updated_any_more(prior):
     toy, step = prior
     state = toy.state().replace(consecutive_skips=jnp.asarray(3, jnp.int32))
     before = jax.device_get(state.params)
-    state, logged = step(state, toy.frozen, toy.batch())
+    state, logged = step(state, toy.constants, toy.batch())
     assert int(logged["row"]) == 4
     np.testing.assert_array_equal(before["query"], state.params["query"])
 
@@ -108,16 +109,16 @@ def test_after_too_many_in_a_row_nothing_is_updated_any_more(prior):
 @pytest.mark.parametrize("stage", ["clip", "prior_diffusion", "prior_ar"])
 def test_four_micro_batches_give_the_gradient_and_metrics_of_one_batch(stage, monkeypatch):
     plain = Toy(stage, caption_drop=0.5)
-    params, batch, frozen = map(as_double, (plain.params(), plain.batch(), plain.frozen))
+    params, batch, constants = map(as_double, (plain.params(), plain.batch(), plain.constants))
     with double_precision(monkeypatch):
         toy = Toy(stage, jnp.float64, caption_drop=0.5)
 
-        def gradient(params, frozen, batch, parts):
+        def gradient(params, constants, batch, parts):
             keys = batch_keys(root_key(3), 8)
-            return accumulate(toy.task, params, frozen, batch, keys, parts)
+            return accumulate(toy.task, params, constants, batch, keys, parts)
 
         compiled = jax.jit(gradient, static_argnums=3)
-        one, four = (jax.device_get(compiled(params, frozen, batch, n)) for n in (1, 4))
+        one, four = (jax.device_get(compiled(params, constants, batch, n)) for n in (1, 4))
     assert largest_difference(one[0], four[0]) < 1e-9
     for name in one[1]:
         np.testing.assert_allclose(one[1][name], four[1][name], rtol=1e-9, err_msg=name)

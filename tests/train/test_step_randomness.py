@@ -1,7 +1,5 @@
 """Which key an example gets, what is counted, and what a loss is of: by tasks made to show it."""
 
-import types
-
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -16,13 +14,14 @@ from unclip_jax.data.pipeline import DataConfig
 from unclip_jax.diffusion.schedules import make_schedule
 from unclip_jax.models.embedding_norm import EmbeddingNorm
 from unclip_jax.models.stages import STAGES, make_module
-from unclip_jax.train.batches import HeldOutLoss, plain
 from unclip_jax.train.config import OptimConfig, TrainConfig
 from unclip_jax.train.fitting import with_fitted
+from unclip_jax.train.inputs import without_augmentation
 from unclip_jax.train.optim import make_optimizer
-from unclip_jax.train.state import make_state
-from unclip_jax.train.step import batch_keys, make_train_step
-from unclip_jax.train.tasks.clip import Task, make_clip_task, weighted
+from unclip_jax.train.state import TrainState, make_state
+from unclip_jax.train.step import HeldOutLoss, batch_keys, make_train_step
+from unclip_jax.train.task import StepConstants, Task, weighted
+from unclip_jax.train.tasks.clip import make_clip_task
 from unclip_jax.train.tasks.diffusion import (
     BLUR,
     CROP,
@@ -45,7 +44,7 @@ def probe(seed, train=None, optim=None):
     The gradient is the batch's mean.
     """
 
-    def loss(params, frozen, batch, keys, train):
+    def loss(params, constants, batch, keys, train):
         value = params["w"] * batch["x"].mean()
         draws = jax.vmap(jax.random.uniform)(keys.rows)
         return value, {"loss": weighted(value, ROWS), "draws": jnp.stack([draws.sum(), ROWS])}
@@ -67,7 +66,7 @@ def test_an_example_s_key_is_of_seed_stage_step_and_row(seed):
     step, state = probe(seed)
     fold = jax.random.fold_in
     for number in range(2):
-        state, logged = step(state, {}, batch())
+        state, logged = step(state, StepConstants(), batch())
         key = fold(fold(jax.random.key(seed, impl="threefry2x32"), 3), number)
         expected = sum(float(jax.random.uniform(fold(key, row))) for row in range(ROWS))
         assert float(logged["sums"][1, 0]) == pytest.approx(expected, rel=1e-6)
@@ -77,7 +76,7 @@ def test_logged_sums_are_of_the_steps_since_the_last_log():
     step, state = probe(0, TrainConfig(steps=100, batch_size=ROWS, log_every=3))
     weights = []
     for _ in range(7):
-        state, logged = step(state, {}, batch())
+        state, logged = step(state, StepConstants(), batch())
         weights.append(float(logged["sums"][0, 1]) / ROWS)
     assert weights == [1, 2, 3, 1, 2, 3, 1]
 
@@ -89,7 +88,7 @@ def test_skipped_steps_count_for_no_schedule():
     rates, before = [], None
     for value in (1.0, np.nan, 1.0):
         before = jax.device_get((state.ema_params["w"], state.params["w"]))
-        state, logged = step(state, {}, batch(value))
+        state, logged = step(state, StepConstants(), batch(value))
         rates.append(float(logged["rate"]))
     assert (rates[0], rates[2]) == pytest.approx((0.1, 0.2), rel=1e-6)
     decay = 2 / 11
@@ -125,7 +124,7 @@ def test_the_decoder_drops_embedding_and_caption_independently():
     )
     rows = {"image": jnp.zeros((MANY, 1, 1, 3), jnp.uint8), **marked(1.0, MANY)}
     rows["image_emb"] = jnp.ones((MANY, networks.DIM))
-    _, cond = inputs({}, {"empty": empty}, rows, batch_keys(root_key(0), MANY), True)
+    _, cond = inputs({}, StepConstants(empty=empty), rows, batch_keys(root_key(0), MANY), True)
     image, caption = np.asarray(cond.image_keep), np.asarray(cond.text.text_emb)[:, 0] == 1
     # Five standard deviations of a mean of coin flips.
     assert abs(caption.mean() - 0.5) < 5 * 0.5 / MANY**0.5
@@ -161,7 +160,7 @@ def test_the_loss_is_of_the_noise_that_was_added(train):
     task = make_diffusion_task(spec_of("upsampler_256"), KnowsTheImage(64 / 127.5 - 1), cfg, None)
     images = jnp.full((16, 2 * networks.SIZE, 2 * networks.SIZE, 3), 64, jnp.uint8)
     keys = batch_keys(root_key(0), 16)
-    value, metrics = task.loss({}, {}, {"image": images}, keys, train)
+    value, metrics = task.loss({}, StepConstants(), {"image": images}, keys, train)
     # At t = 0, sigma is 0.006: x_t - alpha x_0 keeps five of seven digits.
     assert float(value) < 1e-6 and float(metrics["mse"][0]) < 1e-4
 
@@ -182,7 +181,7 @@ def test_timestep_noise_and_drops_come_from_numbered_keys():
     side = 2 * networks.SIZE
     images = jnp.full((rows, side, side, 3), 255, jnp.uint8)  # x_0 is 1 everywhere
     keys = batch_keys(root_key(4), rows)
-    task.loss({}, {}, {"image": images}, keys, True)
+    task.loss({}, StepConstants(), {"image": images}, keys, True)
     schedule, fold = make_schedule("cosine", 1000), jax.random.fold_in
     for key, (x_t, t) in zip(keys.rows, seen, strict=True):
         assert int(t) == int(jax.random.randint(fold(key, 0), (), 0, 1000))
@@ -194,8 +193,9 @@ def test_timestep_noise_and_drops_come_from_numbered_keys():
 def test_held_out_images_are_shown_as_they_are():
     moved = DataConfig(zoom=0.2, shift=0.1, crop="random", image_size=32)
     expected = DataConfig(zoom=0.0, shift=0.0, crop="center", image_size=32)
-    assert plain(moved) == expected
-    assert plain(DataConfig(crop="squash")) == DataConfig(crop="squash")
+    assert without_augmentation(moved) == expected
+    squashed = DataConfig(crop="squash")
+    assert without_augmentation(squashed) == squashed
 
 
 def test_statistics_are_mean_and_deviation_of_each_dimension():
@@ -209,13 +209,14 @@ def test_statistics_are_mean_and_deviation_of_each_dimension():
 
 
 def test_held_out_loss_is_of_the_averaged_parameters():
-    state = types.SimpleNamespace(params=np.float32(7.0), ema_params=np.float32(3.0))
+    state = TrainState(0, {"w": 7.0}, {"w": 3.0}, (), skipped=0, consecutive_skips=0, sums=None)
     seen = []
 
-    def step(params, frozen, batch, number):
-        seen.append((batch, number))
-        return np.array([[params * batch, batch]])
+    def step(params, constants, batch, number):
+        seen.append((float(batch["x"][0]), number))
+        return np.array([params["w"] * batch["x"], batch["x"]]).T
 
-    evaluate = HeldOutLoss(step, [1.0, 2.0], {}, ("loss",))
+    batches = [{"x": np.array([1.0])}, {"x": np.array([2.0])}]
+    evaluate = HeldOutLoss(step, batches, StepConstants(), ("loss",))
     assert evaluate(state) == {"held_out/loss": 3.0}
     assert seen == [(1.0, 0), (2.0, 1)]

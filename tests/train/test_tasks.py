@@ -12,14 +12,15 @@ from unclip_jax.core.prng import root_key
 from unclip_jax.data.images import to_float
 from unclip_jax.models.clip import Clip
 from unclip_jax.text.tokenizer import train_tokenizer
-from unclip_jax.train.frozen import FeatureCache, FrozenClip, caption_features, image_embedding
+from unclip_jax.train.frozen_clip import FeatureCache, FrozenClip, caption_features, image_embedding
 from unclip_jax.train.step import batch_keys, make_eval_step
+from unclip_jax.train.task import StepConstants
 from unclip_jax.train.tasks.diffusion import (
     IMAGE_DROP,
     QUARTILES,
     TEXT_DROP,
     area_average,
-    kept,
+    keep_mask,
     make_inputs,
     random_crop,
 )
@@ -29,38 +30,33 @@ MANY = 20_000
 
 def test_captions_and_embeddings_are_dropped_at_their_rates_and_independently():
     keys = batch_keys(root_key(0), MANY)
-    text = np.asarray(kept(keys, TEXT_DROP, 0.5, True))
-    image = np.asarray(kept(keys, IMAGE_DROP, 0.1, True))
+    text = np.asarray(keep_mask(keys, TEXT_DROP, 0.5, True))
+    image = np.asarray(keep_mask(keys, IMAGE_DROP, 0.1, True))
     # Five standard deviations of a mean of 20,000 coin flips.
     assert abs(text.mean() - 0.5) < 5 * 0.5 / MANY**0.5
     assert abs(image.mean() - 0.9) < 5 * 0.3 / MANY**0.5
     assert abs((text & image).mean() - 0.45) < 5 * 0.5 / MANY**0.5
-    assert np.asarray(kept(keys, TEXT_DROP, 0.5, False)).all()
+    assert np.asarray(keep_mask(keys, TEXT_DROP, 0.5, False)).all()
 
 
 def test_decoder_inputs_hold_the_empty_caption_where_the_caption_is_dropped():
     toy = Toy("decoder", caption_drop=1.0, image_drop=1.0)
-    inputs, _ = make_inputs(toy.spec, toy.train, _clip_of(toy))
+    inputs, _ = make_inputs(toy.spec, toy.train, toy.clip)
     keys = batch_keys(root_key(0), BATCH)
-    x0, cond = inputs(toy.params(), toy.frozen, toy.batch(), keys, True)
+    x0, cond = inputs(toy.params(), toy.constants, toy.batch(), keys, True)
     np.testing.assert_array_equal(x0, to_float(toy.batch()["image"]))
     assert not np.any(cond.image_keep)
     for name in ("text_emb", "text_states", "text_mask", "clip_tokens"):
-        empty = np.asarray(getattr(toy.frozen["empty"], name))
+        empty = np.asarray(getattr(toy.constants.empty, name))
         given = np.asarray(getattr(cond.text, name))
         np.testing.assert_array_equal(given, np.broadcast_to(empty, given.shape), err_msg=name)
 
 
-def _clip_of(toy):
-    return FrozenClip(Clip(clip_spec().model), toy.frozen["clip"], None)
-
-
 def test_prior_aims_at_the_scaled_unit_embedding():
     toy = Toy("prior_diffusion")
-    clip = _clip_of(toy)
-    inputs, _ = make_inputs(toy.spec, toy.train, clip)
-    x0, cond = inputs({}, toy.frozen, toy.batch(), batch_keys(root_key(0), BATCH), True)
-    z = np.asarray(image_embedding(clip, toy.frozen, toy.batch()), np.float64)
+    inputs, _ = make_inputs(toy.spec, toy.train, toy.clip)
+    x0, cond = inputs({}, toy.constants, toy.batch(), batch_keys(root_key(0), BATCH), True)
+    z = np.asarray(image_embedding(toy.clip, toy.constants, toy.batch()), np.float64)
     expected = toy.spec.norm.scale * z / np.linalg.norm(z, axis=1, keepdims=True)
     np.testing.assert_allclose(x0, expected, rtol=1e-5, atol=1e-6)
     assert cond.image_emb is None
@@ -70,7 +66,7 @@ def test_upsampler_sees_the_area_average_of_its_own_crop():
     toy = Toy("upsampler_256", crop_size=SIZE)
     inputs, _ = make_inputs(toy.spec, toy.train, None)
     batch = toy.batch()
-    x0, cond = inputs({}, {}, batch, batch_keys(root_key(0), BATCH), True)
+    x0, cond = inputs({}, StepConstants(), batch, batch_keys(root_key(0), BATCH), True)
     assert x0.shape == (BATCH, SIZE, SIZE, 3)
     assert cond.low_res.shape == (BATCH, SIZE // 2, SIZE // 2, 3)
     images, crops = np.asarray(to_float(batch["image"])), np.asarray(x0)
@@ -100,13 +96,13 @@ def test_held_out_metrics_are_fixed_and_cover_every_quarter():
     toy = Toy("prior_diffusion", caption_drop=0.5)
     evaluate = jax.jit(make_eval_step(toy.task, BATCH, 0))
     params, batch = toy.params(), toy.batch()
-    first, again = (np.asarray(evaluate(params, toy.frozen, batch, 0)) for _ in range(2))
+    first, again = (np.asarray(evaluate(params, toy.constants, batch, 0)) for _ in range(2))
     np.testing.assert_array_equal(first, again)
     rows = dict(zip(toy.task.metric_names, first, strict=True))
     assert [rows[name][1] for name in QUARTILES] == [BATCH / 4] * 4
     total = sum(rows[name][0] for name in QUARTILES)
     np.testing.assert_allclose(total, rows["loss"][0], rtol=1e-5)
-    assert not np.array_equal(first, evaluate(params, toy.frozen, batch, 1))
+    assert not np.array_equal(first, evaluate(params, toy.constants, batch, 1))
 
 
 def test_cached_features_are_those_computed_on_the_fly():
@@ -123,11 +119,13 @@ def test_cached_features_are_those_computed_on_the_fly():
     host = {"image": images[[2, 0]], "tokens": tokens, "mask": mask, "example": np.array([2, 0])}
     batch = {name: jnp.asarray(host[name]) for name in ("image", "tokens", "mask")}
     cached = batch | jax.tree.map(jnp.asarray, cache.features(host))
-    frozen = {"clip": clip.params}
+    constants = StepConstants(clip=clip.params)
     np.testing.assert_allclose(
-        image_embedding(clip, frozen, cached), image_embedding(clip, frozen, batch), atol=1e-5
+        image_embedding(module, constants, cached),
+        image_embedding(module, constants, batch),
+        atol=1e-5,
     )
-    ours, fresh = caption_features(clip, frozen, cached), caption_features(clip, frozen, batch)
+    ours, fresh = (caption_features(module, constants, rows) for rows in (cached, batch))
     np.testing.assert_allclose(ours.text_emb, fresh.text_emb, atol=1e-5)
     np.testing.assert_allclose(ours.text_states, fresh.text_states, atol=4e-3)  # float16 in between
     np.testing.assert_array_equal(ours.text_mask, fresh.text_mask)
@@ -142,7 +140,7 @@ def test_an_upsampler_takes_degraded_pictures_as_they_come():
         "low_res": jnp.asarray(rng.integers(0, 256, (BATCH, SIZE // 4, SIZE // 4, 3), np.uint8)),
     }
     assert set(batch) <= set(names)
-    x0, cond = inputs({}, {}, batch, batch_keys(root_key(0), BATCH), True)
+    x0, cond = inputs({}, StepConstants(), batch, batch_keys(root_key(0), BATCH), True)
     np.testing.assert_array_equal(x0, to_float(batch["image"]))
     np.testing.assert_array_equal(cond.low_res, to_float(batch["low_res"]))
 
@@ -155,7 +153,7 @@ def test_the_low_res_images_of_training_are_blurred_as_often_as_the_config_says(
     seen = np.zeros(2, int)
     for seed in range(4):
         batch = toy.batch(seed)
-        _, cond = inputs({}, {}, batch, batch_keys(root_key(seed), BATCH), True)
+        _, cond = inputs({}, StepConstants(), batch, batch_keys(root_key(seed), BATCH), True)
         large = np.asarray(batch["image"], np.float64) / 127.5 - 1
         plain = large.reshape(BATCH, SIZE, 2, SIZE, 2, 3).mean((2, 4))
         blurred = ndimage.gaussian_filter(

@@ -60,20 +60,20 @@ def plan(
         from unclip_jax.core.chips import parse_topology  # jax only for a valid config
         from unclip_jax.plan import report
         from unclip_jax.plan.compile import compile_plan
-        from unclip_jax.plan.estimate import PlannedRun, plan_run
+        from unclip_jax.plan.estimate import plan_program, planned_program
 
         chips = parse_topology(topology) if topology else None
         progress.phase("tracing the training step")
-        run = PlannedRun(config, clip_config)
-        if run.assumed_clip:
+        program, assumed_clip = planned_program(config, clip_config)
+        if assumed_clip:
             progress.say(
-                f"sizes of the CLIP are those of the shipped bundle {run.assumed_clip!r}; "
+                f"sizes of the CLIP are those of the shipped bundle {assumed_clip!r}; "
                 "for another one pass --config.clip=BUNDLE"
             )
-        estimate, compiled = plan_run(run, chips), None
+        estimate, compiled = plan_program(program, chips), None
         if compiles:
             progress.announce(f"compiling {estimate.stage} for {chips.name}")
-            compiled = compile_plan(run, estimate, chips, effort=effort)
+            compiled = compile_plan(program, estimate, chips, effort=effort)
         warning = report.sharding_warning(estimate)
         if warning:
             progress.say(warning)

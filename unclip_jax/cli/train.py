@@ -64,7 +64,7 @@ def train(
                 workdir,
                 make_hooks=make_hooks,
                 make_progress=functools.partial(TrainingProgress, progress),
-                say=lambda text: click.echo(f"unclip train: {text}", err=True),
+                log=lambda text: click.echo(f"unclip train: {text}", err=True),
                 profile=profile,
             )
     if not is_first:

@@ -1,8 +1,8 @@
-"""What XLA makes of a planned step on TPUs, without one: memory, communication, time.
+"""Compiles a planned step for TPUs ahead of time, without one: memory, communication, time.
 
-libtpu compiles ahead of time for a topology that need not be there. What is compiled is the step of
-a real run: the same function, mesh, shardings and donation. Results are kept on disk under the
-program itself, so that the same program is compiled once.
+libtpu compiles for a topology that need not exist here. The step is that of a real run: the same
+function, mesh, shardings and donation. Results are cached on disk by a digest of the program, so
+that the same program is compiled once.
 """
 
 import contextlib
@@ -20,31 +20,25 @@ from pathlib import Path
 from typing import Any
 
 import jax
-from jax.sharding import Mesh
+from jax.sharding import Mesh, Sharding
+from jaxtyping import PyTree
 
 from unclip_jax.core.chips import Topology
 from unclip_jax.core.errors import UserError
 from unclip_jax.core.files import cache_folder, read_mapping, whole_file
-from unclip_jax.models.stages import abstract_boxed, clip_spec
-from unclip_jax.plan.estimate import Plan, PlannedRun
+from unclip_jax.plan.estimate import Plan
 from unclip_jax.plan.hlo import Cost, cost_of
-from unclip_jax.train.sharding import (
-    batch_sharding,
-    make_mesh,
-    param_shardings,
-    replicated,
-    run_context,
-)
-from unclip_jax.train.state import state_shardings
+from unclip_jax.train.program import Program
+from unclip_jax.train.sharding import batch_sharding, make_mesh, run_context
 from unclip_jax.train.step import STEP_OPTIONS, jit_step
 
-FORMAT = 1  # of the kept results; another number forgets them all
+FORMAT = 1  # of the cached results; another number invalidates them all
 
 EFFORT = ("exec_time_optimization_effort", "memory_fitting_effort")
 """XLA's options of how hard it tries, from -1 (least) to 1; 0 is what a run gets."""
 
 ENVIRONMENT = {
-    "TPU_WORKER_HOSTNAMES": "localhost",  # else it asks the cloud's metadata who its neighbours are
+    "TPU_WORKER_HOSTNAMES": "localhost",  # else it asks the cloud's metadata for its neighbors
     "TPU_SKIP_MDS_QUERY": "1",
     "ALLOW_MULTIPLE_LIBTPU_LOAD": "true",  # nothing is opened: two compilations do not collide
 }
@@ -55,16 +49,15 @@ WIRE = {"all-reduce": 2.0}
 
 @dataclasses.dataclass(frozen=True)
 class Compiled:
-    """What the compiler says of one step.
+    """What the compiler reports about one step.
 
     Attributes:
         devices: JAX's, over all chips.
-        hbm_bytes_per_chip: arguments + outputs + temporaries, less what outputs share with
-            arguments: the most that is held at once.
-        output_bytes: of a device; the donated state is among them, and `aliased_bytes` of it is
-            the arguments' own memory.
-        compiled_flops: of a device's products and convolutions in the optimised program, without
-            those with padding, which the plan's FLOPs hold.
+        hbm_bytes_per_chip: peak of arguments, outputs and temporaries, aliased bytes counted once.
+        output_bytes: of a device, the donated state included; `aliased_bytes` of them are the
+            arguments' own memory.
+        compiled_flops: of a device's products and convolutions in the optimized program; unlike
+            the plan's FLOPs without those with padding.
         collectives: kind -> {"count", "bytes"} of a device and step, loops counted as they run.
         collective_seconds: those bytes over the chip's links at full rate; partly hidden behind
             arithmetic in reality.
@@ -72,7 +65,7 @@ class Compiled:
         loop_factor: estimated cycles with loops counted as they run, over those without.
         step_seconds: reported_seconds x loop_factor.
         mfu: model FLOPs over step_seconds and the chips' peak.
-        hfu: the same with what rematerialisation computes again.
+        hfu: the same with what rematerialization computes again.
     """
 
     devices: int
@@ -97,19 +90,19 @@ class Compiled:
 
 
 def compile_plan(
-    run: PlannedRun, plan: Plan, topology: Topology, *, effort: float = -1.0
+    program: Program, plan: Plan, topology: Topology, *, effort: float = -1.0
 ) -> Compiled:
-    """Compiles the run's step for a topology, or returns what was kept of an earlier time.
+    """Compiles the program's step for a topology, or returns the cached result.
 
     Args:
-        plan: of the same run and topology: FLOPs and chips are taken from it.
+        plan: of the same program and topology: FLOPs and chips are taken from it.
         effort: of the compiler, -1 to 1; the least takes a fraction of the time.
     """
     devices = topology_devices(topology)
-    mesh = make_mesh(run.settings.train.mesh, devices)
+    mesh = make_mesh(program.settings.train.mesh, devices)
     options = {**STEP_OPTIONS["tpu"], **dict.fromkeys(EFFORT, float(effort))}
-    lowered = _lower(run, mesh)
-    path = _kept(lowered.as_text(), topology, options)
+    lowered = _lower(program, mesh)
+    path = _cache_path(lowered.as_text(), topology, options)
     if not path.exists():
         measured = _measure(lowered, options, topology)
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -119,7 +112,11 @@ def compile_plan(
 
 
 def topology_devices(topology: Topology) -> list[Any]:
-    """Returns the devices of a topology as libtpu describes them, or says why it cannot."""
+    """Returns the devices of a topology as libtpu describes them.
+
+    Raises:
+        UserError: it is not of TPUs, there is no libtpu, or libtpu does not know it.
+    """
     if not topology.chip.is_tpu:
         raise UserError(
             f"--compile is for TPUs: nothing compiles for {topology.name} without such a card"
@@ -128,68 +125,64 @@ def topology_devices(topology: Topology) -> list[Any]:
         raise UserError("--compile needs libtpu: pip install 'unclip_jax[plan]'")
     about = ENVIRONMENT | {"TPU_ACCELERATOR_TYPE": f"{topology.chip.name}-{topology.chips}"}
     for key, value in about.items():
-        if os.environ.get(key, "WARNING").startswith("WARNING"):  # JAX's own guess, of no cloud
+        if os.environ.get(key, "WARNING").startswith("WARNING"):  # JAX's own guess outside a cloud
             os.environ[key] = value
     from jax.experimental import topologies
 
     try:
-        # Without it a v4 chip's two cores are devices of their own, which no run has them as.
+        # Otherwise a v4 chip's two cores are devices of their own, unlike in any run.
         form = {"chip_config_name": "megacore"} if topology.chip.name == "v4" else {}
         found = topologies.get_topology_desc(topology.name, "tpu", **form)
     except jax.errors.JaxRuntimeError as error:
         reason = str(error).splitlines()[0]
-        raise UserError(f"libtpu knows no topology {topology.name}: {reason}") from error
+        raise UserError(f"libtpu does not know topology {topology.name}: {reason}") from error
     return list(found.devices)
 
 
-def _lower(run: PlannedRun, mesh: Mesh) -> Any:
-    """Traces the step at abstract arguments that lie on the mesh as a run's do."""
-    shardings = state_shardings(run.boxed, run.tx, run.metrics, mesh, run.rules)
-    whole, rows = replicated(mesh), batch_sharding(mesh)
-    frozen = run.frozen()
-    frozen_shardings = jax.tree.map(lambda _: whole, frozen)
-    if "clip" in frozen:
-        boxed = run.clip_params(abstract_boxed(clip_spec(run.clip_cfg)))
-        frozen_shardings["clip"] = param_shardings(boxed, mesh, run.rules)
-    batch = run.batch(run.settings.train.batch_size)
-    step = jit_step(run.step(run.spec, run.settings.train), shardings, mesh)
+def _lower(program: Program, mesh: Mesh) -> jax.stages.Lowered:
+    """Traces the step at abstract arguments that are sharded over the mesh as a run's are."""
+    train = program.settings.train
+    shardings, batch = program.state_shardings(mesh), program.batch(train.batch_size)
+    step = jit_step(program.step(), shardings, mesh)
     arguments = (
-        _placed(run.state, shardings),
-        _placed(frozen, frozen_shardings),
-        _placed(batch, jax.tree.map(lambda _: rows, batch)),
+        _sharded(program.state, shardings),
+        _sharded(program.constants, program.constant_shardings(mesh)),
+        _sharded(batch, dict.fromkeys(batch, batch_sharding(mesh))),
     )
-    # Nothing can be computed in this context: its devices are not there.
-    with run_context(mesh, run.settings.train.dtype, run.rules):
+    # Nothing can be computed in this context: its devices do not exist.
+    with run_context(mesh, train.dtype, program.rules):
         return step.lower(*arguments)
 
 
-def _placed(tree: Any, shardings: Any) -> Any:
-    place = lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s)  # noqa: E731
-    return jax.tree.map(place, tree, shardings)
+def _sharded(tree: PyTree, shardings: PyTree[Sharding]) -> PyTree[jax.ShapeDtypeStruct]:
+    shard = lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s)  # noqa: E731
+    return jax.tree.map(shard, tree, shardings)
 
 
 def _versions() -> dict[str, str]:
     return {name: importlib.metadata.version(name) for name in ("jax", "jaxlib", "libtpu")}
 
 
-def _kept(program: str, topology: Topology, options: Mapping[str, float]) -> Path:
-    """Returns where the result of a program is kept: its name is a digest of all it depends on."""
+def _cache_path(program: str, topology: Topology, options: Mapping[str, float]) -> Path:
+    """Returns the file of a program's result, named by a digest of all that it depends on."""
     about = {"format": FORMAT, "topology": topology.name, **options, **_versions()}
     digest = hashlib.sha256(program.encode())
     digest.update(json.dumps(about, sort_keys=True).encode())
     return cache_folder() / "plan" / f"{digest.hexdigest()[:32]}.json"
 
 
-def _measure(lowered: Any, options: Mapping[str, float], topology: Topology) -> dict[str, Any]:
-    """Compiles, and returns what does not depend on the plan."""
+def _measure(
+    lowered: jax.stages.Lowered, options: Mapping[str, float], topology: Topology
+) -> dict[str, Any]:
+    """Compiles, and returns the measurements that do not depend on the plan."""
     start = time.monotonic()
     with tempfile.TemporaryDirectory() as folder, _no_compile_cache():
         try:
             compiled = lowered.compile(compiler_options={**options, "xla_dump_to": folder})
         except jax.errors.JaxRuntimeError as error:
-            raise _complaint(error, topology) from error
+            raise _one_line(error, topology) from error
         cost = _dumped_cost(Path(folder))
-    memory, said = compiled.memory_analysis(), compiled.cost_analysis() or {}
+    memory, analysis = compiled.memory_analysis(), compiled.cost_analysis() or {}
     return {
         "argument_bytes": memory.argument_size_in_bytes,
         "temporary_bytes": memory.temp_size_in_bytes,
@@ -198,7 +191,7 @@ def _measure(lowered: Any, options: Mapping[str, float], topology: Topology) -> 
         "code_bytes": memory.generated_code_size_in_bytes,
         "compiled_flops": cost.flops,
         "collectives": {k: dataclasses.asdict(v) for k, v in cost.collectives.items()},
-        "reported_seconds": said.get("optimal_seconds"),
+        "reported_seconds": analysis.get("optimal_seconds"),
         "loop_factor": cost.cycles / cost.cycles_once if cost.cycles_once else 1.0,
         "unknown_loops": cost.unknown_loops,
         "compile_seconds": time.monotonic() - start,
@@ -209,7 +202,7 @@ def _measure(lowered: Any, options: Mapping[str, float], topology: Topology) -> 
 
 @contextlib.contextmanager
 def _no_compile_cache() -> Iterator[None]:
-    """Keeps JAX's cache out of it: a program that is taken from there leaves no text."""
+    """Disables JAX's compilation cache: a program from there is not dumped as text."""
     from jax.experimental.compilation_cache import compilation_cache
 
     before = jax.config.jax_enable_compilation_cache
@@ -223,42 +216,42 @@ def _no_compile_cache() -> Iterator[None]:
 
 
 def _dumped_cost(folder: Path) -> Cost:
-    """Reads the program that the compiler wrote: the executable's own text cannot always be had."""
+    """Counts the program that the compiler dumped; the executable does not always have a text."""
     for ending in ("after_codegen.txt", "after_optimizations.txt"):
         files = sorted(folder.glob(f"*jit_step*{ending}"))
         if files:
             return cost_of(files[-1].read_text(encoding="utf-8"))
-    raise UserError("this libtpu writes no program text; --compile needs another version of it")
+    raise UserError("this libtpu dumps no program text; --compile needs another version of it")
 
 
-def _complaint(error: Exception, topology: Topology) -> UserError:
-    """One line of a compiler's pages: what is too large for the chip, or its first line."""
+def _one_line(error: Exception, topology: Topology) -> UserError:
+    """Returns the compiler's error in one line: what is too large, or its first line."""
     text = str(error)
     used = re.search(r"Used ([\d.]+\w+) of ([\d.]+\w+) hbm", text)
     if used:
         return UserError(
             f"the step does not fit a chip of {topology.name}: it takes {used[1]} of {used[2]}; "
-            "raise config.train.accumulation or mesh.fsdp, or rematerialise more"
+            "raise config.train.accumulation or mesh.fsdp, or rematerialize more"
         )
     return UserError(f"libtpu cannot compile the step for {topology.name}: {text.splitlines()[0]}")
 
 
-def _read(kept: Mapping[str, Any], plan: Plan, topology: Topology, devices: int) -> Compiled:
+def _read(measured: Mapping[str, Any], plan: Plan, topology: Topology, devices: int) -> Compiled:
     """Adds what follows from the plan's FLOPs and the chip's rates."""
     chip, per_chip = topology.chip, devices // topology.chips
-    held = kept["argument_bytes"] + kept["temporary_bytes"]
-    held += kept["output_bytes"] - kept["aliased_bytes"]
-    sent = sum(WIRE.get(k, 1.0) * one["bytes"] for k, one in kept["collectives"].items())
-    reported, seconds = kept["reported_seconds"], None
-    if reported is not None and reported > 0:  # a number below 0 is no estimate
-        seconds = reported * kept["loop_factor"]
+    peak = measured["argument_bytes"] + measured["temporary_bytes"]
+    peak += measured["output_bytes"] - measured["aliased_bytes"]
+    sent = sum(WIRE.get(k, 1.0) * one["bytes"] for k, one in measured["collectives"].items())
+    reported, seconds = measured["reported_seconds"], None
+    if reported is not None and reported > 0:  # a number below 0 is not an estimate
+        seconds = reported * measured["loop_factor"]
     rate = None if seconds is None else seconds * topology.chips * chip.flops
     return Compiled(
         devices=devices,
-        hbm_bytes_per_chip=held * per_chip,
+        hbm_bytes_per_chip=peak * per_chip,
         collective_seconds=sent * per_chip / chip.link_rate,
         step_seconds=seconds,
         mfu=None if rate is None else plan.flops_per_step / rate,
         hfu=None if rate is None else plan.hardware_flops_per_step / rate,
-        **kept,
+        **measured,
     )

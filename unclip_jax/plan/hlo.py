@@ -1,8 +1,8 @@
-"""Reads XLA's optimised programs (HLO text): collectives, arithmetic, cycles the compiler expects.
+"""Counts XLA's optimized programs (HLO text): collectives, FLOPs, the compiler's cycle estimates.
 
-A computation counts as often as it runs: what a loop calls is multiplied by the loop's rounds,
-which XLA's own cost analysis does not do. Rounds come from the loop's `known_trip_count` or, where
-the compiler writes none (TPU), from the bound that its condition compares with.
+A computation counts as often as it runs: the body of a loop is multiplied by the loop's trip count,
+which XLA's own cost analysis does not do. Trip counts come from `known_trip_count` or, where the
+compiler writes none (TPU), from the bound that the loop's condition compares with.
 """
 
 import dataclasses
@@ -39,8 +39,8 @@ class Collective:
     """One kind of communication of a program, on one device.
 
     Attributes:
-        count: how often it happens in one run of the program.
-        bytes: of the whole arrays (the larger of what goes in and what comes out), all together.
+        count: number of times in one run of the program.
+        bytes: of the whole arrays (the larger of operands and results), all together.
     """
 
     count: int = 0
@@ -49,14 +49,14 @@ class Collective:
 
 @dataclasses.dataclass(frozen=True)
 class Cost:
-    """What a program does in one run, on one device.
+    """The cost of one run of a program, on one device.
 
     Attributes:
         collectives: by kind.
-        flops: of products and convolutions, loops counted as often as they run; padding is none.
-        cycles: that the compiler expects, loops counted as often as they run; 0 if it says none.
-        cycles_once: the same with every loop counted as one round.
-        unknown_loops: loops whose rounds could not be read; they count as one round.
+        flops: of products and convolutions, loops counted as often as they run, without padding.
+        cycles: the compiler's estimate, loops counted as often as they run; 0 if it gives none.
+        cycles_once: the same with every loop counted once.
+        unknown_loops: loops without a readable trip count; they count once.
     """
 
     collectives: dict[str, Collective] = dataclasses.field(default_factory=dict)
@@ -109,7 +109,7 @@ def _parse(text: str) -> tuple[dict[str, list[_Instruction]], str]:
             if instruction is not None:
                 lines.append(instruction)
     if not entry:
-        raise ValueError("no entry computation: this is no HLO module's text")
+        raise ValueError("no entry computation: this is not the text of an HLO module")
     return computations, entry
 
 
@@ -125,7 +125,7 @@ def _read(line: str) -> _Instruction | None:
 
 
 class _Counter:
-    """Adds up computations, each of them once."""
+    """Adds up computations; each one is counted once and cached."""
 
     def __init__(self, computations: dict[str, list[_Instruction]]):
         self._computations = computations
@@ -142,8 +142,8 @@ class _Counter:
             return self._collective(kind, one, shapes, home)
         if one.opcode == "while":
             condition, body = _LOOP.search(one.rest).groups()
-            rounds = self._rounds(one, condition)
-            return _times(self.cost(body), 1 if rounds is None else rounds, rounds is None)
+            trips = self._trip_count(one, condition)
+            return _times(self.cost(body), 1 if trips is None else trips, trips is None)
         if one.opcode in ("convolution", "dot"):
             return Cost(flops=_flops(one, shapes))
         found = _CYCLES.search(one.rest)
@@ -151,7 +151,7 @@ class _Counter:
         called = _CALLED.search(one.rest)
         names = _NAME.findall(called[1]) if called else []
         inner = _sum(self.cost(name) for name in names)
-        if found:  # a fusion's own estimate stands for what is in it
+        if found:  # a fusion's own estimate replaces those of its parts
             inner = dataclasses.replace(inner, cycles=cycles, cycles_once=cycles)
         return inner
 
@@ -160,7 +160,7 @@ class _Counter:
         operands = sum(shape_bytes(shapes.get(name, "")) for name in names)
         result = shape_bytes(one.shape)
         if one.opcode.endswith("-start"):
-            result -= operands  # what it returns holds its operands too
+            result -= operands  # its result includes its operands
         scatters = kind == "all-reduce" and "all-reduce-scatter" in home
         kind = "reduce-scatter" if scatters else kind
         found = _CYCLES.search(one.rest)
@@ -168,7 +168,7 @@ class _Counter:
         sent = {kind: Collective(1, max(operands, result))}
         return Cost(sent, cycles=cycles, cycles_once=cycles)
 
-    def _rounds(self, loop: _Instruction, condition: str) -> int | None:
+    def _trip_count(self, loop: _Instruction, condition: str) -> int | None:
         known = _TRIPS.search(loop.rest)
         if known:
             return int(known[1])
@@ -201,13 +201,13 @@ def _sum(costs: Iterable[Cost]) -> Cost:
     return Cost(collectives, flops, cycles, once, unknown)
 
 
-def _times(cost: Cost, rounds: int, unknown: bool) -> Cost:
+def _times(cost: Cost, trips: int, unknown: bool) -> Cost:
     collectives = {
-        kind: Collective(one.count * rounds, one.bytes * rounds)
+        kind: Collective(one.count * trips, one.bytes * trips)
         for kind, one in cost.collectives.items()
     }
     more = cost.unknown_loops + int(unknown)
-    flops, cycles = cost.flops * rounds, cost.cycles * rounds
+    flops, cycles = cost.flops * trips, cost.cycles * trips
     return Cost(collectives, flops, cycles, cost.cycles_once, more)
 
 
@@ -216,10 +216,10 @@ def _sides(shape: str) -> list[int]:
 
 
 def _flops(one: _Instruction, shapes: dict[str, str]) -> int:
-    """2 x multiply-adds of a product or convolution, those with padding and holes left out.
+    """Returns 2 x multiply-adds of a product or convolution, without padding and holes.
 
-    A TPU's products of batches are convolutions too: dilated so far that most of a window falls
-    into holes.
+    On a TPU batched products are convolutions too: dilated so far that most of a window falls into
+    holes.
     """
     left, right = (_sides(shapes[name]) for name in _NAME.findall(one.operands)[:2])
     result = _sides(one.shape)
@@ -239,7 +239,7 @@ def _flops(one: _Instruction, shapes: dict[str, str]) -> int:
 
 
 def _hits(size: int, results: int, window: dict[str, str]) -> int:
-    """Counts the (result, window position) pairs of one dimension that meet an input."""
+    """Counts the pairs (result, window position) of one dimension that read an input."""
     stride, dilate, spread = (
         int(window.get(name, 1)) for name in ("stride", "lhs_dilate", "rhs_dilate")
     )

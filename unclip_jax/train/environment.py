@@ -1,4 +1,4 @@
-"""What a run was made with: versions, XLA's flags, devices, commit; one entry per start."""
+"""The environment of a run: versions, XLA's flags, devices, commit; one entry per start."""
 
 import datetime
 import importlib.metadata
@@ -6,7 +6,6 @@ import json
 import os
 import platform
 import subprocess
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,7 @@ import jax
 
 from unclip_jax.core.errors import UserError
 from unclip_jax.core.files import free_path, read_json, whole_file
+from unclip_jax.train.metrics import Log, no_log
 
 PACKAGES = ("unclip_jax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy")
 
@@ -34,10 +34,10 @@ def environment() -> dict[str, Any]:
     }
 
 
-def write_environment(path: Path, say: Callable[[str], None] = lambda text: None) -> None:
+def write_environment(path: Path, log: Log = no_log) -> None:
     """Appends this start's environment to the list in environment.json.
 
-    A list that cannot be read is kept beside, and a new one begun.
+    An unreadable file is kept under another name, and a new list begun.
     """
     try:
         entries = read_json(path) if path.exists() else []
@@ -46,7 +46,7 @@ def write_environment(path: Path, say: Callable[[str], None] = lambda text: None
     except UserError as error:
         aside = free_path(path.with_name(f"{path.name}.damaged"))
         os.replace(path, aside)
-        say(f"{error}; it is kept as {aside}, and a new one begun")
+        log(f"{error}; it is kept as {aside}, and a new one begun")
         entries = []
     with whole_file(path) as part:
         part.write_text(json.dumps([*entries, environment()], indent=1) + "\n", encoding="utf-8")

@@ -1,7 +1,6 @@
-"""Fine-tuning: starts a stage from a bundle's parameters, and says what fitted and what did not."""
+"""Fine-tuning: starts a stage from a bundle's parameters, with a report of what matched."""
 
 import dataclasses
-from typing import Any
 
 from unclip_jax.checkpoint import bundle
 from unclip_jax.core.errors import UserError
@@ -12,14 +11,20 @@ from unclip_jax.train.state import TrainState, fresh_copy
 
 @dataclasses.dataclass(frozen=True)
 class MatchReport:
-    """Parameter paths: taken over; not in the bundle or of another shape; in the bundle only."""
+    """Which parameters a bundle gave, by path.
+
+    Attributes:
+        matched: taken from the bundle.
+        missing: not in the bundle, or there in another shape.
+        unused: in the bundle only.
+    """
 
     matched: tuple[str, ...]
     missing: tuple[str, ...]
     unused: tuple[str, ...]
 
     def __str__(self) -> str:
-        """Counts, and the first few paths of what did not fit."""
+        """Counts, and the first few paths of what did not match."""
         text = f"init_from: {len(self.matched)} parameters matched"
         for name in ("missing", "unused"):
             paths = getattr(self, name)
@@ -29,9 +34,12 @@ class MatchReport:
 
 
 def init_from(state: TrainState, name: str, stage: str) -> tuple[TrainState, MatchReport]:
-    """Replaces parameters and moving average by those of a bundle where path and shape agree.
+    """Replaces parameters and EMA by those of a bundle where path and shape agree.
 
-    Moments and step stay those of a fresh run. A bundle of which nothing fits is an error.
+    Moments and step stay those of a fresh run.
+
+    Raises:
+        UserError: nothing in the bundle matches.
     """
     given = flatten_paths(bundle.load(name, stages=[stage]).stage(stage).params)
     own = flatten_paths(state.params)
@@ -46,5 +54,5 @@ def init_from(state: TrainState, name: str, stage: str) -> tuple[TrainState, Mat
     params = dict(own)
     for path in matched:
         params[path] = place(given[path].astype(own[path].dtype), own[path].sharding)
-    tree: Any = unflatten_paths(params)
+    tree = unflatten_paths(params)
     return state.replace(params=tree, ema_params=fresh_copy(tree)), report

@@ -1,60 +1,76 @@
-"""The run's written record: metrics.jsonl, timings.jsonl and TensorBoard events.
+"""The record of a run: metrics.jsonl, timings.jsonl and TensorBoard events.
 
-metrics.jsonl holds only what is a function of (seed, step), so that a resumed run writes the same
-bytes; rates and times go to timings.jsonl. On start both are cut back to the restored step.
+metrics.jsonl contains only functions of (seed, step), so that a resumed run writes the same bytes;
+rates and times go to timings.jsonl. On start both are truncated to the restored step.
 """
 
 import json
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
+from jax.typing import ArrayLike
+from jaxtyping import Array, Float, UInt8
 
 from unclip_jax.core.errors import UserError
 from unclip_jax.core.files import free_path, whole_file
 
-Say = Callable[[str], None]
+Log = Callable[[str], None]
+"""A logging callback: takes one line for a person to read."""
+
+
+def no_log(line: str) -> None:
+    """Drops the line."""
 
 
 @runtime_checkable
 class Writer(Protocol):
-    """What the loop tells its results to."""
+    """Takes the results of the loop."""
 
     def metrics(self, step: int, values: Mapping[str, float]) -> None:
-        """Takes values that are a function of (seed, step)."""
+        """Writes values that are a function of (seed, step)."""
 
     def timings(self, step: int, values: Mapping[str, float]) -> None:
-        """Takes values that depend on the machine."""
+        """Writes values that depend on the machine."""
 
-    def image(self, step: int, name: str, image: np.ndarray) -> None:
-        """Takes a picture, uint8 [h, w, 3]."""
+    def image(self, step: int, name: str, image: UInt8[np.ndarray, "h w 3"]) -> None:
+        """Writes an image."""
 
     def close(self) -> None:
-        """Writes what is still held."""
+        """Flushes and closes the record."""
 
 
-def truncate_jsonl(path: Path, step: int, say: Say = lambda text: None) -> None:
-    """Drops the lines after `step`, and a last line that a kill has cut.
+def named_metrics(sums: Float[Array | np.ndarray, "m 2"], names: Sequence[str]) -> dict[str, float]:
+    """Returns the means of the metrics that have any weight, from rows (sum, weight)."""
+    return {
+        name: float(total / weight)
+        for name, (total, weight) in zip(names, sums.astype(np.float64), strict=True)
+        if weight > 0
+    }
 
-    Any other line that cannot be read was damaged later: the file is then kept beside, and every
-    line that can be read stays.
+
+def truncate_jsonl(path: Path, step: int, log: Log = no_log) -> None:
+    """Drops the lines after `step`, and a last line that a kill has cut off.
+
+    Any other unreadable line was damaged later: a copy of the file is then kept, and every readable
+    line stays.
     """
     if not path.exists():
         return
     lines = path.read_bytes().split(b"\n")
-    cut = lines.pop()  # what follows the last newline: nothing, or what a kill has left of a line
-    found = [(line, _step_of(line)) for line in lines]
-    unread = sum(at is None for _, at in found)
-    found.append((cut, _step_of(cut)))
-    if unread:
+    cut = lines.pop()  # after the last newline: empty, or a line that a kill has cut off
+    steps = [(line, _step_of(line)) for line in lines]
+    unreadable = sum(at is None for _, at in steps)
+    steps.append((cut, _step_of(cut)))
+    if unreadable:
         aside = free_path(path.with_name(f"{path.name}.damaged"))  # an earlier one is kept too
         with whole_file(aside) as part:
             shutil.copyfile(path, part)
-        say(f"{unread} lines of {path} are damaged and left out; the file is kept as {aside}")
+        log(f"{unreadable} lines of {path} are damaged and left out; the file is kept as {aside}")
     with whole_file(path) as part:
-        kept = [line + b"\n" for line, at in found if at is not None and at <= step]
+        kept = [line + b"\n" for line, at in steps if at is not None and at <= step]
         part.write_bytes(b"".join(kept))
 
 
@@ -68,8 +84,8 @@ def _step_of(line: bytes) -> int | None:
     return at if isinstance(at, int) else None
 
 
-class NoWriter:
-    """The writer of the processes that keep no record: all but the first."""
+class NullWriter:
+    """The writer of the processes without a record: all but process 0."""
 
     def metrics(self, step: int, values: Mapping[str, float]) -> None:
         """Does nothing."""
@@ -77,7 +93,7 @@ class NoWriter:
     def timings(self, step: int, values: Mapping[str, float]) -> None:
         """Does nothing."""
 
-    def image(self, step: int, name: str, image: np.ndarray) -> None:
+    def image(self, step: int, name: str, image: UInt8[np.ndarray, "h w 3"]) -> None:
         """Does nothing."""
 
     def close(self) -> None:
@@ -93,17 +109,17 @@ class RunWriter:
         step: int,
         *,
         tensorboard: bool = True,
-        say: Say = lambda text: None,
+        log: Log = no_log,
     ):
         """Continues the record of a run that was restored at `step` (0: from the start)."""
         self._files = {}
         for name in ("metrics", "timings"):
             path = workdir / f"{name}.jsonl"
-            truncate_jsonl(path, step, say)
+            truncate_jsonl(path, step, log)
             self._files[name] = path.open("ab", buffering=0)
         self._events = None
         if tensorboard:
-            from tensorboardX import SummaryWriter  # half a second that a smoke run need not pay
+            from tensorboardX import SummaryWriter  # takes half a second
 
             self._events = SummaryWriter(str(workdir / "tensorboard"), purge_step=step or None)
 
@@ -115,8 +131,8 @@ class RunWriter:
         """Appends one line to timings.jsonl."""
         self._write("timings", step, values)
 
-    def image(self, step: int, name: str, image: np.ndarray) -> None:
-        """Adds a picture to the TensorBoard events."""
+    def image(self, step: int, name: str, image: UInt8[np.ndarray, "h w 3"]) -> None:
+        """Adds an image to the TensorBoard events."""
         if self._events is not None:
             self._events.add_image(name, image, step, dataformats="HWC")
 
@@ -141,7 +157,7 @@ class RunWriter:
                     self._events.add_scalar(key, value, step)
 
 
-def _number(value: Any) -> float | int | None:
-    """JSON has no NaN: what is not finite is written as null."""
+def _number(value: ArrayLike) -> float | int | None:
+    """Returns a number as JSON has it: None where it is not finite."""
     value = np.asarray(value).item()
     return value if np.isfinite(value) else None

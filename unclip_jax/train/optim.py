@@ -1,16 +1,15 @@
-"""The optimizer: Adam with decoupled weight decay, its schedules, and the moving average's decay.
+"""The optimizer: Adam with decoupled weight decay, its schedules, and the decay of the EMA.
 
 The update is optax's: p <- p - lr (m / (sqrt(v) + eps) + weight_decay p). Biases, gains and other
 vectors are left out of the decay where the config says "matrices".
 """
 
 from collections.abc import Collection
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 import optax
-from jaxtyping import Array, Float, Integer
+from jaxtyping import Array, Float, Integer, PyTree
 
 from unclip_jax.core.trees import mask_by_regex
 from unclip_jax.core.types import Params
@@ -35,8 +34,8 @@ def learning_rate_schedule(cfg: OptimConfig, steps: int) -> optax.Schedule:
     return optax.join_schedules([warm, main], [cfg.warmup_steps])
 
 
-def decay_mask(params: Params, cfg: OptimConfig) -> Any:
-    """True where weight decay applies."""
+def decay_mask(params: Params, cfg: OptimConfig) -> PyTree[bool]:
+    """Returns True where weight decay applies."""
     if cfg.decay == "all":
         return jax.tree.map(lambda p: True, params)
     # By name too: the biases and gains of a scanned stack have a leading axis of layers.
@@ -44,8 +43,8 @@ def decay_mask(params: Params, cfg: OptimConfig) -> Any:
     return jax.tree.map(lambda p, is_gain: p.ndim >= 2 and not is_gain, params, gain)
 
 
-def frozen_mask(params: Params, cfg: OptimConfig, fitted: Collection[str]) -> dict[str, Any]:
-    """True for parameters that are not trained: the fitted ones, and those of `cfg.frozen`."""
+def frozen_mask(params: Params, cfg: OptimConfig, fitted: Collection[str]) -> PyTree[bool]:
+    """Returns True for parameters that are not trained: fitted ones, and those of `cfg.frozen`."""
     mask = (
         mask_by_regex(params, cfg.frozen) if cfg.frozen else jax.tree.map(lambda p: False, params)
     )
@@ -81,7 +80,7 @@ def make_optimizer(
 
 
 def ema_decay(cfg: OptimConfig, updates: Integer[Array, ""]) -> Float[Array, ""]:
-    """Returns the decay of the moving average at update n (from 0): min(d, (1 + n) / (10 + n))."""
+    """Returns the decay of the EMA at update n (from 0): min(d, (1 + n) / (10 + n))."""
     if not cfg.ema_warmup:
         return jnp.asarray(cfg.ema_decay, jnp.float32)
     n = updates.astype(jnp.float32)

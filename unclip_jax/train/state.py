@@ -1,4 +1,4 @@
-"""The training state, and how it is born: sharded, under jit."""
+"""The training state and its initialization, which is sharded from the start."""
 
 from collections.abc import Callable
 from typing import Any
@@ -16,14 +16,14 @@ from unclip_jax.train.sharding import RULES, Rules, param_shardings, replicated
 
 @struct.dataclass
 class TrainState:
-    """All that a step changes; a checkpoint holds this and the data iterator's state.
+    """All that a step changes; a checkpoint holds it and the data iterator's state.
 
     Attributes:
         step: int, steps taken, skipped ones included.
         params: what is trained.
-        ema_params: their moving average, which is what is evaluated and shipped.
+        ema_params: their moving average (EMA), which is evaluated and shipped.
         opt_state: optax's.
-        skipped: int, updates left out because something in them was not finite.
+        skipped: int, updates skipped because a value in them was not finite.
         consecutive_skips: int, how many of them in a row up to now.
         sums: float [m, 2], sum and weight of every metric since the last logged step.
     """
@@ -38,19 +38,19 @@ class TrainState:
 
 
 def jit_once(function: Callable[..., Any], **options: Any) -> Callable[..., Any]:
-    """Compiles what runs once: on a CPU without optimising, which takes a quarter of the time."""
+    """Jits what runs once: on a CPU without optimization, which takes a quarter of the time."""
     if jax.default_backend() == "cpu":
         options["compiler_options"] = {"xla_backend_optimization_level": 0}
     return jax.jit(function, **options)
 
 
 def fresh_copy(params: Params) -> Params:
-    """Returns the parameters in buffers of their own, as sharded: a donated step writes to both."""
+    """Copies parameters to new buffers, sharded alike: a donated step writes to both trees."""
     return jax.jit(lambda p: jax.tree.map(lambda x: x + 0, p))(params)
 
 
 def make_state(params: Params, tx: optax.GradientTransformation, num_metrics: int) -> TrainState:
-    """Returns the state of step 0; the moving average starts at the parameters."""
+    """Returns the state of step 0; the EMA starts at the parameters."""
     return TrainState(
         step=jnp.zeros((), jnp.int32),
         params=params,
@@ -86,9 +86,12 @@ def state_shardings(
 
 
 def init_state(
-    init: Callable[[], Any], tx: optax.GradientTransformation, num_metrics: int, shardings: Any
+    init: Callable[[], Params],
+    tx: optax.GradientTransformation,
+    num_metrics: int,
+    shardings: TrainState,
 ) -> TrainState:
-    """Creates the state on its devices; no device ever holds more than its share.
+    """Creates the state on its devices; none of them ever holds more than its shard.
 
     Args:
         init: returns the boxed parameters.

@@ -1,18 +1,18 @@
-"""One training step: gradients by micro-batches, the guarded update, the moving average, sums.
+"""One training step: gradients by micro-batches, the guarded update, the EMA, metric sums.
 
-A step is a pure function of (state, frozen, batch); the seed is a constant in it. Random numbers of
-an example depend on (seed, stage, step, row of the global batch) and on nothing else: not on the
+A step is a pure function of (state, constants, batch); the seed is a constant in it. Random numbers
+of an example depend on (seed, stage, step, row of the global batch) and on nothing else: not on the
 devices, the processes or the accumulation.
 """
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Sequence
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from jax.sharding import Mesh
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int, Key
 
 from unclip_jax.core.prng import (
     DROPOUT_ROW,
@@ -25,13 +25,28 @@ from unclip_jax.core.prng import (
 from unclip_jax.core.trees import ema_update
 from unclip_jax.core.types import Params
 from unclip_jax.train.config import OptimConfig, TrainConfig
+from unclip_jax.train.metrics import named_metrics
 from unclip_jax.train.optim import ema_decay, learning_rate_schedule
 from unclip_jax.train.sharding import replicated
 from unclip_jax.train.state import TrainState
-from unclip_jax.train.tasks.clip import Keys, Sums, Task
+from unclip_jax.train.task import (
+    Batch,
+    Keys,
+    Metrics,
+    StepConstants,
+    Task,
+    split_interleaved,
+    split_key,
+)
 
-Step = Callable[[TrainState, Any, Any], tuple[TrainState, dict[str, Array]]]
-"""(state, frozen, batch) -> (state, what the loop logs: sums, skipped, row, rate)."""
+Logged = dict[str, Array]
+"""What the loop reads of a step: metric "sums", updates "skipped" in all and in a "row", "rate"."""
+
+Step = Callable[[TrainState, StepConstants, Batch], tuple[TrainState, Logged]]
+"""(state, constants, batch) -> (state, logged)."""
+
+EvalStep = Callable[[Params, StepConstants, Batch, int | Int[Array, ""]], Float[Array, "m 2"]]
+"""(params, constants, batch, number of the batch) -> metric sums."""
 
 STEP_OPTIONS = {
     "tpu": {"xla_jf_spmd_threshold_for_windowed_einsum_mib": 1_000_000},
@@ -43,8 +58,8 @@ STEP_OPTIONS = {
 }
 """XLA's options of a training step, by platform.
 
-TPU: a sharded parameter is gathered and then multiplied with. In rounds of permuted shards, which
-XLA else takes for large arrays, the paper's decoder has 1.84 times the arithmetic and twice the
+TPU: a sharded parameter is gathered before it is multiplied. In rounds of permuted shards, XLA's
+default for large arrays, the paper's decoder has 1.84 times the arithmetic and twice the
 memory on 8 chips (docs/plans.md).
 CPU: XLA's defaults without its library for single convolutions, whose gradients of 3 x 3 kernels
 take 1.2 to 1.9 times as long as Eigen's (benchmarks/README.md).
@@ -54,19 +69,21 @@ take 1.2 to 1.9 times as long as Eigen's (benchmarks/README.md).
 def make_train_step(
     task: Task, tx: optax.GradientTransformation, train: TrainConfig, optim: OptimConfig, seed: int
 ) -> Step:
-    """Returns step(state, frozen, batch) -> (state, logged); to be jitted with the state donated.
+    """Returns step(state, constants, batch) -> (state, logged), to be jitted with donated state.
 
-    An update whose loss or gradient norm is not finite is left out: parameters, moments and average
+    An update whose loss or gradient norm is not finite is skipped: parameters, moments and EMA
     stay, and the step is counted. After `skip_limit` of them in a row nothing is updated any more,
-    so that the loop, which looks only now and then, finds the state as it was before the first.
+    so that the loop, which checks only at logged steps, finds the state from before the first.
     """
-    names = task.metric_names + ("grad_norm",)
+    names = logged_metrics(task)
     schedule = learning_rate_schedule(optim, train.steps)
 
-    def step(state: TrainState, frozen: Any, batch: Any) -> tuple[TrainState, Any]:
+    def step(
+        state: TrainState, constants: StepConstants, batch: Batch
+    ) -> tuple[TrainState, Logged]:
         key = step_key(stage_key(root_key(seed), task.key_id), state.step)
         keys = batch_keys(key, train.batch_size)
-        grads, metrics = accumulate(task, state.params, frozen, batch, keys, train.accumulation)
+        grads, metrics = accumulate(task, state.params, constants, batch, keys, train.accumulation)
         norm = optax.global_norm(grads)
         finite = jnp.isfinite(norm) & jnp.isfinite(metrics["loss"][0])
         halted = state.consecutive_skips >= train.skip_limit
@@ -101,77 +118,108 @@ def make_train_step(
     return step
 
 
-def jit_step(step: Step, shardings: TrainState, mesh: Mesh) -> Any:
-    """Returns the step jitted as a run has it: the state donated, and sharded as it came."""
+def logged_metrics(task: Task) -> tuple[str, ...]:
+    """Returns the names of the rows of the sums that a training step logs."""
+    return (*task.metric_names, "grad_norm")
+
+
+def jit_step(step: Step, shardings: TrainState, mesh: Mesh) -> Step:
+    """Returns the step jitted as in a run: the state donated, and its sharding kept."""
     options = STEP_OPTIONS.get(mesh.devices.flat[0].platform)
     out = (shardings, replicated(mesh))
     return jax.jit(step, donate_argnums=0, out_shardings=out, compiler_options=options)
 
 
-def stack_sums(metrics: dict[str, Any], names: tuple[str, ...]) -> Float[Array, "m 2"]:
+def stack_sums(metrics: Metrics, names: tuple[str, ...]) -> Float[Array, "m 2"]:
     """Returns the (sum, weight) pairs in the order of `names`."""
     return jnp.stack([jnp.asarray(metrics[name], jnp.float32) for name in names])
 
 
-def batch_keys(key: Any, batch_size: int) -> Keys:
-    """Returns the keys of a batch: one per row, and one of dropout."""
+def batch_keys(key: Key[Array, ""], batch_size: int) -> Keys:
+    """Returns the keys of a batch: one per row, and one for dropout."""
     rows = example_keys(key, jnp.arange(batch_size))
     return Keys(rows, jax.random.fold_in(key, DROPOUT_ROW))
 
 
 def accumulate(
-    task: Task, params: Params, frozen: Any, batch: Any, keys: Keys, parts: int
-) -> tuple[Any, dict[str, Any]]:
+    task: Task, params: Params, constants: StepConstants, batch: Batch, keys: Keys, parts: int
+) -> tuple[Params, Metrics]:
     """Returns the gradient of the batch's mean loss and its metrics, in `parts` micro-batches.
 
     Micro-batch j holds rows j, parts + j, 2 parts + j, ...: each device keeps its own rows. A task
-    whose loss couples the examples has its own way of doing this.
+    whose loss couples the examples accumulates by itself.
     """
     if parts == 1 and task.gradient is not None:
-        return task.gradient(params, frozen, batch, keys)
+        return task.gradient(params, constants, batch, keys)
     if parts == 1:
-        return loss_and_grad(task, params, frozen, batch, keys)
-    cut = lambda x: jnp.swapaxes(x.reshape(-1, parts, *x.shape[1:]), 0, 1)  # noqa: E731
-    micro = jax.tree.map(cut, batch)
-    drop = jax.vmap(jax.random.fold_in, (None, 0))(keys.dropout, jnp.arange(parts))
-    micro_keys = Keys(cut(keys.rows), drop)
+        return loss_and_grad(task, params, constants, batch, keys)
+    micro = split_interleaved(batch, parts)
+    micro_keys = Keys(split_interleaved(keys.rows, parts), split_key(keys.dropout, parts))
     if task.accumulate is not None:
-        return task.accumulate(params, frozen, micro, micro_keys)
+        return task.accumulate(params, constants, micro, micro_keys)
 
-    def body(total: Any, part: Any) -> tuple[Any, None]:
-        result = loss_and_grad(task, params, frozen, *part)
+    def add_part(
+        total: tuple[Params, Metrics], part: tuple[Batch, Keys]
+    ) -> tuple[tuple[Params, Metrics], None]:
+        result = loss_and_grad(task, params, constants, *part)
         return jax.tree.map(jnp.add, total, result), None
 
     first = jax.tree.map(lambda x: x[0], (micro, micro_keys))
-    shapes = jax.eval_shape(lambda p: loss_and_grad(task, params, frozen, *p), first)
+    shapes = jax.eval_shape(lambda p: loss_and_grad(task, params, constants, *p), first)
     zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
-    (grads, metrics), _ = jax.lax.scan(body, zeros, (micro, micro_keys))
+    (grads, metrics), _ = jax.lax.scan(add_part, zeros, (micro, micro_keys))
     return jax.tree.map(lambda g: g / parts, grads), metrics
 
 
 def loss_and_grad(
-    task: Task, params: Params, frozen: Any, batch: Any, keys: Keys
-) -> tuple[Any, dict[str, Any]]:
+    task: Task, params: Params, constants: StepConstants, batch: Batch, keys: Keys
+) -> tuple[Params, Metrics]:
     """Returns gradient and metrics of one (micro-)batch."""
 
-    def loss(params: Params) -> tuple[Float[Array, ""], dict[str, Sums]]:
-        return task.loss(params, frozen, batch, keys, True)
+    def loss(params: Params) -> tuple[Float[Array, ""], Metrics]:
+        return task.loss(params, constants, batch, keys, True)
 
     (_, metrics), grads = jax.value_and_grad(loss, has_aux=True)(params)
     return grads, metrics
 
 
-def make_eval_step(task: Task, batch_size: int, seed: int) -> Callable[[Any, Any, Any, Any], Any]:
-    """Returns f(params, frozen, batch, number) -> sums [m, 2] of one held-out batch.
+def make_eval_step(task: Task, batch_size: int, seed: int) -> EvalStep:
+    """Returns f(params, constants, batch, number) -> sums [m, 2] of one held-out batch.
 
     Its noise depends on (seed, stage, number of the batch, row) only, and its timesteps are spread
     evenly over the rows.
     """
 
-    def evaluate(params: Params, frozen: Any, batch: Any, number: Any) -> Float[Array, "m 2"]:
+    def evaluate(
+        params: Params, constants: StepConstants, batch: Batch, number: int | Int[Array, ""]
+    ) -> Float[Array, "m 2"]:
         key = step_key(stage_key(root_key(seed), task.key_id), HELD_OUT_STEP)
         keys = batch_keys(jax.random.fold_in(key, number), batch_size)
-        _, metrics = task.loss(params, frozen, batch, keys, False)
+        _, metrics = task.loss(params, constants, batch, keys, False)
         return stack_sums(metrics, task.metric_names)
 
     return evaluate
+
+
+class HeldOutLoss:
+    """The task's metrics with EMA parameters on fixed held-out batches, timesteps and noise."""
+
+    def __init__(
+        self,
+        step: EvalStep,
+        batches: Sequence[Batch],
+        constants: StepConstants,
+        names: Sequence[str],
+    ):
+        """Wraps the compiled evaluation step; `names` are those of its sums."""
+        self._step, self._batches, self._constants = step, batches, constants
+        self._names = names
+
+    def __call__(self, state: TrainState) -> dict[str, float]:
+        """Returns {"held_out/NAME": mean}."""
+        sums = [
+            self._step(state.ema_params, self._constants, batch, number)
+            for number, batch in enumerate(self._batches)
+        ]
+        total = np.sum(np.asarray(jax.device_get(sums), np.float64), axis=0)
+        return {f"held_out/{k}": v for k, v in named_metrics(total, self._names).items()}

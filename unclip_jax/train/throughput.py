@@ -1,11 +1,12 @@
-"""How fast a run is: its share of the devices' peak (MFU, HFU), and a trace of a few steps."""
+"""Measures of speed: the share of the devices' peak (MFU, HFU), and a trace of a few steps."""
 
 import dataclasses
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TypeVar
 
 import jax
+from jaxtyping import PyTree
 
 from unclip_jax.core.chips import chip_of
 from unclip_jax.core.flops import work_of
@@ -14,9 +15,11 @@ from unclip_jax.train.step import Step
 
 WARM_UP = 2  # steps before a trace: the first one compiles
 
+Config = TypeVar("Config")
 
-def with_remat(spec: Any, remat: str) -> Any:
-    """Returns a stage's spec, or any part of it, with every field `remat` replaced."""
+
+def with_remat(spec: Config, remat: str) -> Config:
+    """Returns a stage's spec, or any config in it, with every field `remat` replaced."""
     if not dataclasses.is_dataclass(spec):
         return spec
     values = {field.name: getattr(spec, field.name) for field in dataclasses.fields(spec)}
@@ -30,17 +33,17 @@ def with_remat(spec: Any, remat: str) -> Any:
 def peak_seconds(
     make_step: Callable[[StageSpec], Step],
     spec: StageSpec,
-    arguments: tuple[Any, Any, Any],
+    arguments: tuple[PyTree, PyTree, PyTree],
     devices: Sequence[jax.Device],
 ) -> dict[str, float]:
-    """Returns what a step would take at the devices' peak; times steps a second it is the share.
+    """Returns the seconds of a step at the devices' peak; times steps per second it is the share.
 
-    "mfu" counts what the model needs, "hfu" also what rematerialisation computes again. Counted in
-    the traced step, so that nothing runs. Empty on devices whose peak is not known.
+    "mfu" counts what the model needs, "hfu" also what rematerialization computes again. Counted in
+    the traced step, so that nothing runs. Empty on devices whose peak is unknown.
 
     Args:
         make_step: the training step of a spec.
-        arguments: (state, frozen, batch), of which only the shapes are looked at.
+        arguments: (state, constants, batch), of which only the shapes are used.
     """
     chip = chip_of(devices[0].device_kind)
     if chip is None:
@@ -55,12 +58,17 @@ def peak_seconds(
 class TracedSteps:
     """A step that writes a profiler's trace of some of its calls, after WARM_UP of them."""
 
-    def __init__(self, step: Callable[[Any, Any], Any], folder: Path, count: int):
+    def __init__(
+        self,
+        step: Callable[[PyTree, PyTree], tuple[PyTree, PyTree]],
+        folder: Path,
+        count: int,
+    ):
         """Wraps (state, batch) -> (state, logged)."""
         self._step, self._folder, self._count = step, folder, count
         self._calls, self._tracing = 0, False
 
-    def __call__(self, state: Any, batch: Any) -> Any:
+    def __call__(self, state: PyTree, batch: PyTree) -> tuple[PyTree, PyTree]:
         """Takes a step."""
         if self._calls == WARM_UP:
             jax.block_until_ready(state)

@@ -19,11 +19,12 @@ from unclip_jax.data.images import to_uint8
 from unclip_jax.diffusion.samplers import sample_loop
 from unclip_jax.diffusion.schedules import make_schedule
 from unclip_jax.models.denoising import network_fn, stage_denoiser
-from unclip_jax.train.experiment import Run
 from unclip_jax.train.loop import Hook
+from unclip_jax.train.setup import Run
 from unclip_jax.train.sharding import replicated
 from unclip_jax.train.state import TrainState
 from unclip_jax.train.step import batch_keys
+from unclip_jax.train.task import Batch, StepConstants
 from unclip_jax.train.tasks.diffusion import make_inputs
 
 IMAGES = 8
@@ -31,7 +32,7 @@ IMAGES = 8
 
 def make_hooks(run: Run) -> Sequence[Hook]:
     """Returns the hooks of a run: sample grids, for stages that generate images."""
-    every, row = run.settings.train.sample_every, run.spec.row
+    every, row = run.program.settings.train.sample_every, run.program.spec.row
     is_image = row.is_diffused and not row.gives_embedding
     if not every or not run.held_out or not is_image:
         return ()
@@ -49,7 +50,7 @@ class SampleGrid:
     def __call__(self, step: int, state: TrainState) -> None:
         """Writes samples/STEP.png and adds it to the TensorBoard events."""
         run = self._run
-        *result, text = self._draw(state.ema_params, run.frozen, run.held_out[0])
+        *result, text = self._draw(state.ema_params, run.constants, run.held_out[0])
         if not is_process_zero():
             return
         samples, truth, low_res = (None if x is None else to_uint8(np.asarray(x)) for x in result)
@@ -64,32 +65,34 @@ class SampleGrid:
         folder = run.workdir / "samples"
         folder.mkdir(exist_ok=True)
         pixels = np.asarray(grid)
-        save_png(folder / f"{step:08d}.png", pixels, {"step": str(step), "stage": run.spec.stage})
+        save_png(
+            folder / f"{step:08d}.png", pixels, {"step": str(step), "stage": run.program.spec.stage}
+        )
         run.writer.image(step, "samples", pixels)
 
 
-def _make_draw(run: Run) -> Callable[[Params, Any, Any], tuple[Any, Any, Any, Any]]:
-    """Returns f(params, frozen, batch) -> (samples, images, enlarged low-res images, captions).
+def _make_draw(run: Run) -> Callable[[Params, StepConstants, Batch], tuple[Any, Any, Any, Any]]:
+    """Returns f(params, constants, batch) -> (samples, images, enlarged low-res images, captions).
 
     Low-res images are None and captions {} for a stage without them.
     """
-    spec, module = run.spec, run.module
+    spec, module = run.program.spec, run.program.module
     schedule = make_schedule(spec.diffusion.schedule, spec.diffusion.num_steps)
-    inputs, _ = make_inputs(spec, run.settings.train, run.clip)
-    key = step_key(stage_key(root_key(run.settings.seed), spec.row.key_id), GRID_STEP)
-    count = min(IMAGES, run.settings.eval.batch_size)
+    inputs, _ = make_inputs(spec, run.program.settings.train, run.program.clip)
+    key = step_key(stage_key(root_key(run.program.settings.seed), spec.row.key_id), GRID_STEP)
+    count = min(IMAGES, run.program.settings.eval.batch_size)
     scale = spec.sampling.guidance
 
-    def draw(params: Params, frozen: Any, batch: Any) -> tuple[Any, Any, Any, Any]:
+    def draw(params: Params, constants: StepConstants, batch: Batch) -> tuple[Any, Any, Any, Any]:
         batch = jax.tree.map(lambda x: x[:count], batch)
-        x0, cond = inputs(params, frozen, batch, batch_keys(key, count), False)
+        x0, cond = inputs(params, constants, batch, batch_keys(key, count), False)
         denoise = stage_denoiser(
             spec,
             network_fn(module),
             params,
             cond,
             scale=None if scale == 1.0 else scale,
-            uncond_text=frozen.get("empty"),
+            uncond_text=constants.empty,
             limits=spec.sampling,
         )
 

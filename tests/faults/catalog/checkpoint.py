@@ -102,19 +102,19 @@ FAULTS: list[Fault] = [
             "samples_of_another_caption",
             "return {ids.tobytes(): row for row, ids in enumerate(self.tokens)}",
             "return {ids.tobytes(): row // 2 for row, ids in enumerate(self.tokens)}",
-            "tests/train/test_sampled.py::test_the_share_gets_samples_of_its_own_captions_evenly",
+            "tests/train/test_prior_samples.py::test_the_share_gets_samples_of_its_own_captions_evenly",
         ),
         (
             "samples_of_any_clip",
             'if about.get("clip") != clip:',
             'if about.get("clip") is None:',
-            "tests/train/test_sampled.py::test_the_file",
+            "tests/train/test_prior_samples.py::test_the_file",
         ),
         (
             "absent_captions_take_the_last",
             "if -1 in found:",
             "if len(found) < 0:",
-            "tests/train/test_sampled.py::test_the_file",
+            "tests/train/test_prior_samples.py::test_the_file",
         ),
     ),
     *faults_in(

@@ -127,8 +127,8 @@ FAULTS: list[Fault] = [
         ),
         (
             "held_out_loss_with_dropped_captions",
-            "_, metrics = task.loss(params, frozen, batch, keys, False)",
-            "_, metrics = task.loss(params, frozen, batch, keys, True)",
+            "_, metrics = task.loss(params, constants, batch, keys, False)",
+            "_, metrics = task.loss(params, constants, batch, keys, True)",
             "tests/train/test_tasks.py::test_held_out_metrics_are_fixed_and_cover_every_quarter",
         ),
         (
@@ -136,6 +136,12 @@ FAULTS: list[Fault] = [
             "keys = batch_keys(jax.random.fold_in(key, number), batch_size)",
             "keys = batch_keys(key, batch_size)",
             "tests/train/test_tasks.py::test_held_out_metrics_are_fixed_and_cover_every_quarter",
+        ),
+        (
+            "held_out_loss_of_raw_parameters",
+            "self._step(state.ema_params, self._constants, batch, number)",
+            "self._step(state.params, self._constants, batch, number)",
+            "tests/train/test_step_randomness.py::test_held_out_loss_is_of_the_averaged_parameters",
         ),
     ),
     *faults_in(
@@ -152,15 +158,15 @@ FAULTS: list[Fault] = [
             "step = rho",
             "tests/train/test_sam.py::test_one_group_is_sam",
         ),
-        (
-            "sam_pulls_back_unperturbed",
-            "embed(p, rows, key)[:2], perturbed(rows, key))",
-            "embed(p, rows, key)[:2], params)",
-            "tests/train/test_sam.py::test_one_group_is_sam",
-        ),
     ),
     *faults_in(
         "unclip_jax/train/tasks/clip.py",
+        (
+            "sam_pulls_back_unperturbed",
+            "embed(p, rows, key)[:2], params_of(rows, key))",
+            "embed(p, rows, key)[:2], params)",
+            "tests/train/test_sam.py::test_one_group_is_sam",
+        ),
         (
             "clip_accumulates_each_part_alone",
             "return jax.tree.map(jnp.add, total, pull(cotangent)[0]), None",
@@ -169,8 +175,8 @@ FAULTS: list[Fault] = [
         ),
         (
             "clip_never_clamped",
-            "loss, inputs, clamp_logit_scale, accumulate, own)",
-            "loss, inputs, lambda params: params, accumulate, own)",
+            "project=clamp_logit_scale",
+            "project=lambda params: params",
             "tests/train/test_step_randomness.py::test_clip_is_clamped_after_the_update",
         ),
     ),
@@ -190,14 +196,14 @@ FAULTS: list[Fault] = [
         ),
         (
             "embedding_dropped_with_its_caption",
-            "kept(keys, IMAGE_DROP, train_cfg.image_drop, train)",
-            "kept(keys, TEXT_DROP, train_cfg.image_drop, train)",
+            "keep_mask(keys, IMAGE_DROP, train_cfg.image_drop, train)",
+            "keep_mask(keys, TEXT_DROP, train_cfg.image_drop, train)",
             "tests/train/test_step_randomness.py::test_the_decoder_drops_embedding_and_caption_independently",
         ),
         (
             "captions_never_dropped",
-            "keep = kept(keys, TEXT_DROP, train_cfg.caption_drop, train)\n        cond",
-            "keep = kept(keys, TEXT_DROP, 0.0, train)\n        cond",
+            "keep = keep_mask(keys, TEXT_DROP, train_cfg.caption_drop, train)\n        cond",
+            "keep = keep_mask(keys, TEXT_DROP, 0.0, train)\n        cond",
             "tests/train/test_tasks.py::test_decoder_inputs_hold_the_empty_caption_where_the_caption_is_dropped",
         ),
         (
@@ -254,38 +260,26 @@ FAULTS: list[Fault] = [
         (
             "dot_token_of_dropped_captions",
             "dot = pca_codec.dot_codes(cfg, z, text.text_emb)",
-            'dot = pca_codec.dot_codes(cfg, z, frozen["empty"].text_emb)',
+            "dot = pca_codec.dot_codes(cfg, z, constants.empty.text_emb)",
             "tests/train/test_code_tasks.py::test_the_loss_is_the_cross_entropy_of_the_codes",
-        ),
-    ),
-    *faults_in(
-        "unclip_jax/train/finish.py",
-        (
-            "variance_table_with_captions_dropped",
-            "inputs(params, frozen, batch, keys, False)",
-            "inputs(params, frozen, batch, keys, True)",
-            "tests/train/test_finish.py::test_the_table_is_that_of_the_closed_form",
-        ),
-        (
-            "timesteps_of_the_clean_half",
-            "(np.arange(count) + 0.5) * num_steps / count)",
-            "(np.arange(count) + 0.5) * num_steps / count / 2)",
-            "tests/train/test_finish.py::test_the_table_is_that_of_the_closed_form",
         ),
     ),
     *faults_in(
         "unclip_jax/train/experiment.py",
         (
             "variance_table_of_raw_parameters",
-            "state.ema_params,",
-            "state.params,",
+            "state.ema_params, run.constants",
+            "state.params, run.constants",
             "tests/train/test_experiment.py::test_the_variance_table_is_that_of_the_averaged_parameters",
         ),
+    ),
+    *faults_in(
+        "unclip_jax/train/setup.py",
         (
             "parameters_drawn_with_one_seed",
-            "stage_key(root_key(self.settings.seed), self.spec.row.key_id)",
-            "stage_key(root_key(0), self.spec.row.key_id)",
-            "tests/train/test_feed.py::test_parameters_are_drawn_with_the_key_of_seed_and_stage",
+            "stage_key(root_key(settings.seed), spec.row.key_id), INIT_STEP)",
+            "stage_key(root_key(0), spec.row.key_id), INIT_STEP)",
+            "tests/train/test_setup.py::test_parameters_are_drawn_with_the_key_of_seed_and_stage",
         ),
     ),
     *faults_in(
@@ -302,9 +296,21 @@ FAULTS: list[Fault] = [
             "(image_emb * text_emb).sum(1)",
             "tests/train/test_code_tasks.py::test_the_codec_is_fitted_to_the_embeddings",
         ),
+        (
+            "variance_table_with_captions_dropped",
+            "inputs(params, constants, batch, keys, False)",
+            "inputs(params, constants, batch, keys, True)",
+            "tests/train/test_variance_table.py::test_the_table_is_that_of_the_closed_form",
+        ),
+        (
+            "timesteps_of_the_clean_half",
+            "(np.arange(count) + 0.5) * num_steps / count)",
+            "(np.arange(count) + 0.5) * num_steps / count / 2)",
+            "tests/train/test_variance_table.py::test_the_table_is_that_of_the_closed_form",
+        ),
     ),
     *faults_in(
-        "unclip_jax/train/frozen.py",
+        "unclip_jax/train/frozen_clip.py",
         (
             "features_of_another_picture",
             'self.image_emb[batch["example"]]',
@@ -322,21 +328,6 @@ FAULTS: list[Fault] = [
             "rows = [self._row[ids.tobytes()] for ids",
             "rows = [self._row[ids.tobytes()] - 1 for ids",
             "tests/train/test_tasks.py::test_cached_features_are_those_computed_on_the_fly",
-        ),
-    ),
-    *faults_in(
-        "unclip_jax/train/batches.py",
-        (
-            "held_out_images_moved",
-            "dataclasses.replace(cfg, zoom=0.0, shift=0.0, crop=crop)",
-            "dataclasses.replace(cfg, crop=crop)",
-            "tests/train/test_step_randomness.py::test_held_out_images_are_shown_as_they_are",
-        ),
-        (
-            "held_out_loss_of_raw_parameters",
-            "self._step(state.ema_params, self._frozen, batch, number)",
-            "self._step(state.params, self._frozen, batch, number)",
-            "tests/train/test_step_randomness.py::test_held_out_loss_is_of_the_averaged_parameters",
         ),
     ),
 ]

@@ -15,7 +15,7 @@ FAULTS: list[Fault] = [
             "samples_laid_out_by_draw",
             "rows, numbers = np.divmod(np.arange(len(chosen) * draws), draws)",
             "numbers, rows = np.divmod(np.arange(len(chosen) * draws), len(chosen))",
-            "tests/train/test_sampled.py::test_samples_do_not_depend_on_what_else_is_sampled",
+            "tests/train/test_prior_samples.py::test_samples_do_not_depend_on_what_else_is_sampled",
         ),
     ),
     *faults_in(

@@ -1,1 +1,28 @@
-"""One loss per stage: CLIP, diffusion, and PCA codes."""
+"""One task per kind of training: CLIP's contrastive loss, diffusion, and PCA codes of z_i."""
+
+import flax.linen as nn
+
+from unclip_jax.models.clip import Clip
+from unclip_jax.models.stages import StageSpec
+from unclip_jax.train.config import TrainConfig
+from unclip_jax.train.task import Task
+from unclip_jax.train.tasks.clip import make_clip_task
+from unclip_jax.train.tasks.codes import make_code_task
+from unclip_jax.train.tasks.diffusion import make_diffusion_task
+
+__all__ = ["Task", "make_task"]
+
+
+def make_task(
+    spec: StageSpec, module: nn.Module, train_cfg: TrainConfig, clip: Clip | None
+) -> Task:
+    """Returns the task of a stage, by its row's `task`.
+
+    Args:
+        clip: the frozen CLIP's module; None for a stage that needs none, and where batches bring
+            all of its features.
+    """
+    if spec.row.task == "contrastive":
+        return make_clip_task(module, train_cfg.sam_rho or None, train_cfg.sam_group)
+    make = {"codes": make_code_task, "diffusion": make_diffusion_task}[spec.row.task]
+    return make(spec, module, train_cfg, clip)

@@ -1,7 +1,7 @@
-"""Corruption of the low-resolution picture an upsampler is conditioned on (paper, section 2.1).
+"""Corruption of the low-resolution image an upsampler is conditioned on (paper, section 2.1).
 
-The first upsampler learns from slightly blurred pictures, so that at sampling time it forgives the
-decoder's own faults. Pure functions of arrays and keys, meant for the device.
+The first upsampler is trained on slightly blurred images, so that at sampling it is robust to the
+decoder's own errors. Pure functions of arrays and keys, for use under jit.
 """
 
 import jax
@@ -19,10 +19,10 @@ def gaussian_kernel(sigma: Float[Array, ""] | float, size: int = 3) -> Float[Arr
 def gaussian_blur(
     images: Float[Array, "b h w c"], sigma: Float[Array, " b"] | float = 0.6, size: int = 3
 ) -> Float[Array, "b h w c"]:
-    """Blurs each picture with its own Gaussian, separably; borders repeat the edge pixel.
+    """Blurs each image with its own Gaussian, separably; borders repeat the edge pixel.
 
     Args:
-        sigma: standard deviation in pixels, one for all or one a picture.
+        sigma: standard deviation in pixels, one for all images or one each.
         size: width of the kernel, odd.
     """
     sigmas = jnp.broadcast_to(jnp.asarray(sigma, jnp.float32), (images.shape[0],))
@@ -37,10 +37,10 @@ def random_blur(
     size: int = 3,
     probability: float = 0.5,
 ) -> Float[Array, "b h w c"]:
-    """Blurs each picture with the given probability, by its own key.
+    """Blurs each image with the given probability, by its own key.
 
     The kernel of 3 with sigma 0.6 is unCLIP's (appendix C), which gives no probability: 0.5 is
-    ours. With probability 1 every picture is blurred.
+    ours. With probability 1 every image is blurred.
     """
     chosen = jax.vmap(lambda key: jax.random.bernoulli(key, probability))(keys)
     return jnp.where(chosen[:, None, None, None], gaussian_blur(images, sigma, size), images)

@@ -1,17 +1,16 @@
 """The tasks that train a denoising network: prior, decoder, upsamplers.
 
-All of them draw t and noise, call the network at x_t and take the core's loss; they differ in what
-x_0 is and in what the network is told. What is random about an example comes from its own key.
+All of them draw t and noise, call the network at x_t and take the loss of diffusion/losses.py; they
+differ in x_0 and in the conditioning. What is random about an example comes from its own key.
 """
 
 import math
 from collections.abc import Callable
-from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Key
+from jaxtyping import Array, Bool, Float, Int, Key
 
 from unclip_jax.core.errors import UserError
 from unclip_jax.core.types import Cond, Params, where_text
@@ -20,11 +19,12 @@ from unclip_jax.diffusion.losses import LossTerms, training_loss
 from unclip_jax.diffusion.process import q_sample
 from unclip_jax.diffusion.schedules import make_schedule
 from unclip_jax.diffusion.timesteps import spread_timesteps, uniform_timesteps
+from unclip_jax.models.clip import Clip
 from unclip_jax.models.embedding_norm import normalize, stats_of
 from unclip_jax.models.stages import StageSpec
 from unclip_jax.train.config import TrainConfig
-from unclip_jax.train.frozen import FrozenClip, caption_features, image_embedding
-from unclip_jax.train.tasks.clip import Keys, Task, weighted
+from unclip_jax.train.frozen_clip import caption_features, feature_keys, image_embedding
+from unclip_jax.train.task import Batch, Keys, Metrics, StepConstants, Task, weighted
 from unclip_jax.train.tasks.degradations import random_blur
 
 QUARTILES = ("loss_q1", "loss_q2", "loss_q3", "loss_q4")
@@ -32,8 +32,10 @@ QUARTILES = ("loss_q1", "loss_q2", "loss_q3", "loss_q4")
 # What an example's key is folded with; entries are added, never changed.
 TIME, NOISE, IMAGE_DROP, TEXT_DROP, CROP, BLUR = range(6)
 
-Inputs = Callable[[Params, Any, Any, Keys, bool], tuple[Any, Cond]]
-"""(params, frozen, batch, keys, train) -> (x_0, what the network is told)."""
+X0 = Float[Array, " b *d"]
+
+Inputs = Callable[[Params, StepConstants, Batch, Keys, bool], tuple[X0, Cond]]
+"""(params, constants, batch, keys, train) -> (x_0, conditioning)."""
 
 
 def purpose_keys(keys: Keys, purpose: int) -> Key[Array, " b"]:
@@ -41,7 +43,7 @@ def purpose_keys(keys: Keys, purpose: int) -> Key[Array, " b"]:
     return jax.vmap(jax.random.fold_in, (0, None))(keys.rows, purpose)
 
 
-def kept(keys: Keys, purpose: int, drop: float, train: bool) -> Bool[Array, " b"]:
+def keep_mask(keys: Keys, purpose: int, drop: float, train: bool) -> Bool[Array, " b"]:
     """Draws which rows keep a condition: each with probability 1 - drop, all on held-out data."""
     if not train or drop == 0.0:
         return jnp.ones(keys.rows.shape, bool)
@@ -49,7 +51,7 @@ def kept(keys: Keys, purpose: int, drop: float, train: bool) -> Bool[Array, " b"
 
 
 def make_diffusion_task(
-    spec: StageSpec, module: nn.Module, train_cfg: TrainConfig, clip: FrozenClip | None
+    spec: StageSpec, module: nn.Module, train_cfg: TrainConfig, clip: Clip | None
 ) -> Task:
     """Returns the task of a diffusion stage."""
     inputs, names = make_inputs(spec, train_cfg, clip)
@@ -57,9 +59,9 @@ def make_diffusion_task(
     has_bound = spec.diffusion.loss != "simple"
 
     def loss(
-        params: Params, frozen: Any, batch: Any, keys: Keys, train: bool
-    ) -> tuple[Any, dict[str, Any]]:
-        x0, cond = inputs(params, frozen, batch, keys, train)
+        params: Params, constants: StepConstants, batch: Batch, keys: Keys, train: bool
+    ) -> tuple[Float[Array, ""], Metrics]:
+        x0, cond = inputs(params, constants, batch, keys, train)
         rows = x0.shape[0]
         if train:
             t = uniform_timesteps(purpose_keys(keys, TIME), schedule.num_steps)
@@ -82,9 +84,9 @@ def make_diffusion_task(
 
 
 def make_inputs(
-    spec: StageSpec, train_cfg: TrainConfig, clip: FrozenClip | None
+    spec: StageSpec, train_cfg: TrainConfig, clip: Clip | None
 ) -> tuple[Inputs, tuple[str, ...]]:
-    """Returns what a stage makes of a batch, and the entries of the batch that it reads."""
+    """Returns a stage's x_0 and conditioning as a function of a batch, and the keys it reads."""
     kind = spec.row.kind
     if kind == "upsampler":
         unet = spec.model.unet
@@ -92,46 +94,37 @@ def make_inputs(
         inputs = upsampler_inputs(train_cfg, spec.model.low_res_size, shrinks)
         return inputs, ("image", "low_res")
     if kind == "prior":
-        names = clip_keys(spec) + (() if train_cfg.cache_clip else ("image",))
+        names = feature_keys(spec) + (() if train_cfg.cache_clip else ("image",))
         return prior_inputs(spec, train_cfg, clip), names
-    return decoder_inputs(train_cfg, clip), (*clip_keys(spec), "image", "clip_image")
+    return decoder_inputs(train_cfg, clip), (*feature_keys(spec), "image", "clip_image")
 
 
-def clip_keys(spec: StageSpec) -> tuple[str, ...]:
-    """Returns the entries of a batch that say what CLIP makes of it, or what it is to be made of.
-
-    The text tower's states, by far the largest, are among them where the network reads them.
-    """
-    names = ("tokens", "mask", "own_tokens", "image_emb", "text_emb")
-    return (*names, "text_states") if spec.model.reads_clip_states else names
-
-
-def prior_inputs(spec: StageSpec, train_cfg: TrainConfig, clip: FrozenClip | None) -> Inputs:
+def prior_inputs(spec: StageSpec, train_cfg: TrainConfig, clip: Clip | None) -> Inputs:
     """x_0 = z_i in the space that is diffused; the caption, dropped together with z_t (10%)."""
 
     def inputs(
-        params: Params, frozen: Any, batch: Any, keys: Keys, train: bool
-    ) -> tuple[Any, Cond]:
-        z = image_embedding(clip, frozen, batch)
+        params: Params, constants: StepConstants, batch: Batch, keys: Keys, train: bool
+    ) -> tuple[X0, Cond]:
+        z = image_embedding(clip, constants, batch)
         x0 = normalize(z, spec.embedding_norm, stats_of(params))
-        keep = kept(keys, TEXT_DROP, train_cfg.caption_drop, train)
-        text = where_text(keep, caption_features(clip, frozen, batch), frozen["empty"])
+        keep = keep_mask(keys, TEXT_DROP, train_cfg.caption_drop, train)
+        text = where_text(keep, caption_features(clip, constants, batch), constants.empty)
         return jax.lax.stop_gradient(x0), Cond(text=text)
 
     return inputs
 
 
-def decoder_inputs(train_cfg: TrainConfig, clip: FrozenClip | None) -> Inputs:
-    """x_0 = the picture; z_i dropped 10% and the caption 50% of the time, independently (§2.1)."""
+def decoder_inputs(train_cfg: TrainConfig, clip: Clip | None) -> Inputs:
+    """x_0 = the image; z_i dropped 10% and the caption 50% of the time, independently (§2.1)."""
 
     def inputs(
-        params: Params, frozen: Any, batch: Any, keys: Keys, train: bool
-    ) -> tuple[Any, Cond]:
-        keep = kept(keys, TEXT_DROP, train_cfg.caption_drop, train)
+        params: Params, constants: StepConstants, batch: Batch, keys: Keys, train: bool
+    ) -> tuple[X0, Cond]:
+        keep = keep_mask(keys, TEXT_DROP, train_cfg.caption_drop, train)
         cond = Cond(
-            image_emb=image_embedding(clip, frozen, batch),
-            image_keep=kept(keys, IMAGE_DROP, train_cfg.image_drop, train),
-            text=where_text(keep, caption_features(clip, frozen, batch), frozen["empty"]),
+            image_emb=image_embedding(clip, constants, batch),
+            image_keep=keep_mask(keys, IMAGE_DROP, train_cfg.image_drop, train),
+            text=where_text(keep, caption_features(clip, constants, batch), constants.empty),
         )
         return to_float(batch["image"]), jax.lax.stop_gradient(cond)
 
@@ -139,17 +132,17 @@ def decoder_inputs(train_cfg: TrainConfig, clip: FrozenClip | None) -> Inputs:
 
 
 def upsampler_inputs(train_cfg: TrainConfig, low_res_size: int, shrinks: int = 1) -> Inputs:
-    """x_0 = a random crop; the network is told its area average, blurred for some of the rows.
+    """x_0 = a random crop, conditioned on its area average, blurred for some of the rows.
 
-    A batch that brings degraded low-res pictures has been cropped with them, and is taken as it is.
+    A batch with degraded low-res images was cropped together with them, and is used as it is.
 
     Args:
-        shrinks: pixels of a side that the network's innermost level holds as one.
+        shrinks: by how much the network's innermost level is smaller than its input.
     """
 
     def inputs(
-        params: Params, frozen: Any, batch: Any, keys: Keys, train: bool
-    ) -> tuple[Any, Cond]:
+        params: Params, constants: StepConstants, batch: Batch, keys: Keys, train: bool
+    ) -> tuple[X0, Cond]:
         images = to_float(batch["image"])
         if "low_res" in batch:
             return images, Cond(low_res=to_float(batch["low_res"]))
@@ -178,25 +171,25 @@ def upsampler_inputs(train_cfg: TrainConfig, low_res_size: int, shrinks: int = 1
 def random_crop(
     keys: Key[Array, " b"], images: Float[Array, "b h w c"], size: int
 ) -> Float[Array, "b s s c"]:
-    """Cuts a square out of each picture, its corner uniform over all that fit."""
+    """Crops a square from each image, its corner uniform over all positions."""
     _, height, width, channels = images.shape
     if size == height == width:
         return images
 
-    def cut(key: Any, image: Any) -> Any:
+    def crop(key: Key[Array, ""], image: Float[Array, "h w c"]) -> Float[Array, "s s c"]:
         top, left = jax.random.randint(key, (2,), 0, jnp.array([height, width]) - size + 1)
         return jax.lax.dynamic_slice(image, (top, left, 0), (size, size, channels))
 
-    return jax.vmap(cut)(keys, images)
+    return jax.vmap(crop)(keys, images)
 
 
 def area_average(images: Float[Array, "b h w c"], factor: int) -> Float[Array, "b h2 w2 c"]:
-    """Makes pictures smaller by the mean of factor x factor pixels."""
+    """Downsamples images by the mean of factor x factor pixels."""
     b, h, w, c = images.shape
     return images.reshape(b, h // factor, factor, w // factor, factor, c).mean((2, 4))
 
 
-def _metrics(terms: LossTerms, t: Any, num_steps: int) -> dict[str, Any]:
+def _metrics(terms: LossTerms, t: Int[Array, " b"], num_steps: int) -> Metrics:
     """Means of the loss and its parts, and of the loss over each quarter of the timesteps."""
     rows = t.shape[0]
     metrics = {"loss": weighted(terms.loss.mean(), rows), "mse": weighted(terms.mse.mean(), rows)}

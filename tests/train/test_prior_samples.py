@@ -22,7 +22,7 @@ from unclip_jax.cli.config_files import read_config
 from unclip_jax.cli.embed import embed
 from unclip_jax.core.errors import UserError
 from unclip_jax.train import experiment
-from unclip_jax.train.sampled import SampledEmbeddings
+from unclip_jax.train.inputs import SampledEmbeddings
 from unclip_jax.workflows import embedding as sampling_embed
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -47,7 +47,7 @@ def shown(count, start=0):
 
 def test_the_share_gets_samples_of_its_own_captions_evenly(samples):
     batch = shown(4000)
-    z = SampledEmbeddings(samples, 0.6, seed=3).mixed(batch)
+    z = SampledEmbeddings(samples, 0.6, seed=3).mix(batch)
     assert (batch["image_emb"] == -1).all()  # the cache's own rows are left alone
     own = z[:, 0] == -1
     assert abs(own.mean() - 0.4) < 4 * np.sqrt(0.24 / 4000)
@@ -59,12 +59,12 @@ def test_the_share_gets_samples_of_its_own_captions_evenly(samples):
 
 
 def test_an_example_gets_the_same_in_any_batch_and_another_by_another_seed(samples):
-    mixed = SampledEmbeddings(samples, 0.5, seed=3).mixed
+    mixed = SampledEmbeddings(samples, 0.5, seed=3).mix
     whole = mixed(shown(64))
     np.testing.assert_array_equal(whole[48:], mixed(shown(16, start=48)))
-    assert (whole != SampledEmbeddings(samples, 0.5, seed=4).mixed(shown(64))).any()
+    assert (whole != SampledEmbeddings(samples, 0.5, seed=4).mix(shown(64))).any()
     for share, expected in ((0.0, -1), (1.0, 0)):
-        z = SampledEmbeddings(samples, share, seed=3).mixed(shown(64))
+        z = SampledEmbeddings(samples, share, seed=3).mix(shown(64))
         assert (z == -1).all() if expected else (z >= 0).all()
 
 

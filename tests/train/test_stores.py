@@ -18,11 +18,11 @@ from unclip_jax.core.errors import UserError
 from unclip_jax.data.embeddings import StoreMeta, begin_store, shard_path
 from unclip_jax.data.ingest import ingest
 from unclip_jax.data.store_pipeline import StoredExamples
-from unclip_jax.plan.estimate import PlannedRun, make_plan
-from unclip_jax.train import experiment
-from unclip_jax.train.frozen import params_of
+from unclip_jax.plan.estimate import make_plan, planned_program
+from unclip_jax.train import experiment, setup
+from unclip_jax.train.frozen_clip import params_of
 from unclip_jax.train.loop import Hook
-from unclip_jax.train.stored import Stores
+from unclip_jax.train.stores import Stores
 
 ROOT = Path(__file__).resolve().parents[2]
 STAGES = ("prior_diffusion", "prior_ar")
@@ -77,13 +77,13 @@ def unbroken(world, request, tmp_path_factory):
         raise AssertionError("pictures were opened")
 
     def look(run):
-        held.update(clip=set(run.clip.params), frozen=set(run.frozen["clip"]))
+        held.update(clip=set(run.clip.params), constants=set(run.constants.clip))
         held.update(batch=set(run.held_out[0]))
         return ()
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(experiment, "open_source", never)
-        patch.setattr(experiment, "fingerprint", never)
+        patch.setattr(setup, "open_source", never)
+        patch.setattr(setup, "fingerprint", never)
         assert experiment.train(config(world, request.param), workdir, make_hooks=look)
     return request.param, workdir, held
 
@@ -107,7 +107,7 @@ def test_a_prior_that_reads_its_own_tokens_needs_no_tower(world, tmp_path):
     stage, towers = "prior_diffusion", []
 
     def look(run):
-        towers.append("clip" in run.frozen)
+        towers.append(run.constants.clip is not None)
         return ()
 
     told = config(world, stage, "--config.train.cache_clip=True", text="tokens")
@@ -133,7 +133,7 @@ def test_a_stopped_run_resumes_to_the_bit(world, unbroken, tmp_path):
 
 def test_a_run_holds_no_image_tower_and_says_what_it_was_fed(world, unbroken):
     _, workdir, held = unbroken
-    assert held["frozen"] == held["clip"] == {"text", "logit_scale"}
+    assert held["constants"] == held["clip"] == {"text", "logit_scale"}
     assert held["batch"] == {"image_emb", "tokens", "mask"}
     identity = json.loads((workdir / "config.json").read_text())["identity"]
     meta = json.loads((world / "train" / "meta.json").read_text())
@@ -221,9 +221,9 @@ def test_a_plan_counts_the_text_tower_alone(world):
     tower += vision.layers * (2 * tokens * 12 * width**2 + 4 * tokens**2 * width)
     saved = seen.flops_per_image - stored.flops_per_image
     assert saved == pytest.approx(tower, rel=1e-3)
-    run = PlannedRun(config(world, "prior_ar", text="tokens"))
-    assert set(run.frozen()) == {"empty"}
-    assert set(run.batch(2)) >= {"image_emb", "text_emb", "own_tokens"}
+    program, _ = planned_program(config(world, "prior_ar", text="tokens"))
+    assert program.constants.clip is None and program.constants.empty is not None
+    assert set(program.batch(2)) >= {"image_emb", "text_emb", "own_tokens"}
     assert make_plan(config_of_clip(world)).flops_per_image > 0
 
 

@@ -1,5 +1,8 @@
 """The analytic variance's table of data whose optimal denoiser and its error are known."""
 
+import dataclasses
+from pathlib import Path
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -7,9 +10,15 @@ import numpy as np
 import pytest
 
 from tests.training import spec_of
+from unclip_jax.cli.train import read_config
 from unclip_jax.core.types import Cond, TextFeatures
 from unclip_jax.diffusion.schedules import make_schedule
-from unclip_jax.train.finish import estimate_variance_table
+from unclip_jax.train.fitting import estimate_variance_table
+from unclip_jax.train.program import make_program
+from unclip_jax.train.resolve import read_settings
+from unclip_jax.train.task import StepConstants
+
+ROOT = Path(__file__).resolve().parents[2]
 
 STEPS, DIM, ROWS, BATCHES, PASSES = 1000, 8, 64, 4, 16
 VARIANCE = np.linspace(0.05, 0.6, DIM)  # of each coordinate, about a mean that the caption tells
@@ -34,7 +43,7 @@ class Exact(nn.Module):
         return mean + gain * (x_t - jnp.sqrt(bar) * mean)
 
 
-def inputs(params, frozen, batch, keys, train):
+def inputs(params, constants, batch, keys, train):
     """Gives each row its own mean; in training a caption is dropped, and the mean with it."""
     mean = jnp.zeros_like(batch["mean"]) if train else batch["mean"]
     return batch["x0"], Cond(text=TextFeatures(mean, None, None, None, None))
@@ -50,11 +59,12 @@ def batches(seed):
 
 @pytest.fixture(scope="module")
 def table():
-    spec = spec_of("prior_diffusion:scanned")
+    path = f"{ROOT}/configs/emoji/prior_diffusion.py:smoke"
+    settings = read_settings(read_config(path, [f"--config.eval.variance_passes={PASSES}"]))
+    program = make_program(settings, spec_of("prior_diffusion:scanned"), None)
+    program = dataclasses.replace(program, module=Exact())
     with jax.set_mesh(jax.make_mesh((1,), ("data",))):
-        return estimate_variance_table(
-            spec, Exact(), inputs, {}, {}, list(batches(0)), seed=0, passes=PASSES
-        )
+        return estimate_variance_table(program, inputs, {}, StepConstants(), list(batches(0)))
 
 
 def test_the_table_is_that_of_the_closed_form(table):

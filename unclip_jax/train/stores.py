@@ -1,9 +1,9 @@
-"""The stores of embeddings that a prior is trained on in place of pictures: opened and checked.
+"""Stores of embeddings that a prior is trained on in place of images: opened and checked.
 
 `config.data.embeddings` is the store of the training split, `config.eval.embeddings` that of
 `config.eval.split`, both written by `unclip embed` with the CLIP of the run. Every record is an
-example. What shows pictures in other ways (data.crop, zoom, shift, …) has no say any more, and
-train.cache_clip nothing to keep; data.captions="first" is refused.
+example. Settings of how images are shown (data.crop, zoom, shift, …) then have no effect, and
+train.cache_clip has nothing to cache; `resolve.check_stores` refuses what cannot apply.
 """
 
 import dataclasses
@@ -17,34 +17,34 @@ from unclip_jax.train.resolve import Settings, embed_command
 
 @dataclasses.dataclass(frozen=True)
 class Stores:
-    """The stores of a run; `held_out` is None where nothing is evaluated."""
+    """The stores of a run; `held_out` is None without evaluation."""
 
     train: StoredExamples
     held_out: StoredExamples | None
 
     def check_clip(self, clip: str) -> None:
-        """Fails where a store is of another CLIP than that of these parameters' digest."""
+        """Raises UserError unless both stores are of the CLIP of these parameters' digest."""
         for source in (self.train, self.held_out):
             if source is not None:
                 read_meta(source.folder, {clip})
 
     def describe_cut(self, context: int | None) -> str | None:
-        """Says that captions end before the stage's own context does, None where they do not."""
+        """Returns a warning if captions are cut shorter than the stage's own context, else None."""
         if context is None or self.train.meta.context >= context:
             return None
         return (
             f"the store keeps {self.train.meta.context} tokens of a caption, where the stage reads "
-            f"{context} at sampling; a store made anew by unclip embed keeps them"
+            f"{context} at sampling; a new store written by unclip embed keeps them"
         )
 
     def identity(self) -> dict[str, str | None]:
-        """Returns what tells these stores from others in the same places."""
+        """Returns fingerprints that tell these stores from others in the same folders."""
         held_out = None if self.held_out is None else self.held_out.fingerprint()
         return {"train": self.train.fingerprint(), "held_out": held_out}
 
 
 def open_stores(settings: Settings) -> Stores | None:
-    """Opens the stores that the config names, None without one; whose CLIP it is comes later."""
+    """Opens the stores that the config names, None without one; their CLIP is checked later."""
     if not settings.data.embeddings:
         return None
     held_out = None
@@ -56,19 +56,23 @@ def open_stores(settings: Settings) -> Stores | None:
 
 
 def _open(folder: Path, section: str, settings: Settings, split: str) -> StoredExamples:
-    """Opens a store of the split and the part of the set that the config names."""
+    """Opens a store, which must be of the split and the subset of the data that the config names.
+
+    Args:
+        section: of the config that names the folder.
+    """
     if not folder.is_dir():
         remedy = f"make it with: {embed_command(settings, split)}"
         raise UserError(f"config.{section}.embeddings: there is no folder {folder}; {remedy}")
     meta, data = read_meta(folder), settings.data
     wanted = {"name": data.name, "split": split, "concepts": data.concepts}
     wanted["styles"] = sorted(data.styles)
-    held = {**meta.data, "styles": sorted(meta.data.get("styles", ()))}
+    found = {**meta.data, "styles": sorted(meta.data.get("styles", ()))}
     for key, value in wanted.items():
-        if held.get(key) != value:
+        if found.get(key) != value:
             where = "eval" if key == "split" and section == "eval" else "data"
             raise UserError(
-                f"config.{section}.embeddings: {folder} is a store of {key} {held.get(key)!r}, "
+                f"config.{section}.embeddings: {folder} is a store of {key} {found.get(key)!r}, "
                 f"config.{where}.{key} is {value!r}; make its store with: "
                 f"{embed_command(settings, split)}"
             )

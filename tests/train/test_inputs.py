@@ -1,0 +1,80 @@
+"""The batches of a run: seeds, splits and a prior's samples."""
+
+import itertools
+
+import jax
+import numpy as np
+import pytest
+
+from tests.training import OPTIM, Toy
+from unclip_jax.checkpoint.prior_samples import PriorSamples
+from unclip_jax.data.config import DataConfig
+from unclip_jax.data.pipeline import open_source
+from unclip_jax.train import inputs, resolve
+from unclip_jax.train.config import EvalConfig, MeshConfig, TrainConfig
+from unclip_jax.train.frozen_clip import FrozenClip
+from unclip_jax.train.program import make_program
+from unclip_jax.train.sharding import make_mesh
+
+SEED = 7
+
+
+@pytest.fixture
+def watched(monkeypatch):
+    """A decoder's inputs, the pipelines that they open and the embeddings that they mix in."""
+    pipelines, mixed = [], []
+
+    def make_batches(source, cfg, **options):
+        pipelines.append((len(source), cfg, options))
+
+    def make_host_transform(task, context, own, cache, sampled):
+        mixed.append(sampled)
+        return dict
+
+    monkeypatch.setattr(inputs, "make_batches", make_batches)
+    monkeypatch.setattr(inputs, "batch_iterator", lambda batches, cfg: itertools.repeat({}))
+    monkeypatch.setattr(inputs, "make_host_transform", make_host_transform)
+    toy = Toy("decoder")
+    data = DataConfig(name="shapes:size=16,count=24", image_size=8, zoom=0.5)
+    settings = resolve.Settings(
+        seed=SEED,
+        stage="decoder",
+        clip="clip",
+        init_from="",
+        pca="",
+        data=data,
+        vocab_size=0,
+        optim=OPTIM,
+        train=TrainConfig(steps=10, batch_size=8, prior_share=0.25),
+        eval=EvalConfig(split="test", batches=2, batch_size=16),
+    )
+    made = inputs.RunInputs(
+        program=make_program(settings, toy.spec, toy.clip.cfg),
+        source=open_source(data),
+        stores=None,
+        samples=PriorSamples("abc", np.zeros((2, 6), np.int32), np.zeros((2, 3, 4), np.float32)),
+        clip=FrozenClip(toy.clip, {}, None),
+        tokenizer=None,
+        mesh=make_mesh(MeshConfig(), jax.devices()[:1]),
+        log=print,
+    )
+    return made, pipelines, mixed
+
+
+def test_training_batches_are_of_the_runs_seed_and_mixed_with_a_priors_samples(watched):
+    made, pipelines, mixed = watched
+    made.training_batches()
+    assert [(one.samples, one.share, one.seed) for one in mixed] == [(made.samples, 0.25, SEED)]
+    ((count, cfg, options),) = pipelines
+    assert (count, cfg.split, cfg.zoom) == (len(made.source), "train", 0.5)
+    assert (options["seed"], options["batch_size"]) == (SEED, 8)
+
+
+def test_held_out_batches_are_of_true_pictures_as_they_are(watched):
+    """The same for every seed, so that runs can be compared."""
+    made, pipelines, mixed = watched
+    assert len(made.held_out_batches()) == 2
+    assert mixed == [None]
+    ((_, cfg, options),) = pipelines
+    assert (cfg.split, cfg.zoom) == ("test", 0.0)
+    assert (options["seed"], options["batch_size"]) == (0, 16)
