@@ -8,7 +8,7 @@
     programs.py        ProgramKey: all that a compiled program depends on; noise, steps, result
     parallel.py        the one mapped call, over the local devices
 
-Settings so have four forms: options, SampleSettings, Plan, ProgramKey. Inside a program the
+So settings have four forms: options, SampleSettings, Plan, ProgramKey. Inside a program the
 diffusion core derives its SamplingPlan, the list of noise levels, from the key.
 
 codes.py holds the program of the autoregressive prior. latents.py, manipulate.py and inpaint.py
