@@ -1,6 +1,7 @@
 """From captions to images with a bundle. The walk of a prompt:
 
-    cli/sample.py      options -> SampleSettings, None where the bundle's own setting counts
+    cli/sample.py, workflows/text_to_image.py
+                       options -> SampleSettings, None where the bundle's own setting counts
     settings.py        resolve: SampleSettings -> Plan, with a SamplingConfig for each stage
     pipeline.py        make_pipeline: Plan -> a list of samplers; generate: batches of requests
     encode.py          captions -> TextFeatures, by the frozen CLIP
