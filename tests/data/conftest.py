@@ -3,6 +3,7 @@ import dataclasses
 import pytest
 
 from tests.data import emoji_world
+from tests.data.ingest_sources import image_bytes
 from unclip_jax.data.sets import emoji
 
 
@@ -32,3 +33,18 @@ def prepared(tmp_path_factory, packages, unpinned):
         patch.setattr(emoji, "NAMES", unpinned[1])
         made = prepare_emoji(out, packages=packages, size=64)
     return out, made
+
+
+@pytest.fixture
+def folder(tmp_path):
+    root = tmp_path / "pictures"
+    (root / "deep").mkdir(parents=True)
+    (root / "a.png").write_bytes(image_bytes("red"))
+    (root / "a.txt").write_text("a red field\n\n  red  \n")
+    (root / "deep" / "b.JPG").write_bytes(image_bytes("blue", "JPEG"))
+    (root / "deep" / "b.txt").write_text("a blue field")
+    (root / "cut.png").write_bytes(image_bytes("green")[:40])
+    (root / "cut.txt").write_text("a cut picture")
+    (root / "mute.png").write_bytes(image_bytes("green"))
+    (root / "readme.md").write_text("no picture")
+    return root

@@ -216,7 +216,7 @@ FAULTS: list[Fault] = [
             "narrow_images_kept",
             "if max(shape) > ASPECT_LIMIT * min(shape):",
             "if shape[1] > ASPECT_LIMIT * shape[0]:",
-            "tests/data/test_ingest.py::test_long_and_narrow_images_are_left_out",
+            "tests/data/test_ingest_damage.py::test_long_and_narrow_images_are_left_out",
         ),
     ),
     *faults_in(
