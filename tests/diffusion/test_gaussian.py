@@ -10,7 +10,6 @@ from tests.diffusion.gaussian import MU, RAW_VARIANCE, S2, affine_form, exact_de
 from unclip_jax.diffusion.config import DiffusionConfig, SamplingConfig
 from unclip_jax.diffusion.denoiser import Denoised
 from unclip_jax.diffusion.dpm_solver import dpmpp_step, no_history
-from unclip_jax.diffusion.inversion import ddim_invert
 from unclip_jax.diffusion.samplers import (
     ddim_step,
     ddpm_step,
@@ -207,37 +206,3 @@ def test_stochastic_samplers_converge_to_the_marginal(method):
     orders = np.log2(errors[:-1, 1] / errors[1:, 1])
     np.testing.assert_allclose(orders, 1.0, atol=0.15)
     assert np.all(errors[-1] < 0.02)
-
-
-@pytest.mark.parametrize("skip_last", [False, True])
-def test_invert_then_sample_returns_the_data(skip_last):
-    """The error at least nearly halves with each doubling of steps, and is small at 400."""
-    cfg = DiffusionConfig()
-    denoise = exact_denoiser(SCHEDULE, cfg)
-    x = jnp.array([[0.1], [0.7], [1.4]])
-    errors = []
-    for count in (50, 100, 200, 400):
-        steps = respaced_steps(1000, count)
-        latent = ddim_invert(denoise, x, schedule=SCHEDULE, steps=steps, skip_last=skip_last)
-        back = sample_loop(
-            denoise,
-            latent,
-            schedule=SCHEDULE,
-            config=SamplingConfig(sampler="ddim"),
-            diffusion=cfg,
-            noise=lambda i, shape: jnp.zeros(shape),
-            steps=steps[1:] if skip_last else steps,
-        )
-        errors.append(float(jnp.max(jnp.abs(back - x))))
-    assert np.all(np.divide(errors[:-1], errors[1:]) > 1.6), errors
-    assert errors[-1] < 0.01
-
-
-def test_inverted_latent_lies_on_the_flow():
-    """The latent of a point is where the exact ODE carries it."""
-    cfg = DiffusionConfig()
-    x = jnp.array([[0.1], [0.7], [1.4]])
-    steps = respaced_steps(1000, 1000)[::-1][:900]
-    latent = ddim_invert(exact_denoiser(SCHEDULE, cfg), x, schedule=SCHEDULE, steps=steps)
-    truth = oracles.flow(np.asarray(x), 1.0, SCHEDULE.alpha_bar[899], MU, S2)
-    np.testing.assert_allclose(latent, truth, atol=0.02)

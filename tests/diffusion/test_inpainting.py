@@ -7,11 +7,9 @@ import pytest
 
 from tests.diffusion.gaussian import MU, S2, exact_denoiser
 from tests.oracles import ddim_chain
-from unclip_jax.diffusion.config import DiffusionConfig, SamplingConfig
+from unclip_jax.diffusion.config import DiffusionConfig
 from unclip_jax.diffusion.denoiser import Denoised
 from unclip_jax.diffusion.inpainting import renoise, repaint_along, repaint_transitions
-from unclip_jax.diffusion.inversion import ddim_invert
-from unclip_jax.diffusion.samplers import sample_loop
 from unclip_jax.diffusion.schedules import CLEAN, make_schedule, respaced_steps
 
 SCHEDULE = make_schedule("cosine", 1000)
@@ -123,30 +121,6 @@ def test_bad_numbers_are_refused():
         repaint_transitions(STEPS, 1000, jump=0, resamples=1)
     with pytest.raises(ValueError, match="resamples"):
         repaint_transitions(STEPS, 1000, jump=1, resamples=0)
-
-
-def test_refined_inversion_is_exact():
-    """Fixed-point iterations solve the sampling step's equation, whatever the number of levels."""
-    cfg = DiffusionConfig(prediction="x0")
-    denoise = exact_denoiser(SCHEDULE, cfg)
-    x = jnp.array([[0.1], [0.7], [1.4]])
-    steps = respaced_steps(1000, 40)[:-4]  # the iteration contracts where a step is small
-    errors = []
-    for refinements in (0, 1, 8):
-        latent = ddim_invert(
-            denoise, x, schedule=SCHEDULE, steps=steps, skip_last=True, refinements=refinements
-        )
-        back = sample_loop(
-            denoise,
-            latent,
-            schedule=SCHEDULE,
-            config=SamplingConfig(sampler="ddim"),
-            diffusion=cfg,
-            noise=lambda i, shape: jnp.zeros(shape),
-            steps=steps[1:],
-        )
-        errors.append(float(jnp.abs(back - x).max()))
-    assert errors[2] < 0.05 * errors[1] < 0.05 * errors[0], errors
 
 
 def test_where_nothing_is_kept_it_is_ancestral_sampling():

@@ -9,7 +9,6 @@ from tests.diffusion.gaussian import exact_denoiser, exact_network
 from unclip_jax.diffusion.config import SAMPLER_NAMES, DiffusionConfig, SamplingConfig
 from unclip_jax.diffusion.denoiser import Denoised, limited, make_denoiser
 from unclip_jax.diffusion.dpm_solver import dpmpp_step
-from unclip_jax.diffusion.inversion import ddim_invert
 from unclip_jax.diffusion.samplers import (
     SAMPLERS,
     ddim_step,
@@ -207,9 +206,6 @@ def test_misuse_is_refused():
         make_plan(SCHEDULE, CONFIGS["ddpm"], cfg, variance_table=np.ones(6))
     with pytest.raises(ValueError, match="descend"):
         make_plan(SCHEDULE, CONFIGS["ddim"], cfg, steps=[1, 5])
-    with pytest.raises(ValueError, match="skip_last"):
-        denoise = exact_denoiser(SCHEDULE, DiffusionConfig())
-        ddim_invert(denoise, jnp.ones((1, 1)), schedule=SCHEDULE, steps=[5], skip_last=True)
     with pytest.raises(ValueError, match="eta"):
         SamplingConfig(eta=1.5)
     with pytest.raises(ValueError, match="channels"):

@@ -145,7 +145,8 @@ class DecoderConfig(ModelConfig):
 
     def dummy_inputs(self, batch: int = 1) -> tuple[Array, Array, Cond]:
         """Returns (x_t, t, cond)."""
-        text = dummy_text(batch, self.image_dim, self.text_context, self.text_dim, self.own_context)
+        width = self.text_dim if self.reads_clip_states else None
+        text = dummy_text(batch, self.image_dim, self.text_context, width, self.own_context)
         cond = Cond(
             image_emb=jnp.zeros((batch, self.image_dim)),
             image_keep=jnp.ones((batch,), bool),

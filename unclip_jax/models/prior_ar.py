@@ -121,7 +121,8 @@ class PriorArConfig(ModelConfig):
 
     def dummy_inputs(self, batch: int = 1) -> tuple[Array, Array, Cond]:
         """Returns (codes, dot, cond)."""
-        text = dummy_text(batch, self.image_dim, self.context, self.text_dim, self.own_context)
+        width = self.text_dim if self.reads_clip_states else None
+        text = dummy_text(batch, self.image_dim, self.context, width, self.own_context)
         codes = jnp.zeros((batch, self.codec.components), jnp.int32)
         return codes, jnp.zeros((batch,), jnp.int32), Cond(text=text)
 

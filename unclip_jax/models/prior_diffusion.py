@@ -95,7 +95,8 @@ class PriorDiffusionConfig(ModelConfig):
 
     def dummy_inputs(self, batch: int = 1) -> tuple[Array, Array, Cond]:
         """Returns (x_t, t, cond)."""
-        text = dummy_text(batch, self.image_dim, self.context, self.text_dim, self.own_context)
+        width = self.text_dim if self.reads_clip_states else None
+        text = dummy_text(batch, self.image_dim, self.context, width, self.own_context)
         return (
             jnp.zeros((batch, self.image_dim)),
             jnp.zeros((batch,), jnp.int32),

@@ -114,19 +114,19 @@ FAULTS: list[Fault] = [
             "inversion_sign",
             "((x_t - t.sigma * eps) / t.alpha) + s.sigma * eps",
             "((x_t - t.sigma * eps) / t.alpha) - s.sigma * eps",
-            "tests/diffusion/test_gaussian.py::test_inverted_latent_lies_on_the_flow",
+            "tests/diffusion/test_inversion.py::test_inverted_latent_lies_on_the_flow",
         ),
         (
             "inversion_asks_the_level_it_goes_to",
             "query_t = np.append(ascending[0], ascending[:-1])",
             "query_t = ascending",
-            "tests/diffusion/test_gaussian.py::test_invert_then_sample_returns_the_data",
+            "tests/diffusion/test_inversion.py::test_invert_then_sample_returns_the_data",
         ),
         (
             "refinement_at_the_level_left",
             "ddim_invert_step(x, eps_at(moved, there), t, s)",
             "ddim_invert_step(x, eps_at(moved, query_t), t, s)",
-            "tests/diffusion/test_inpainting.py::test_refined_inversion_is_exact",
+            "tests/diffusion/test_inversion.py::test_refined_inversion_is_exact",
         ),
     ),
     *faults_in(
