@@ -305,13 +305,13 @@ def save(
     *,
     dtype: str | None = None,
     overwrite: bool = False,
-    write_beside: Callable[[Path], None] | None = None,
+    write_extra: Callable[[Path], None] | None = None,
 ) -> Path:
     """Writes a bundle to the folder `out` atomically and returns its path.
 
     Args:
         dtype: float16, bfloat16 or float32 for all stages; None = each stage's own.
-        write_beside: writes further files that are not hashed, such as a model card.
+        write_extra: writes further files that are not hashed, such as a model card.
     """
     out = Path(out)
     check_embeddings({name: stage.spec for name, stage in bundle.stages.items()})
@@ -344,6 +344,6 @@ def save(
         }
         text = json.dumps(with_old_keys(manifest), indent=1, ensure_ascii=False)
         (folder / "bundle.json").write_text(text + "\n", encoding="utf-8")
-        if write_beside is not None:
-            write_beside(folder)
+        if write_extra is not None:
+            write_extra(folder)
     return out

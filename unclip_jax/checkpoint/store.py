@@ -144,8 +144,8 @@ class CheckpointStore:
 
     def close(self) -> None:
         """Finishes the last save and closes the folder."""
-        told = contextlib.suppress(UserError) if self._failed else contextlib.nullcontext()
-        with told, self._writing():
+        expected = contextlib.suppress(UserError) if self._failed else contextlib.nullcontext()
+        with expected, self._writing():
             self._manager.close()
 
     @contextlib.contextmanager

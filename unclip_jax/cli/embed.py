@@ -70,7 +70,7 @@ def embed(out: Path, as_json: bool, **options: Any) -> None:
         from unclip_jax.core import distributed
 
         # A process that is done waits at the end for process 0, which may have much left to do.
-        with distributed.joined(**hosts, farewell=PATIENCE):
+        with distributed.joined(**hosts, shutdown_timeout=PATIENCE):
             progress.phase(f"loading {options['model']} and {options['data']}")
             from unclip_jax.workflows.embedding import EmbedJob, write_store
 

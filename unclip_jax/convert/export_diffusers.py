@@ -62,20 +62,20 @@ def export_diffusers(
     Args:
         dtype: float16, bfloat16 or float32; None = each stage's own.
     """
-    held = bundle.resolve(source)
-    stages = list(bundle.read_manifest(held).stages)
+    origin = bundle.resolve(source)
+    stages = list(bundle.read_manifest(origin).stages)
     if stages != ["clip"]:
         lacking = [name for name in KARLO_STAGES if name not in stages]
         if [name for name in lacking if name != "prior_diffusion"]:
             raise UserError(
-                f"{held} has neither Karlo's architecture nor a CLIP alone: "
+                f"{origin} has neither Karlo's architecture nor a CLIP alone: "
                 f"it lacks {', '.join(lacking)}"
             )
     marker = "config.json" if stages == ["clip"] else "model_index.json"
     with new_folder(out, marker, overwrite=overwrite) as folder:
         for name in [name for name in KARLO_STAGES if name in stages]:
             say(f"writing {name}")
-            model = bundle.load(held, stages=[name], params_dtype=None)
+            model = bundle.load(origin, stages=[name], params_dtype=None)
             stage = _unstacked(model.stages[name])
             stored = dtype or stage.dtype
             if name == "clip" and stages == ["clip"]:

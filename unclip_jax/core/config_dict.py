@@ -31,9 +31,9 @@ def with_defaults(section: ConfigDict, cls: type) -> ConfigDict:
             if old is not None and old in section:  # of a user's config file; `build` warns
                 continue
             if field.name in section:
-                held = section[field.name]
-                if nested is not None and isinstance(held, ConfigDict):
-                    with_defaults(held, nested)
+                value = section[field.name]
+                if nested is not None and isinstance(value, ConfigDict):
+                    with_defaults(value, nested)
             elif field.init and field.default is not dataclasses.MISSING:
                 section[field.name] = _value(field.default, None if nested else kinds[0])
     return section

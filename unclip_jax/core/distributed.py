@@ -4,8 +4,8 @@ Processes find each other by explicit numbers or by the machine's metadata (TPU,
 are written once are written by process 0. What may differ between hosts, such as clocks and views
 of a shared folder, is decided by process 0 and broadcast.
 
-If a process dies, hangs or is stopped, the others end after HEARTBEAT seconds; the launcher starts
-the same command again.
+If a process dies, hangs or is stopped, the others end after HEARTBEAT_TIMEOUT seconds; the launcher
+starts the same command again.
 """
 
 import atexit
@@ -26,8 +26,8 @@ from unclip_jax.core.locks import locked
 AUTO = "auto"
 """Value of --coordinator: use TPU metadata, SLURM or Open MPI."""
 
-HEARTBEAT = 20  # seconds without a heartbeat until a process counts as dead; jax: 100
-FAREWELL = 30  # seconds that a finished process waits for the others; jax: 300
+HEARTBEAT_TIMEOUT = 20  # seconds without a heartbeat until a process counts as dead; jax: 100
+SHUTDOWN_TIMEOUT = 30  # seconds that a finished process waits for the others; jax: 300
 
 
 @contextlib.contextmanager
@@ -37,7 +37,7 @@ def joined(
     process_id: int | None = None,
     *,
     preemption: bool = False,
-    farewell: int = FAREWELL,
+    shutdown_timeout: int = SHUTDOWN_TIMEOUT,
 ) -> Iterator[None]:
     """Joins the job for the duration of the block; a single process if there is no job.
 
@@ -48,7 +48,7 @@ def joined(
         coordinator: HOST:PORT of process 0, or AUTO.
         preemption: whether jax handles SIGTERM, so that all processes stop at the same step
             (`multihost_utils.reached_preemption_sync_point`).
-        farewell: seconds that a finished process waits for the others.
+        shutdown_timeout: seconds that a finished process waits for the others.
 
     Raises:
         UserError: the options are incomplete, or the job cannot be joined.
@@ -56,10 +56,10 @@ def joined(
     jax.config.update("jax_enable_preemption_service", preemption)
     given = (coordinator, num_processes, process_id)
     if coordinator == AUTO or (given == (None, None, None) and in_slurm_step(os.environ)):
-        _initialize(farewell)
+        _initialize(shutdown_timeout)
     elif None not in given:
         _check(*given)
-        _initialize(farewell, *given)
+        _initialize(shutdown_timeout, *given)
     elif given != (None, None, None):
         raise UserError(
             "--coordinator, --num-processes and --process-id go together; "
@@ -139,7 +139,7 @@ def _check(coordinator: str, num_processes: int, process_id: int) -> None:
 
 
 def _initialize(
-    farewell: int,
+    shutdown_timeout: int,
     coordinator: str | None = None,
     num_processes: int | None = None,
     process_id: int | None = None,
@@ -150,8 +150,8 @@ def _initialize(
             coordinator,
             num_processes,
             process_id,
-            heartbeat_timeout_seconds=HEARTBEAT,
-            shutdown_timeout_seconds=farewell,
+            heartbeat_timeout_seconds=HEARTBEAT_TIMEOUT,
+            shutdown_timeout_seconds=shutdown_timeout,
         )
     except ValueError as error:  # no or incomplete metadata
         raise UserError(

@@ -314,8 +314,8 @@ def new_folder(
     """
     out = Path(out)
     refuse_taken(out, marker, overwrite=overwrite)
-    held = locked_beside(out, "unclip") if lock else contextlib.nullcontext()
-    with held, scratch_for(out) as scratch:
+    lock_of = locked_beside(out, "unclip") if lock else contextlib.nullcontext()
+    with lock_of, scratch_for(out) as scratch:
         refuse_taken(out, marker, overwrite=overwrite)
         fresh = scratch / NEW
         fresh.mkdir()

@@ -67,7 +67,7 @@ def write_bundle(
     """
     exported = dataclasses.replace(exported, metrics=read_metrics(metrics), pca=_pca(runs, pca))
     card = lambda folder: write_card(folder, exported, runs, notes)  # noqa: E731
-    bundle.save(exported, out, overwrite=overwrite, write_beside=card)
+    bundle.save(exported, out, overwrite=overwrite, write_extra=card)
 
 
 def export_diffusers(
