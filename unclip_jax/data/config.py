@@ -18,25 +18,25 @@ class DataConfig:
         mix: further sets that are shown in turn with it (the paper's CLIP: two, equally often).
         mix_weights: how often `name` and each of `mix` is shown; empty: all equally often.
         split: split of it; several joined by "+".
-        image_size: side of the pictures, in pixels; a prior's are of its CLIP's size anyway.
+        image_size: side of the images, in pixels; a prior's are of its CLIP's size anyway.
         min_side: images whose shorter side (padded ones: longer) has fewer pixels are not shown,
             others are drawn in their place; 0 enlarges them.
         resize: filter for shrinking; both prevent aliasing.
-        crop: how pictures that are not square become so; "random" differs from epoch to epoch.
+        crop: how images that are not square are made square; "random" differs from epoch to epoch.
         concepts: "all", "common", "no_flags", or labels joined by ", ".
         styles: styles to keep; empty keeps all.
         captions: "random" draws one of an example's captions each time, "first" takes the first.
-        zoom: largest relative zoom in or out, on white ground; 0 is off.
-        shift: largest displacement as a share of the side, on white ground; 0 is off.
-        window: side in pixels of the square cut out of a picture at random; 0 is all of it.
-        degrade: also make the picture's quarter-size low-res version, "low_res" ("bsr",
+        zoom: largest relative zoom in or out, on a white background; 0 is off.
+        shift: largest displacement as a share of the side, on a white background; 0 is off.
+        window: side in pixels of the square cut out of an image at random; 0 is all of it.
+        degrade: also make the image's quarter-size low-res version, "low_res" ("bsr",
             "bsr_light"; data/bsr.py).
         shuffle: whether each epoch has its own order.
-        cache_bytes: pictures are kept resized in memory if all of them fit into this.
+        cache_bytes: images are kept resized in memory if all of them fit into this.
         threads: threads that build batches.
         prefetch: batches built ahead.
         embeddings: store of embeddings (`unclip embed`) to train a prior on in place of the
-            pictures (store_pipeline.py); empty reads the pictures.
+            images (store_pipeline.py); empty reads the images.
     """
 
     name: str = "emoji"
