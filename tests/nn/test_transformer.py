@@ -126,7 +126,7 @@ def test_every_layer_drops_in_training_by_a_draw_of_its_own(kind, scanned):
     cfg = dataclasses.replace(CFG, dropout=0.5, scan_layers=scanned)
     module, x, rest = kind(cfg), jnp.zeros((4, N, 8)), {}
     if kind is CausalStack:
-        rest = {"reading": CrossInputs(jnp.zeros((4, 2, 8)), jnp.ones((4, 2), bool))}
+        rest = {"cross": CrossInputs(jnp.zeros((4, 2, 8)), jnp.ones((4, 2), bool))}
     shapes = jax.eval_shape(lambda key: module.init(key, x, **rest), jax.random.key(0))
     params = adds_what_dropout_leaves(unboxed(shapes["params"]))
 
