@@ -189,7 +189,7 @@ def scenario_rows(found: list[dict[str, Any]]) -> list[list[Any]]:
     for result in found:
         if "scenario" in result:
             name = result["scenario"].replace("_", " ")
-            rows.append([name, "held" if result["ok"] else "FAILED", result["note"]])
+            rows.append([name, "passed" if result["ok"] else "FAILED", result["note"]])
     return rows
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from unclip_jax.core.errors import UserError
-from unclip_jax.core.files import whole_file
+from unclip_jax.core.files import read_json, read_mapping, whole_file
 
 STEP = re.compile("[0-9]{1,18}")  # str.isdigit also accepts ², which int() does not
 HELD_OUT = "held_out_loss"
@@ -64,13 +64,9 @@ def read_record(checkpoints: Path, step: int) -> Record:
     """Reads a step's record and checks its digest."""
     path = _record_path(checkpoints, step)
     try:
-        found = json.loads(path.read_bytes())
-    except OSError as error:
-        raise DamagedCheckpoint(step, f"{path}: {error.strerror or error}") from error
-    except (ValueError, RecursionError) as error:
-        raise DamagedCheckpoint(step, f"{path} is not readable as JSON") from error
-    if not isinstance(found, dict):
-        raise DamagedCheckpoint(step, f"{path} is not a record")
+        found = read_mapping(path, remedy="restore a copy", nan=True)
+    except UserError as error:
+        raise DamagedCheckpoint(step, str(error)) from error
     if not {"digest", *_FIELDS} & set(found):
         return Record(found)
     digest = found.pop("digest", None)
@@ -126,8 +122,8 @@ def _record_path(checkpoints: Path, step: int) -> Path:
 
 def _metrics(path: Path) -> dict[str, float] | None:
     try:
-        found = json.loads(path.read_bytes())
-    except (OSError, ValueError, RecursionError):
+        found = read_json(path, nan=True)
+    except UserError:
         return None
     is_right = isinstance(found, dict) and isinstance(found.get(HELD_OUT), int | float)
     return found if is_right else None
