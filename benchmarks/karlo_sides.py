@@ -50,7 +50,7 @@ class Setup:
 
 def our_spec(setup: Setup) -> Any:
     """Returns the stage's spec, from the preset."""
-    from unclip_jax.models.presets import karlo_specs
+    from unclip_jax.convert.karlo_specs import karlo_specs
     from unclip_jax.nn.transformer import TransformerConfig
 
     name = "prior_diffusion" if setup.stage == "prior" else setup.stage

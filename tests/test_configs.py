@@ -1,63 +1,47 @@
 """Every config builds, and every parameter of every model, up to full size, has a sharding rule."""
 
+import dataclasses
+import functools
+import inspect
 import math
+import operator
 import re
+import types
+import typing
 from pathlib import Path
 
 import jax
 import pytest
 
+from tests.shipped_configs import CONFIGS, ROOT, clip_beside, spec_of
 from unclip_jax.cli.config_files import read_config
+from unclip_jax.configs import common
+from unclip_jax.convert.karlo_specs import karlo_specs
+from unclip_jax.core.config import to_dict
 from unclip_jax.core.errors import UserError
 from unclip_jax.core.trees import flatten_paths
-from unclip_jax.models.presets import karlo_specs, paper_specs
-from unclip_jax.models.stages import STAGES, StageSpec, abstract_boxed, unboxed
+from unclip_jax.models.stages import STAGES, abstract_boxed, unboxed
 from unclip_jax.plan.estimate import planned_program, step_work
 from unclip_jax.train.config import MeshConfig
 from unclip_jax.train.program import Program
-from unclip_jax.train.resolve import make_spec, read_settings, resolve_model
+from unclip_jax.train.sections import section_classes
 from unclip_jax.train.sharding import make_mesh, param_shardings
 
-ROOT = Path(__file__).resolve().parents[1]
-VOCABULARY = 600
-
-
-def variants_of(path: Path) -> list[str]:
-    """Lists what a config file's own check lets through: all it has, the full one first."""
-    text = path.read_text(encoding="utf-8")
-    checks = (
-        re.findall(r"check_variant\(variant, (.*)\)", text) if "def get_config(" in text else []
-    )
-    return ["", *re.findall(r'"(\w+)"', checks[0])] if checks else []
-
-
-CONFIGS = [
-    f"{path.relative_to(ROOT)}" + (f":{variant}" if variant else "")
-    for path in sorted((ROOT / "configs").rglob("*.py"))
-    for variant in variants_of(path)
-]
-
-
-def clip_beside(name: str) -> str:
-    """Names the CLIP's config of the same family and size."""
-    path, _, variant = name.partition(":")
-    return str(Path(path).with_name("clip.py")) + (":smoke" if variant.startswith("smoke") else "")
-
-
-def spec_of(name: str) -> StageSpec:
-    """Builds the spec of a config as `unclip train` does, beside the CLIP of the same family."""
-    config = read_config(str(ROOT / name), [])
-    clip = None
-    if STAGES[config["stage"]].needs_clip:
-        config["clip"] = "some_bundle"
-        clip = spec_of(clip_beside(name)).model
-    read_settings(config)
-    return make_spec(resolve_model(config, clip, VOCABULARY))
+FULL = [name for name in CONFIGS if ":" not in name]
 
 
 @pytest.fixture(scope="module")
 def mesh():
     return make_mesh(MeshConfig(data=2, fsdp=2, tensor=2))
+
+
+def dataclasses_in(cls):
+    """Yields a config's dataclass and those of its nested sections."""
+    yield cls
+    for hint in typing.get_type_hints(cls).values():
+        for kind in (hint, *typing.get_args(hint)):
+            if dataclasses.is_dataclass(kind):
+                yield from dataclasses_in(kind)
 
 
 def check_rules(spec, mesh):
@@ -114,6 +98,12 @@ def test_sharpness_aware_clip_does_the_work_of_its_passes():
     assert sam.flops / plain.flops == pytest.approx((3 + 1 + 3 + 3) / 3, rel=5e-3)
 
 
+@pytest.mark.parametrize("name", FULL)
+def test_a_misspelled_variant_is_refused(name):
+    with pytest.raises(UserError, match="unknown variant 'smok'; known: .*smoke"):
+        read_config(f"{ROOT / name}:smok", [])
+
+
 @pytest.mark.parametrize("name", CONFIGS)
 def test_an_unknown_key_is_refused(name):
     with pytest.raises(UserError, match="fooo"):
@@ -131,7 +121,95 @@ def test_the_papers_upsampler_visits_glides_levels():
         assert own == [round(k * 199 / 9) for k in range(10)]
 
 
-@pytest.mark.parametrize("family", [karlo_specs, paper_specs])
-def test_full_size_models_have_rules_and_split_what_is_large(family, mesh):
-    for spec in family().values():
+def test_karlos_models_have_rules_and_split_what_is_large(mesh):
+    for spec in karlo_specs().values():
         check_rules(spec, mesh)
+
+
+NO_SECTION = {
+    "model.encoder": "the CLIP's states are read as they are; another config file adds an encoder",
+    "model.text_encoder": "captions are CLIP's states; another config file adds an encoder",
+}
+
+
+def leaves_of(cls, section, path):
+    """Yields (dotted key, type, value) of every field of a dataclass and of those in it."""
+    hints = typing.get_type_hints(cls)
+    for field in dataclasses.fields(cls):
+        key = f"{path}.{field.name}"
+        assert field.name in section, f"{key} cannot be set by a flag"
+        value, kinds = section[field.name], kinds_of(hints[field.name])
+        nested = next((kind for kind in kinds if dataclasses.is_dataclass(kind)), None)
+        if nested is None:
+            yield key, kinds[0], value
+        elif value is None:
+            assert key in NO_SECTION
+        else:
+            yield from leaves_of(nested, value, key)
+
+
+def kinds_of(hint):
+    """Returns the types of a union but None, else the type alone."""
+    is_union = isinstance(hint, types.UnionType)
+    return [
+        kind for kind in (typing.get_args(hint) if is_union else (hint,)) if kind is not type(None)
+    ]
+
+
+def another(kind, value):
+    """Returns another value of a field's type."""
+    kind = typing.get_origin(kind) or kind
+    if isinstance(value, bool):
+        return not value
+    if kind is tuple:
+        return 2 * value if value else (3,)
+    return "x" if isinstance(value, str) else kind(3) if value is None else value + 1
+
+
+@pytest.mark.parametrize("name", FULL)
+def test_every_field_of_every_dataclass_can_be_set_by_a_flag(name):
+    """All fields at once, each to another value of its type."""
+    loaded = read_config(str(ROOT / name), [])
+    wanted = {
+        key: another(kind, value)
+        for section, cls in section_classes(loaded["stage"]).items()
+        for key, kind, value in leaves_of(cls, loaded[section], section)
+    }
+    assert len(wanted) > 70
+    found = read_config(str(ROOT / name), [f"--config.{k}={v}" for k, v in wanted.items()])
+    for key, value in wanted.items():
+        *parents, last = key.split(".")
+        assert functools.reduce(operator.getitem, parents, found)[last] == value, key
+
+
+@pytest.mark.parametrize("name", FULL)
+def test_what_a_config_does_not_name_has_the_default_of_its_dataclass(name):
+    """A default is written once: an untouched field of `base` is the dataclass's."""
+    stage = read_config(str(ROOT / name), [])["stage"]
+    for section, cls in section_classes(stage).items():
+        made = common.base(stage)[section].to_dict()
+        for field in dataclasses.fields(cls):
+            default = field.default
+            if section == "model" or default is dataclasses.MISSING:
+                assert field.name not in made
+            else:
+                nested = dataclasses.is_dataclass(default)
+                assert made[field.name] == (to_dict(default) if nested else default)
+
+
+CLASSES = {
+    cls
+    for stage in STAGES
+    for section in section_classes(stage).values()
+    for cls in dataclasses_in(section)
+}
+
+
+@pytest.mark.parametrize("cls", sorted(CLASSES, key=lambda c: c.__name__), ids=lambda c: c.__name__)
+def test_every_field_has_a_sentence_in_its_class(cls):
+    """The page of config fields is made of these."""
+    section = inspect.getdoc(cls).partition("Attributes:\n")[2]
+    entries = dict(re.findall(r"^    (\w+): ((?:.+\n?)(?:^     .+\n?)*)", section, re.M))
+    assert set(entries) >= {field.name for field in dataclasses.fields(cls)}
+    for field in dataclasses.fields(cls):
+        assert len(entries[field.name].split()) >= 2, field.name

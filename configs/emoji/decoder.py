@@ -1,9 +1,9 @@
-"""Decoder of the emoji family: 64-px pictures from an image embedding and a caption.
+r"""Decoder of the emoji family: 64-px images from an image embedding and a caption.
 
     unclip train --config configs/emoji/decoder.py --config.clip=BUNDLE --workdir runs/decoder
 
-learns from the embeddings of the pictures themselves, as the paper does. What ships is then tuned
-on what the prior makes of the captions beside them, since that is what it gets at sampling:
+learns from the embeddings of the images themselves, as the paper does. What ships is then tuned on
+embeddings that the prior samples from the captions, since that is what it gets at sampling:
 
     unclip export runs/clip runs/prior_diffusion --out runs/prior_bundle
     unclip embed --bundle runs/prior_bundle --concepts common --styles 3d,flat --crop pad \
@@ -13,74 +13,30 @@ on what the prior makes of the captions beside them, since that is what it gets 
         --config.init_from=runs/decoder_bundle --workdir runs/decoder_tuned \
         --config.train.prior_samples=runs/prior_samples/prior_samples.safetensors
 
-A 0 among the model's numbers means: as the CLIP of the bundle has it.
+Sizes of the model that are None are those of the bundle's CLIP.
 """
 
 from ml_collections import ConfigDict
 
 from unclip_jax.configs import common
+from unclip_jax.configs.emoji import use_emoji
+
+VARIANTS = ("tune", "smoke", "smoke_glide")
 
 
 def get_config(variant: str = "") -> ConfigDict:
     """Returns the config.
 
-    The variant "tune" is the second phase, on a prior's samples. "smoke" has procedural pictures
-    and an untrained CLIP; "smoke_glide" beside that the paper's way of reading captions, a text
-    encoder of the decoder's own.
+    The variant "tune" is the second phase, on a prior's samples. "smoke" has procedural images and
+    an untrained CLIP; "smoke_glide" also reads captions as the paper does, by a text encoder of the
+    decoder's own.
     """
-    common.check_variant(variant, "tune", "smoke", "smoke_glide")
+    common.check_variant(variant, VARIANTS)
     config = common.base("decoder")
-    common.emoji_splits(config)
-    config.model = ConfigDict(
-        {
-            "unet": {
-                "image_size": 64,  # paper: 64
-                "channels": 48,  # paper: 512
-                "channel_mult": (1, 2, 2),  # paper: 1, 2, 3, 4
-                "res_blocks": 1,  # paper: 3
-                "in_channels": 3,
-                "out_channels": 6,  # noise and variance
-                "attention_resolutions": (8,),  # paper: 32, 16, 8
-                "mid_attention": True,
-                "head_channels": 48,  # paper: 64
-                "scale_shift": True,
-                "dropout": 0.0,  # paper: 0.1
-                "norm_groups": 16,  # ADM: 32
-                "time_width": 256,  # ADM: 4 x channels
-                "patch": 4,  # ours; ADM has no such stem
-                "remat": "none",
-            },
-            "image_dim": 0,
-            "context_dim": 128,  # paper: 2048
-            "text": "clip_states",  # paper: its own text encoder
-            "text_dim": 0,
-            "text_context": 0,
-            "text_emb_input": "unit",
-            "image_tokens": 4,  # paper: 4
-            "null_image": "learned",  # paper: zeros or a learned embedding
-            "mask_text": True,
-        }
-    )
-    config.embedding_norm = ConfigDict(
-        {"kind": "l2", "scale": 0.0}  # 0: paper's 17.2 at width 1024, so 0.5375 sqrt(width)
-    )
-    config.diffusion = common.diffusion(
-        prediction="x0",  # paper: the noise; a small net with a coarse stem learns x_0 sooner
-        variance="learned_range",  # paper: learned
-        loss="hybrid",
-        vlb_weight=1e-4,  # iDDPM: 1e-3; ours: less of it suits a small net
-        loss_weighting="min_snr",  # ours
-        min_snr_floor=1.0,  # ours: strong noise is where layout is learnt
-    )
-    config.sampling = common.sampling(
-        sampler="ddim",  # paper: 250 strided steps with the learned variance
-        steps=40,
-        # Ours: the last step is from t = 100. Below it, so small a net adds a pattern of its own.
-        step_list=tuple(round(999 - 899 * k / 39) for k in range(40)),
-        guidance=1.5,  # paper: 1.25 for FID
-        x0_bound=1.0,
-    )
-    config.data = common.data(image_size=64, concepts="common", styles=("3d", "flat"))
+    config.model = model()
+    config.embedding_norm.scale = None  # paper: 17.2 at width 1024, so 0.5375 sqrt(width)
+    diffusion(config)
+    use_emoji(config, image_size=64, concepts="common", styles=("3d", "flat"))
     config.optim.update(
         {
             "learning_rate": 1.5e-3,  # paper: 1.2e-4
@@ -98,7 +54,7 @@ def get_config(variant: str = "") -> ConfigDict:
             "batch_size": 16,  # paper: 2048
             "caption_drop": 0.5,  # paper: 50%
             "image_drop": 0.1,  # paper: 10%
-            "cache_clip": True,  # pictures are not augmented
+            "cache_clip": True,  # images are not augmented
             "sample_every": 1000,
         }
     )
@@ -106,33 +62,74 @@ def get_config(variant: str = "") -> ConfigDict:
         config.train.update({"steps": 7_500, "prior_share": 0.6})
         config.optim.learning_rate = 7e-4
     if variant in ("smoke", "smoke_glide"):
-        config.clip = "random"
-        config.model.context_dim = 16
-        config.model.unet.update(
-            {
-                "image_size": 16,
-                "channels": 16,
-                "channel_mult": (1, 2),
-                "res_blocks": 1,
-                "attention_resolutions": (),
-                "head_channels": 16,
-                "norm_groups": 8,
-                "time_width": 32,
-                "patch": 2,
-            }
-        )
-        config.sampling.update({"steps": 5, "step_list": None})
-        config.data.vocab_size = 600
-        common.smoke(config, image_size=16)
-        config.train.sample_every = 10
+        smoke(config)
     if variant == "smoke_glide":
+        transformer = {"width": 16, "layers": 1, "heads": 2}  # paper: 2048, 24, 32
         config.model.text = "transformer"
         config.model.text_encoder = ConfigDict(
-            {
-                "vocab_size": 0,
-                "context": 0,  # paper: 256
-                "transformer": {"width": 16, "layers": 1, "heads": 2},  # paper: 2048, 24, 32
-            }
+            {"vocab_size": None, "context": None, "transformer": transformer}  # paper: context 256
         )
         config.model.unet.attention_resolutions = (8,)
     return config
+
+
+def model() -> ConfigDict:
+    """Returns the sizes of the U-Net and how it is conditioned."""
+    return ConfigDict(
+        {
+            "unet": {
+                "image_size": 64,  # paper: 64
+                "channels": 48,  # paper: 512
+                "channel_mult": (1, 2, 2),  # paper: 1, 2, 3, 4
+                "res_blocks": 1,  # paper: 3
+                "out_channels": 6,  # noise and variance
+                "attention_resolutions": (8,),  # paper: 32, 16, 8
+                "head_channels": 48,  # paper: 64
+                "dropout": 0.0,  # paper: 0.1
+                "norm_groups": 16,  # ADM: 32
+                "time_width": 256,  # ADM: 4 x channels
+                "patch": 4,  # ours; ADM has no such stem
+            },
+            "context_dim": 128,  # paper: 2048
+            "text": "clip_states",  # paper: its own text encoder
+            "text_emb_input": "unit",
+            "image_tokens": 4,  # paper: 4
+            "null_image": "learned",  # paper: zeros or a learned embedding
+            "mask_text": True,
+        }
+    )
+
+
+def diffusion(config: ConfigDict) -> None:
+    """Sets what the network predicts, and how it is sampled."""
+    config.diffusion.update(
+        {
+            # Paper: the noise; a small net with a coarse stem learns x_0 sooner.
+            "prediction": "x0",
+            "variance": "learned_range",  # paper: learned
+            "loss": "hybrid",
+            "vlb_weight": 1e-4,  # iDDPM: 1e-3; ours: less of it suits a small net
+            "loss_weighting": "min_snr",  # ours
+            "min_snr_floor": 1.0,  # ours: strong noise is where layout is learnt
+        }
+    )
+    config.sampling.update(
+        {
+            "sampler": "ddim",  # paper: 250 strided steps with the learned variance
+            "steps": 40,
+            # Ours: the last step is from t = 100. Below, so small a net adds a pattern of its own.
+            "step_list": tuple(round(999 - 899 * k / 39) for k in range(40)),
+            "guidance": 1.5,  # paper: 1.25 for FID
+        }
+    )
+
+
+def smoke(config: ConfigDict) -> None:
+    """Makes the model tiny and the run short."""
+    config.model.context_dim = 16
+    config.model.unet.update({"image_size": 16, "channels": 16, "channel_mult": (1, 2)})
+    config.model.unet.update({"res_blocks": 1, "attention_resolutions": (), "head_channels": 16})
+    config.model.unet.update({"norm_groups": 8, "time_width": 32, "patch": 2})
+    config.sampling.update({"steps": 5, "step_list": None})
+    common.smoke(config, image_size=16)
+    config.train.sample_every = 10

@@ -3,47 +3,24 @@
     unclip train --config configs/emoji/prior_ar.py --config.clip=BUNDLE --workdir runs/prior_ar
 
 The codes are those of principal components: of --config.pca=FILE (unclip embed --fit-pca), else of
-the bundle's PCA, else of one fitted to the training pictures. A 0 among the model's numbers means:
-as the CLIP of the bundle has it.
+the bundle's PCA, else of one fitted to the training images. Sizes of the model that are None are
+those of the bundle's CLIP.
 """
 
 from ml_collections import ConfigDict
 
 from unclip_jax.configs import common
+from unclip_jax.configs.emoji import use_emoji
+
+VARIANTS = ("smoke",)
 
 
 def get_config(variant: str = "") -> ConfigDict:
-    """Returns the config; "smoke": procedural pictures, an untrained CLIP, caption tokens."""
-    common.check_variant(variant, "smoke")
+    """Returns the config; "smoke": procedural images, an untrained CLIP, caption tokens."""
+    common.check_variant(variant, VARIANTS)
     config = common.base("prior_ar")
-    common.emoji_splits(config)
-    config.pca = ""
-    config.model = ConfigDict(
-        {
-            "trunk": common.transformer(
-                width=128,  # paper: 1664
-                layers=3,  # paper: 24
-                heads=2,  # paper: 26
-                dropout=0.1,  # ours: some hundred pictures
-            ),
-            "encoder": None,  # paper: 24 blocks; the CLIP's states have read the caption
-            "codec": {
-                "components": 20,  # paper: 319 of 1024, 99% of the variance; ours 98%
-                "buckets": 32,  # paper: 1024
-                "limit": 4.0,  # not stated
-                "dot_buckets": 32,  # not stated
-            },
-            "image_dim": 0,
-            "text": "clip_states",  # paper: own tokens (our reading)
-            "text_dim": 0,
-            "vocab_size": 0,
-            "context": 0,  # paper: 256
-            "text_emb_input": "unit",
-            "positions": 22,  # paper: 384
-        }
-    )
-    config.sampling = common.code_sampling()
-    config.data = common.data(image_size=64, concepts="common", styles=("3d", "flat"))
+    config.model = model()
+    use_emoji(config, image_size=64, concepts="common", styles=("3d", "flat"))
     config.optim.update(
         {
             "learning_rate": 1e-3,  # paper: 1.6e-4
@@ -61,16 +38,37 @@ def get_config(variant: str = "") -> ConfigDict:
             "steps": 2_000,  # paper: 1M
             "batch_size": 64,  # paper: 4096
             "caption_drop": 0.1,  # paper: 10%, caption and z_t together
-            "cache_clip": True,  # pictures are not augmented
+            "cache_clip": True,  # images are not augmented
         }
     )
-    config.eval.update({"batches": 4, "batch_size": 64, "every": 250})
+    config.eval.every = 250
     if variant == "smoke":
-        config.clip = "random"
         config.model.text = "tokens"  # the paper's path, so that it too is exercised
         config.model.trunk.update({"width": 16, "layers": 1, "heads": 2})
-        config.model.encoder = common.transformer(width=16, layers=1, heads=2)
+        config.model.encoder = ConfigDict({"width": 16, "layers": 1, "heads": 2})
         config.model.codec.update({"components": 6, "buckets": 16, "dot_buckets": 16})
-        config.data.vocab_size = 600
         common.smoke(config, image_size=16)
     return config
+
+
+def model() -> ConfigDict:
+    """Returns the sizes of the transformer and the codec."""
+    return ConfigDict(
+        {
+            "trunk": {
+                "width": 128,  # paper: 1664
+                "layers": 3,  # paper: 24
+                "heads": 2,  # paper: 26
+                "dropout": 0.1,  # ours: some hundred images
+            },
+            "encoder": None,  # paper: 24 blocks; the CLIP's states have read the caption
+            "codec": {
+                "components": 20,  # paper: 319 of 1024, 99% of the variance; ours 98%
+                "buckets": 32,  # paper: 1024
+                "dot_buckets": 32,  # not stated
+            },
+            "text": "clip_states",  # paper: own tokens (our reading)
+            "context": None,  # paper: 256
+            "positions": 22,  # paper: 384
+        }
+    )

@@ -2,58 +2,39 @@
 
     unclip train --config configs/emoji/prior_diffusion.py --config.clip=BUNDLE --workdir runs/prior
 
-learns from all concepts but flags in all styles.
-
-A 0 among the model's numbers means: as the CLIP of the bundle has it.
+learns from all concepts but flags in all styles. Sizes of the model that are None are those of the
+bundle's CLIP.
 """
 
 from ml_collections import ConfigDict
 
 from unclip_jax.configs import common
+from unclip_jax.configs.emoji import use_emoji
+
+VARIANTS = ("smoke",)
 
 
 def get_config(variant: str = "") -> ConfigDict:
-    """Returns the config.
-
-    The variant "smoke" has procedural pictures, an untrained CLIP and caption tokens.
-    """
-    common.check_variant(variant, "smoke")
+    """Returns the config; "smoke": procedural images, an untrained CLIP, caption tokens."""
+    common.check_variant(variant, VARIANTS)
     config = common.base("prior_diffusion")
-    common.emoji_splits(config)
-    config.model = ConfigDict(
+    config.model = model()
+    config.embedding_norm.scale = None  # paper: 17.2 at width 1024, so 0.5375 sqrt(width)
+    config.diffusion.update(
         {
-            "transformer": {
-                "width": 128,  # paper: 2048
-                "layers": 4,  # paper: 24
-                "heads": 2,  # paper: 32
-                "mlp_ratio": 4.0,
-                "activation": "gelu",
-                "dropout": 0.15,  # ours; the paper states none
-                "scan_layers": False,
-                "remat": "none",
-            },
-            "image_dim": 0,
-            "text": "clip_states",  # paper: own tokens (our reading); Karlo: CLIP's states
-            "text_dim": 0,
-            "vocab_size": 0,
-            "context": 0,  # paper: 256
-            "text_emb_input": "unit",
-            "mask_text": True,
+            "prediction": "x0",  # paper: predicts z_i itself, mean squared error
+            "variance": "analytic",  # paper: analytic
         }
     )
-    config.embedding_norm = ConfigDict(
-        {"kind": "l2", "scale": 0.0}  # 0: paper's 17.2 at width 1024, so 0.5375 sqrt(width)
+    config.sampling.update(
+        {
+            "steps": 8,  # paper: 64; here 8 come nearer to held-out embeddings, or as near
+            "num_candidates": 2,  # paper: 2, the one nearer to z_t is kept
+            "guidance": 2.0,  # the paper's value is not stated
+            "x0_bound": None,  # embeddings have no range
+        }
     )
-    config.diffusion = common.diffusion(
-        prediction="x0",  # paper: predicts z_i itself, mean squared error
-        variance="analytic",  # paper: analytic
-    )
-    config.sampling = common.sampling(
-        steps=8,  # paper: 64; here 8 come nearer to held-out embeddings, or as near
-        num_candidates=2,  # paper: 2, the one nearer to z_t is kept
-        guidance=2.0,  # the paper's value is not stated
-    )
-    config.data = common.data(image_size=64, concepts="no_flags")
+    use_emoji(config, image_size=64, concepts="no_flags")
     config.optim.update(
         {
             "learning_rate": 5e-4,  # paper: 1.1e-4
@@ -71,14 +52,29 @@ def get_config(variant: str = "") -> ConfigDict:
             "steps": 1_800,  # paper: 600K
             "batch_size": 128,  # paper: 4096
             "caption_drop": 0.1,  # paper: 10%, caption and z_t together
-            "cache_clip": True,  # pictures are not augmented
+            "cache_clip": True,  # images are not augmented
         }
     )
-    config.eval.update({"batches": 4, "batch_size": 64})
     if variant == "smoke":
-        config.clip = "random"
         config.model.text = "tokens"  # the paper's path, so that it too is exercised
         config.model.transformer.update({"width": 16, "layers": 1, "heads": 2})
-        config.data.vocab_size = 600
         common.smoke(config, image_size=16)
     return config
+
+
+def model() -> ConfigDict:
+    """Returns the sizes of the transformer and how it reads captions."""
+    return ConfigDict(
+        {
+            "transformer": {
+                "width": 128,  # paper: 2048
+                "layers": 4,  # paper: 24
+                "heads": 2,  # paper: 32
+                "dropout": 0.15,  # ours; the paper states none
+            },
+            "text": "clip_states",  # paper: own tokens (our reading); Karlo: CLIP's states
+            "context": None,  # paper: 256
+            "text_emb_input": "unit",
+            "mask_text": True,
+        }
+    )

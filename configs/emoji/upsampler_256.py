@@ -6,46 +6,24 @@ unclip train --config configs/emoji/upsampler_256.py --workdir runs/upsampler_25
 from ml_collections import ConfigDict
 
 from unclip_jax.configs import common
+from unclip_jax.configs.emoji import use_emoji
+
+VARIANTS = ("smoke",)
 
 
 def get_config(variant: str = "") -> ConfigDict:
-    """Returns the config; variant "smoke" is a tiny one on procedural pictures."""
-    common.check_variant(variant, "smoke")
+    """Returns the config; variant "smoke" is a tiny one on procedural images."""
+    common.check_variant(variant, VARIANTS)
     config = common.base("upsampler_256")
-    common.emoji_splits(config)
-    config.model = ConfigDict(
+    config.model = model()
+    config.diffusion.update(
         {
-            "unet": {
-                "image_size": 256,  # paper: 256
-                "channels": 64,  # paper: 320
-                "channel_mult": (1, 1),  # paper: 1, 2, 3, 4
-                "res_blocks": 1,  # paper: 3
-                "in_channels": 6,
-                "out_channels": 3,
-                "attention_resolutions": (),  # paper: none
-                "mid_attention": False,  # paper: convolutions only
-                "head_channels": 48,
-                "scale_shift": True,  # not stated
-                "dropout": 0.0,  # paper: 0.1
-                "norm_groups": 16,  # ADM: 32
-                "time_width": 192,  # ADM: 4 x channels
-                "patch": 4,  # ours; ADM has no such stem
-                "remat": "none",
-            },
-            "low_res_size": 64,  # paper: 64
-            "resize": "cubic",  # not stated
+            "prediction": "x0",  # ADM: the noise; a small net with a coarse stem learns x_0 sooner
+            "loss_weighting": "min_snr",  # ours
         }
     )
-    config.diffusion = common.diffusion(
-        prediction="x0",  # ADM: the noise; a small net with a coarse stem learns x_0 sooner
-        loss_weighting="min_snr",  # ours
-    )
-    config.sampling = common.sampling(
-        sampler="ddim",  # paper: DDIM
-        steps=9,  # paper: 27
-        x0_bound=1.0,
-    )
-    config.data = common.data(image_size=256, concepts="common", styles=("3d", "flat"))
+    config.sampling.update({"sampler": "ddim", "steps": 9})  # paper: DDIM, 27
+    use_emoji(config, image_size=256, concepts="common", styles=("3d", "flat"))
     config.optim.update(
         {
             "learning_rate": 1e-3,  # paper: 1.2e-4
@@ -68,22 +46,37 @@ def get_config(variant: str = "") -> ConfigDict:
             "sample_every": 1000,
         }
     )
-    config.eval.update({"batches": 4, "batch_size": 32})
+    config.eval.batch_size = 32
     if variant == "smoke":
         config.model.low_res_size = 16  # what the smoke decoder draws
-        config.model.unet.update(
-            {
-                "image_size": 32,
-                "channels": 16,
-                "channel_mult": (1, 2),
-                "res_blocks": 1,
-                "norm_groups": 8,
-                "time_width": 32,
-                "patch": 2,
-            }
-        )
+        config.model.unet.update({"image_size": 32, "channels": 16, "channel_mult": (1, 2)})
+        config.model.unet.update({"res_blocks": 1, "norm_groups": 8, "time_width": 32, "patch": 2})
         config.sampling.steps = 5
         common.smoke(config, image_size=32)
-        config.train.crop_size = 16
-        config.train.sample_every = 10
+        config.train.update({"crop_size": 16, "sample_every": 10})
     return config
+
+
+def model() -> ConfigDict:
+    """Returns the sizes of the U-Net."""
+    return ConfigDict(
+        {
+            "unet": {
+                "image_size": 256,  # paper: 256
+                "channels": 64,  # paper: 320
+                "channel_mult": (1, 1),  # paper: 1, 2, 3, 4
+                "res_blocks": 1,  # paper: 3
+                "in_channels": 6,
+                "attention_resolutions": (),  # paper: none
+                "mid_attention": False,  # paper: convolutions only
+                "head_channels": 48,
+                "scale_shift": True,  # not stated
+                "dropout": 0.0,  # paper: 0.1
+                "norm_groups": 16,  # ADM: 32
+                "time_width": 192,  # ADM: 4 x channels
+                "patch": 4,  # ours; ADM has no such stem
+            },
+            "low_res_size": 64,  # paper: 64
+            "resize": "cubic",  # not stated
+        }
+    )

@@ -1,1 +1,1 @@
-"""Configs for a set of your own: small models that a workstation trains."""
+"""Configs for a data set of your own: small models that a workstation trains."""

@@ -1,19 +1,21 @@
-"""Upsampler on a set of your own, 64 -> 256 px: convolutions only, no caption, no embedding.
+"""Upsampler on a data set of your own, 64 -> 256 px: convolutions only, no caption, no embedding.
 
 unclip train --config configs/own/upsampler_256.py --config.data.name=data/mine --workdir runs/up
 
-Images whose shorter side has fewer than 256 pixels are not shown: enlarged ones would teach it that
-the truth is blurred.
+Images whose shorter side has fewer than 256 pixels are not used: upsampled ones would teach it that
+sharp images are blurred.
 """
 
 from ml_collections import ConfigDict
 
 from unclip_jax.configs import common
 
+VARIANTS = ("smoke",)
+
 
 def get_config(variant: str = "") -> ConfigDict:
-    """Returns the config; "smoke" is a tiny one, on procedural images unless told a set."""
-    common.check_variant(variant, "smoke")
+    """Returns the config; "smoke" is a tiny one, on procedural images unless a set is given."""
+    common.check_variant(variant, VARIANTS)
     config = common.base("upsampler_256")
     config.model = ConfigDict(
         {
@@ -23,20 +25,15 @@ def get_config(variant: str = "") -> ConfigDict:
                 "channel_mult": (1, 2, 3),  # paper: 1, 2, 3, 4
                 "res_blocks": 2,  # paper: 3
                 "in_channels": 6,
-                "out_channels": 3,
                 "attention_resolutions": (),  # paper: none
                 "mid_attention": False,  # paper: convolutions only
             },
             "low_res_size": 64,  # paper: 64
         }
     )
-    config.diffusion = common.diffusion(prediction="eps")  # ADM
-    config.sampling = common.sampling(
-        sampler="ddim",  # paper: DDIM
-        steps=27,  # paper: 27
-        x0_bound=1.0,
-    )
-    config.data = common.captioned(image_size=256, min_side=256)
+    config.diffusion.prediction = "eps"  # ADM
+    config.sampling.update({"sampler": "ddim", "steps": 27})  # paper: DDIM, 27
+    config.data.update({"image_size": 256, "min_side": 256, "crop": "center"})
     config.optim.update(
         {
             "learning_rate": 1.2e-4,  # paper: 1.2e-4
@@ -63,6 +60,5 @@ def get_config(variant: str = "") -> ConfigDict:
         config.model.unet.update({"res_blocks": 1, "norm_groups": 4})
         config.sampling.steps = 5
         common.smoke(config, image_size=32)
-        config.data.min_side = 0
         config.train.update({"crop_size": 16, "sample_every": 10})
     return config

@@ -1,4 +1,4 @@
-"""Decoder at the paper's size: GLIDE's 3.5B (ADM U-Net of 512 channels, text encoder of 1.2B).
+r"""Decoder at the paper's size: GLIDE's 3.5B (ADM U-Net of 512 channels, text encoder of 1.2B).
 
     unclip train --config configs/paper/decoder.py --config.clip=BUNDLE \
         --config.data.name=SET --workdir runs/decoder
@@ -8,65 +8,30 @@ from ml_collections import ConfigDict
 
 from unclip_jax.configs import common
 
+VARIANTS = ("smoke",)
+
 
 def get_config(variant: str = "") -> ConfigDict:
-    """Returns the config; variant "smoke" is a tiny one on procedural pictures."""
-    common.check_variant(variant, "smoke")
+    """Returns the config; variant "smoke" is a tiny one on procedural images."""
+    common.check_variant(variant, VARIANTS)
     config = common.base("decoder")
-    config.model = ConfigDict(
+    config.model = model()
+    config.embedding_norm.scale = 17.2  # ours: as in the prior
+    config.diffusion.update(
         {
-            "unet": {
-                "image_size": 64,  # table 3: 64
-                "channels": 512,  # table 3: 512
-                "channel_mult": (1, 2, 3, 4),  # table 3: 1, 2, 3, 4
-                "res_blocks": 3,  # table 3: depth 3
-                "in_channels": 3,
-                "out_channels": 6,  # noise and variance
-                "attention_resolutions": (32, 16, 8),  # table 3: 32, 16, 8
-                "mid_attention": True,  # ADM
-                "head_channels": 64,  # table 3: 64
-                "scale_shift": True,  # ADM
-                "dropout": 0.1,  # table 3: 0.1
-                "norm_groups": 32,  # ADM
-                "time_width": 2048,  # ADM: 4 x channels
-                "patch": 1,
-                "remat": "block",  # ours
-            },
-            "image_dim": 1024,  # paper: 1024
-            "context_dim": 2048,  # table 3: text encoder width
-            "text": "transformer",  # GLIDE
-            "text_encoder": {
-                "vocab_size": 49408,  # ours: CLIP's (GLIDE's has 50,257)
-                "context": 256,  # table 3: 256
-                "transformer": {
-                    "width": 2048,  # table 3: 2048
-                    "layers": 24,  # table 3: 24
-                    "heads": 32,  # table 3: 32
-                    "mlp_ratio": 4.0,
-                    "activation": "gelu",
-                    "dropout": 0.0,
-                    "scan_layers": True,  # ours
-                    "remat": "block",  # ours
-                },
-            },
-            "image_tokens": 4,  # paper: 4
-            "null_image": "zeros",  # paper: zeros (or a learned embedding)
-            "mask_text": False,  # GLIDE
+            "schedule": "cosine",  # table 3: cosine, 1000 steps
+            "prediction": "eps",  # GLIDE
+            "variance": "learned_range",  # table 3: learned
+            "loss": "hybrid",  # GLIDE, as iDDPM
         }
     )
-    config.embedding_norm = ConfigDict({"kind": "l2", "scale": 17.2})  # ours: as in the prior
-    config.diffusion = common.diffusion(
-        schedule="cosine",  # table 3: cosine, 1000 steps
-        prediction="eps",  # GLIDE
-        variance="learned_range",  # table 3: learned
-        loss="hybrid",  # GLIDE, as iDDPM
+    config.sampling.update(
+        {
+            "steps": 250,  # table 3: 250
+            "guidance": 1.25,  # paper: of its FID figures
+        }
     )
-    config.sampling = common.sampling(
-        steps=250,  # table 3: 250
-        guidance=1.25,  # paper: of its FID figures
-        x0_bound=1.0,
-    )
-    config.data = common.captioned(image_size=64)
+    config.data.update({"image_size": 64, "crop": "center"})
     config.optim.update(
         {
             "learning_rate": 1.2e-4,  # table 3: 1.2e-4
@@ -80,22 +45,58 @@ def get_config(variant: str = "") -> ConfigDict:
         {
             "steps": 800_000,  # table 3: 800K
             "batch_size": 2048,  # table 3: 2048
-            "dtype": "bfloat16",  # ours
-            "mesh": {"data": 1, "fsdp": -1, "tensor": 1},  # ours
             "caption_drop": 0.5,  # paper: 50%
             "image_drop": 0.1,  # paper: 10%
         }
     )
-    common.at_scale(config)
+    common.on_a_pod(config)
     if variant == "smoke":
-        config.clip = "random"
         config.model.unet.update({"image_size": 16, "channels": 8, "channel_mult": (1, 2)})
         config.model.unet.update({"res_blocks": 1, "attention_resolutions": (8,)})
         config.model.unet.update({"head_channels": 8, "norm_groups": 4, "time_width": 32})
-        config.model.update({"image_dim": 16, "context_dim": 16})
-        config.model.text_encoder.update({"vocab_size": 0, "context": 16})
+        config.model.update({"image_dim": None, "context_dim": 16})
+        config.model.text_encoder.update({"vocab_size": None, "context": None})
         config.model.text_encoder.transformer.update({"width": 16, "layers": 2, "heads": 2})
         config.sampling.steps = 5
-        config.data.vocab_size = 600
         common.smoke(config, image_size=16)
     return config
+
+
+def model() -> ConfigDict:
+    """Returns the sizes of the model."""
+    return ConfigDict(
+        {
+            "unet": {
+                "image_size": 64,  # table 3: 64
+                "channels": 512,  # table 3: 512
+                "channel_mult": (1, 2, 3, 4),  # table 3: 1, 2, 3, 4
+                "res_blocks": 3,  # table 3: depth 3
+                "out_channels": 6,  # noise and variance
+                "attention_resolutions": (32, 16, 8),  # table 3: 32, 16, 8
+                "mid_attention": True,  # ADM
+                "head_channels": 64,  # table 3: 64
+                "scale_shift": True,  # ADM
+                "dropout": 0.1,  # table 3: 0.1
+                "norm_groups": 32,  # ADM
+                "time_width": 2048,  # ADM: 4 x channels
+                "remat": "block",  # ours
+            },
+            "image_dim": 1024,  # paper: 1024
+            "context_dim": 2048,  # table 3: text encoder width
+            "text": "transformer",  # GLIDE
+            "text_encoder": {
+                "vocab_size": 49408,  # ours: CLIP's (GLIDE's has 50,257)
+                "context": 256,  # table 3: 256
+                "transformer": {
+                    "width": 2048,  # table 3: 2048
+                    "layers": 24,  # table 3: 24
+                    "heads": 32,  # table 3: 32
+                    "scan_layers": True,  # ours
+                    "remat": "block",  # ours
+                },
+            },
+            "image_tokens": 4,  # paper: 4
+            "null_image": "zeros",  # paper: zeros (or a learned embedding)
+            "mask_text": False,  # GLIDE
+        }
+    )

@@ -1,4 +1,4 @@
-"""Diffusion prior at the paper's size: 24 blocks of width 2048 over caption, z_t, t, noised z_i.
+r"""Diffusion prior at the paper's size: 24 blocks of width 2048 over caption, z_t, t, noised z_i.
 
     unclip train --config configs/paper/prior_diffusion.py --config.clip=BUNDLE \
         --config.data.name=SET --workdir runs/prior
@@ -8,44 +8,32 @@ from ml_collections import ConfigDict
 
 from unclip_jax.configs import common
 
+VARIANTS = ("smoke",)
+
 
 def get_config(variant: str = "") -> ConfigDict:
-    """Returns the config; variant "smoke" is a tiny one on procedural pictures."""
-    common.check_variant(variant, "smoke")
+    """Returns the config; variant "smoke" is a tiny one on procedural images."""
+    common.check_variant(variant, VARIANTS)
     config = common.base("prior_diffusion")
-    config.model = ConfigDict(
+    config.model = model()
+    config.embedding_norm.scale = 17.2  # paper: 17.2
+    config.diffusion.update(
         {
-            "transformer": {
-                "width": 2048,  # table 3: 2048
-                "layers": 24,  # table 3: 24
-                "heads": 32,  # table 3: 32
-                "mlp_ratio": 4.0,
-                "activation": "gelu",
-                "dropout": 0.0,
-                "scan_layers": True,  # ours
-                "remat": "block",  # ours
-            },
-            "image_dim": 1024,  # paper: 1024
-            "text": "tokens",  # our reading of "encoded text": table 3 gives it a context of 256
-            "vocab_size": 49408,  # CLIP's
-            "context": 256,  # table 3: 256
-            "text_emb_input": "unit",  # ours
-            "mask_text": False,  # not stated
+            "schedule": "cosine",  # table 3: cosine, 1000 steps
+            "prediction": "x0",  # paper: predicts z_i itself, mean squared error
+            "variance": "analytic",  # table 3: analytic
         }
     )
-    config.embedding_norm = ConfigDict({"kind": "l2", "scale": 17.2})  # paper: 17.2
-    config.diffusion = common.diffusion(
-        schedule="cosine",  # table 3: cosine, 1000 steps
-        prediction="x0",  # paper: predicts z_i itself, mean squared error
-        variance="analytic",  # table 3: analytic
+    config.sampling.update(
+        {
+            "steps": 64,  # table 3: 64
+            "num_candidates": 2,  # paper: 2, the one nearer to z_t is kept
+            "guidance": 1.0,  # the paper's value is not stated
+            "x0_bound": None,  # embeddings have no range
+        }
     )
-    config.sampling = common.sampling(
-        steps=64,  # table 3: 64
-        num_candidates=2,  # paper: 2, the one nearer to z_t is kept
-        guidance=1.0,  # the paper's value is not stated
-    )
-    # At this size not of pictures but of their embeddings: data.embeddings, eval.embeddings.
-    config.data = common.captioned(image_size=256)
+    # At this size train on stored embeddings, not on images: data.embeddings, eval.embeddings.
+    config.data.update({"image_size": 256, "crop": "center"})
     config.optim.update(
         {
             "learning_rate": 1.1e-4,  # table 3: 1.1e-4
@@ -60,16 +48,33 @@ def get_config(variant: str = "") -> ConfigDict:
         {
             "steps": 600_000,  # table 3: 600K
             "batch_size": 4096,  # table 3: 4096
-            "dtype": "bfloat16",  # ours
-            "mesh": {"data": 1, "fsdp": -1, "tensor": 1},  # ours
             "caption_drop": 0.1,  # paper: 10%, caption and z_t together
         }
     )
-    common.at_scale(config)
+    common.on_a_pod(config)
     if variant == "smoke":
-        config.clip = "random"
         config.model.transformer.update({"width": 16, "layers": 2, "heads": 2})
-        config.model.update({"image_dim": 16, "vocab_size": 0, "context": 16})
-        config.data.vocab_size = 600
+        config.model.update({"image_dim": None, "vocab_size": None, "context": None})
         common.smoke(config, image_size=16)
     return config
+
+
+def model() -> ConfigDict:
+    """Returns the sizes of the model."""
+    return ConfigDict(
+        {
+            "transformer": {
+                "width": 2048,  # table 3: 2048
+                "layers": 24,  # table 3: 24
+                "heads": 32,  # table 3: 32
+                "scan_layers": True,  # ours
+                "remat": "block",  # ours
+            },
+            "image_dim": 1024,  # paper: 1024
+            "text": "tokens",  # our reading of "encoded text": table 3 gives it a context of 256
+            "vocab_size": 49408,  # CLIP's
+            "context": 256,  # table 3: 256
+            "text_emb_input": "unit",  # ours
+            "mask_text": False,  # not stated
+        }
+    )

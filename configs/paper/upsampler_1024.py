@@ -7,48 +7,34 @@ from ml_collections import ConfigDict
 
 from unclip_jax.configs import common
 
+VARIANTS = ("smoke",)
+
 
 def get_config(variant: str = "") -> ConfigDict:
-    """Returns the config; variant "smoke" is a tiny one on procedural pictures."""
-    common.check_variant(variant, "smoke")
+    """Returns the config; variant "smoke" is a tiny one on procedural images."""
+    common.check_variant(variant, VARIANTS)
     config = common.base("upsampler_1024")
-    config.model = ConfigDict(
+    config.model = model()
+    config.diffusion.update(
         {
-            "unet": {
-                "image_size": 1024,  # table 3: 256 -> 1024
-                "channels": 192,  # table 3: 192
-                "channel_mult": (1, 1, 2, 2, 4, 4),  # table 3: 1, 1, 2, 2, 4, 4
-                "res_blocks": 2,  # table 3: depth 2
-                "in_channels": 6,  # ADM: low-res picture beside x_t
-                "out_channels": 3,
-                "attention_resolutions": (),  # paper: none
-                "mid_attention": False,  # paper: convolutions only
-                "head_channels": 64,
-                "scale_shift": True,  # not stated; ADM
-                "dropout": 0.0,  # table 3: none
-                "norm_groups": 32,  # ADM
-                "time_width": 768,  # ADM: 4 x channels
-                "patch": 1,
-                "remat": "block",  # ours
-            },
-            "low_res_size": 256,  # table 3: 256
-            "resize": "cubic",  # not stated
+            "schedule": "linear",  # table 3: linear, 1000 steps
+            "prediction": "eps",  # ADM
         }
     )
-    config.diffusion = common.diffusion(
-        schedule="linear",  # table 3: linear, 1000 steps
-        prediction="eps",  # ADM
+    config.sampling.update(
+        {
+            "sampler": "ddim",  # table 3: DDIM
+            "steps": 15,  # table 3: 15
+        }
     )
-    config.sampling = common.sampling(
-        sampler="ddim",  # table 3: DDIM
-        steps=15,  # table 3: 15
-        x0_bound=1.0,
-    )
-    config.data = common.captioned(
-        image_size=1024,
-        min_side=1024,  # ours: smaller images would be enlarged, and taken for the truth
-        window=256,  # table 3: crop fraction 0.25
-        degrade="bsr_light",  # paper: BSR, citing latent-diffusion, which uses this
+    config.data.update(
+        {
+            "image_size": 1024,
+            "min_side": 1024,  # ours: smaller images would be enlarged, and taken for the truth
+            "crop": "center",
+            "window": 256,  # table 3: crop fraction 0.25
+            "degrade": "bsr_light",  # paper: BSR, citing latent-diffusion, which uses this
+        }
     )
     config.optim.update(
         {
@@ -63,17 +49,38 @@ def get_config(variant: str = "") -> ConfigDict:
         {
             "steps": 1_000_000,  # table 3: 1M
             "batch_size": 512,  # table 3: 512
-            "dtype": "bfloat16",  # ours
-            "mesh": {"data": 1, "fsdp": -1, "tensor": 1},  # ours
         }
     )
-    common.at_scale(config)
+    common.on_a_pod(config)
     if variant == "smoke":
         config.model.low_res_size = 16
         config.model.unet.update({"image_size": 64, "channels": 8, "channel_mult": (1, 1, 2)})
         config.model.unet.update({"res_blocks": 1, "norm_groups": 4, "time_width": 32})
         config.sampling.steps = 5
-        config.data.min_side = 0
         common.smoke(config, image_size=64)
         config.data.window = 16
     return config
+
+
+def model() -> ConfigDict:
+    """Returns the sizes of the model."""
+    return ConfigDict(
+        {
+            "unet": {
+                "image_size": 1024,  # table 3: 256 -> 1024
+                "channels": 192,  # table 3: 192
+                "channel_mult": (1, 1, 2, 2, 4, 4),  # table 3: 1, 1, 2, 2, 4, 4
+                "res_blocks": 2,  # table 3: depth 2
+                "in_channels": 6,  # ADM: low-res image beside x_t
+                "attention_resolutions": (),  # paper: none
+                "mid_attention": False,  # paper: convolutions only
+                "scale_shift": True,  # not stated; ADM
+                "dropout": 0.0,  # table 3: none
+                "norm_groups": 32,  # ADM
+                "time_width": 768,  # ADM: 4 x channels
+                "remat": "block",  # ours
+            },
+            "low_res_size": 256,  # table 3: 256
+            "resize": "cubic",  # not stated
+        }
+    )

@@ -16,46 +16,35 @@ GLIDE_STEPS = (
 )
 
 
+VARIANTS = ("smoke",)
+
+
 def get_config(variant: str = "") -> ConfigDict:
-    """Returns the config; variant "smoke" is a tiny one on procedural pictures."""
-    common.check_variant(variant, "smoke")
+    """Returns the config; variant "smoke" is a tiny one on procedural images."""
+    common.check_variant(variant, VARIANTS)
     config = common.base("upsampler_256")
-    config.model = ConfigDict(
+    config.model = model()
+    config.diffusion.update(
         {
-            "unet": {
-                "image_size": 256,  # table 3: 64 -> 256
-                "channels": 320,  # table 3: 320
-                "channel_mult": (1, 2, 3, 4),  # table 3: 1, 2, 3, 4
-                "res_blocks": 3,  # table 3: depth 3
-                "in_channels": 6,  # ADM: low-res picture beside x_t
-                "out_channels": 3,
-                "attention_resolutions": (),  # paper: none
-                "mid_attention": False,  # paper: convolutions only
-                "head_channels": 64,
-                "scale_shift": True,  # not stated; ADM
-                "dropout": 0.1,  # table 3: 0.1
-                "norm_groups": 32,  # ADM
-                "time_width": 1280,  # ADM: 4 x channels
-                "patch": 1,
-                "remat": "none",  # ours: 4.0 GiB a chip of 64; "block": 2.6, 19% more work
-            },
-            "low_res_size": 64,  # table 3: 64
-            "resize": "cubic",  # not stated
+            "schedule": "cosine",  # table 3: cosine, 1000 steps
+            "prediction": "eps",  # ADM
         }
     )
-    config.diffusion = common.diffusion(
-        schedule="cosine",  # table 3: cosine, 1000 steps
-        prediction="eps",  # ADM
+    config.sampling.update(
+        {
+            "sampler": "ddim",  # table 3: DDIM
+            "steps": 27,  # table 3: 27
+            "step_list": GLIDE_STEPS,  # not stated; GLIDE's 27 by the same authors
+            "initial_noise_scale": None,  # not stated, so 1; GLIDE's notebook takes 0.997
+        }
     )
-    config.sampling = common.sampling(
-        sampler="ddim",  # table 3: DDIM
-        steps=27,  # table 3: 27
-        step_list=GLIDE_STEPS,  # not stated; GLIDE's 27 by the same authors
-        initial_noise_scale=None,  # not stated, so 1; GLIDE's notebook takes 0.997
-        x0_bound=1.0,
+    config.data.update(
+        {
+            "image_size": 256,
+            "min_side": 256,  # ours: smaller images would be enlarged, and taken for the truth
+            "crop": "center",
+        }
     )
-    # ours: smaller images would be enlarged, and teach that the truth is blurred
-    config.data = common.captioned(image_size=256, min_side=256)
     config.optim.update(
         {
             "learning_rate": 1.2e-4,  # table 3: 1.2e-4
@@ -69,21 +58,42 @@ def get_config(variant: str = "") -> ConfigDict:
         {
             "steps": 1_000_000,  # table 3: 1M
             "batch_size": 1024,  # table 3: 1024
-            "dtype": "bfloat16",  # ours
-            "mesh": {"data": 1, "fsdp": -1, "tensor": 1},  # ours
             "crop_size": 64,  # table 3: crop fraction 0.25
             "blur_prob": 0.5,  # not stated; 0.5 as in DALLE2-pytorch
             "blur_sigma": 0.6,  # paper: 0.6
             "blur_kernel": 3,  # paper: 3
         }
     )
-    common.at_scale(config)
+    common.on_a_pod(config)
     if variant == "smoke":
         config.model.low_res_size = 8
         config.model.unet.update({"image_size": 32, "channels": 8, "channel_mult": (1, 2)})
         config.model.unet.update({"res_blocks": 1, "norm_groups": 4, "time_width": 32})
         config.sampling.update({"steps": 5, "step_list": None})
-        config.data.min_side = 0
         common.smoke(config, image_size=32)
         config.train.crop_size = 16
     return config
+
+
+def model() -> ConfigDict:
+    """Returns the sizes of the model."""
+    return ConfigDict(
+        {
+            "unet": {
+                "image_size": 256,  # table 3: 64 -> 256
+                "channels": 320,  # table 3: 320
+                "channel_mult": (1, 2, 3, 4),  # table 3: 1, 2, 3, 4
+                "res_blocks": 3,  # table 3: depth 3
+                "in_channels": 6,  # ADM: low-res image beside x_t
+                "attention_resolutions": (),  # paper: none
+                "mid_attention": False,  # paper: convolutions only
+                "scale_shift": True,  # not stated; ADM
+                "dropout": 0.1,  # table 3: 0.1
+                "norm_groups": 32,  # ADM
+                "time_width": 1280,  # ADM: 4 x channels
+                "remat": "none",  # ours: 4.0 GiB a chip of 64; "block": 2.6, 19% more work
+            },
+            "low_res_size": 64,  # table 3: 64
+            "resize": "cubic",  # not stated
+        }
+    )

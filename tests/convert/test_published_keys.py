@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from unclip_jax.convert import clip_names, karlo_names
+from unclip_jax.convert.karlo_specs import karlo_specs
 from unclip_jax.convert.name_tables import their_shapes
-from unclip_jax.models.presets import karlo_specs
 
 KEYS = Path(__file__).parents[1] / "golden" / "karlo_keys.json.gz"
 

@@ -4,8 +4,8 @@ import jax
 import jax.numpy as jnp
 import pytest
 
+from unclip_jax.convert.karlo_specs import karlo_specs
 from unclip_jax.core.flops import Work, work_of
-from unclip_jax.models.presets import karlo_specs
 from unclip_jax.models.stages import abstract_params, make_module
 
 

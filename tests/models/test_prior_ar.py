@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 
 from tests import networks
+from tests.shipped_configs import spec_of
 from unclip_jax.core.errors import UserError
 from unclip_jax.core.trees import count_params, flatten_paths
 from unclip_jax.core.types import Cond
 from unclip_jax.models.pca_codec import CodecConfig
-from unclip_jax.models.presets import paper_specs
 from unclip_jax.models.prior_ar import PriorArConfig
 from unclip_jax.models.stages import (
     StageSpec,
@@ -161,7 +161,7 @@ def test_spec_round_trip():
 
 def test_the_papers_size():
     """12 L w^2 of self-attention and MLPs: 1.21B + 0.80B; table 3 says 1B."""
-    flat = flatten_paths(abstract_params(paper_specs()["prior_ar"]))
+    flat = flatten_paths(abstract_params(spec_of("configs/paper/prior_ar.py")))
 
     def count(*prefixes, without=()):
         leaves = [

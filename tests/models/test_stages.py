@@ -12,8 +12,7 @@ from tests import networks
 from unclip_jax.cli import common
 from unclip_jax.core.errors import UserError
 from unclip_jax.core.renamed import RenamedWarning
-from unclip_jax.diffusion.config import SamplingConfig
-from unclip_jax.models import presets
+from unclip_jax.diffusion.config import DiffusionConfig, SamplingConfig
 from unclip_jax.models.stages import (
     PRIORS,
     ROWS,
@@ -113,7 +112,7 @@ def test_wrong_specs_are_refused():
     with pytest.raises(ValueError, match="stage='clip' cannot be a DecoderConfig"):
         StageSpec("clip", decoder.model)
     with pytest.raises(ValueError, match="does not suit diffusion.variance='fixed_small'"):
-        StageSpec("decoder", decoder.model, presets.DiffusionConfig())
+        StageSpec("decoder", decoder.model, DiffusionConfig())
     with pytest.raises(ValueError, match="needs diffusion settings"):
         StageSpec("decoder", decoder.model)
     with pytest.raises(UserError, match="stage='decodr' is not one of"):

@@ -43,7 +43,6 @@ def watched(monkeypatch):
         init_from="",
         pca="",
         data=data,
-        vocab_size=0,
         optim=OPTIM,
         train=TrainConfig(steps=10, batch_size=8, prior_share=0.25),
         eval=EvalConfig(split="test", batches=2, batch_size=16),

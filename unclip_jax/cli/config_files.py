@@ -32,12 +32,12 @@ def read_config(config_file: str, flags: Sequence[str]) -> dict[str, Any]:
     """Reads a config file and applies --config.a.b=v flags; returns plain nested dicts.
 
     Fields that the file omits have their defaults. A flag's value is converted to the type of the
-    field; an unknown key is an error.
+    field, "None" clears an optional one; an unknown key is an error.
     """
     from absl import flags as absl_flags
     from ml_collections import config_flags
 
-    from unclip_jax.core.config_dict import with_new_flags
+    from unclip_jax.core.config_dict import set_none, split_none, with_new_flags
 
     name, _, variant = config_file.partition(":")
     path = find_config(name)
@@ -48,10 +48,13 @@ def read_config(config_file: str, flags: Sequence[str]) -> dict[str, Any]:
     values = absl_flags.FlagValues()
     try:
         loaded = _complete(_run_file(path, variant))
-        argv = ["unclip train", *with_new_flags(flags, _sections(loaded))]
+        settings, none = split_none(with_new_flags(flags, _sections(loaded)))
+        argv = ["unclip train", *settings]
         config_flags.DEFINE_config_dict("config", loaded, flag_values=values, sys_argv=argv)
         rest = values(argv)
         config = values.config.to_dict()
+        for keys in none:
+            set_none(config, keys)
     except (absl_flags.Error, AttributeError, LookupError, TypeError, ValueError) as error:
         raise UserError(f"{config_file}: {_complaint(error, flags)}") from error
     except (ArithmeticError, ImportError, NameError, SyntaxError) as error:
@@ -88,29 +91,23 @@ def _run_file(path: Path, variant: str) -> ConfigDict:
 
 def _sections(config: ConfigDict) -> dict[str, type]:
     """Returns the dataclass of each section of a config."""
-    from unclip_jax.data.config import DataConfig
-    from unclip_jax.diffusion.config import DiffusionConfig
-    from unclip_jax.models.embedding_norm import EmbeddingNorm
     from unclip_jax.models.stages import STAGES
-    from unclip_jax.train.config import EvalConfig, OptimConfig, TrainConfig
+    from unclip_jax.train.sections import RUN_SECTIONS, section_classes
 
-    sections = {"data": DataConfig, "optim": OptimConfig, "train": TrainConfig, "eval": EvalConfig}
-    sections |= {"diffusion": DiffusionConfig, "embedding_norm": EmbeddingNorm}
     stage = config.get("stage")
-    if stage in STAGES:
-        sections |= {"model": STAGES[stage].config, "sampling": STAGES[stage].sampling}
-    return {name: cls for name, cls in sections.items() if cls is not None}
+    return section_classes(stage) if stage in STAGES else RUN_SECTIONS
 
 
 def _complete(config: ConfigDict) -> ConfigDict:
     """Adds the defaults of all omitted fields, so that a flag can change them."""
     from unclip_jax.core.config_dict import with_defaults
+    from unclip_jax.train.sections import NAMES
 
     with config.unlocked():
         for name, cls in _sections(config).items():
             if config.get(name) is not None:
                 with_defaults(config[name], cls)
-        for name in ("clip", "init_from", "pca"):
+        for name in NAMES:
             if name not in config:
                 config[name] = ""
     return config

@@ -18,6 +18,7 @@ from unclip_jax.convert.diffusers_configs import (
     super_res_from_config,
 )
 from unclip_jax.convert.import_clip import import_hf_clip, import_openai_clip
+from unclip_jax.convert.karlo_specs import karlo_specs
 from unclip_jax.convert.name_tables import ImportedStage, import_stage
 from unclip_jax.convert.torch_files import TensorFile, find_weights, joined, open_tensors
 from unclip_jax.core.config import build, to_dict
@@ -25,7 +26,6 @@ from unclip_jax.core.errors import UserError
 from unclip_jax.diffusion.config import DiffusionConfig, SamplingConfig
 from unclip_jax.models.decoder import DecoderConfig
 from unclip_jax.models.embedding_norm import EmbeddingNorm
-from unclip_jax.models.presets import karlo_specs
 from unclip_jax.models.prior_diffusion import EXTRA, PriorDiffusionConfig
 from unclip_jax.models.stages import ModelConfig, StageSpec
 from unclip_jax.models.upsampler import UpsamplerConfig

@@ -13,7 +13,9 @@ from typing import Any, Union
 from ml_collections import ConfigDict, config_dict
 
 from unclip_jax.core.config import to_dict
+from unclip_jax.core.errors import UserError
 from unclip_jax.core.renamed import OLD_NAME, warn
+from unclip_jax.core.suggest import did_you_mean
 
 
 def with_defaults(section: ConfigDict, cls: type) -> ConfigDict:
@@ -30,13 +32,42 @@ def with_defaults(section: ConfigDict, cls: type) -> ConfigDict:
             old = field.metadata.get(OLD_NAME)
             if old is not None and old in section:  # of a user's config file; `build` warns
                 continue
-            if field.name in section:
-                value = section[field.name]
-                if nested is not None and isinstance(value, ConfigDict):
-                    with_defaults(value, nested)
-            elif field.init and field.default is not dataclasses.MISSING:
-                section[field.name] = _value(field.default, None if nested else kinds[0])
+            kind = _scalar(hints[field.name])
+            value = section.get(field.name, field.default)
+            if nested is not None and isinstance(value, ConfigDict):
+                with_defaults(value, nested)
+            elif nested is None and field.name in section and value is None and kind:
+                section[field.name] = config_dict.placeholder(kind)
+            elif field.name not in section and value is not dataclasses.MISSING and field.init:
+                section[field.name] = _value(value, kind)
     return section
+
+
+def split_none(flags: Sequence[str]) -> tuple[list[str], list[list[str]]]:
+    """Splits off flags that set a field to None, which ml_collections has no spelling for.
+
+    Returns:
+        The other flags, and the keys of each "--config.SECTION.KEY=None".
+    """
+    none = [flag for flag in flags if flag.endswith("=None")]
+    keys = [flag.removesuffix("=None").split(".")[1:] for flag in none]
+    return [flag for flag in flags if flag not in none], keys
+
+
+def set_none(config: dict[str, Any], keys: Sequence[str]) -> None:
+    """Sets a field of nested dicts to None; whether it may be None is checked by `build`.
+
+    Raises:
+        UserError: there is no such field.
+    """
+    section: Any = config
+    for i, key in enumerate(keys):
+        if not isinstance(section, dict) or key not in section:
+            hint = did_you_mean(key, section if isinstance(section, dict) else ())
+            raise UserError(f"unknown key config.{'.'.join(keys)}{hint and '; ' + hint}")
+        if i < len(keys) - 1:
+            section = section[key]
+    section[keys[-1]] = None
 
 
 def with_new_flags(flags: Sequence[str], sections: Mapping[str, type]) -> list[str]:
@@ -71,9 +102,16 @@ def _kinds(hint: Any) -> tuple[Any, ...]:
     return tuple(kind for kind in kinds if kind is not type(None))
 
 
-def _value(default: Any, kind: Any) -> Any:
+def _scalar(hint: Any) -> type | None:
+    """Returns the type of an optional field's values, None if the field is not an optional one."""
+    kinds = _kinds(hint)
+    if hint in kinds or dataclasses.is_dataclass(kinds[0]):
+        return None
+    return typing.get_origin(kinds[0]) or kinds[0]
+
+
+def _value(default: Any, kind: type | None) -> Any:
+    """Returns a default as a config holds it; that of an optional field keeps its type."""
     if dataclasses.is_dataclass(default):
         return ConfigDict(to_dict(default))
-    if default is None and kind is not None:
-        return config_dict.placeholder(typing.get_origin(kind) or kind)
-    return default
+    return default if kind is None else config_dict.FieldReference(default, field_type=kind)

@@ -1,45 +1,50 @@
-"""What a run trains on and how it is shown."""
+"""The data section of a training config."""
 
 import dataclasses
+from typing import Literal
 
-from unclip_jax.core.checks import BELOW_ONE, POSITIVE, check_ranges
+from unclip_jax.core.checks import BELOW_ONE, COUNT, POSITIVE, check_ranges
 from unclip_jax.data import bsr, images
 
-LARGEST = 2**15
+MAX_SIDE = 2**15
 """Side of the largest image, in pixels."""
 
 
 @dataclasses.dataclass(frozen=True)
 class DataConfig:
-    """What to train on and how it is shown.
+    """Which data set to train on, which of its examples, and how images are preprocessed.
 
     Attributes:
-        name: prepared set (name or folder), or "shapes", "shapes:size=32,count=500".
-        mix: further sets that are shown in turn with it (the paper's CLIP: two, equally often).
-        mix_weights: how often `name` and each of `mix` is shown; empty: all equally often.
-        split: split of it; several joined by "+".
-        image_size: side of the images, in pixels; a prior's are of its CLIP's size anyway.
-        min_side: images whose shorter side (padded ones: longer) has fewer pixels are not shown,
-            others are drawn in their place; 0 enlarges them.
-        resize: filter for shrinking; both prevent aliasing.
-        crop: how images that are not square are made square; "random" differs from epoch to epoch.
-        concepts: "all", "common", "no_flags", or labels joined by ", ".
-        styles: styles to keep; empty keeps all.
+        name: A prepared data set, by name or folder, or procedural shapes: "shapes",
+            "shapes:size=32,count=500". It has to be set.
+        mix: Further data sets that are sampled together with `name`.
+        mix_weights: Sampling weights of `name` and each of `mix`; empty means equal weights.
+        split: Split of the data set; several are joined by "+".
+        image_size: Side of the images in pixels. A prior's images have the size of its CLIP.
+        min_side: Smallest shorter side in pixels (longer side with crop="pad"); smaller images are
+            replaced by others of the same set. 0 upsamples them instead.
+        resize: Filter for downsampling; all of them are antialiased.
+        crop: How images that are not square are made square; "random" crops anew every epoch.
+        concepts: Which concepts to use: "all", "common", "no_flags", or labels joined by ", ". Only
+            data sets whose examples name a concept can be filtered.
+        styles: Which styles to use; empty means all.
         captions: "random" draws one of an example's captions each time, "first" takes the first.
-        zoom: largest relative zoom in or out, on a white background; 0 is off.
-        shift: largest displacement as a share of the side, on a white background; 0 is off.
-        window: side in pixels of the square cut out of an image at random; 0 is all of it.
-        degrade: also make the image's quarter-size low-res version, "low_res" ("bsr",
-            "bsr_light"; data/bsr.py).
-        shuffle: whether each epoch has its own order.
-        cache_bytes: images are kept resized in memory if all of them fit into this.
-        threads: threads that build batches.
-        prefetch: batches built ahead.
-        embeddings: store of embeddings (`unclip embed`) to train a prior on in place of the
-            images (store_pipeline.py); empty reads the images.
+        zoom: Largest relative zoom in or out, on a white background; 0 is off.
+        shift: Largest displacement as a share of the side, on a white background; 0 is off.
+        window: Side in pixels of a square cut out of the image at random; 0 takes the whole image.
+        degrade: Degradation that also makes "low_res", a quarter-size version of the image
+            (data/bsr.py).
+        shuffle: Whether each epoch has its own random order.
+        cache_bytes: Decoded and resized images are kept in memory if all of them fit.
+        threads: Number of threads that build batches, in each process.
+        prefetch: Number of batches built ahead.
+        embeddings: Store of CLIP embeddings (`unclip embed`) to train a prior on instead of images;
+            empty reads the images.
+        vocab_size: Size of the vocabulary that a CLIP trains on the captions, or that is trained
+            for an untrained CLIP (clip="random"); other stages use their CLIP's vocabulary.
     """
 
-    name: str = "emoji"
+    name: str = ""
     mix: tuple[str, ...] = ()
     mix_weights: tuple[float, ...] = ()
     split: str = "train"
@@ -49,7 +54,7 @@ class DataConfig:
     crop: images.Crop = "pad"
     concepts: str = "all"
     styles: tuple[str, ...] = ()
-    captions: str = "random"
+    captions: Literal["random", "first"] = "random"
     zoom: float = 0.0
     shift: float = 0.0
     window: int = 0
@@ -59,15 +64,17 @@ class DataConfig:
     threads: int = 2
     prefetch: int = 4
     embeddings: str = ""
+    vocab_size: int | None = None
 
     def __post_init__(self):
         """Checks what can be checked without the data."""
-        if self.captions not in ("random", "first"):
-            raise ValueError(f'captions={self.captions!r} must be "random" or "first"')
+        if self.vocab_size == 0:  # how files of earlier versions say that it is not set
+            object.__setattr__(self, "vocab_size", None)
         check_ranges(
             self,
-            image_size=(1, LARGEST),
-            min_side=(0, LARGEST),
+            vocab_size=COUNT,
+            image_size=(1, MAX_SIDE),
+            min_side=(0, MAX_SIDE),
             zoom=BELOW_ONE,
             shift=BELOW_ONE,
             window=(0, self.image_size),

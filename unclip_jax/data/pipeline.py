@@ -58,7 +58,15 @@ def open_source(cfg: DataConfig, section: str = "data") -> Source:
 
     Args:
         section: section of the config that names the split; errors name its flags.
+
+    Raises:
+        UserError: there is no such data set, split, concept or style.
     """
+    if not cfg.name:
+        raise UserError(
+            "config.data.name is not set: pass --config.data.name=DIR, a data set made by "
+            "unclip data ingest SRC --out DIR"
+        )
     sources = [_open_set(name, cfg, section) for name in (cfg.name, *cfg.mix)]
     return Mixture(sources, cfg.mix_weights) if cfg.mix else sources[0]
 

@@ -178,7 +178,7 @@ def locate(name_or_dir: str | os.PathLike) -> Path:
     from unclip_jax.data import builder
 
     name = os.fspath(name_or_dir)
-    for folder in (Path(name).expanduser(), data_root() / name):
+    for folder in (Path(name).expanduser(), data_root() / name) if name else ():
         found = builder.find_prepared(folder) if folder.is_dir() else None
         if found is not None:
             return found

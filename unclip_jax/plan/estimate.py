@@ -195,7 +195,7 @@ def planned_program(
 
 
 def _make_spec(config: Mapping[str, Any], settings: Settings, clip: ClipConfig | None) -> StageSpec:
-    vocabulary = settings.vocab_size if clip is None else clip.text.vocab_size
+    vocabulary = settings.data.vocab_size if clip is None else clip.text.vocab_size
     return resolve.make_spec(resolve.resolve_model(config, clip, vocabulary))
 
 
@@ -203,7 +203,7 @@ def _config_clip(config: Mapping[str, Any]) -> ClipConfig:
     """Returns the CLIP of a config, with the vocabulary that its run would train."""
     if config["stage"] not in stages_of("clip"):
         raise UserError(f"--config.clip is a config of stage {config['stage']!r}, not of a CLIP")
-    vocabulary = config["data"].get("vocab_size", 0)
+    vocabulary = config["data"].get("vocab_size")
     return resolve.make_spec(resolve.resolve_model(config, None, vocabulary)).model
 
 

@@ -1,6 +1,6 @@
-"""What a training run may be told, as frozen dataclasses; `core.config.build` fills them strictly.
+"""The optim, train and eval sections of a training config, as frozen dataclasses.
 
-The optimiser's fields are the rows of the paper's table (2204.06125, appendix C); warm-up, decay
+The optimizer's fields are the rows of the paper's table (2204.06125, appendix C); warm-up, decay
 of the learning rate and clipping are not stated there and default to off.
 """
 
@@ -21,23 +21,39 @@ from unclip_jax.core.checks import (
 
 @dataclasses.dataclass(frozen=True)
 class OptimConfig:
-    """Adam with decoupled weight decay, and the moving average of the parameters."""
+    """Adam with decoupled weight decay, and the moving average of the parameters.
+
+    Attributes:
+        learning_rate: Peak learning rate, after the warm-up.
+        b1: Decay rate of Adam's first moment.
+        b2: Decay rate of Adam's second moment.
+        eps: Added to the root of Adam's second moment.
+        weight_decay: Decoupled weight decay, scaled by the learning rate.
+        decay: Which parameters decay; "matrices" leaves out biases and gains, as CLIP does.
+        schedule: Learning rate after the warm-up; "cosine" decays to 0 at the last step.
+        warmup_steps: Steps of linear warm-up.
+        clip_norm: Gradients are clipped to this global norm; None is off.
+        ema_decay: Decay d of the exponential moving average (EMA) of the parameters.
+        ema_warmup: Whether the EMA's decay warms up as min(d, (1 + n) / (10 + n)) after n updates.
+        frozen: Regular expression of further parameter paths that are not trained; fitted
+            statistics and codecs never are.
+    """
 
     learning_rate: float
     b1: float = 0.9
     b2: float = 0.999
     eps: float = 1e-8
     weight_decay: float = 0.0
-    decay: Literal["all", "matrices"] = "all"  # "matrices": CLIP's, off for biases and gains
+    decay: Literal["all", "matrices"] = "all"
     schedule: Literal["constant", "cosine"] = "constant"
     warmup_steps: int = 0
     clip_norm: float | None = None
     ema_decay: float = 0.9999
-    ema_warmup: bool = True  # decay min(d, (1 + n) / (10 + n)) after n updates
-    frozen: str = ""  # further parameters that are not trained; fitted ones never are
+    ema_warmup: bool = True
+    frozen: str = ""
 
     def __post_init__(self):
-        """Refuses numbers with which nothing can be trained."""
+        """Checks ranges, and that `frozen` is a regular expression."""
         check_ranges(
             self,
             learning_rate=NOT_NEGATIVE,
@@ -59,14 +75,20 @@ class OptimConfig:
 
 @dataclasses.dataclass(frozen=True)
 class MeshConfig:
-    """Sizes of the mesh axes; one of them may be -1: whatever devices are left."""
+    """Sizes of the device mesh's axes; one of them may be -1, for all remaining devices.
+
+    Attributes:
+        data: Size of the axis over which the batch is split and parameters are replicated.
+        fsdp: Size of the axis over which both the batch and the parameters are split.
+        tensor: Size of the axis over which widths and attention heads are split.
+    """
 
     data: int = -1
     fsdp: int = 1
     tensor: int = 1
 
     def __post_init__(self):
-        """Refuses sizes that are neither a count nor -1."""
+        """Checks that every size is positive or -1."""
         for name in ("data", "fsdp", "tensor"):
             if getattr(self, name) < 1 and getattr(self, name) != -1:
                 raise ValueError(f"{name}={getattr(self, name)} must be at least 1, or -1")
@@ -74,36 +96,66 @@ class MeshConfig:
 
 @dataclasses.dataclass(frozen=True)
 class TrainConfig:
-    """The loop: how long, how large a batch, and how often it does what."""
+    """The training loop, and what is specific to the training of a stage.
+
+    Attributes:
+        steps: Number of optimizer steps.
+        batch_size: Global batch size, over all devices and processes.
+        accumulation: Microbatches a step; the same result with less memory.
+        dtype: Type of the computation; parameters are float32.
+        mesh: Sizes of the device mesh's axes.
+        sharding_rules: Pairs (logical axis, mesh axis or None) that take precedence over the
+            default sharding rules; the first match wins.
+        log_every: Steps between two rows of metrics.
+        save_every: Steps between two checkpoints.
+        save_seconds: Also save when this long has passed since the last checkpoint.
+        sample_every: Steps between two grids of samples; 0 is never.
+        keep_latest: Number of newest checkpoints that are kept.
+        keep_best: Number of checkpoints kept by their held-out loss.
+        skip_limit: Consecutive non-finite updates that stop the run.
+        tensorboard: Whether to write TensorBoard events.
+        cache_clip: Whether to encode all images and captions by CLIP once, at the start; only for
+            images that are not augmented.
+        caption_drop: Share of examples that get the empty caption.
+        image_drop: Share of examples that get the null image embedding.
+        prior_samples: File with a prior's samples (`unclip embed --prior-draws`); decoder only.
+        prior_share: Share of examples whose z_i is drawn from `prior_samples`.
+        crop_size: Side of a random crop of the target; upsamplers only.
+        blur_prob: Share of low-resolution inputs that are blurred; upsamplers only.
+        blur_sigma: Standard deviation of that blur in pixels.
+        blur_kernel: Side of that blur's kernel in pixels.
+        sam_rho: Radius of the sharpness-aware perturbation (SAM); CLIP only, None or 0 is off.
+        sam_group: Examples that share one perturbation.
+    """
 
     steps: int
-    batch_size: int  # over all devices and processes
-    accumulation: int = 1  # micro-batches a step; same result, less memory
-    dtype: Literal["float32", "bfloat16"] = "float32"  # of the computation; parameters are float32
+    batch_size: int
+    accumulation: int = 1
+    dtype: Literal["float32", "bfloat16"] = "float32"
     mesh: MeshConfig = MeshConfig()
-    sharding_rules: tuple[tuple[str, str | None], ...] = ()  # (logical axis, mesh axis), first wins
+    sharding_rules: tuple[tuple[str, str | None], ...] = ()
     log_every: int = 50
     save_every: int = 500
-    save_seconds: float | None = None  # also save when this long has passed since the last save
-    sample_every: int = 0  # 0: no pictures
+    save_seconds: float | None = None
+    sample_every: int = 0
     keep_latest: int = 2
     keep_best: int = 1
-    skip_limit: int = 10  # non-finite updates in a row that stop the run
+    skip_limit: int = 10
     tensorboard: bool = True
-    cache_clip: bool = False  # encode the un-augmented images and captions once, at the start
-    caption_drop: float = 0.0  # share of examples that get the empty caption
-    image_drop: float = 0.0  # share of examples that get the null image embedding
-    prior_samples: str = ""  # decoder: file of a prior's samples (unclip embed --prior-draws)
-    prior_share: float = 0.5  # share of examples whose z_i is one of them
-    crop_size: int | None = None  # upsampler: side of the random crop of the target
-    blur_prob: float = 0.0  # upsampler: share of inputs that are blurred
+    cache_clip: bool = False
+    caption_drop: float = 0.0
+    image_drop: float = 0.0
+    prior_samples: str = ""
+    prior_share: float = 0.5
+    crop_size: int | None = None
+    blur_prob: float = 0.0
     blur_sigma: float = 0.6
     blur_kernel: int = 3
-    sam_rho: float | None = None  # CLIP: size of the sharpness-aware perturbation; None, 0 = none
-    sam_group: int = 64  # examples that are perturbed together
+    sam_rho: float | None = None
+    sam_group: int = 64
 
     def __post_init__(self):
-        """Refuses numbers out of range, and a batch that cannot be cut into micro-batches."""
+        """Checks ranges, and that the batch can be split into microbatches and groups."""
         counts = ("batch_size", "accumulation", "log_every", "save_every", "keep_latest")
         shares = ("caption_drop", "image_drop", "prior_share", "blur_prob")
         check_ranges(
@@ -122,24 +174,33 @@ class TrainConfig:
                 f"accumulation={self.accumulation} must divide batch_size={self.batch_size}"
             )
         if self.sam_rho and self.accumulation > 1:
-            raise ValueError("sam_rho goes group by group already: accumulation must be 1")
+            raise ValueError("sam_rho already works group by group: accumulation must be 1")
         if self.sam_rho and self.batch_size % self.sam_group:
             raise ValueError(f"sam_group={self.sam_group} must divide batch_size={self.batch_size}")
 
 
 @dataclasses.dataclass(frozen=True)
 class EvalConfig:
-    """Held-out loss: the same examples, timesteps and noise every time."""
+    """Evaluation of the held-out loss, on the same examples, timesteps and noise every time.
+
+    Attributes:
+        every: Steps between two evaluations.
+        split: Held-out split; several are joined by "+".
+        batches: Batches that are evaluated; 0 turns evaluation off.
+        batch_size: Global batch size of the evaluation.
+        embeddings: Store of embeddings of `split`, if data.embeddings is one of data.split.
+        variance_passes: Passes over the held-out batches that estimate the analytic variance.
+    """
 
     every: int = 1000
     split: str = "test"
     batches: int = 4
     batch_size: int = 64
-    embeddings: str = ""  # store of `split`, where data.embeddings is one of data.split
-    variance_passes: int = 16  # over the held-out batches, for the analytic variance's table
+    embeddings: str = ""
+    variance_passes: int = 16
 
     def __post_init__(self):
-        """Refuses counts out of range."""
+        """Checks ranges."""
         check_ranges(
             self,
             **dict.fromkeys(("every", "batch_size", "variance_passes"), COUNT),

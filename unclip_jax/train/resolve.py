@@ -1,12 +1,14 @@
-"""From a config to the run's settings: what the config leaves open is taken from CLIP and the data.
+"""From a config to the settings of a run: sizes that it leaves open come from CLIP and the data.
 
-A 0 in one of OPEN's places means "as the frozen CLIP has it"; what comes out is written to
-config.json, so that a run says in full what it is.
+What is None in the config's model is as the frozen CLIP has it. The resolved config is written to
+config.json, so that a run is described in full.
 """
 
 import dataclasses
+import functools
 import json
 import math
+import operator
 import shlex
 from collections.abc import Mapping
 from pathlib import Path
@@ -21,30 +23,20 @@ from unclip_jax.models.clip import ClipConfig
 from unclip_jax.models.stages import STAGES, StageSpec, spec_from_dict, stages_of
 from unclip_jax.text.tokenizer import Tokenizer, train_tokenizer
 from unclip_jax.train.config import EvalConfig, OptimConfig, TrainConfig
+from unclip_jax.train.sections import NAMES, RUN_SECTIONS
 
-SECTIONS = (
-    "seed",
-    "stage",
-    "clip",
-    "init_from",
-    "pca",
-    "model",
-    "embedding_norm",
-    "diffusion",
-    "sampling",
-    "data",
-    "optim",
-    "train",
-    "eval",
-)
+SPEC_SECTIONS = ("model", "embedding_norm", "diffusion", "sampling")
+"""Sections that describe the stage, of which each stage has its own."""
 
-REQUIRED = ("seed", "stage", "model", "data", "optim", "train", "eval")
+SECTIONS = ("seed", "stage", *NAMES, *SPEC_SECTIONS, *RUN_SECTIONS)
+
+REQUIRED = ("seed", "stage", "model", *RUN_SECTIONS)
 
 RANDOM = "random"
 """Value of config.clip for an untrained CLIP of the smallest size, to try a stage without one."""
 
-NO_SAY = ("threads", "prefetch", "cache_bytes")
-"""Keys of config.data that change how fast batches come, not what is in them."""
+SPEED_ONLY = ("threads", "prefetch", "cache_bytes")
+"""Keys of config.data that change how fast batches are built, not what is in them."""
 
 NAMED_FITTED = (r"(^|/)clip_(mean|std)$", r"(^|/)codec_(mean|components|std|dots)$")
 """Values of config.optim.frozen by which earlier configs named the fitted parameters."""
@@ -59,17 +51,9 @@ SCALE = 17.2 / math.sqrt(1024)
 """Standard deviation of a coordinate of the diffused embedding: the paper's 17.2 at width 1024."""
 
 
-SECTION_CLASSES = {
-    "data": DataConfig,
-    "optim": OptimConfig,
-    "train": TrainConfig,
-    "eval": EvalConfig,
-}
-
-
 @dataclasses.dataclass(frozen=True)
 class Settings:
-    """Everything a run is told, built and checked."""
+    """The settings of a run but for its model, built and checked."""
 
     seed: int
     stage: str
@@ -77,14 +61,13 @@ class Settings:
     init_from: str
     pca: str
     data: DataConfig
-    vocab_size: int
     optim: OptimConfig
     train: TrainConfig
     eval: EvalConfig
 
 
 def read_settings(config: Mapping[str, Any], *, needs_clip: bool = True) -> Settings:
-    """Builds all sections but the model's, which waits for the vocabulary.
+    """Builds the sections that say how a stage is trained, and checks them.
 
     Args:
         needs_clip: whether a stage that is conditioned on CLIP must name one.
@@ -95,10 +78,6 @@ def read_settings(config: Mapping[str, Any], *, needs_clip: bool = True) -> Sett
     missing = [key for key in REQUIRED if key not in config]
     if missing:
         raise UserError(f"the config lacks {', '.join('config.' + key for key in missing)}")
-    data = dict(config["data"])
-    vocab_size = data.pop("vocab_size", 0)
-    if not isinstance(vocab_size, int) or not 0 <= vocab_size < 2**31:
-        raise UserError(f"config.data.vocab_size={vocab_size!r} must lie in 0..{2**31 - 1}")
     stage, clip = config["stage"], config.get("clip", "")
     if stage not in STAGES:
         raise UserError(f"config.stage={stage!r} is not one of {', '.join(STAGES)}")
@@ -109,9 +88,9 @@ def read_settings(config: Mapping[str, Any], *, needs_clip: bool = True) -> Sett
         raise UserError(
             f"stage {stage} needs a trained CLIP: pass --config.clip=BUNDLE (unclip export RUN)"
         )
-    train = build(TrainConfig, config["train"], "train")
-    built = build(DataConfig, data, "data")
-    if row.needs_clip and (built.window or built.degrade != "none"):
+    built = {name: build(cls, config[name], name) for name, cls in RUN_SECTIONS.items()}
+    data, train = built["data"], built["train"]
+    if row.needs_clip and (data.window or data.degrade != "none"):
         raise UserError(
             "config.data.window and config.data.degrade are for upsamplers: CLIP sees the whole "
             f"image that stage {stage} sees"
@@ -120,18 +99,8 @@ def read_settings(config: Mapping[str, Any], *, needs_clip: bool = True) -> Sett
         raise UserError(
             "config.train.prior_samples is for the decoder, with config.train.cache_clip=True"
         )
-    return Settings(
-        seed=config["seed"],
-        stage=stage,
-        clip=clip,
-        init_from=config.get("init_from", ""),
-        pca=config.get("pca", ""),
-        data=built,
-        vocab_size=vocab_size,
-        optim=build(OptimConfig, config["optim"], "optim"),
-        train=train,
-        eval=build(EvalConfig, config["eval"], "eval"),
-    )
+    names = {name: config.get(name, "") for name in NAMES}
+    return Settings(seed=config["seed"], stage=stage, **names, **built)
 
 
 def check_stores(settings: Settings) -> None:
@@ -181,59 +150,62 @@ def embed_command(settings: Settings, split: str) -> str:
 def own_tokenizer(
     path: Path, source: Any, settings: Settings, context: int, *, is_fresh: bool
 ) -> Tokenizer:
-    """Returns the run's vocabulary: the one it has, else one trained on its captions and saved.
+    """Returns the tokenizer of a run that trains its own vocabulary: loaded, or trained and saved.
 
     Args:
-        is_fresh: whether to replace what is there: it is of a start that took no step.
+        is_fresh: whether the run has no checkpoint yet; an existing file is then replaced.
     """
     if path.exists() and not is_fresh:
         return Tokenizer.load(path)
-    tokenizer = train_tokenizer(all_captions(source, INFO_LIMIT), settings.vocab_size, context)
+    vocab_size = settings.data.vocab_size
+    if vocab_size is None:
+        raise UserError(
+            "config.data.vocab_size is not set: pass --config.data.vocab_size=8192 or another "
+            "size of the vocabulary to train on the captions"
+        )
+    tokenizer = train_tokenizer(all_captions(source, INFO_LIMIT), vocab_size, context)
     tokenizer.save(path)
     return tokenizer
 
 
 def resolve_model(
-    config: Mapping[str, Any], clip: ClipConfig | None, vocab_size: int
+    config: Mapping[str, Any], clip: ClipConfig | None, vocab_size: int | None
 ) -> dict[str, Any]:
-    """Returns the config with the places that hold a 0 filled in from CLIP and the vocabulary."""
+    """Returns the config with the sizes that its stage needs and that are not set filled in.
+
+    Args:
+        clip: gives the sizes of embeddings and captions; None leaves them open.
+        vocab_size: of the stage's tokenizer; None leaves it open.
+    """
     config = json.loads(json.dumps(config))
-    model, stage = config["model"], config["stage"]
-    if STAGES[stage].kind == "clip":
-        _fill(model["text"], "vocab_size", vocab_size)
-    if clip is None:
-        return config
-    filled = {
-        "image_dim": clip.embed_dim,
-        "vocab_size": vocab_size,
-        "context": clip.text.context,
-    }
-    if model.get("text", "clip_states") == "clip_states":
-        filled |= {"text_dim": clip.text.width, "text_context": clip.text.context}
-    for part in (model, model.get("text_encoder") or {}):
-        for key, value in filled.items():
-            _fill(part, key, value)
-    if config.get("embedding_norm"):
-        _fill(config["embedding_norm"], "scale", SCALE * math.sqrt(clip.embed_dim))
+    sizes: dict[str, Any] = {"vocab_size": vocab_size or None}
+    if clip is not None:
+        context, text_dim = clip.text.context, clip.text.width
+        sizes |= {"image_dim": clip.embed_dim, "text_dim": text_dim}
+        sizes |= {"context": context, "text_context": context}
+        sizes["scale"] = SCALE * math.sqrt(clip.embed_dim)
+    for path in make_spec(config).open_fields:
+        *parents, name = path.split(".")
+        functools.reduce(operator.getitem, parents, config)[name] = sizes.get(name)
     return config
 
 
 def make_spec(config: Mapping[str, Any]) -> StageSpec:
-    """Builds the stage's spec from a resolved config."""
-    keys = ("stage", "model", "embedding_norm", "diffusion", "sampling")
+    """Builds the stage's spec from a config."""
+    keys = ("stage", *SPEC_SECTIONS)
     return spec_from_dict({key: config[key] for key in keys if config.get(key) is not None})
 
 
 def reads_store(settings: Settings) -> bool:
-    """Whether batches come from a store of embeddings rather than from pictures."""
+    """Whether batches come from a store of embeddings rather than from images."""
     return bool(settings.data.embeddings) and STAGES[settings.stage].gives_embedding
 
 
 def image_sizes(settings: Settings, clip: ClipConfig | None) -> tuple[int, int | None]:
     """Returns the side of a stage's images, and that of the same crops for its CLIP.
 
-    The latter is None where the stage's own images serve, or where no image tower runs. A prior
-    looks at images through its CLIP alone: its own are of the CLIP's size, whatever it was told.
+    The latter is None if CLIP takes the stage's own images, or if no image tower runs. A prior sees
+    images through its CLIP only: its images have the CLIP's size, whatever data.image_size is.
     """
     own = settings.data.image_size
     if clip is None or clip.vision is None or reads_store(settings):
@@ -247,8 +219,8 @@ def image_sizes(settings: Settings, clip: ClipConfig | None) -> tuple[int, int |
 def encoders(settings: Settings, spec: StageSpec) -> tuple[str, ...]:
     """Returns which of the frozen CLIP's encoders a step runs: "image", "text", both or none.
 
-    The rest of the features comes with the batch. A store holds z_i and z_t, but not the states of
-    the text tower.
+    The batch contains the other features. A store has z_i and z_t, but not the states of the text
+    tower.
     """
     if reads_store(settings):
         return ("text",) if spec.model.reads_clip_states else ()
@@ -256,7 +228,7 @@ def encoders(settings: Settings, spec: StageSpec) -> tuple[str, ...]:
 
 
 def changed_keys(before: Any, after: Any, path: str = "config") -> list[str]:
-    """Lists the paths at which two configs differ; a missing text is an empty one."""
+    """Lists the paths at which two configs differ; a missing string counts as empty."""
     if isinstance(before, Mapping) and isinstance(after, Mapping):
         keys = list(dict.fromkeys([*before, *after]))
         lists = (changed_keys(before.get(k), after.get(k), f"{path}.{k}") for k in keys)
@@ -265,31 +237,40 @@ def changed_keys(before: Any, after: Any, path: str = "config") -> list[str]:
 
 
 def comparable(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns a run's config as two of them are compared, whichever version wrote them.
+    """Returns a run's config in a form that does not depend on the version that wrote it.
 
-    Keys that a version did not know have their defaults, what has no say in a run is left out.
+    Keys that a version did not know have their defaults; keys without an effect are left out.
     """
-    spec = to_dict(make_spec(config))
-    if spec["model"].get("text", "clip_states") != "clip_states":
-        spec["model"] |= dict.fromkeys({"text_dim", "text_context"} & set(spec["model"]), None)
     built = {}
-    for name, cls in SECTION_CLASSES.items():
+    for name, cls in RUN_SECTIONS.items():
         part, retired = dict(config[name]), RETIRED.get(name, {})
-        kept = {key: part.pop(key) for key in ("vocab_size", *retired) if key in part}
-        kept = {key: value for key, value in kept.items() if value != retired.get(key, 0)}
-        built[name] = to_dict(build(cls, part, name)) | kept
-    for key in NO_SAY:
+        gone = {key: part.pop(key) for key in retired if key in part}
+        gone = {key: value for key, value in gone.items() if value != retired[key]}
+        built[name] = to_dict(build(cls, part, name)) | gone
+    for key in SPEED_ONLY:
         del built["data"][key]
     if built["optim"]["frozen"] in NAMED_FITTED:
         built["optim"]["frozen"] = ""
-    return {**config, **spec, **built}
+    return {**config, **_comparable_spec(make_spec(config)), **built}
+
+
+def _comparable_spec(spec: StageSpec) -> dict[str, Any]:
+    """Returns a spec as a dict, without the sizes that its caption path does not use.
+
+    Earlier versions filled these in too.
+    """
+    values = to_dict(spec)
+    unused = ("vocab_size",) if spec.model.reads_clip_states else ("text_dim", "text_context")
+    if spec.row.needs_clip:
+        values["model"] |= dict.fromkeys(set(unused) & set(values["model"]), None)
+    return values
 
 
 def write_or_check_config(path: Path, config: Mapping[str, Any], *, is_fresh: bool) -> None:
-    """Writes config.json in a fresh workdir; where training has begun it must be the same one.
+    """Writes config.json in a fresh workdir; in a run that has begun, checks that it is unchanged.
 
     Args:
-        is_fresh: whether there is no checkpoint yet; what a start that failed wrote is replaced.
+        is_fresh: whether the run has no checkpoint yet; an existing file is then replaced.
     """
     config = json.loads(json.dumps(config))
     if is_fresh or not path.exists():
@@ -298,7 +279,7 @@ def write_or_check_config(path: Path, config: Mapping[str, Any], *, is_fresh: bo
         return
     remedy = "delete it and run again with the config of this run, which writes it anew"
     before = read_mapping(path, remedy=remedy)
-    for section in ("data", "optim", "train", "eval"):
+    for section in RUN_SECTIONS:
         if not isinstance(before.get(section), Mapping):
             raise UserError(f"{path} has no section {section!r}: {remedy}")
     changed = changed_keys(comparable(before), comparable(config))
@@ -307,8 +288,3 @@ def write_or_check_config(path: Path, config: Mapping[str, Any], *, is_fresh: bo
             f"{path.parent} was trained with another config; changed: {', '.join(changed)}. "
             "Use the same config, a new workdir, or init_from"
         )
-
-
-def _fill(part: dict[str, Any], key: str, value: Any) -> None:
-    if key in part and part[key] in (None, 0):
-        part[key] = value
