@@ -57,20 +57,14 @@ def ingest(
         keys = _check(reader, skipped, report)
         if not keys:
             raise UserError(f"no usable captioned image in {source}: {skipped}")
-        held_out = frozenset(k for k in keys if _share(k) < test_share)
-        if not held_out and test_share and len(keys) > 1:  # of a small set at least one
-            held_out = frozenset([min(keys, key=_share)])
-        splits: dict[str, frozenset[str]] = {
-            "train": frozenset(keys) - held_out,
-            "test": held_out,
-        }
+        splits = _split(keys, test_share)
         written = itertools.count(1)
 
         def note() -> None:
             if report is not None:
                 report("writing", next(written), len(keys))
 
-        makers = {s: _records(reader, wanted, note) for s, wanted in splits.items() if wanted}
+        makers = {s: _records(reader, wanted, note) for s, wanted in splits.items()}
         credit = {"part": "all", "license": license, "credit": printable(source), "url": ""}
         builder.write(
             out,
@@ -81,10 +75,19 @@ def ingest(
             overwrite=overwrite,
             lock=False,
         )
-    sizes = {s: len(wanted) for s, wanted in splits.items() if wanted}
+    sizes = {s: len(wanted) for s, wanted in splits.items()}
     named = {why: skipped.named[why] for why in sorted(skipped.named)}
     counts = dict(sorted(skipped.counts.items()))
     return {"folder": str(out), "images": sizes, "left_out": counts, "left_out_names": named}
+
+
+def _split(keys: list[str], test_share: float) -> dict[str, frozenset[str]]:
+    """Returns the keys of each split that is not empty."""
+    held_out = frozenset(k for k in keys if _share(k) < test_share)
+    if not held_out and test_share and len(keys) > 1:  # of a small set at least one
+        held_out = frozenset([min(keys, key=_share)])
+    splits = {"train": frozenset(keys) - held_out, "test": held_out}
+    return {name: members for name, members in splits.items() if members}
 
 
 def _refuse_shadow(source: str, out: Path) -> None:
