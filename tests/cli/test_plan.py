@@ -32,7 +32,7 @@ def test_json(unclip):
 
 def test_text_with_and_without_chips(unclip):
     code, out, _ = unclip("plan", "--config", CONFIG, "--config.train.batch_size=64")
-    assert code == 0 and "a step of 64" in out and "--topology" in out
+    assert code == 0 and "FLOPs per step of 64 " in out and "--topology" in out
     out = unclip("plan", "--config", CONFIG, "--topology", "h100:8")[1]
     assert "8 x h100, mesh data 8 x fsdp 1 x tensor 1" in out and "chip-hours" in out
 

@@ -12,50 +12,46 @@ MFU = 0.4  # model FLOPs utilization of the line with a typical duration
 def plan_lines(plan: Plan) -> Iterator[str]:
     """Yields the cost of a training; time and memory only if the plan has a topology."""
     yield f"{plan.stage}: {plan.params:,} parameters, state {_bytes(plan.state_bytes)}"
-    yield f"training FLOPs an image  {plan.flops_per_image / 1e12:,.4g} T"
     extra = plan.hardware_flops_per_step / plan.flops_per_step - 1
-    yield (
-        f"a step of {plan.batch_size:,}          {plan.flops_per_step / 1e12:,.4g} T"
-        f" (+{extra:.0%} recomputed by rematerialization)"
-    )
+    flops = f"{plan.flops_per_step / 1e12:,.4g} T (+{extra:.0%} recomputed by rematerialization)"
+    yield _row("training FLOPs per image", f"{plan.flops_per_image / 1e12:,.4g} T")
+    yield _row(f"FLOPs per step of {plan.batch_size:,}", flops)
     if plan.chips is None:
         yield "time and memory: name the chips with --topology, e.g. v5p:4x4x4"
         return
     axes = zip(("data", "fsdp", "tensor"), plan.mesh, strict=True)
     mesh = " x ".join(f"{name} {size}" for name, size in axes)
     yield f"{plan.chips} x {plan.chip}, mesh {mesh}"
-    yield (
-        f"state a chip             {_bytes(plan.state_bytes_per_chip)} of "
-        f"{_bytes(plan.hbm_limit_bytes)}; activations come on top"
-    )
-    yield (
-        f"a step takes at least    {plan.step_seconds_bound:.4g} s (arithmetic "
-        f"{plan.compute_seconds:.4g} s, memory {plan.memory_seconds:.4g} s); MFU at most "
-        f"{plan.mfu_bound:.0%}"
-    )
-    yield f"{plan.steps:,} steps at the bound  {_time(plan, 1.0)}"
-    yield f"at {MFU:.0%} MFU               {_time(plan, plan.mfu_bound / MFU)}"
+    limit = f"{_bytes(plan.hbm_limit_bytes)}; activations come on top"
+    yield _row("state per chip", f"{_bytes(plan.state_bytes_per_chip)} of {limit}")
+    parts = f"arithmetic {plan.compute_seconds:.4g} s, memory {plan.memory_seconds:.4g} s"
+    bound = f"{plan.step_seconds_bound:.4g} s ({parts}); MFU at most {plan.mfu_bound:.0%}"
+    yield _row("step time, at least", bound)
+    yield _row(f"{plan.steps:,} steps at the bound", _time(plan, 1.0))
+    yield _row(f"at {MFU:.0%} MFU", _time(plan, plan.mfu_bound / MFU))
 
 
 def compiled_lines(plan: Plan, compiled: Compiled) -> Iterator[str]:
-    """Yields what only the compiler knows: memory, collectives, its estimate of the step's time."""
-    yield (
-        f"memory a chip            {_bytes(compiled.hbm_bytes_per_chip)} of "
-        f"{_bytes(plan.hbm_limit_bytes)} (a device: arguments "
-        f"{_bytes(compiled.argument_bytes)}, temporaries {_bytes(compiled.temporary_bytes)})"
-    )
+    """Yields what only the compiler knows: memory, collectives, its estimate of the step time."""
+    parts = f"arguments {_bytes(compiled.argument_bytes)}, "
+    parts += f"temporaries {_bytes(compiled.temporary_bytes)} per device"
+    memory = f"{_bytes(compiled.hbm_bytes_per_chip)} of {_bytes(plan.hbm_limit_bytes)} ({parts})"
+    yield _row("memory per chip", memory)
     for kind, traffic in sorted(compiled.collectives.items()):
-        yield f"{kind:<24} {traffic['count']:,} a step, {_bytes(traffic['bytes'])}"
-    yield f"collectives take         {compiled.collective_seconds:.3g} s at the links' full rate"
+        yield _row(kind, f"{traffic['count']:,} per step, {_bytes(traffic['bytes'])}")
+    yield _row("time of collectives", f"{compiled.collective_seconds:.3g} s at full link rate")
     if compiled.step_seconds is None:
-        yield "the compiler gives no estimate of the step's time"
+        yield "the compiler gives no estimate of the step time"
         return
-    yield (
-        f"the compiler expects     {compiled.step_seconds:.4g} s a step (loops x "
-        f"{compiled.loop_factor:.3g}): MFU {compiled.mfu:.1%}, HFU {compiled.hfu:.1%}"
-    )
+    loops = f"loops x {compiled.loop_factor:.3g}"
+    rates = f"MFU {compiled.mfu:.1%}, HFU {compiled.hfu:.1%}"
+    yield _row("step time, compiler", f"{compiled.step_seconds:.4g} s ({loops}): {rates}")
     slower = compiled.step_seconds / plan.step_seconds_bound
-    yield f"{plan.steps:,} steps at that       {_time(plan, slower)}"
+    yield _row(f"{plan.steps:,} steps at that", _time(plan, slower))
+
+
+def _row(label: str, text: str) -> str:
+    return f"{label:<27} {text}"
 
 
 def sharding_warning(plan: Plan) -> str | None:
