@@ -238,3 +238,12 @@ def test_no_states_are_planned_for_a_prior_that_reads_its_own_tokens(stage):
     assert program.constants.empty.text_states is None
     assert batch["tokens"].shape == (4096, 77)
     assert batch["own_tokens"].shape == (4096, 256)
+
+
+def test_a_decoder_with_its_own_text_encoder_is_planned_without_a_clip():
+    """Nothing says how long that CLIP's captions are; every size is a number all the same."""
+    program, assumed = planned_program(config("paper/decoder.py"))
+    assert assumed is None
+    leaves = jax.tree.leaves((program.constants, program.batch(8)))
+    assert all(isinstance(size, int) for leaf in leaves for size in leaf.shape)
+    assert program.batch(8)["own_tokens"].shape == (8, 256)

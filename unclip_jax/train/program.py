@@ -132,7 +132,8 @@ class Program:
         model = self.spec.model
         own = model.own_context
         own_tokens = None if own is None else _shape((rows, own), np.int32)
-        context = (self.clip.cfg if self.clip else model).clip_context
+        # Without a CLIP, a stage with a text encoder of its own leaves the CLIP's context open.
+        context = (self.clip.cfg if self.clip else model).clip_context or own
         tokens, mask = _shape((rows, context), np.int32), _shape((rows, context), bool)
         if "text" in self.encoders:
             encode = functools.partial(text_features, self.clip)
