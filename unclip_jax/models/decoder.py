@@ -124,8 +124,8 @@ class DecoderConfig(ModelConfig):
         return self.text_encoder.context if self.text == "transformer" else None
 
     @property
-    def clip_context(self) -> int:
-        """Positions of the frozen CLIP text states."""
+    def clip_context(self) -> int | None:
+        """Positions of the frozen CLIP text states; None where the config leaves them open."""
         return self.text_context
 
     @property
