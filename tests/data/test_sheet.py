@@ -115,4 +115,4 @@ def test_ingest_reports_what_it_left_out(tmp_path):
     for i in range(1, 3):
         (source / f"{i}.txt").write_text("black")
     text = invoke("ingest", source, "--out", tmp_path / "again", "--test-share", 0.3)
-    assert "note: 2 in test" in text and "--test-share" in text
+    assert "note: split test has only 2 images" in text and "--test-share" in text
