@@ -178,11 +178,18 @@ def on_mesh(mesh):
         yield
 
 
+def to_double(images):
+    """`data.images.to_float`, in float64."""
+    return images.astype(np.float64) / 127.5 - 1.0
+
+
 @contextlib.contextmanager
 def double_precision(monkeypatch):
-    """Makes float64 of everything, what the networks pin to float32 included."""
+    """Makes float64 of everything, what networks and images pin to float32 included."""
     with jax.enable_x64(True):
         monkeypatch.setattr(jnp, "float32", jnp.float64)
+        for module in ("tasks.clip", "tasks.diffusion", "frozen_clip"):
+            monkeypatch.setattr(f"unclip_jax.train.{module}.to_float", to_double)
         yield
 
 

@@ -7,9 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from tests.training import Toy, as_double, double_precision, largest_difference, on_mesh
+from tests.training import Toy, as_double, double_precision, largest_difference, on_mesh, to_double
 from unclip_jax.core.prng import root_key
-from unclip_jax.data.images import to_float
 from unclip_jax.models.clip import clip_loss
 from unclip_jax.models.stages import abstract_boxed
 from unclip_jax.train.config import MeshConfig, TrainConfig
@@ -48,7 +47,7 @@ def found_gradient(toy, params, batch, group):
 
 def test_one_group_is_sam(double):
     toy, params, batch = double
-    outputs = lambda p, b: toy.module.apply({"params": p}, to_float(b["image"]), b["tokens"])  # noqa: E731
+    outputs = lambda p, b: toy.module.apply({"params": p}, to_double(b["image"]), b["tokens"])  # noqa: E731
 
     @jax.jit
     @jax.grad
@@ -64,7 +63,7 @@ def test_one_group_is_sam(double):
 def test_groups_are_perturbed_by_themselves_and_share_the_loss(double):
     """By differentiating the loss of all rows in the perturbed parameters of each group."""
     toy, params, batch = double
-    outputs = lambda p, b: toy.module.apply({"params": p}, to_float(b["image"]), b["tokens"])  # noqa: E731
+    outputs = lambda p, b: toy.module.apply({"params": p}, to_double(b["image"]), b["tokens"])  # noqa: E731
 
     def loss(p, b):
         out = outputs(p, b)
