@@ -47,6 +47,15 @@ def test_full_configs_are_of_no_set_in_particular(stage, own):
     assert (settings.data.concepts, settings.data.styles) == ("all", ())
 
 
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_config_of_no_set_asks_for_one(stage, tmp_path, capsys):
+    config = str(ROOT / "configs" / "own" / f"{stage}.py")
+    code, err = run(capsys, "train", "--config", config, "--config.clip=random",
+                    "--workdir", str(tmp_path / "run"))  # fmt: skip
+    assert code == 2
+    assert "config.data.name is not set: pass --config.data.name=DIR" in err.splitlines()[-1]
+
+
 @pytest.mark.parametrize(
     ("stage", "flags"),
     [

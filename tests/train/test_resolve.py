@@ -8,9 +8,19 @@ import pytest
 from unclip_jax.cli.config_files import read_config
 from unclip_jax.core.errors import UserError
 from unclip_jax.models.clip import ClipConfig, TextConfig, VisionConfig
-from unclip_jax.train.resolve import resolve_model, write_or_check_config
+from unclip_jax.train.resolve import (
+    own_tokenizer,
+    read_settings,
+    resolve_model,
+    write_or_check_config,
+)
 
 ROOT = Path(__file__).resolve().parents[2]
+CLIP = ClipConfig(
+    16,
+    VisionConfig(image_size=16, patch_size=8, width=16, layers=1, heads=2),
+    TextConfig(vocab_size=600, width=24, layers=1, heads=2, context=12),
+)
 
 
 def upsampler(*flags):
@@ -74,3 +84,58 @@ def test_sizes_left_open_are_the_clips(width, scale):
     expected = {"image_dim": width, "text_dim": 24, "context": 12, "vocab_size": 99}
     assert {key: made["model"][key] for key in expected} == expected
     assert config["model"]["image_dim"] == 0
+
+
+@pytest.mark.parametrize(
+    ("name", "filled"),
+    [
+        ("prior_diffusion.py", {"vocab_size": 2048}),  # reads CLIP's states
+        ("prior_ar.py:smoke", {"text_dim": 16}),  # reads its own tokens
+        ("decoder.py:smoke_glide", {"text_dim": 16, "text_context": 16}),
+    ],
+)
+def test_sizes_that_earlier_versions_filled_in_without_need_are_no_change(name, filled, tmp_path):
+    config = resolve_model(read_config(str(ROOT / "configs/emoji" / name), []), CLIP, 600)
+    assert not filled.keys() & {k for k, v in config["model"].items() if v is not None}
+    before = json.loads(json.dumps(config))
+    before["model"] |= filled
+    before["data"]["vocab_size"] = before["data"]["vocab_size"] or 0
+    path = tmp_path / "config.json"
+    path.write_text(json.dumps(before))
+    write_or_check_config(path, config, is_fresh=False)
+    before["model"]["image_dim"] = 8
+    path.write_text(json.dumps(before))
+    with pytest.raises(UserError, match="changed: config.model.image_dim. "):
+        write_or_check_config(path, config, is_fresh=False)
+
+
+@pytest.mark.parametrize(
+    ("name", "flag", "words"),
+    [
+        ("own/decoder.py", "image_dim=8", "image_dim=8 does not fit the CLIP's 16"),
+        ("own/decoder.py", "text_context=8", "text_context=8 does not fit the CLIP's 12"),
+        ("own/prior_diffusion.py", "text_dim=8", "text_dim=8 does not fit the CLIP's 24"),
+        ("own/prior_diffusion.py", "context=8", "context=8 does not fit the CLIP's 12"),
+        ("paper/prior_ar.py:smoke", "vocab_size=599", "vocab_size=599 does not fit the token"),
+        ("paper/decoder.py:smoke", "text_encoder.vocab_size=9", "text_encoder.vocab_size=9 does"),
+        ("paper/decoder.py", "text_encoder.context=8", "image_dim=1024 does not fit the CLIP's"),
+    ],
+)
+def test_sizes_that_do_not_fit_the_clip_name_the_flag(name, flag, words):
+    config = read_config(str(ROOT / "configs" / name), [f"--config.model.{flag}"])
+    with pytest.raises(UserError, match=f"{words}.*pass --config.model.[a-z_.]+=None, "):
+        resolve_model(config, CLIP, 600)
+
+
+def test_own_text_may_be_longer_and_of_more_words_than_the_clips():
+    flags = ["--config.model.image_dim=None"]
+    config = read_config(str(ROOT / "configs/paper/prior_ar.py"), flags)
+    config["model"]["codec"]["components"] = 9
+    model = resolve_model(config, CLIP, 600)["model"]
+    assert (model["vocab_size"], model["context"], model["image_dim"]) == (49408, 256, 16)
+
+
+def test_a_vocabulary_to_train_needs_a_size(tmp_path):
+    settings = read_settings(upsampler())
+    with pytest.raises(UserError, match="pass --config.data.vocab_size=8192"):
+        own_tokenizer(tmp_path / "tokenizer.json", None, settings, 16, is_fresh=True)

@@ -176,6 +176,9 @@ def resolve_model(
     Args:
         clip: gives the sizes of embeddings and captions; None leaves them open.
         vocab_size: of the stage's tokenizer; None leaves it open.
+
+    Raises:
+        UserError: a size that is set does not fit the CLIP.
     """
     config = json.loads(json.dumps(config))
     sizes: dict[str, Any] = {"vocab_size": vocab_size or None}
@@ -187,7 +190,31 @@ def resolve_model(
     for path in make_spec(config).open_fields:
         *parents, name = path.split(".")
         functools.reduce(operator.getitem, parents, config)[name] = sizes.get(name)
+    if clip is not None:
+        _check_sizes(make_spec(config), sizes)
     return config
+
+
+def _check_sizes(spec: StageSpec, sizes: Mapping[str, Any]) -> None:
+    """Checks the sizes of a stage against those of its CLIP and tokenizer."""
+    model = spec.model
+    from_clip = ("text_dim", "context", "text_context") if model.reads_clip_states else ()
+    for name in ("image_dim", *from_clip):
+        value = getattr(model, name, sizes[name])
+        if value != sizes[name]:
+            raise _misfit(f"model.{name}", value, f"the CLIP's {sizes[name]}")
+    encoder = getattr(model, "text_encoder", None)
+    own, path = (model, "model") if encoder is None else (encoder, "model.text_encoder")
+    least = sizes["vocab_size"] or 0
+    if model.own_context is not None and own.vocab_size < least:
+        raise _misfit(f"{path}.vocab_size", own.vocab_size, f"the tokenizer's {least}")
+
+
+def _misfit(name: str, value: int, wanted: str) -> UserError:
+    return UserError(
+        f"config.{name}={value} does not fit {wanted}: pass --config.{name}=None, which takes that "
+        "size, or another --config.clip"
+    )
 
 
 def make_spec(config: Mapping[str, Any]) -> StageSpec:
