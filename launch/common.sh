@@ -1,4 +1,4 @@
-# What the launch scripts share; sourced by them.
+# Functions that the launch scripts share; sourced by them.
 # shellcheck shell=bash disable=SC2034
 
 # Ends the script unless the named variables are set.
@@ -19,8 +19,8 @@ run() {
   if [[ -z "${dry:-}" ]]; then "$@"; fi
 }
 
-# Splits arguments of `unclip train` into $workdir (empty if none is given) and ${train_args[@]}.
-# A leading word `train` may stand there or not.
+# Splits arguments of `unclip train` into $workdir (empty if not given) and ${train_args[@]}.
+# A leading word `train` is optional.
 read_train_args() {
   workdir='' train_args=()
   if [[ "${1:-}" == train ]]; then shift; fi

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Trains every stage of the emoji family on this machine, measures them and exports the bundle with
-# its model card; then draws the fixed prompts.
-# Resumable: run it again after an interruption. Needs `unclip data prepare emoji` once beforehand.
+# Trains and evaluates every stage of the emoji family on this machine, exports the bundle with its
+# model card, and samples the fixed prompts.
+# Resumable: run it again after an interruption. Run `unclip data prepare emoji` once before.
 #
 #   launch/emoji.sh             train, export to $OUT
 #   launch/emoji.sh --dry-run   print the commands
@@ -15,22 +15,22 @@ RUNS=${RUNS:-runs}
 OUT=${OUT:-$RUNS/emoji}
 CONFIGS=configs/emoji
 
-# Trains a stage to its end; one that was told to stop ends the script, and a rerun goes on with it.
+# Trains a stage to its end. If the run is stopped, the script ends too; a rerun resumes it.
 train() {
-  local said
+  local output
   if [[ -n "$dry" ]]; then
     run "$UNCLIP" train "$@"
     return
   fi
-  said=$(run "$UNCLIP" train "$@")
-  printf '%s\n' "$said"
-  if [[ "$said" != *": finished" ]]; then
-    echo "stopped; run $0 again to go on" >&2
+  output=$(run "$UNCLIP" train "$@")
+  printf '%s\n' "$output"
+  if [[ "$output" != *": finished" ]]; then
+    echo "stopped; run $0 again to resume" >&2
     exit 0
   fi
 }
 
-# Exports runs that have been trained on since the bundle was made, or for the first time.
+# Exports runs if there is no bundle yet, or if they were trained further since.
 export_new() {
   local out=$1 newer='' argument
   shift
@@ -51,15 +51,15 @@ for stage in decoder prior_diffusion; do
   train --config "$CONFIGS/$stage.py" --workdir "$RUNS/$stage" \
     --config.clip="$RUNS/clip_bundle"
 done
-# The other prior, whose codes are those of the components of all training embeddings.
+# The autoregressive prior, with the principal components of all training embeddings.
 run "$UNCLIP" embed --bundle "$RUNS/clip_bundle" --concepts no_flags --out "$RUNS/embeddings" \
   --fit-pca
 train --config "$CONFIGS/prior_ar.py" --workdir "$RUNS/prior_ar" --config.clip="$RUNS/clip_bundle" \
   --config.pca="$RUNS/embeddings/pca.safetensors"
-# The decoder's second phase, on what the prior makes of the captions.
+# The second phase of the decoder, on embeddings that the prior samples from the captions.
 export_new "$RUNS/prior_bundle" "$RUNS/clip" "$RUNS/prior_diffusion" --dtype float32
 samples=$RUNS/prior_samples/prior_samples.safetensors
-if [[ ! -e "$samples" ]]; then # a rerun goes on with the same
+if [[ ! -e "$samples" ]]; then # a rerun uses the same samples
   run "$UNCLIP" embed --bundle "$RUNS/prior_bundle" --concepts common --styles 3d,flat \
     --crop pad --prior-draws 4 --out "$RUNS/prior_samples"
 fi
@@ -75,20 +75,20 @@ export_new "$RUNS/eval_clip_bundle" "$RUNS/eval_clip"
 stages=("$RUNS/clip" "$RUNS/prior_diffusion" "$RUNS/prior_ar" "$RUNS/decoder_tuned"
   "$RUNS/upsampler_256")
 export_new "$RUNS/draft" "${stages[@]}"
-# Every stage is measured on the subset that it was trained on.
-measure() {
+# Every stage is evaluated on the subset that it was trained on.
+evaluate() {
   local suite=$1
   shift
-  run "$UNCLIP" eval --model "$RUNS/draft" --suite "$suite" --out "$RUNS/figures/$suite" \
+  run "$UNCLIP" eval --model "$RUNS/draft" --suite "$suite" --out "$RUNS/metrics/$suite" \
     --overwrite "$@"
 }
-measure retrieval --concepts no_flags
-measure priors --concepts no_flags --eval-clip "$RUNS/eval_clip_bundle"
-measure conditioning --concepts common --styles 3d,flat
-measure samples --concepts common --styles 3d,flat --eval-clip "$RUNS/eval_clip_bundle"
+evaluate retrieval --concepts no_flags
+evaluate priors --concepts no_flags --eval-clip "$RUNS/eval_clip_bundle"
+evaluate conditioning --concepts common --styles 3d,flat
+evaluate samples --concepts common --styles 3d,flat --eval-clip "$RUNS/eval_clip_bundle"
 metrics=()
 for suite in retrieval priors conditioning samples; do
-  metrics+=(--metrics "$RUNS/figures/$suite/$suite.json")
+  metrics+=(--metrics "$RUNS/metrics/$suite/$suite.json")
 done
 export_new "$OUT" "${stages[@]}" --name emoji --notes docs/emoji_notes.md "${metrics[@]}"
 run "$UNCLIP" sample --prompts docs/prompts.txt --model "$OUT" --num 1 --out "$RUNS/prompts"

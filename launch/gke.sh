@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
 # Trains one stage on TPU slices of a GKE cluster, through xpk.
 #
-#   launch/gke.sh create                make the cluster and attach the bucket
+#   launch/gke.sh create                create the cluster and attach the bucket
 #   launch/gke.sh train --config configs/paper/decoder.py     again to resume
-#   launch/gke.sh stop                  end the workload; it saves first
+#   launch/gke.sh stop                  stop the workload, which saves first
 #   launch/gke.sh delete                delete the cluster
 #   launch/gke.sh --dry-run ...         print the commands
 set -euo pipefail
@@ -11,15 +11,15 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 # shellcheck source=launch/common.sh
 source launch/common.sh
 
-PROJECT=${PROJECT:-}              # the cloud project; must be set
+PROJECT=${PROJECT:-}              # the cloud project; required
 ZONE=${ZONE:-us-east5-a}
 CLUSTER=${CLUSTER:-unclip}
 TYPE=${TYPE:-v5p-128}             # TPU type of a slice
 SLICES=${SLICES:-1}
 TIER=${TIER:---spot}              # or --on-demand, or --reservation=NAME
-BUCKET=${BUCKET:-}                # holds the workdirs, seen by all hosts under /mnt/BUCKET; must be set
-IMAGE=${IMAGE:-python:3.12}       # what this checkout is laid over
-RUN=${RUN:-unclip}                # name of the workload and of its workdir
+BUCKET=${BUCKET:-}                # of the workdirs, mounted on all hosts at /mnt/BUCKET; required
+IMAGE=${IMAGE:-python:3.12}       # base image, to which this checkout is added
+RUN=${RUN:-unclip}                # name of the workload and its workdir
 RESTARTS=${RESTARTS:-50}
 
 dry=
@@ -35,7 +35,7 @@ train() {
   read_train_args "$@"
   printf -v command '%q ' .venv/bin/unclip train --coordinator auto \
     --workdir "${workdir:-/mnt/$BUCKET/runs/$RUN}" "${train_args[@]}"
-  # exec: the pod's SIGTERM must reach the process that saves.
+  # exec, so that the pod's SIGTERM reaches the process that saves.
   run xpk workload create "${where[@]}" --workload="$RUN" --tpu-type="$TYPE" \
     --num-slices="$SLICES" --base-docker-image="$IMAGE" --script-dir=. --storage="$BUCKET" \
     --max-restarts="$RESTARTS" \

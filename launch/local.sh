@@ -1,13 +1,13 @@
 #!/usr/bin/env bash
-# Runs `unclip` in N processes on this machine as one job, the way several hosts would.
-# When one process dies all are ended; SIGTERM and Ctrl-C are passed on, so that training saves.
+# Runs `unclip` in N processes on this machine as one job, as on several hosts.
+# If one process dies, all are ended; SIGTERM and Ctrl-C are forwarded, so that training saves.
 #
 #   launch/local.sh 2 train --config configs/emoji/decoder.py:smoke --workdir runs/two
 #   launch/local.sh --dry-run 2 train ...      print the commands
 set -euo pipefail
 
 UNCLIP=${UNCLIP:-.venv/bin/unclip}
-PORT=${PORT:-$((20000 + RANDOM % 20000))} # of process 0, where the others find it
+PORT=${PORT:-$((20000 + RANDOM % 20000))} # on which process 0 listens
 
 dry=
 if [[ "${1:-}" == --dry-run ]]; then
@@ -27,10 +27,10 @@ export JAX_NUM_CPU_DEVICES=${JAX_NUM_CPU_DEVICES:-1}
 pids=()
 # Called by the trap.
 # shellcheck disable=SC2329
-pass_on() {
+forward_sigterm() {
   kill -TERM "${pids[@]}" 2>/dev/null || true
 }
-trap pass_on TERM INT
+trap forward_sigterm TERM INT
 
 for ((i = 0; i < count; i++)); do
   command=("$UNCLIP" "$@" --coordinator "127.0.0.1:$PORT" --num-processes "$count" --process-id "$i")
@@ -43,7 +43,7 @@ for ((i = 0; i < count; i++)); do
   pids+=($!)
 done
 
-# Looks five times a second: `wait -n` alone would not say which of them has ended.
+# Polls five times a second: `wait -n` alone does not tell which process has ended.
 running=("${!pids[@]}") failed=0 who=''
 while ((${#running[@]} && !failed)); do
   sleep 0.2 || true
@@ -55,20 +55,20 @@ while ((${#running[@]} && !failed)); do
     fi
     code=0
     wait "${pids[i]}" || code=$?
-    # Where several end at once, the one that was killed (128 + 9) has taken the others along.
+    # If several end at once, the one that was killed (128 + 9) is the cause.
     if ((code && (!failed || code == 137))); then failed=$code who=$i; fi
   done
   running=("${left[@]}")
 done
 
 if ((failed)); then
-  for i in "${running[@]}"; do # without the one that is gone there is nothing they could save
+  for i in "${running[@]}"; do # they cannot save without the process that died
     kill -KILL "${pids[i]}" 2>/dev/null || true
     wait "${pids[i]}" 2>/dev/null || true
   done
   why=
-  if ((failed == 134)); then why=' (it lost contact with one that hangs)'; fi
+  if ((failed == 134)); then why=' (it lost contact with a process that hangs)'; fi
   echo "launch/local.sh: process $who of $count ended with exit code $failed$why, so the job was" \
-    "ended; run the same command again to go on from its last checkpoint" >&2
+    "ended; run the same command again to resume from its last checkpoint" >&2
 fi
 exit "$failed"

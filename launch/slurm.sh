@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Trains one stage on a SLURM cluster of GPU nodes, one process a GPU.
-# Before the time limit, or when preempted, the job saves and queues itself again until it is done.
+# Before the time limit, or when preempted, the job saves and queues itself again until it is finished.
 #
 #   launch/slurm.sh train --config configs/paper/decoder.py --workdir /shared/runs/decoder
 #   launch/slurm.sh --dry-run ...       print the commands
@@ -14,9 +14,9 @@ CPUS=${CPUS:-8}                      # a process
 TIME=${TIME:-24:00:00}
 PARTITION=${PARTITION:-gpu}
 NAME=${NAME:-unclip}
-WORKDIR=${WORKDIR:-$PWD/runs/$NAME}  # unless --workdir is given; on a file system that all nodes see
+WORKDIR=${WORKDIR:-$PWD/runs/$NAME}  # unless --workdir is given; on a shared file system
 UNCLIP=${UNCLIP:-$PWD/.venv/bin/unclip}
-NOTICE=${NOTICE:-300}                # seconds before the limit at which to save
+NOTICE=${NOTICE:-300}                # seconds before the time limit at which the job saves
 
 dry=
 if [[ "${1:-}" == --dry-run ]]; then
@@ -27,15 +27,15 @@ fi
 read_train_args "$@"
 WORKDIR=${workdir:-$WORKDIR}
 
-# SLURM tells the processes of each other; srun ends all of them when one fails.
+# SLURM lets the processes find each other; srun ends all of them when one fails.
 printf -v train '%q ' srun --kill-on-bad-exit=1 --cpus-per-task="$CPUS" "$UNCLIP" train --workdir "$WORKDIR" \
   "${train_args[@]}"
 script="#!/usr/bin/env bash
 set -euo pipefail
-said=\$($train)
-echo \"\$said\"
-# Stopped in good order but not at its end: once more.
-if [[ \"\$said\" != *': finished'* ]]; then scontrol requeue \"\$SLURM_JOB_ID\"; fi"
+output=\$($train)
+echo \"\$output\"
+# Saved and stopped before the last step: queue again.
+if [[ \"\$output\" != *': finished'* ]]; then scontrol requeue \"\$SLURM_JOB_ID\"; fi"
 
 submit=(sbatch
   --job-name="$NAME" --partition="$PARTITION" --time="$TIME"

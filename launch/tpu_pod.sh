@@ -1,24 +1,24 @@
 #!/usr/bin/env bash
-# Trains one stage on a TPU pod slice: asks for it, installs on all its hosts, runs on all of them.
+# Trains one stage on a TPU pod slice: requests it, and installs and runs on all of its hosts.
 #
-#   launch/tpu_pod.sh create            queue for the slice and wait until it is there
+#   launch/tpu_pod.sh create            request the slice and wait until it is ready
 #   launch/tpu_pod.sh install           copy this checkout, install it, mount the bucket
 #   launch/tpu_pod.sh train --config configs/paper/decoder.py     again to resume
-#   launch/tpu_pod.sh stop              save on all hosts and end
-#   launch/tpu_pod.sh delete            give the slice back
+#   launch/tpu_pod.sh stop              save on all hosts and stop
+#   launch/tpu_pod.sh delete            release the slice
 #   launch/tpu_pod.sh --dry-run ...     print the commands
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 # shellcheck source=launch/common.sh
 source launch/common.sh
 
-PROJECT=${PROJECT:-}                 # the cloud project; must be set
+PROJECT=${PROJECT:-}                 # the cloud project; required
 ZONE=${ZONE:-us-east5-a}
 NAME=${NAME:-unclip}
 TYPE=${TYPE:-v5p-128}                # accelerator type; v4 and v5p count two cores a chip
-VERSION=${VERSION:-v2-alpha-tpuv5}   # runtime that goes with the type
-TIER=${TIER:---spot}                 # or --reserved, or empty for on demand
-BUCKET=${BUCKET:-}                   # holds the workdirs, seen by all hosts under /mnt/BUCKET; must be set
+VERSION=${VERSION:-v2-alpha-tpuv5}   # runtime for this type
+TIER=${TIER:---spot}                 # or --reserved, or empty for on-demand
+BUCKET=${BUCKET:-}                   # of the workdirs, mounted on all hosts at /mnt/BUCKET; required
 RUN=${RUN:-$NAME}
 
 dry=
@@ -29,7 +29,7 @@ fi
 
 where=(--project="$PROJECT" --zone="$ZONE")
 
-# Runs a command on every host; $2 names another set of them.
+# Runs a command on every host, or on those that $2 names.
 on_hosts() {
   run gcloud compute tpus tpu-vm ssh "$NAME" "${where[@]}" --worker="${2:-all}" --command="$1"
 }
@@ -76,7 +76,7 @@ case "${1:-}" in
     shift
     train "$@"
     ;;
-  stop) on_hosts "pkill -TERM -f '[u]nclip train'" 0 ;; # one host tells the others
+  stop) on_hosts "pkill -TERM -f '[u]nclip train'" 0 ;; # the first host notifies the others
   delete)
     run gcloud compute tpus queued-resources delete "$NAME" "${where[@]}" --force --quiet
     ;;

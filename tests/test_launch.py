@@ -92,7 +92,7 @@ def test_slurm_trains_on_every_gpu_and_queues_itself_again():
     assert submit[0] == "sbatch"
     assert {"--nodes=2", "--ntasks-per-node=8", "--gpus-per-node=8", "--requeue"} <= set(submit)
     assert "--signal=TERM@300" in submit
-    step = shlex.split(re.search(r"^said=\$\((.*)\)$", text, re.M)[1])
+    step = shlex.split(re.search(r"^output=\$\((.*)\)$", text, re.M)[1])
     assert step == ["srun", "--kill-on-bad-exit=1", "--cpus-per-task=8", "unclip", "train",
                     "--workdir", "/shared/w", *TRAIN]  # fmt: skip
     assert options_are_known(step[3:])

@@ -30,10 +30,10 @@ def codes():
     return [row[0].lower() for row in NAMES if row[2] != 2]
 
 
-def circle(colour, code, side=32):
+def circle(color, code, side=32):
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {side} {side}"><desc>{code}</desc>'
-        f'<circle cx="{side / 2}" cy="{side / 2}" r="{side / 4}" fill="{colour}"/></svg>'
+        f'<circle cx="{side / 2}" cy="{side / 2}" r="{side / 4}" fill="{color}"/></svg>'
     )
 
 

@@ -135,10 +135,10 @@ def _size(prepared, split):
 
 
 def test_drawings_are_on_white(everything):
-    for key, colour in [("flat/2764", (0, 255, 0)), ("noto/2764", (0, 0, 255))]:
+    for key, color in [("flat/2764", (0, 255, 0)), ("noto/2764", (0, 0, 255))]:
         image = everything[key]["image"]
         assert image.shape == (64, 64, 3)
-        assert tuple(image[32, 32]) == colour
+        assert tuple(image[32, 32]) == color
         assert tuple(image[0, 0]) == (255, 255, 255)
     bitmap = everything["3d/2764"]["image"]
     assert bitmap.shape == (256, 256, 3)
@@ -159,7 +159,7 @@ def test_captions_tags_and_categories(everything):
     assert "hot stuff emoji" in everything["3d/1f525"]["captions"]
 
 
-def test_the_same_pictures_give_the_same_bytes(packages, unpinned, prepared, tmp_path, monkeypatch):
+def test_the_same_drawings_give_the_same_bytes(packages, unpinned, prepared, tmp_path, monkeypatch):
     monkeypatch.setattr(emoji, "PACKAGES", unpinned[0])
     monkeypatch.setattr(emoji, "NAMES", unpinned[1])
     prepare_emoji(tmp_path / "again", packages=packages, size=64)
@@ -230,7 +230,7 @@ def test_a_broken_drawing_is_one_line():
         emoji.render_svg("<svg", 32)
 
 
-def test_an_iconify_picture_is_its_box():
+def test_an_iconify_drawing_is_its_box():
     """Left, top, width and height are the set's where an icon has none of its own."""
     icon = {"body": "<g/>", "left": -1, "height": 12}
     svg = emoji._iconify_svg({"width": 24, "height": 24}, icon)

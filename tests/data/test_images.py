@@ -33,9 +33,9 @@ def test_transparency_of_every_mode_is_laid_on_white():
     for form in ("PNG", "GIF"):
         found = images.decode(encoded(palette, form, transparency=0))
         assert found.tolist() == [[[255, 255, 255], [255, 0, 0]]]
-    grey = Image.new("LA", (2, 1), (9, 0))
-    grey.putpixel((1, 0), (9, 255))
-    assert images.decode(encoded(grey)).tolist() == [[[255] * 3, [9] * 3]]
+    gray = Image.new("LA", (2, 1), (9, 0))
+    gray.putpixel((1, 0), (9, 255))
+    assert images.decode(encoded(gray)).tolist() == [[[255] * 3, [9] * 3]]
     red = Image.new("RGB", (2, 1), (255, 0, 0))
     red.putpixel((1, 0), (0, 0, 9))
     found = images.decode(encoded(red, transparency=(255, 0, 0)))  # one color is the clear one
@@ -219,7 +219,7 @@ def test_other_formats_are_refused(form):
 
 
 def test_an_animation_is_its_first_frame():
-    frames = [Image.new("RGB", (9, 9), colour) for colour in ("red", "blue")]
+    frames = [Image.new("RGB", (9, 9), color) for color in ("red", "blue")]
     for form in ("GIF", "WEBP"):
         data = encoded(frames[0], form, save_all=True, append_images=frames[1:], lossless=True)
         found = images.decode(data)
@@ -259,7 +259,7 @@ def test_faults_of_every_kind_are_one_line():
                 assert "not a readable" in str(error) or "pixels" in str(error)
 
 
-def test_pictures_are_turned_upright():
+def test_images_are_turned_upright():
     picture = Image.new("RGB", (4, 2))
     picture.putpixel((0, 0), (255, 0, 0))
     exif = Image.Exif()
@@ -270,8 +270,8 @@ def test_pictures_are_turned_upright():
 
 
 def test_masks_fill_what_is_white_or_transparent():
-    grey = Image.fromarray(np.asarray([[0, 127, 128, 255]], np.uint8))
-    assert images.decode_mask(encoded(grey)).tolist() == [[False, False, True, True]]
+    gray = Image.fromarray(np.asarray([[0, 127, 128, 255]], np.uint8))
+    assert images.decode_mask(encoded(gray)).tolist() == [[False, False, True, True]]
     clear = Image.new("RGBA", (2, 1), (255, 255, 255, 255))
     clear.putpixel((0, 0), (0, 0, 0, 0))
     assert images.decode_mask(encoded(clear)).tolist() == [[True, False]]

@@ -13,7 +13,7 @@ from unclip_jax.data import builder, ingest
 from unclip_jax.data.sources import load_source
 
 
-def test_folder_of_pictures_and_texts(folder, tmp_path):
+def test_folder_of_images_and_texts(folder, tmp_path):
     made = ingest.ingest(str(folder), tmp_path / "out", test_share=0.0, license="CC0-1.0")
     assert made["images"] == {"train": 2}
     assert made["left_out"] == {"broken images": 1, "without caption": 1}

@@ -54,8 +54,8 @@ def test_tars_of_one_name_in_two_folders_are_two(tmp_path):
 def listed(tmp_path):
     """A folder with images in two places, and the path of a list to be written there."""
     (tmp_path / "set" / "deep").mkdir(parents=True)
-    for name, colour in (("a.png", "red"), ("deep/b.png", "blue"), ("c.png", "green")):
-        (tmp_path / "set" / name).write_bytes(image_bytes(colour))
+    for name, color in (("a.png", "red"), ("deep/b.png", "blue"), ("c.png", "green")):
+        (tmp_path / "set" / name).write_bytes(image_bytes(color))
     return tmp_path / "set"
 
 

@@ -134,7 +134,7 @@ def test_nothing_is_read_at_the_start_and_each_record_once_when_it_is_shown():
     assert (source.reads, source.infos) == (12, 0)
 
 
-def test_captions_beyond_those_that_are_kept_are_tokenised_to_the_same(monkeypatch):
+def test_captions_beyond_those_that_are_kept_are_tokenized_to_the_same(monkeypatch):
     before = batches()[2]
     monkeypatch.setattr(pipeline, "_TOKEN_CACHE", 0)
     same(batches()[2], before)
@@ -174,15 +174,15 @@ class Dot(Toy):
         return example
 
 
-def test_zoom_scales_about_the_centre_on_white():
+def test_zoom_scales_about_the_center_on_white():
     data = batches(DataConfig(image_size=32, zoom=0.3), source=Dot(), batch_size=64)
     ink = (255.0 - data[0]["image"][..., 0]) / 255
     sides = np.sqrt(ink.sum((1, 2)))
     assert 16 * 0.7 < sides.min() < 16 * 0.8  # 64 uniform draws between 0.7 and 1.3
     assert 16 * 1.2 < sides.max() < 16 * 1.3
     grid = np.arange(32) + 0.5
-    centres = (ink.sum(1) * grid).sum(1) / ink.sum((1, 2))
-    np.testing.assert_allclose(centres, 16, atol=0.05)
+    centers = (ink.sum(1) * grid).sum(1) / ink.sum((1, 2))
+    np.testing.assert_allclose(centers, 16, atol=0.05)
     assert (data[0]["image"][:, 0] == 255).all()
 
 
@@ -244,7 +244,7 @@ def test_config_opens_its_source():
 
 
 class Ramp(Toy):
-    """Every pixel of a picture tells where it is: red its row, green its column."""
+    """Every pixel tells where it is: red its row, green its column."""
 
     def __getitem__(self, index):
         rows, columns = np.mgrid[: self.shape[0], : self.shape[1]].astype(np.uint8)
@@ -255,7 +255,7 @@ class Ramp(Toy):
 WINDOWED = DataConfig(image_size=64, window=16, degrade="bsr_light")
 
 
-def test_windows_are_squares_of_the_picture_at_all_places():
+def test_windows_are_squares_of_the_image_at_all_places():
     source, corners = Ramp((64, 64)), []
     for k in range(40):
         batch = batches(WINDOWED, source)[k]
@@ -289,7 +289,7 @@ def test_windows_that_do_not_fit_are_refused():
 
 
 class Slope(Toy):
-    """A wide image whose grey level is its column, so that a crop tells its place."""
+    """A wide image whose gray level is its column, so that a crop tells its place."""
 
     def __getitem__(self, index):
         image = np.tile(np.arange(192, dtype=np.uint8)[None, :, None], (64, 1, 3))
@@ -375,7 +375,7 @@ def test_a_set_of_small_images_alone_is_one_line():
 
 
 def test_every_batch_draws_anew_and_every_seed_has_its_order():
-    """All pictures are alike, so that two batches differ by their draws alone."""
+    """All images are alike, so that two batches differ by their draws alone."""
     data = batches(DataConfig(image_size=32, zoom=0.3), source=Dot())
     assert not np.array_equal(data[0]["image"], data[1]["image"])
     orders = [examples_of(batches(seed=seed, batch_size=SIZE)[0]).tolist() for seed in (1, 2)]

@@ -27,7 +27,7 @@ def test_info_is_the_example_without_its_pixels(train):
     assert train.info(5) == {k: v for k, v in example.items() if k != "image"}
 
 
-def test_colours_in_the_picture_are_those_of_the_caption(train):
+def test_colors_in_the_image_are_those_of_the_caption(train):
     for i in range(COUNT):
         example = train[i]
         pixels = {tuple(p) for p in example["image"].reshape(-1, 3).tolist()}
@@ -40,10 +40,10 @@ def test_relations_are_where_the_pixels_are(train):
     for i in range(COUNT):
         example = train[i]
         first, _, second = example["concept"].partition(" + ")
-        colours = [c.split()[0] for c in (first, second) if c]
-        if len(set(colours)) < 2:
+        colors = [c.split()[0] for c in (first, second) if c]
+        if len(set(colors)) < 2:
             continue
-        masks = [(example["image"] == np.asarray(shapes.COLORS[c])).all(-1) for c in colours]
+        masks = [(example["image"] == np.asarray(shapes.COLORS[c])).all(-1) for c in colors]
         (y1, x1), (y2, x2) = (ndimage.center_of_mass(m) for m in masks)
         relation = example["captions"][0].removeprefix(f"a {first} ").removeprefix(f"an {first} ")
         if relation.startswith(("above", "below")):
@@ -107,7 +107,7 @@ def test_names_carry_size_and_count():
     assert len(load_source("shapes")) == 10_000
 
 
-@pytest.mark.parametrize("name", ["shapes:size=x", "shapes:colour=1", "shapes:count=0"])
+@pytest.mark.parametrize("name", ["shapes:size=x", "shapes:color=1", "shapes:count=0"])
 def test_bad_options_are_named(name):
     with pytest.raises(UserError, match="is not size=PIXELS or count=NUMBER"):
         load_source(name)

@@ -18,7 +18,7 @@ def invoke(*args):
     return result.output
 
 
-def test_pictures_stand_in_rows_above_their_labels():
+def test_images_stand_in_rows_above_their_labels():
     pictures = [np.full((8, 8, 3), 50 * i, np.uint8) for i in range(3)]
     made = sheet.contact_sheet(pictures, ["a", "", "a very long label indeed"], columns=2, size=64)
     cell = made[4:68, 4:68], made[4:68, 72:136], made[88:152, 4:68]

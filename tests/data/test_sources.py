@@ -1,9 +1,10 @@
-"""Subsets, mixtures and selections of sources, which need no files here."""
+"""Subsets, mixtures and selections of sources; what is read of a prepared set."""
 
 import numpy as np
 import pytest
 
 from unclip_jax.core.errors import UserError
+from unclip_jax.data import builder, images, sources
 from unclip_jax.data.sources import (
     Mixture,
     Subset,
@@ -25,7 +26,7 @@ ROWS = [  # concept, style, category
 
 
 class Listed:
-    """Examples whose pictures are their number."""
+    """Examples whose images are their number."""
 
     def __init__(self, rows=ROWS, first=0):
         self.rows, self.first = rows, first
@@ -81,6 +82,36 @@ def test_captions_of_a_large_source_are_of_examples_evenly_spread():
     rows = [("x", "", "")] * 101
     assert all_captions(Listed(rows), limit=3) == ["a picture", "x 0", "x 100", "x 50"]
     assert len(all_captions(Listed(rows))) == 102
+
+
+def test_metadata_are_cached_for_small_sources_alone(tmp_path, monkeypatch):
+    """Of 650M examples none is kept in memory."""
+
+    def records():
+        for i in range(3):
+            texts = {"concept": "", "style": "", "category": "", "key": f"k{i}"}
+            image = images.encode_png(np.zeros((2, 2, 3), np.uint8))
+            yield {"image": image, "captions": [f"caption {i}"], **texts}
+
+    class Counted:
+        def __init__(self, records):
+            self.records, self.reads = records, 0
+
+        def __len__(self):
+            return len(self.records)
+
+        def __getitem__(self, index):
+            self.reads += 1
+            return self.records[index]
+
+    builder.write(tmp_path / "set", {"train": records}, about="", licenses=[])
+    for limit, reads in ((3, 3), (2, 6)):
+        monkeypatch.setattr(sources, "INFO_LIMIT", limit)
+        source = sources.load_source(tmp_path / "set")
+        source._records = Counted(source._records)
+        for _ in range(2):
+            assert all_captions(source) == ["caption 0", "caption 1", "caption 2"]
+        assert source._records.reads == reads
 
 
 def test_a_fingerprint_is_of_names_sizes_and_small_texts(tmp_path, monkeypatch):

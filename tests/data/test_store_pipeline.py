@@ -11,23 +11,23 @@ from unclip_jax.data.pipeline import DataConfig, batch_iterator
 from unclip_jax.data.store_pipeline import StoredExamples, make_store_batches
 
 WIDTH, CONTEXT, BATCH, SEED = 3, 5, 4, 7
-CAPTIONS = (2, 1, 3, 1, 2, 1, 1)  # of picture 0, 1, …: 11 records in shards of 3, 3 and 1 pictures
+CAPTIONS = (2, 1, 3, 1, 2, 1, 1)  # of image 0, 1, …: 11 records in shards of 3, 3 and 1 images
 COUNT = sum(CAPTIONS)
 META = StoreMeta("c" * 64, {"name": "n"}, WIDTH, CONTEXT, len(CAPTIONS), 3)
 CFG = DataConfig()
 ORDERED = DataConfig(shuffle=False)
 
 
-def records_of(picture):
-    rng = np.random.default_rng(picture)
+def records_of(image):
+    rng = np.random.default_rng(image)
     z = rng.normal(size=WIDTH).astype(np.float32)
-    for number in range(CAPTIONS[picture]):
+    for number in range(CAPTIONS[image]):
         text_emb = rng.normal(size=WIDTH).astype(np.float32)
-        tokens = np.asarray([8, picture, number, 9, 0], np.int32)
-        yield Record(f"{picture}#{number}", z, text_emb, tokens)
+        tokens = np.asarray([8, image, number, 9, 0], np.int32)
+        yield Record(f"{image}#{number}", z, text_emb, tokens)
 
 
-RECORDS = [record for picture in range(len(CAPTIONS)) for record in records_of(picture)]
+RECORDS = [record for image in range(len(CAPTIONS)) for record in records_of(image)]
 
 
 def write_store(folder, meta=META):
@@ -102,7 +102,7 @@ def test_a_missing_shard_and_another_store_are_seen(source, tmp_path):
     other = dataclasses.replace(META, data={"name": "m"})
     renamed = StoredExamples(write_store(tmp_path / "m", other), other)
     assert renamed.fingerprint() != source.fingerprint()
-    held = [record for picture in META.members(1) for record in records_of(picture)]
+    held = [record for image in META.members(1) for record in records_of(image)]
     for changes in ({"key": "x#0"}, {"tokens": held[0].tokens + 1}):
         write_shard(folder, 1, META, [dataclasses.replace(held[0], **changes), *held[1:]])
         assert StoredExamples(folder, META).fingerprint() != source.fingerprint()

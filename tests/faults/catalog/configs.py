@@ -36,4 +36,19 @@ FAULTS: list[Fault] = [
             "tests/test_configs.py::test_every_field_of_every_dataclass_can_be_set_by_a_flag",
         ),
     ),
+    *faults_in(
+        "unclip_jax/train/resolve.py",
+        (
+            "sizes_of_another_clip_taken",
+            "if value != sizes[name]:",
+            "if value == 0:",
+            "tests/train/test_resolve.py::test_sizes_that_do_not_fit_the_clip_name_the_flag",
+        ),
+        (
+            "unused_sizes_are_changes",
+            'values["model"] |= dict.fromkeys(set(unused) & set(values["model"]), None)',
+            'values["model"] |= {}',
+            "tests/train/test_resolve.py::test_sizes_that_earlier_versions_filled_in_without_need_are_no_change",
+        ),
+    ),
 ]

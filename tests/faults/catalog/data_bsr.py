@@ -54,7 +54,7 @@ FAULTS: list[Fault] = [
             "zoom_only_enlarges",
             "zoom = 1.0 + cfg.zoom * (2 * draw[0] - 1)",
             "zoom = 1.0 + cfg.zoom * draw[0]",
-            "tests/data/test_pipeline.py::test_zoom_scales_about_the_centre_on_white",
+            "tests/data/test_pipeline.py::test_zoom_scales_about_the_center_on_white",
         ),
         (
             "shift_one_way_only",
@@ -72,7 +72,7 @@ FAULTS: list[Fault] = [
             "window_never_at_the_end",
             "rng.integers(0, cfg.image_size - side + 1, size=2)",
             "rng.integers(0, max(cfg.image_size - side, 1), size=2)",
-            "tests/data/test_pipeline.py::test_windows_are_squares_of_the_picture_at_all_places",
+            "tests/data/test_pipeline.py::test_windows_are_squares_of_the_image_at_all_places",
         ),
         (
             "shuffled_by_one_seed",
@@ -96,7 +96,7 @@ FAULTS: list[Fault] = [
             "tests/data/test_images.py::test_eight_bits",
         ),
         (
-            "deep_grey_cut_off",
+            "deep_gray_cut_off",
             "np.round(gray / 257.0)",
             "np.clip(gray, 0, 255)",
             "tests/data/test_images.py::test_sixteen_bits_are_scaled_not_cut",
