@@ -51,7 +51,7 @@ def clip_flops(spec, n):
 
 
 def test_clips_arithmetic_is_that_of_the_formula():
-    """Forward, and twice as much backward, but for the pictures: they need no gradient."""
+    """Forward, and twice as much backward, but for the images: they need no gradient."""
     sections = config(
         "emoji/clip.py", "--config.train.batch_size=16", "--config.data.vocab_size=600"
     )

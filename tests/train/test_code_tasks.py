@@ -33,7 +33,7 @@ CODEC_NAMES = {f"codec_{name}" for name in ("mean", "components", "std", "dots")
 
 @functools.cache
 def fitted():
-    """The toy with the codec of its eight pictures, and their features in the batch."""
+    """The toy with the codec of its eight images, and their features in the batch."""
     toy = Toy("prior_ar", caption_drop=0.1)
     batch = toy.batch()
     text = caption_features(toy.clip, toy.constants, batch)
@@ -56,7 +56,7 @@ def trained():
     return state.params
 
 
-def test_eight_pairs_are_learnt_and_sampled():
+def test_eight_pairs_are_learned_and_sampled():
     """Over 95% of the codes are the likeliest; greedy sampling gives 7 of 8 embeddings back.
 
     The noise of the dot token is such that each pair gets its own: the quantiles are those of eight

@@ -1,4 +1,4 @@
-"""Whole runs on procedural pictures: stop, kill and resume change no number."""
+"""Whole runs on procedural images: stop, kill and resume change no number."""
 
 import dataclasses
 import json

@@ -69,7 +69,7 @@ def test_training_batches_are_of_the_runs_seed_and_mixed_with_a_priors_samples(w
     assert (options["seed"], options["batch_size"]) == (SEED, 8)
 
 
-def test_held_out_batches_are_of_true_pictures_as_they_are(watched):
+def test_held_out_batches_are_of_true_images_as_they_are(watched):
     """The same for every seed, so that runs can be compared."""
     made, pipelines, mixed = watched
     assert len(made.held_out_batches()) == 2

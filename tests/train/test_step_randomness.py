@@ -144,7 +144,7 @@ def test_crops_lie_at_all_places_alike():
 
 
 class KnowsTheImage(nn.Module):
-    """The exact noise of x_t where every image is one grey: eps = (x_t - alpha x_0) / sigma."""
+    """The exact noise of x_t where every image is one gray: eps = (x_t - alpha x_0) / sigma."""
 
     x0: float
 

@@ -1,4 +1,4 @@
-"""Priors trained on a store: the losses that the pictures give, resuming, and what is refused."""
+"""Priors trained on a store: the losses that the images give, resuming, and what is refused."""
 
 import json
 import os
@@ -31,17 +31,17 @@ PICTURES = 40
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory):
-    """A CLIP, a set of pictures with one caption each, and the stores of its splits."""
+    """A CLIP, a set of images with one caption each, and the stores of its splits."""
     folder = tmp_path_factory.mktemp("world")
     toy, rng = toy_bundle(), np.random.default_rng(0)
     alone = type(toy)("toy", {"clip": toy.stage("clip")}, tokenizer=toy.tokenizer)
     bundle.save(alone, folder / "clip", dtype="float16")
-    (folder / "pictures").mkdir()
+    (folder / "images").mkdir()
     for i in range(PICTURES):
-        colours = rng.integers(0, 256, (4, 4, 3), np.uint8).repeat(4, 0).repeat(4, 1)
-        Image.fromarray(colours).save(folder / "pictures" / f"{i}.png")
-        (folder / "pictures" / f"{i}.txt").write_text(f"{CAPTIONS[i % 6]} {i}")
-    ingest(str(folder / "pictures"), folder / "set", test_share=0.4)
+        colors = rng.integers(0, 256, (4, 4, 3), np.uint8).repeat(4, 0).repeat(4, 1)
+        Image.fromarray(colors).save(folder / "images" / f"{i}.png")
+        (folder / "images" / f"{i}.txt").write_text(f"{CAPTIONS[i % 6]} {i}")
+    ingest(str(folder / "images"), folder / "set", test_share=0.4)
     for split in ("train", "test"):
         made = CliRunner().invoke(embed, [*embed_args(folder, split), "--shard-size", "6"])
         assert made.exit_code == 0, made.output
@@ -70,11 +70,11 @@ def record(workdir):
 
 @pytest.fixture(scope="module", params=STAGES)
 def unbroken(world, request, tmp_path_factory):
-    """The stage, its workdir and what the run held, where pictures and their set cannot be had."""
+    """The stage, its workdir and what the run held, where images and their set cannot be had."""
     workdir, held = tmp_path_factory.mktemp(f"stored_{request.param}"), {}
 
     def never(*args):
-        raise AssertionError("pictures were opened")
+        raise AssertionError("images were opened")
 
     def look(run):
         held.update(clip=set(run.clip.params), constants=set(run.constants.clip))
@@ -94,8 +94,8 @@ def assert_same_record(found, expected):
         np.testing.assert_allclose(list(ours.values()), list(theirs.values()), rtol=1e-3, atol=1e-5)
 
 
-def test_the_losses_are_those_of_the_pictures(world, unbroken, tmp_path):
-    """One caption a picture and no cropping: the same order, examples and noise, held-out too."""
+def test_the_losses_are_those_of_the_images(world, unbroken, tmp_path):
+    """One caption per image and no cropping: the same order, examples and noise, held-out too."""
     stage, workdir, _ = unbroken
     assert experiment.train(config(world, stage, stored=False), tmp_path)
     assert_same_record(record(workdir), record(tmp_path))

@@ -85,7 +85,7 @@ def test_upsampler_sees_the_area_average_of_its_own_crop():
     assert len(corners) > 2
 
 
-def test_a_crop_of_the_whole_picture_is_the_picture():
+def test_a_crop_of_the_whole_image_is_the_image():
     images = jnp.arange(2 * 4 * 4 * 3, dtype=jnp.float32).reshape(2, 4, 4, 3)
     keys = batch_keys(root_key(0), 2).rows
     np.testing.assert_array_equal(random_crop(keys, images, 4), images)
@@ -131,7 +131,7 @@ def test_cached_features_are_those_computed_on_the_fly():
     np.testing.assert_array_equal(ours.text_mask, fresh.text_mask)
 
 
-def test_an_upsampler_takes_degraded_pictures_as_they_come():
+def test_an_upsampler_takes_degraded_images_as_they_come():
     toy = Toy("upsampler_256", crop_size=SIZE, blur_prob=1.0)
     inputs, names = make_inputs(toy.spec, toy.train, None)
     rng = np.random.default_rng(0)

@@ -49,7 +49,7 @@ class ProgressBar(Protocol):
         """Advances by n steps."""
 
     def set_postfix_str(self, text: str, refresh: bool = True) -> Any:
-        """Shows a text beside the bar."""
+        """Shows a text next to the bar."""
 
     def close(self) -> Any:
         """Ends the bar."""
@@ -274,7 +274,7 @@ class Loop:
         self._write_timings(step, values)
 
     def _write_timings(self, step: int, values: dict[str, float]) -> None:
-        """Writes rates, and the line beside the progress bar."""
+        """Writes rates, and the line next to the progress bar."""
         loss = f"{values['loss']:.4f}" if "loss" in values else "-"
         text = f"step {step}/{self.cfg.steps} loss {loss}"
         rate = self._clock.rate(step)

@@ -53,7 +53,7 @@ class Run:
         clip: the frozen CLIP of a later stage, None for CLIP itself and the upsamplers.
         state: where training starts; the first step takes its buffers over.
         batches: training batches, at the position that belongs to `state`.
-        constants: what the compiled step is given beside state and batch.
+        constants: what the compiled step is given in addition to state and batch.
         held_out: batches of held-out data on the devices; empty without evaluation.
     """
 

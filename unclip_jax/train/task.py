@@ -35,7 +35,7 @@ class Keys(NamedTuple):
 
 @struct.dataclass
 class StepConstants:
-    """What a compiled step is given beside state and batch; it never changes during a run.
+    """What a compiled step is given in addition to state and batch; it never changes during a run.
 
     Attributes:
         clip: parameters of the frozen CLIP; None where no encoder runs inside the step.

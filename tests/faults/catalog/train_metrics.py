@@ -171,7 +171,7 @@ FAULTS: list[Fault] = [
             "held_out_embeddings_of_a_prior",
             "batches = DeviceBatches(pipeline, self._host_transform(source), sharding)",
             "batches = DeviceBatches(pipeline, self._host_transform(source, self._sampled()), sharding)",
-            "tests/train/test_inputs.py::test_held_out_batches_are_of_true_pictures_as_they_are",
+            "tests/train/test_inputs.py::test_held_out_batches_are_of_true_images_as_they_are",
         ),
         (
             "batches_in_one_order",
