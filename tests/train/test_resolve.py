@@ -65,6 +65,20 @@ def test_the_vocabularys_size_is_compared_and_the_speed_of_the_input_is_not(begu
         write_or_check_config(path, upsampler("--config.data.vocab_size=700"), is_fresh=False)
 
 
+def test_a_clip_that_an_upsampler_does_not_read_is_left_out(begun):
+    """One set of flags serves all stages; earlier versions noted the CLIP and its digest."""
+    path, change = begun
+    named = upsampler("--config.clip=runs/clip_bundle")
+    assert read_settings(named).clip == ""
+    write_or_check_config(path, named | {"identity": {"clip": None, "data": "d"}}, is_fresh=True)
+    change("identity", clip="0123")
+    later = upsampler() | {"identity": {"clip": None, "data": "d"}}
+    write_or_check_config(path, later, is_fresh=False)
+    later["identity"]["data"] = "e"
+    with pytest.raises(UserError, match="changed: config.identity.data. "):
+        write_or_check_config(path, later, is_fresh=False)
+
+
 @pytest.mark.parametrize(("width", "scale"), [(1024, 17.2), (256, 8.6), (16, 2.15)])
 def test_sizes_left_open_are_the_clips(width, scale):
     """The paper's 17.2 at width 1024 is a deviation of 0.5375 in every coordinate."""

@@ -53,7 +53,12 @@ SCALE = 17.2 / math.sqrt(1024)
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
-    """The settings of a run but for its model, built and checked."""
+    """The settings of a run but for its model, built and checked.
+
+    Attributes:
+        clip: bundle of the frozen CLIP, or `RANDOM`; empty for a stage that is trained without
+            one, even if the config names it, so that one set of flags serves all stages.
+    """
 
     seed: int
     stage: str
@@ -100,6 +105,8 @@ def read_settings(config: Mapping[str, Any], *, needs_clip: bool = True) -> Sett
             "config.train.prior_samples is for the decoder, with config.train.cache_clip=True"
         )
     names = {name: config.get(name, "") for name in NAMES}
+    if not row.needs_clip:
+        names["clip"] = ""
     return Settings(seed=config["seed"], stage=stage, **names, **built)
 
 
@@ -278,7 +285,11 @@ def comparable(config: Mapping[str, Any]) -> dict[str, Any]:
         del built["data"][key]
     if built["optim"]["frozen"] in NAMED_FITTED:
         built["optim"]["frozen"] = ""
-    return {**config, **_comparable_spec(make_spec(config)), **built}
+    spec = make_spec(config)
+    unread = {}
+    if not spec.row.needs_clip:
+        unread = {"clip": "", "identity": {**(config.get("identity") or {}), "clip": None}}
+    return {**config, **_comparable_spec(spec), **built, **unread}
 
 
 def _comparable_spec(spec: StageSpec) -> dict[str, Any]:

@@ -217,7 +217,7 @@ def _check_clip(runs: Sequence[RunResult], say: Say) -> None:
         return
     for run in runs:
         name = run.config.get("clip")
-        if not name or name == "random":
+        if not name or name == "random" or not run.spec.row.needs_clip:
             continue
         if "identity" in run.config:
             if run.config["identity"]["clip"] not in clip.digests:
