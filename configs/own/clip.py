@@ -3,7 +3,7 @@
     unclip data ingest IMAGES --out data/mine
     unclip train --config configs/own/clip.py --config.data.name=data/mine --workdir runs/clip
 
-About 15M parameters: some hours on one GPU. The paper's CLIP is a ViT-H/16 at 256 px; what differs
+About 17M parameters: some hours on one GPU. The paper's CLIP is a ViT-H/16 at 256 px; what differs
 from the emoji family's is the size and that nothing here depends on what the images show.
 """
 

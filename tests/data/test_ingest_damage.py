@@ -108,7 +108,7 @@ def test_broken_files_are_named_ten_of_each_kind(tmp_path):
     assert line.endswith(", and 3 more")
     quoted = f"'{tmp_path / 'my set'}'"
     assert f"unclip data show {quoted}" in result.output
-    assert f"--config.data.name={quoted} --workdir runs/own_clip" in result.output
+    assert f"--config.data.name={quoted} --workdir runs/clip" in result.output
 
 
 def test_a_broken_image_is_not_stored_under_the_key_of_a_whole_one(tmp_path):

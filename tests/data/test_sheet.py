@@ -109,10 +109,10 @@ def test_ingest_reports_what_it_left_out(tmp_path):
     text = invoke("ingest", source, "--out", tmp_path / "out", "--test-share", 0)
     assert "train: 1 images" in text
     assert "left out: 2 without caption" in text and "note:" not in text
-    assert "--workdir runs/own_clip" in text
+    assert "--workdir runs/clip" in text
     shown = invoke("show", tmp_path / "out", "--out", tmp_path / "sheet.png")
     assert "examples: 1" in shown and "styles" not in shown and "concepts" not in shown
     for i in range(1, 3):
         (source / f"{i}.txt").write_text("black")
     text = invoke("ingest", source, "--out", tmp_path / "again", "--test-share", 0.3)
-    assert "note: split test has only 2 images" in text and "--test-share" in text
+    assert "note: split test has only 2 images, too few" in text and "--test-share" in text

@@ -53,6 +53,24 @@ def test_chips_add_memory_and_time():
     assert found["at 40% MFU"] == "6 days, 1,152 chip-hours"  # half the MFU of the bound
 
 
+def test_a_run_that_cannot_reach_the_typical_rate_has_no_line_of_it():
+    assert "at 40% MFU" not in values(dataclasses.replace(ON_CHIPS, mfu_bound=0.39))
+
+
+@pytest.mark.parametrize(
+    ("days", "chip_hours", "text"),
+    [
+        (2.0, 384.0, "2 days, 384 chip-hours"),
+        (0.5, 12.0, "12 hours, 12 chip-hours"),
+        (1 / 96, 0.5, "15 minutes, 0.5 chip-hours"),
+        (1 / 8640, 0.0222, "10 seconds, 0.022 chip-hours"),
+    ],
+)
+def test_short_runs_are_told_in_short_units(days, chip_hours, text):
+    plan = dataclasses.replace(ON_CHIPS, days=days, chip_hours=chip_hours)
+    assert values(plan)["100 steps at the bound"] == text
+
+
 @pytest.mark.parametrize(
     ("share", "mesh", "words"),
     [

@@ -1,5 +1,6 @@
 """The batches of a run: seeds, splits and a prior's samples."""
 
+import dataclasses
 import itertools
 
 import jax
@@ -8,6 +9,7 @@ import pytest
 
 from tests.training import OPTIM, Toy
 from unclip_jax.checkpoint.prior_samples import PriorSamples
+from unclip_jax.core.errors import UserError
 from unclip_jax.data.config import DataConfig
 from unclip_jax.data.pipeline import open_source
 from unclip_jax.train import inputs, resolve
@@ -77,3 +79,20 @@ def test_held_out_batches_are_of_true_images_as_they_are(watched):
     ((_, cfg, options),) = pipelines
     assert (cfg.split, cfg.zoom) == ("test", 0.0)
     assert (options["seed"], options["batch_size"]) == (0, 16)
+
+
+def sides(made, min_side):
+    """Returns the inputs of a run that uses images of at least a size."""
+    settings = made.program.settings
+    data = dataclasses.replace(settings.data, min_side=min_side)
+    program = dataclasses.replace(made.program, settings=dataclasses.replace(settings, data=data))
+    return dataclasses.replace(made, program=program)
+
+
+def test_a_set_without_an_image_that_is_large_enough_is_refused_at_once(watched):
+    made, pipelines, _ = watched
+    sides(made, 16).training_batches()
+    pipelines.clear()
+    with pytest.raises(UserError, match="all 24 images looked at .* config.data.min_side=17 "):
+        sides(made, 17).training_batches()
+    assert not pipelines

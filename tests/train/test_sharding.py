@@ -21,6 +21,7 @@ from unclip_jax.train.sharding import (
     check_batch_size,
     make_mesh,
     merge_rules,
+    mesh_sizes,
     param_shardings,
     run_context,
 )
@@ -47,6 +48,33 @@ def mesh():
 
 def test_every_axis_of_the_models_has_a_rule():
     assert set(AXES) <= {name for name, _ in RULES}
+
+
+@pytest.mark.parametrize(
+    ("cfg", "sizes"),
+    [
+        (MeshConfig(), (8, 1, 1)),
+        (MeshConfig(fsdp=4), (2, 4, 1)),
+        (MeshConfig(fsdp=-1), (1, 8, 1)),  # data is -1 by default, and gives way
+        (MeshConfig(tensor=2, fsdp=-1), (1, 4, 2)),
+        (MeshConfig(data=2, fsdp=2, tensor=-1), (2, 2, 2)),
+    ],
+)
+def test_one_axis_takes_the_remaining_devices(cfg, sizes):
+    assert mesh_sizes(cfg, 8) == sizes
+
+
+@pytest.mark.parametrize(
+    ("cfg", "message"),
+    [
+        (MeshConfig(fsdp=-1, tensor=-1), "more than one -1"),
+        (MeshConfig(data=3), "does not fit 8 devices"),
+        (MeshConfig(data=2, fsdp=2), "does not fit 8 devices"),
+    ],
+)
+def test_sizes_that_do_not_multiply_to_the_devices_are_refused(cfg, message):
+    with pytest.raises(UserError, match=message):
+        mesh_sizes(cfg, 8)
 
 
 def test_axes_go_where_the_table_says(mesh):
@@ -95,7 +123,7 @@ def test_unknown_and_missing_names_are_errors(mesh):
 
 def test_meshes_that_do_not_fit_the_devices_are_errors():
     assert dict(make_mesh(MeshConfig(fsdp=4)).shape) == {"data": 2, "fsdp": 4, "tensor": 1}
-    for cfg in (MeshConfig(fsdp=3), MeshConfig(data=1), MeshConfig(fsdp=-1)):
+    for cfg in (MeshConfig(fsdp=3), MeshConfig(data=1), MeshConfig(fsdp=-1, tensor=-1)):
         with pytest.raises(UserError, match="config.train.mesh"):
             make_mesh(cfg)
 

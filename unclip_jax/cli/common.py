@@ -22,6 +22,9 @@ HOSTS = ("coordinator", "num_processes", "process_id")
 PRIORS = ("diffusion", "ar")
 """Names of models.stages.PRIORS, which is slow to import."""
 
+FEW = 16
+"""Number of examples below which a metric means little."""
+
 CONCEPTS = 'all, common, no_flags, or labels: "red heart, taco".'
 """Help of --concepts."""
 

@@ -10,6 +10,7 @@ import click
 
 from unclip_jax.cli.common import (
     CONCEPTS,
+    FEW,
     echo_json,
     json_option,
     renamed_option,
@@ -19,8 +20,6 @@ from unclip_jax.cli.common import (
 from unclip_jax.cli.progress import Progress
 from unclip_jax.core.errors import UserError
 from unclip_jax.core.files import cache_folder, scratch_for
-
-FEW = 16  # held-out images; a metric measured on fewer means little
 
 
 @click.group(no_args_is_help=False)
@@ -141,16 +140,17 @@ def ingest(
         more = f", and {n - len(names)} more" if n > len(names) else ""
         click.echo(f"left out: {n} {why}: {', '.join(names)}{more}")
     if 0 < summary["images"].get("test", 0) < FEW:
+        held_out = summary["images"]["test"]
         click.echo(
-            f"note: split test has only {summary['images']['test']} images; a larger --test-share "
-            "holds out more"
+            f"note: split test has only {held_out} image{'s' if held_out > 1 else ''}, too few to "
+            "measure anything on; a larger --test-share holds out more"
         )
     click.echo(f"written to {summary['folder']}")
     folder = shlex.quote(summary["folder"])
     click.echo(f"next: unclip data show {folder}")
     click.echo(
         f"then: unclip train --config configs/own/clip.py --config.data.name={folder} "
-        "--workdir runs/own_clip"
+        "--workdir runs/clip"
     )
 
 

@@ -6,6 +6,7 @@ from typing import Any
 import click
 
 from unclip_jax.cli import common
+from unclip_jax.cli.common import FEW
 from unclip_jax.cli.progress import Progress
 from unclip_jax.core import files
 from unclip_jax.core.errors import UserError
@@ -94,6 +95,9 @@ def evaluate(model: str, suite: str, out: Path, **options: Any) -> None:
         common.echo_json(report)
     else:
         click.echo(table)
+    fewest = min((metric["n"] for metric in report.get("metrics", {}).values()), default=FEW)
+    if fewest < FEW:
+        click.echo(f"note: a metric of {fewest} examples means little", err=True)
     click.echo(f"wrote {out}", err=True)
 
 

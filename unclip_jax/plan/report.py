@@ -28,7 +28,9 @@ def plan_lines(plan: Plan) -> Iterator[str]:
     bound = f"{plan.step_seconds_bound:.4g} s ({parts}); MFU at most {plan.mfu_bound:.0%}"
     yield _row("step time, at least", bound)
     yield _row(f"{plan.steps:,} steps at the bound", _time(plan, 1.0))
-    yield _row(f"at {MFU:.0%} MFU", _time(plan, plan.mfu_bound / MFU))
+    if plan.mfu_bound > MFU:
+        yield _row(f"at {MFU:.0%} MFU", _time(plan, plan.mfu_bound / MFU))
+    yield "not counted: collectives, input, evaluation, checkpoints, the host's share of a step"
 
 
 def compiled_lines(plan: Plan, compiled: Compiled) -> Iterator[str]:
@@ -70,7 +72,17 @@ def sharding_warning(plan: Plan) -> str | None:
 
 
 def _time(plan: Plan, slower: float) -> str:
-    return f"{plan.days * slower:.3g} days, {plan.chip_hours * slower:,.0f} chip-hours"
+    days, hours = plan.days * slower, plan.chip_hours * slower
+    count = f"{hours:,.0f}" if hours >= 10 else f"{hours:.2g}"
+    return f"{_duration(days)}, {count} chip-hours"
+
+
+def _duration(days: float) -> str:
+    """Returns a duration in the largest unit of which there is at least one."""
+    for unit, length in (("days", 1), ("hours", 24), ("minutes", 24 * 60)):
+        if days * length >= 1:
+            return f"{days * length:.3g} {unit}"
+    return f"{days * 24 * 3600:.3g} seconds"
 
 
 def _bytes(count: int) -> str:

@@ -78,7 +78,8 @@ class MeshConfig:
     """Sizes of the device mesh's axes; one of them may be -1, for all remaining devices.
 
     Attributes:
-        data: Size of the axis over which the batch is split and parameters are replicated.
+        data: Size of the axis over which the batch is split and parameters are replicated; -1 is 1
+            if another axis is -1.
         fsdp: Size of the axis over which both the batch and the parameters are split.
         tensor: Size of the axis over which widths and attention heads are split.
     """

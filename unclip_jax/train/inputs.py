@@ -72,7 +72,7 @@ class RunInputs:
         settings = self.program.settings
         sharding = BatchSharding(self.mesh, settings.train.batch_size)
         source = self.source if self.stores is None else self.stores.train
-        self._log_too_small(source)
+        self._check_sides(source)
         pipeline = self._pipeline(source, settings.data, sharding, settings.seed)
         return DeviceBatches(pipeline, self._host_transform(source, self._sampled()), sharding)
 
@@ -154,12 +154,17 @@ class RunInputs:
         longest = max(self.clip.cfg.text.context, model.own_context or 0)
         return FixedLengthTokenizer(self.tokenizer, longest)
 
-    def _log_too_small(self, source: Source | StoredExamples) -> None:
-        """Logs how many images, of some that are looked at, are too small to be used."""
+    def _check_sides(self, source: Source | StoredExamples) -> None:
+        """Logs how many images, of some that are looked at, are too small; refuses if all are."""
         data = self.program.settings.data
         if not data.min_side or self.stores is not None:
             return
         small, seen = count_too_small(source, data)
+        if small == seen:
+            raise UserError(
+                f"all {seen} images looked at are smaller than config.data.min_side="
+                f"{data.min_side} pixels: lower it, or choose another data set"
+            )
         if small:
             self.log(
                 f"{small} of {seen} images looked at are smaller than "

@@ -193,11 +193,13 @@ def resolve_config(
 
 
 def check_against(program: Program, stores: Stores | None, mesh: Mesh, log: Log) -> None:
-    """Checks the settings against the devices, and logs what the stores lack."""
+    """Checks the settings against the devices; logs what the stores lack, and an untrained CLIP."""
     cut = stores and stores.describe_cut(program.spec.model.own_context)
     if cut:
         log(cut)
     settings = program.settings
+    if settings.clip == RANDOM:
+        log("config.clip=random: the CLIP is untrained, which is for trying the stage out")
     check_batch_size(settings.train.batch_size, mesh, "config.train.batch_size")
     if settings.eval.batches:
         check_batch_size(settings.eval.batch_size, mesh, "config.eval.batch_size")

@@ -109,12 +109,18 @@ def run_context(mesh: Mesh, dtype: str, rules: Rules = RULES) -> Iterator[None]:
 def mesh_sizes(cfg: MeshConfig, devices: int) -> tuple[int, int, int]:
     """Returns the sizes of the mesh axes on a number of devices.
 
+    `data` is -1 by default; it is 1 if another axis takes the remaining devices.
+
     Raises:
         UserError: they do not multiply to it.
     """
     sizes = [cfg.data, cfg.fsdp, cfg.tensor]
+    if cfg.data == -1 and -1 in sizes[1:]:
+        sizes[0] = 1
     if sizes.count(-1) > 1:
-        raise UserError(f"config.train.mesh {sizes} has more than one -1: only one axis may be -1")
+        raise UserError(
+            f"config.train.mesh {sizes} has more than one -1: only fsdp or tensor may be -1"
+        )
     known = math.prod(size for size in sizes if size != -1)
     if devices % known or (-1 not in sizes and known != devices):
         raise UserError(
