@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import struct
 from jax.sharding import NamedSharding, PartitionSpec
 
 from unclip_jax.checkpoint import records
@@ -61,6 +62,50 @@ def test_what_an_interrupted_save_has_left_is_removed(tmp_path):
     store.wait()
     assert store.steps() == [1, 2]
     assert not torn.exists()
+    store.close()
+
+
+@struct.dataclass
+class EarlierState:
+    """A training state as it was before a field was renamed."""
+
+    step: jax.Array
+    skipped_row: jax.Array
+
+
+@struct.dataclass
+class State:
+    """The same with the field's present name."""
+
+    step: jax.Array
+    consecutive_skips: jax.Array
+
+
+@pytest.mark.parametrize("has_checksums", [True, False])
+def test_a_state_of_an_earlier_version_comes_back_under_its_fields_new_names(
+    tmp_path, has_checksums
+):
+    store = CheckpointStore(tmp_path)
+    store.save(5, EarlierState(jnp.asarray(5), jnp.asarray(2)), {"next": 40})
+    store.wait()
+    if not has_checksums:  # versions before them wrote the iterator's state alone
+        (tmp_path / "5" / "data" / "metadata").write_text(json.dumps({"next": 40}))
+    wanted = State(jnp.asarray(0), jnp.asarray(0))
+    shardings = jax.tree.map(lambda leaf: leaf.sharding, wanted)
+    step, state, data = store.restore_newest(abstract_like(wanted, shardings))
+    assert (step, int(state.step), int(state.consecutive_skips), data) == (5, 5, 2, {"next": 40})
+    store.close()
+
+
+def test_a_state_of_other_arrays_is_named_as_such(tmp_path):
+    store = CheckpointStore(tmp_path)
+    store.save(5, {"w": jnp.ones(2)}, {})
+    store.wait()
+    other = {"w": jax.ShapeDtypeStruct((2,), jnp.float32), "v": jax.ShapeDtypeStruct((), jnp.int32)}
+    with pytest.raises(
+        UserError, match=r"step 5 is damaged \(its arrays are not those of this run"
+    ):
+        store.restore_newest(other)
     store.close()
 
 

@@ -17,6 +17,7 @@ from unclip_jax.core.files import read_json, read_mapping, whole_file
 
 STEP = re.compile("[0-9]{1,18}")  # str.isdigit also accepts ², which int() does not
 HELD_OUT = "held_out_loss"
+_RENAMED = {"consecutive_skips": "skipped_row"}  # fields of TrainState, and their former names
 _FIELDS = ("step", "iterator", "checksums", "metrics")
 
 
@@ -73,6 +74,15 @@ def read_record(checkpoints: Path, step: int) -> Record:
     if set(found) != set(_FIELDS) or digest != _digest(found) or found["step"] != step:
         raise DamagedCheckpoint(step, f"the digest of {path} does not match")
     return Record(found["iterator"], found["checksums"], found["metrics"])
+
+
+def old_names(record: Record, state: Any) -> dict[str, str]:
+    """Returns {name: name in the checkpoint} of the renamed fields of a training state."""
+    if not dataclasses.is_dataclass(state):
+        return {}
+    fields = {field.name for field in dataclasses.fields(state)} & set(_RENAMED)
+    saved = record.checksums  # None in versions that only knew the old names
+    return {new: _RENAMED[new] for new in fields if saved is None or _RENAMED[new] in saved}
 
 
 def repair_metrics(checkpoints: Path, say: Callable[[str], None]) -> None:

@@ -7,6 +7,7 @@ checkpoint that does not match its record is damaged; a run resumes from the new
 """
 
 import contextlib
+import dataclasses
 import logging
 import os
 import sys
@@ -88,7 +89,9 @@ class CheckpointStore:
             DamagedCheckpoint: a file is missing, unreadable or does not match its checksum.
         """
         record = records.read_record(self.folder, step)
-        args = ocp.args.Composite(state=ocp.args.StandardRestore(abstract))
+        old_names = records.old_names(record, abstract)
+        saved = _with_names(abstract, old_names) if old_names else abstract
+        args = ocp.args.Composite(state=ocp.args.StandardRestore(saved))
         try:
             state = self._manager.restore(step, args=args)["state"]
         except Exception as error:
@@ -99,6 +102,9 @@ class CheckpointStore:
             wrong = differing(record.checksums, checksums(state))
             if wrong:
                 raise DamagedCheckpoint(step, f"the checksum of {wrong[0]} does not match")
+        if old_names:
+            new_names = {old: new for new, old in old_names.items()}
+            state = abstract.replace(**{new_names.get(name, name): state[name] for name in state})
         return state, record.iterator
 
     def restore_newest(self, abstract: Any) -> tuple[int, Any, dict[str, Any]] | None:
@@ -175,6 +181,12 @@ def abstract_like(tree: Any, shardings: Any) -> Any:
     )
 
 
+def _with_names(state: Any, old_names: Mapping[str, str]) -> dict[str, Any]:
+    """Returns the fields of a state as a dict, renamed ones under their old names."""
+    names = [field.name for field in dataclasses.fields(state)]
+    return {old_names.get(name, name): getattr(state, name) for name in names}
+
+
 def _options(keep_latest: int, keep_best: int) -> ocp.CheckpointManagerOptions:
     """Returns the manager's options: the newest and the best steps are kept, saves are async."""
     policies = [LatestN(keep_latest)]
@@ -202,6 +214,8 @@ def _why(error: Exception) -> str:
     for code, words in (("NOT_FOUND", "a file is missing"), ("DATA_LOSS", "a file is corrupt")):
         if code in text:
             return words
+    if "tree structures do not match" in text or "Structure mismatch" in text:  # Orbax's words
+        return "its arrays are not those of this run's state"
     return text.splitlines()[0][:120]
 
 
