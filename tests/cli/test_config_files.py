@@ -42,6 +42,57 @@ def test_none_clears_an_optional_field():
         read_config(str(ROOT / CLIP), ["--config.optim.b1.x=None"])
 
 
+def test_the_last_of_several_flags_of_a_field_counts():
+    flag, none = "--config.optim.clip_norm=0.5", "--config.optim.clip_norm=None"
+    for flags, value in (([flag, none], None), ([none, flag], 0.5)):
+        assert read_config(str(ROOT / CLIP), flags)["optim"]["clip_norm"] == value
+    named = read_config(str(ROOT / CLIP), ["--config.data.name=shapes:size=None"])
+    assert named["data"]["name"] == "shapes:size=None"
+
+
+@pytest.mark.parametrize(
+    ("flag", "words"),
+    [
+        ("--config.trian.steps=3", "unknown key config.trian.steps; did you mean train?"),
+        ("--config.sampling.steps=3", "unknown key config.sampling.steps"),  # of a CLIP
+        ("--config.model.decoder.width=3", "unknown key config.model.decoder.width"),
+        ("--config.stage.name=3", "unknown key config.stage.name"),
+    ],
+)
+def test_a_section_that_the_stage_does_not_have_is_an_unknown_key(flag, words):
+    with pytest.raises(UserError) as error:
+        read_config(str(ROOT / CLIP), [flag])
+    assert words in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("raise RuntimeError('boom')", "is not a config: RuntimeError: boom"),
+        ("raise SystemExit(3)", "is not a config: SystemExit: 3"),
+    ],
+)
+def test_whatever_a_config_file_raises_is_one_line(tmp_path, capsys, line, words):
+    file = tmp_path / "own.py"
+    file.write_text(f"def get_config():\n    {line}\n")
+    assert words in fails(capsys, "--config", str(file), "--workdir", str(tmp_path / "run"))
+
+
+@pytest.mark.parametrize("section", ["model", "diffusion", "sampling", "embedding_norm", "data"])
+def test_a_section_that_the_stage_needs_is_not_none(section):
+    config = read_config(str(ROOT / "configs/own/decoder.py"), [f"--config.{section}=None"])
+    with pytest.raises(UserError, match=f"config.{section} is None; stage decoder needs it"):
+        read_settings(config | {"clip": "b"})
+
+
+def test_a_pca_does_not_go_with_an_untrained_clip():
+    config = read_config(
+        str(ROOT / "configs/own/decoder.py:smoke"), ["--config.pca=pca.safetensors"]
+    )
+    with pytest.raises(UserError, match="config.pca is of a trained CLIP"):
+        read_settings(config)
+
+
 def test_threads_of_the_data_can_be_set():
     assert read_config(str(ROOT / CLIP), ["--config.data.threads=16"])["data"]["threads"] == 16
 

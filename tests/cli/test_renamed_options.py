@@ -25,11 +25,10 @@ def test_the_help_shows_the_new_name_alone(unclip, command, new, old):
     [
         (("--licence", "CC0-1.0"), "CC0-1.0"),
         (("--license", "MIT"), "MIT"),
-        (("--licence", "CC0-1.0", "--license", "MIT"), "MIT"),
         ((), "unknown"),
     ],
 )
-def test_an_old_name_counts_unless_the_new_one_is_given(unclip, tmp_path, flags, recorded):
+def test_an_old_name_counts(unclip, tmp_path, flags, recorded):
     images = tmp_path / "images"
     images.mkdir()
     for i in range(3):
@@ -40,6 +39,13 @@ def test_an_old_name_counts_unless_the_new_one_is_given(unclip, tmp_path, flags,
     assert (code, err.splitlines()) == (0, lines)
     [part] = json.loads((tmp_path / "set" / "LICENSES.json").read_text())
     assert part["license"] == recorded
+
+
+def test_both_names_at_once_are_refused(unclip, tmp_path):
+    flags = ("--licence", "CC0-1.0", "--license", "MIT")
+    code, _, err = unclip("data", "ingest", tmp_path, "--out", tmp_path / "set", *flags)
+    line = "unclip: error: --licence is the old name of --license; give only one"
+    assert (code, err.splitlines()[-1]) == (2, line)
 
 
 def test_the_old_name_of_the_evaluation_clip_is_read(unclip, refused, tmp_path):

@@ -7,7 +7,7 @@ import pytest
 
 from tests.oracles import bayes_posterior, normal_kl, pixel_nll
 from unclip_jax.diffusion.config import DiffusionConfig
-from unclip_jax.diffusion.losses import LossTerms, min_snr_weight, prior_bits, training_loss
+from unclip_jax.diffusion.losses import LossTerms, min_snr_weight, training_loss
 from unclip_jax.diffusion.process import convert, q_sample
 from unclip_jax.diffusion.schedules import make_schedule
 
@@ -79,13 +79,6 @@ def test_the_bound_is_zero_only_for_the_truth(case):
     terms = loss_of(case, DiffusionConfig(prediction="x0", loss="vlb"), network_x0=x0)
     np.testing.assert_allclose(terms.vb[1:], 0.0, atol=1e-12)
     assert float(terms.vb[0]) > 0.0
-
-
-def test_prior_bits(case):
-    x0 = np.asarray(case[0])
-    a = BAR[999]
-    expected = normal_kl(np.sqrt(a) * x0, 1.0 - a, 0.0, 1.0).mean(axis=(1, 2, 3)) / np.log(2.0)
-    np.testing.assert_allclose(prior_bits(case[0], SCHEDULE), expected, rtol=1e-5)
 
 
 @pytest.mark.parametrize("prediction", KINDS)

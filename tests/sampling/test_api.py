@@ -12,7 +12,7 @@ from tests.toy import DIM, SIZE, with_prior_ar
 from unclip_jax.core.errors import UserError
 from unclip_jax.core.types import Cond
 from unclip_jax.sampling.encode import check_images, fit_to_tower
-from unclip_jax.sampling.single_stage import stage_name
+from unclip_jax.sampling.single_stage import root_of, stage_name
 
 # float32 programs of another shape or fusion.
 CLOSE = {"rtol": 1e-4, "atol": 2e-5}
@@ -220,6 +220,7 @@ def test_classify_is_a_softmax_of_cosines(toy):
         (np.zeros((16, 16, 3), np.uint8), "not uint8 .16, 16, 3."),
         (np.zeros((1, 16, 16, 1), np.uint8), "uint8 or floats"),
         (np.zeros((1, 16, 16, 3), np.int64), "not int64"),
+        (np.zeros((1, 0, 16, 3), np.uint8), "must have pixels"),
         (np.full((1, 16, 16, 3), 200.0), "must lie in .-1, 1."),
         (np.full((1, 16, 16, 3), -3.0), "must lie in .-1, 1."),
     ],
@@ -230,3 +231,16 @@ def test_what_is_no_picture_is_refused(toy, images, complaint):
     if images.ndim == 4:
         with pytest.raises(UserError, match=complaint):
             unclip_jax.vary(toy, images)
+
+
+def test_calls_of_images_take_one_key():
+    keys = jax.random.split(jax.random.key(0), 2)
+    with pytest.raises(UserError, match="key must be one key, not 2"):
+        root_of(keys)
+
+
+@pytest.mark.parametrize("masks", [np.ones((16, 16), bool), np.ones((2, 16, 16), bool), []])
+def test_inpainting_takes_a_mask_for_each_image(toy, masks):
+    images = np.zeros((1, 16, 16, 3), np.uint8)
+    with pytest.raises(UserError, match="masks must be one array .* of the 1 images"):
+        unclip_jax.inpaint(toy, images, masks, ["a"])

@@ -125,6 +125,9 @@ def test_the_ablations_have_no_prior_stage(toy, prior):
         ({"sampler": "euler"}, "ddpm, ddim, dpm++"),
         ({"dtype": "float64"}, "float32, bfloat16"),
         ({"prior": "ar"}, "no stage 'prior_ar'"),
+        ({"prior": "none", "prior_steps": 3}, "prior_steps is for the diffusion and ar priors"),
+        ({"prior": "text", "prior_guidance": 2.0}, "prior_guidance is for .*not for prior 'text'"),
+        ({"prior": "text", "prior_top_p": 0.5}, "prior_top_p is for"),
     ],
 )
 def test_impossible_settings_are_refused(toy, settings, words):

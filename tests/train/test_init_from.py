@@ -11,7 +11,7 @@ from unclip_jax.checkpoint import bundle
 from unclip_jax.checkpoint.bundle import Bundle, Stage
 from unclip_jax.core.errors import UserError
 from unclip_jax.core.trees import flatten_paths, unflatten_paths
-from unclip_jax.train.init_from import init_from
+from unclip_jax.train.init_from import check_init_from, init_from
 
 STAGE = "upsampler_256"
 
@@ -72,3 +72,12 @@ def test_a_bundle_of_which_nothing_fits_is_an_error(state, given, tmp_path):
     held = dataclasses.replace(state, params=unflatten_paths(flat))
     with pytest.raises(UserError, match="no parameter of upsampler_256"):
         init_from(held, saved(tmp_path, given), STAGE)
+
+
+def test_a_bundle_that_is_not_there_or_lacks_the_stage_is_found_beforehand(given, tmp_path):
+    name = saved(tmp_path, given)
+    check_init_from(name, STAGE)
+    with pytest.raises(UserError, match=f"no stage 'decoder' to start from, only {STAGE}"):
+        check_init_from(name, "decoder")
+    with pytest.raises(UserError, match="no_such_bundle"):
+        check_init_from("no_such_bundle", STAGE)

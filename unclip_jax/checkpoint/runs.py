@@ -56,7 +56,9 @@ def read_run(folder: str | Path) -> RunResult:
     """Reads the newest complete checkpoint of a run."""
     folder = Path(folder)
     if not (folder / "config.json").is_file():
-        raise UserError(f"{folder} is not a training run: it has no config.json")
+        is_bundle = (folder / "bundle.json").is_file()
+        why = "it is a bundle" if is_bundle else "it has no config.json"
+        raise UserError(f"{folder} is not a training run: {why}")
     remedy = "delete it and run unclip train again with the same config, which rewrites it"
     config = read_mapping(folder / "config.json", remedy=remedy)
     for key in ("data", "optim", "train"):

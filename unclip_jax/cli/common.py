@@ -11,6 +11,7 @@ import click
 from click.core import ParameterSource
 
 from unclip_jax.cli.progress import say
+from unclip_jax.core.errors import UserError
 from unclip_jax.core.files import cache_folder
 
 Command = Callable[..., Any]
@@ -76,6 +77,8 @@ def renamed_option(new: str, old: str, **settings: Any) -> Callable[[Command], C
 
     def choose(ctx: click.Context, param: click.Parameter, value: Any) -> Any:
         is_given = ctx.get_parameter_source(param.name) is ParameterSource.COMMANDLINE
+        if is_given and old in ctx.meta:
+            raise UserError(f"{old} is the old name of {new}; give only one")
         return value if is_given else ctx.meta.get(old, value)
 
     def decorate(command: Command) -> Command:

@@ -37,7 +37,7 @@ def read_config(config_file: str, flags: Sequence[str]) -> dict[str, Any]:
     from absl import flags as absl_flags
     from ml_collections import config_flags
 
-    from unclip_jax.core.config_dict import set_none, split_none, with_new_flags
+    from unclip_jax.core.config_dict import check_key, set_none, split_none, with_new_flags
 
     name, _, variant = config_file.partition(":")
     path = find_config(name)
@@ -49,6 +49,8 @@ def read_config(config_file: str, flags: Sequence[str]) -> dict[str, Any]:
     try:
         loaded = _complete(_run_file(path, variant))
         settings, none = split_none(with_new_flags(flags, _sections(loaded)))
+        for flag in settings:
+            check_key(loaded.to_dict(), flag.partition("=")[0].split(".")[1:])
         argv = ["unclip train", *settings]
         config_flags.DEFINE_config_dict("config", loaded, flag_values=values, sys_argv=argv)
         rest = values(argv)
@@ -57,7 +59,9 @@ def read_config(config_file: str, flags: Sequence[str]) -> dict[str, Any]:
             set_none(config, keys)
     except (absl_flags.Error, AttributeError, LookupError, TypeError, ValueError) as error:
         raise UserError(f"{config_file}: {_complaint(error, flags)}") from error
-    except (ArithmeticError, ImportError, NameError, SyntaxError) as error:
+    except UserError:
+        raise
+    except (Exception, SystemExit) as error:  # whatever the code of a config file raises
         raise UserError(
             f"{config_file} is not a config: {type(error).__name__}: {error}"
         ) from error

@@ -46,12 +46,15 @@ def with_defaults(section: ConfigDict, cls: type) -> ConfigDict:
 def split_none(flags: Sequence[str]) -> tuple[list[str], list[list[str]]]:
     """Splits off flags that set a field to None, which ml_collections has no spelling for.
 
+    Of several flags of one field the last one counts.
+
     Returns:
         The other flags, and the keys of each "--config.SECTION.KEY=None".
     """
-    none = [flag for flag in flags if flag.endswith("=None")]
-    keys = [flag.removesuffix("=None").split(".")[1:] for flag in none]
-    return [flag for flag in flags if flag not in none], keys
+    last = {flag.partition("=")[0]: flag for flag in flags}
+    none = [path for path, flag in last.items() if flag == f"{path}=None"]
+    rest = [flag for flag in flags if flag != f"{flag.partition('=')[0]}=None"]
+    return rest, [path.split(".")[1:] for path in none]
 
 
 def set_none(config: dict[str, Any], keys: Sequence[str]) -> None:
@@ -60,14 +63,25 @@ def set_none(config: dict[str, Any], keys: Sequence[str]) -> None:
     Raises:
         UserError: there is no such field.
     """
+    section = check_key(config, keys)
+    section[keys[-1]] = None
+
+
+def check_key(config: dict[str, Any], keys: Sequence[str]) -> dict[str, Any]:
+    """Returns the nested dict that has the field `keys`.
+
+    Raises:
+        UserError: there is no such field; the message names the nearest one.
+    """
     section: Any = config
     for i, key in enumerate(keys):
-        if not isinstance(section, dict) or key not in section:
-            hint = did_you_mean(key, section if isinstance(section, dict) else ())
+        name = key.partition("[")[0]  # of an entry of a list
+        if not isinstance(section, dict) or name not in section:
+            hint = did_you_mean(name, section if isinstance(section, dict) else ())
             raise UserError(f"unknown key config.{'.'.join(keys)}{hint and '; ' + hint}")
         if i < len(keys) - 1:
-            section = section[key]
-    section[keys[-1]] = None
+            section = section[name]
+    return section
 
 
 def with_new_flags(flags: Sequence[str], sections: Mapping[str, type]) -> list[str]:

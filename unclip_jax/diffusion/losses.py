@@ -106,8 +106,8 @@ def vlb_terms(
 
     x_0 estimates are not clipped. The means of q and p share their x_t part, so their difference
     is the posterior's x_0 weight times x_0 - x0_hat. At t = 0 the fixed variances, like the
-    lower end of the learned range, borrow the posterior variance of t = 1. Sum over t and add
-    `prior_bits` for the whole bound.
+    lower end of the learned range, borrow the posterior variance of t = 1. The whole bound is the
+    sum over t and the constant L_T = KL(q(x_{T-1} | x_0) || N(0, I)), which trains nothing.
 
     Args:
         fraction: the learned range's, for variance "learned_range".
@@ -121,15 +121,6 @@ def vlb_terms(
     kl = mean_flat(gaussian_kl(difference, small, log_var))
     nll = mean_flat(discretized_gaussian_nll(x0, x0_hat, log_var))
     return jnp.where(t == 0, nll, kl) / math.log(2.0)
-
-
-def prior_bits(x0: Float[Array, " b *d"], schedule: Schedule) -> Float[Array, " b"]:
-    """The bound's constant L_T = KL(q(x_{T-1} | x_0) || N(0, I)), bits a dimension."""
-    x0 = at_least_float32(x0)
-    bar = schedule.alpha_bar[-1]
-    log_var = jnp.asarray(np.log1p(-bar), x0.dtype)
-    kl = gaussian_kl(float(np.sqrt(bar)) * x0, log_var, jnp.zeros((), x0.dtype))
-    return mean_flat(kl) / math.log(2.0)
 
 
 def training_loss(

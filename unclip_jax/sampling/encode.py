@@ -110,6 +110,8 @@ def check_images(pixels: np.ndarray) -> None:
             "images must be arrays [n, h, w, 3], uint8 or floats in [-1, 1], not "
             f"{pixels.dtype} {list(pixels.shape)}"
         )
+    if not pixels.size:
+        raise UserError(f"images must have pixels, not the shape {list(pixels.shape[1:])}")
     if not whole and np.abs(pixels).max(initial=0.0) > FLOAT_LIMIT:
         raise UserError("images as floats must lie in [-1, 1]; pass 0..255 as uint8")
 

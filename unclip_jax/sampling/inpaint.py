@@ -96,6 +96,8 @@ def make_canvas(
     fit: Fit,
 ) -> Canvas:
     """Brings images and masks (True = fill) to squares of the final size; see `image_fit`."""
+    if len(masks) != len(images) or any(np.ndim(mask) != 2 for mask in masks):
+        raise UserError(f"masks must be one array [h, w] for each of the {len(images)} images")
     fitted = []
     for image, mask in zip(images, masks, strict=True):
         if mask.shape != np.shape(image)[:2]:

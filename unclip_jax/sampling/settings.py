@@ -127,8 +127,8 @@ def resolve(model: Bundle, settings: SampleSettings) -> Plan:
     prior_sampling = None
     if prior_stage is not None:
         prior_sampling = _prior_sampling(model, prior_stage, settings)
-    elif settings.prior_temperature is not None or settings.prior_top_p is not None:
-        raise UserError("prior_temperature and prior_top_p are for the ar prior: pass --prior ar")
+    else:
+        _check_no_prior_settings(prior, settings)
     return Plan(
         size=size,
         prior=prior,
@@ -146,6 +146,13 @@ def resolve(model: Bundle, settings: SampleSettings) -> Plan:
         negative=settings.negative,
         dtype=settings.dtype,
     )
+
+
+def _check_no_prior_settings(prior: str, settings: SampleSettings) -> None:
+    """Refuses settings of a prior where no prior runs."""
+    for name in ("prior_guidance", "prior_steps", "prior_temperature", "prior_top_p"):
+        if getattr(settings, name) is not None:
+            raise UserError(f"{name} is for the diffusion and ar priors, not for prior {prior!r}")
 
 
 def _prior_sampling(model: Bundle, stage: str, settings: SampleSettings) -> Sampling:

@@ -28,8 +28,16 @@ from unclip_jax.sampling.programs import num_examples, program_denoiser, stage_n
 from unclip_jax.sampling.stage_sampler import StageSampler
 
 
-def root_of(key: Key[Array, "*n"] | None) -> Key[Array, "*n"]:
-    """Returns the root key, or a key an example, as given: None is that of seed 0."""
+def root_of(key: Key[Array, "*n"] | None) -> Key[Array, ""]:
+    """Returns the one key from which all of a call's are derived: None is that of seed 0."""
+    keys = root_or_keys(key)
+    if keys.shape:
+        raise UserError(f"key must be one key, not {len(keys)}: each image has one derived of it")
+    return keys
+
+
+def root_or_keys(key: Key[Array, "*n"] | None) -> Key[Array, "*n"]:
+    """Returns the root key, or one key per example, as given: None is that of seed 0."""
     if key is None:
         return prng.root_key(0)
     if not isinstance(key, jax.Array) or not jnp.issubdtype(key.dtype, jax.dtypes.prng_key):
@@ -134,7 +142,7 @@ def run_stage(
     if noise is not None:
         single = dataclasses.replace(sampler.sampling, num_candidates=1)
         return _run_injected(StageSampler(model, name, single, dtype), cond, uncond_text, noise)
-    keys = root_of(key)
+    keys = root_or_keys(key)
     if keys.ndim == 0:
         keys = prng.example_keys(keys, np.arange(n))
     elif keys.shape != (n,):

@@ -33,6 +33,17 @@ class MatchReport:
         return text
 
 
+def check_init_from(name: str, stage: str) -> None:
+    """Checks that a bundle has the stage, before anything is written.
+
+    Raises:
+        UserError: there is no such bundle, or it has no such stage.
+    """
+    stages = bundle.read_manifest(bundle.resolve(name)).stages
+    if stage not in stages:
+        raise UserError(f"{name} has no stage {stage!r} to start from, only {', '.join(stages)}")
+
+
 def init_from(state: TrainState, name: str, stage: str) -> tuple[TrainState, MatchReport]:
     """Replaces parameters and EMA by those of a bundle where path and shape agree.
 

@@ -10,6 +10,7 @@ import json
 import math
 import operator
 import shlex
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -17,13 +18,14 @@ from typing import Any
 from unclip_jax.core.config import build, to_dict
 from unclip_jax.core.errors import UserError
 from unclip_jax.core.files import read_mapping, whole_file
+from unclip_jax.core.renamed import RenamedWarning
 from unclip_jax.data.config import DataConfig
 from unclip_jax.data.sources import INFO_LIMIT, all_captions
 from unclip_jax.models.clip import ClipConfig
 from unclip_jax.models.stages import STAGES, StageSpec, spec_from_dict, stages_of
 from unclip_jax.text.tokenizer import Tokenizer, train_tokenizer
 from unclip_jax.train.config import EvalConfig, OptimConfig, TrainConfig
-from unclip_jax.train.sections import NAMES, RUN_SECTIONS
+from unclip_jax.train.sections import NAMES, RUN_SECTIONS, section_classes
 
 SPEC_SECTIONS = ("model", "embedding_norm", "diffusion", "sampling")
 """Sections that describe the stage, of which each stage has its own."""
@@ -87,6 +89,9 @@ def read_settings(config: Mapping[str, Any], *, needs_clip: bool = True) -> Sett
     if stage not in STAGES:
         raise UserError(f"config.stage={stage!r} is not one of {', '.join(STAGES)}")
     row = STAGES[stage]
+    for section in section_classes(stage):
+        if config.get(section) is None:
+            raise UserError(f"config.{section} is None; stage {stage} needs it")
     if not isinstance(config["seed"], int) or not 0 <= config["seed"] < 2**31:
         raise UserError(f"config.seed={config['seed']!r} must lie in 0..{2**31 - 1}")
     if needs_clip and row.needs_clip and not clip:
@@ -107,6 +112,8 @@ def read_settings(config: Mapping[str, Any], *, needs_clip: bool = True) -> Sett
     names = {name: config.get(name, "") for name in NAMES}
     if not row.needs_clip:
         names["clip"] = ""
+    if names["pca"] and names["clip"] == RANDOM:
+        raise UserError("config.pca is of a trained CLIP: it does not go with config.clip=random")
     return Settings(seed=config["seed"], stage=stage, **names, **built)
 
 
@@ -320,7 +327,9 @@ def write_or_check_config(path: Path, config: Mapping[str, Any], *, is_fresh: bo
     for section in RUN_SECTIONS:
         if not isinstance(before.get(section), Mapping):
             raise UserError(f"{path} has no section {section!r}: {remedy}")
-    changed = changed_keys(comparable(before), comparable(config))
+    with warnings.catch_warnings():  # the run's file has the names of the version that wrote it
+        warnings.simplefilter("ignore", RenamedWarning)
+        changed = changed_keys(comparable(before), comparable(config))
     if changed:
         raise UserError(
             f"{path.parent} was trained with another config; changed: {', '.join(changed)}. "

@@ -32,7 +32,7 @@ from unclip_jax.text.tokenizer import Tokenizer
 from unclip_jax.train import fitting, resolve
 from unclip_jax.train.environment import write_environment
 from unclip_jax.train.frozen_clip import FrozenClip, load_frozen_clip, params_of
-from unclip_jax.train.init_from import init_from
+from unclip_jax.train.init_from import check_init_from, init_from
 from unclip_jax.train.inputs import DeviceBatches, RunInputs
 from unclip_jax.train.metrics import Log, NullWriter, RunWriter, Writer
 from unclip_jax.train.program import Program, make_program
@@ -101,8 +101,10 @@ def set_up(
     """
     stores = open_stores(settings)
     source = open_source(settings.data) if stores is None else None
-    workdir.mkdir(parents=True, exist_ok=True)
     is_fresh = newest_step(workdir / "checkpoints") is None
+    if is_fresh and settings.init_from:
+        check_init_from(settings.init_from, settings.stage)
+    workdir.mkdir(parents=True, exist_ok=True)
 
     tokenizer = own_tokenizer(config, settings, workdir, source, is_fresh=is_fresh)
     clip = load_clip(settings, tokenizer, stores)

@@ -22,7 +22,6 @@ COLORS = {
     "gray": (140, 140, 140),
 }
 FORMS = ("circle", "square", "triangle", "diamond", "ring", "cross", "bar", "star")
-RELATIONS = ("above", "below", "left of", "right of")
 _OPPOSITE = {"above": "below", "below": "above", "left of": "right of", "right of": "left of"}
 _COUNTS = {"train": 10_000, "test": 1_000}
 _HELD_OUT = 0.125
