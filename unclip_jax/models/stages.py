@@ -111,7 +111,6 @@ ROWS = (
     StageDef(
         "super_res_last", "upsampler", UpsamplerConfig, Upsampler, 7, follows="super_res_first"
     ),
-    StageDef("upsampler_128", "upsampler", UpsamplerConfig, Upsampler, 8),
 )
 
 STAGES: dict[str, StageDef] = {row.name: row for row in ROWS}
