@@ -221,3 +221,10 @@ def test_public_names_resolve():
     assert {"load", "sample", "embed_text", "predict", "denoise_fn"} <= set(package.__all__)
     for name in package.__all__:
         assert callable(getattr(package, name))
+
+
+def test_dir_lists_the_public_names_and_no_import():
+    package = importlib.import_module("unclip_jax")
+    names = dir(package)
+    assert {*package.__all__, "__version__"} <= set(names)
+    assert {"Any", "importlib"} & set(names) == set()

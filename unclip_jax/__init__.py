@@ -43,5 +43,5 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    """Lists the public calls beside what is defined here."""
-    return sorted([*globals(), *__all__])
+    """Lists the public names, without what this module imports for itself."""
+    return sorted((globals().keys() - {"Any", "importlib"}) | set(__all__))

@@ -47,14 +47,26 @@ def sample(
     progress: Progress | None = None,
     **settings: Any,
 ) -> UInt8[np.ndarray, "n h w 3"]:
-    """Samples `num` images per prompt, prompt-major; more prompts or draws change no earlier image.
+    """Samples `num` images per prompt, from captions to z_i to pixels.
+
+    The prior draws z_i, the decoder an image of it, and the upsamplers enlarge that:
+    p(x | y) = p(x | z_i, y) p(z_i | y) for images x and captions y (unCLIP §2; upsamplers: §2.1).
+    More prompts, or a larger `num`, change none of the earlier images.
 
     Args:
-        key: the root key; default: that of seed 0.
+        model: a bundle with a CLIP, a decoder and the prior that is asked for.
+        prompts: one caption or several, of at most 2,000 characters each.
+        key: root key, a scalar `jax.random.key(seed)`; default: the key of seed 0.
+        num: images per prompt, from 1; at most 1,000,000 images in all.
         progress: called as progress(stage, steps done, steps of the stage).
-        settings: fields of SampleSettings: size, prior, guidance, prior_guidance, steps,
-            prior_steps, prior_temperature, prior_top_p, sampler, negative, dtype; defaults are
-            the bundle's.
+        settings: fields of `SampleSettings`.
+
+    Returns:
+        uint8 [len(prompts) * num, size, size, 3], grouped by prompt.
+
+    Raises:
+        UserError: no prompt or too long a one, an unknown setting, or a value that is out of range
+            or that the bundle does not support.
     """
     root = root_of(key)
     plan = resolve(model, settings_of(SampleSettings, "sample", settings))
@@ -73,14 +85,29 @@ def vary(
     progress: Progress | None = None,
     **settings: Any,
 ) -> UInt8[np.ndarray, "n s s 3"]:
-    """Samples `num` variations of each image, image-major: inversion, then DDIM with eta.
+    """Samples `num` variations of each image: DDIM inversion, then DDIM with noise (unCLIP §3.1).
+
+    The image becomes (z_i, x_T): its CLIP embedding, and the latent that DDIM inversion of the
+    decoder gives (unCLIP §3; Dhariwal & Nichol 2021, appendix F). Decoding adds noise of scale
+    sigma_t = eta sqrt((1 - ab_s) / (1 - ab_t)) sqrt(1 - ab_t / ab_s) from level t to level s,
+    where ab is the cumulative product of alphas.
 
     Args:
-        images: of any shape, uint8 or floats in [-1, 1].
-        key: the root key; default: that of seed 0.
-        eta: 0 rebuilds the image, 1 varies it the most.
-        progress: as of `sample`.
-        settings: fields of LatentSettings: size, guidance, steps, invert_steps, dtype.
+        model: a bundle with a CLIP and a decoder.
+        images: RGB, [n, h, w, 3] or a sequence of [h, w, 3] of any sizes; uint8, or floats in
+            [-1, 1].
+        key: root key, a scalar `jax.random.key(seed)`; default: the key of seed 0.
+        num: variations per image, from 1.
+        eta: 0 (rebuilds the image) to 1 (varies it the most).
+        progress: called as progress(stage, steps done, steps of the stage).
+        settings: fields of `LatentSettings`.
+
+    Returns:
+        uint8 [n * num, size, size, 3], grouped by image.
+
+    Raises:
+        UserError: no image, one of another shape or dtype, or a setting that is unknown or out of
+            range.
     """
     chosen = settings_of(LatentSettings, "vary", settings)
     plan = latents.resolve_latents(model, chosen, eta=eta)
@@ -100,13 +127,28 @@ def interpolate(
     progress: Progress | None = None,
     **settings: Any,
 ) -> UInt8[np.ndarray, "n s s 3"]:
-    """Interpolates from each first image to its second one in `frames` images, pair-major.
+    """Interpolates between the images of each pair (unCLIP §3.2).
+
+    z_i moves along slerp(z_1, z_2, theta), with theta from 0 to 1 in equal steps.
 
     Args:
-        noise: "slerp" interpolates the inverted latents too, so that the ends rebuild the images;
-            "fixed" draws one x_T per path, from the key, for `num` paths per pair.
-        progress: as of `sample`.
-        settings: as of `vary`.
+        model: a bundle with a CLIP and a decoder.
+        first: n RGB images, [n, h, w, 3] or a sequence of [h, w, 3]; uint8, or floats in [-1, 1].
+        second: as many images, the other ends.
+        key: root key, a scalar `jax.random.key(seed)`; default: the key of seed 0.
+        frames: images per path with both ends, 1 to 1,000.
+        noise: "slerp" interpolates the inverted latents x_T too, so that the ends rebuild the
+            images; "fixed" draws one x_T per path from the key.
+        num: paths per pair; must be 1 for "slerp".
+        progress: called as progress(stage, steps done, steps of the stage).
+        settings: fields of `LatentSettings`.
+
+    Returns:
+        uint8 [n * num * frames, size, size, 3], grouped by pair, then by path.
+
+    Raises:
+        UserError: numbers of images that differ, images of another shape or dtype, or an argument
+            or setting that is unknown or out of range.
     """
     inverted = manipulate.check_noise(noise) == "slerp"
     chosen = settings_of(LatentSettings, "interpolate", settings)
@@ -129,14 +171,31 @@ def edit(
     progress: Progress | None = None,
     **settings: Any,
 ) -> UInt8[np.ndarray, "n s s 3"]:
-    """Edits each image toward a text in `frames` images, image-major (text diffs).
+    """Edits each image toward a text (text diffs, unCLIP §3.3).
+
+    z_i moves along slerp(z_i, |z_i| z_d, theta) toward z_d = (z_t - z_t0) / |z_t - z_t0|, the
+    direction from `source` to `to`; x_T is the inverted latent throughout.
 
     Args:
-        to: the target text, one for all or one per image.
-        source: the text to start from: the image's caption, a dummy, or None for none.
-        max_theta: theta of the last image; 1 is the text's direction itself.
-        progress: as of `sample`.
-        settings: as of `vary`.
+        model: a bundle with a CLIP and a decoder.
+        images: RGB, [n, h, w, 3] or a sequence of [h, w, 3] of any sizes; uint8, or floats in
+            [-1, 1].
+        to: the target caption, one for all images or one per image.
+        source: the caption to start from, likewise: the image's own or a dummy such as "a photo";
+            None leaves z_t0 out.
+        key: root key, a scalar `jax.random.key(seed)`; default: the key of seed 0.
+        frames: images per input, 1 to 1,000, with theta from 0 to `max_theta` in equal steps; one
+            frame has `max_theta`.
+        max_theta: 0 to 1, where 1 is z_d itself; the paper uses 0.25 to 0.5.
+        progress: called as progress(stage, steps done, steps of the stage).
+        settings: fields of `LatentSettings`.
+
+    Returns:
+        uint8 [n * frames, size, size, 3], grouped by image, theta rising.
+
+    Raises:
+        UserError: images of another shape or dtype, numbers of texts and images that differ, both
+            texts with the same embedding, or a setting that is unknown or out of range.
     """
     plan = latents.resolve_latents(model, settings_of(LatentSettings, "edit", settings))
     thetas = manipulate.edit_thetas(frames, max_theta)
@@ -155,13 +214,27 @@ def reconstruct(
     progress: Progress | None = None,
     **settings: Any,
 ) -> UInt8[np.ndarray, "n s s 3"]:
-    """Decodes each image from the first principal components of its z_i, image-major.
+    """Decodes each image from the first principal components of its z_i (unCLIP §4, figure 7).
+
+    All images decoded from one input start from the same noise.
 
     Args:
-        dims: numbers of components, clipped to those that exist; duplicates are dropped.
-        pca: file of a PCA; None = the bundle's own.
-        progress: as of `sample`.
-        settings: as of `vary`.
+        model: a bundle with a CLIP and a decoder.
+        images: RGB, [n, h, w, 3] or a sequence of [h, w, 3] of any sizes; uint8, or floats in
+            [-1, 1].
+        key: root key, a scalar `jax.random.key(seed)`; default: the key of seed 0.
+        dims: numbers of components, from 0; default (20, 30, 40, 80, 120, 160, 200, 320), the
+            paper's. Clipped to those that exist; duplicates are dropped.
+        pca: file that `unclip embed --fit-pca` wrote; None = the bundle's own PCA.
+        progress: called as progress(stage, steps done, steps of the stage).
+        settings: fields of `LatentSettings`.
+
+    Returns:
+        uint8 [n * len(dims), size, size, 3], grouped by image, in the order of `dims`.
+
+    Raises:
+        UserError: no PCA or that of another CLIP, images of another shape or dtype, or a setting
+            that is unknown or out of range.
     """
     chosen = settings_of(LatentSettings, "reconstruct", settings)
     basis = require_pca(model, pca)
@@ -184,14 +257,30 @@ def inpaint(
     progress: Progress | None = None,
     **settings: Any,
 ) -> UInt8[np.ndarray, "n s s 3"]:
-    """Inpaints the masked part of each image `num` times; all other pixels stay exactly.
+    """Inpaints the masked part of each image `num` times; all other pixels are unchanged.
+
+    z_i comes from the prior, and the decoder runs RePaint (Lugmayr et al. 2022, algorithm 1); the
+    paper does not say how it inpaints.
 
     Args:
-        masks: bool, of the images' sizes; True is inpainted.
-        prompts: captions of the whole image, one for all or one per image.
-        resamples: RePaint's resampling steps; 1 is plain masked replacement.
-        progress: as of `sample`.
-        settings: as of `sample`; the decoder's sampler is always DDIM with eta 1.
+        model: a bundle with a CLIP, a decoder and the prior that is asked for.
+        images: RGB, [n, h, w, 3] or a sequence of [h, w, 3] of any sizes; uint8, or floats in
+            [-1, 1].
+        masks: bool [h, w] for each image, of its size; True is inpainted.
+        prompts: captions of the whole image, one for all images or one per image.
+        key: root key, a scalar `jax.random.key(seed)`; default: the key of seed 0.
+        num: results per image, from 1.
+        resamples: times each stretch of 10 levels is denoised, from 1 (plain masked replacement);
+            default 5.
+        progress: called as progress(stage, steps done, steps of the stage).
+        settings: fields of `SampleSettings`; the decoder always takes DDIM steps with eta 1.
+
+    Returns:
+        uint8 [n * num, size, size, 3], grouped by image.
+
+    Raises:
+        UserError: a mask of another size or without a True, numbers of prompts and images that
+            differ, or a setting that is unknown or out of range.
     """
     plan = resolve(model, settings_of(SampleSettings, "inpaint", settings))
     prompts = [prompts] * len(images) if isinstance(prompts, str) else prompts
@@ -215,13 +304,24 @@ def embed_text(
     stage: str | None = None,
     dtype: str = "float32",
 ) -> TextFeatures:
-    """Encodes captions with the bundle's CLIP; embeddings are raw, as the tower gives them.
+    """Encodes captions with the bundle's CLIP; z_t is as the text tower gives it, not normalized.
 
-    `tokens` are for stages with a text transformer of their own and have the longest context among
-    them; `predict`, `x0_denoiser` and `run_stage` cut them to that of their stage.
+    Source: Radford et al. 2021, §2; z_t conditions the prior (unCLIP §2.2).
 
     Args:
-        stage: cuts `tokens` to the context of this stage, which `denoise_fn` expects.
+        model: a bundle with a CLIP and a tokenizer.
+        prompts: one caption or several, n in all, of at most 2,000 characters each.
+        stage: cuts `tokens` to the context of this stage, which `denoise_fn` expects; None leaves
+            the longest context of the bundle's stages. `predict`, `x0_denoiser` and `run_stage`
+            cut them themselves.
+        dtype: of the arithmetic, "float32" or "bfloat16".
+
+    Returns:
+        TextFeatures of n captions, NumPy arrays. `tokens` is None if no stage has a text
+        transformer of its own.
+
+    Raises:
+        UserError: no prompt or too long a one, no tokenizer, or an unknown stage.
     """
     prompts = [prompts] if isinstance(prompts, str) else prompts
     text = encode_text(model, prompts, dtype=dtype)
@@ -229,10 +329,22 @@ def embed_text(
 
 
 def embed_image(model: Bundle, images: Images, *, dtype: str = "float32") -> Float[Any, "n d"]:
-    """Encodes uint8 images, or floats in [-1, 1], with the bundle's CLIP; raw embeddings z_i.
+    """Encodes images with the bundle's CLIP: z_i, as the image tower gives it, not normalized.
 
-    Images of any shape are fitted to CLIP's square as the bundle's `ClipConfig.resize` says; `vary`
-    and the others take the same z_i.
+    Images are fitted to the tower's square as the bundle's `ClipConfig.resize` says, for `vary` and
+    the others too. Source: Radford et al. 2021, §2; z_i conditions the decoder (unCLIP §2.1).
+
+    Args:
+        model: a bundle with a CLIP.
+        images: RGB, [n, h, w, 3] or a sequence of [h, w, 3] of any sizes; uint8, or floats in
+            [-1, 1].
+        dtype: of the arithmetic, "float32" or "bfloat16".
+
+    Returns:
+        float32 [n, d], a NumPy array.
+
+    Raises:
+        UserError: no image, or one of another shape, dtype or range.
     """
     return encode_images(model, images, dtype=dtype)
 
@@ -240,7 +352,23 @@ def embed_image(model: Bundle, images: Images, *, dtype: str = "float32") -> Flo
 def classify(
     model: Bundle, images: Images, labels: Sequence[str] | str, *, dtype: str = "float32"
 ) -> Float[np.ndarray, "n labels"]:
-    """Returns CLIP's zero-shot probabilities: softmax over labels of exp(s) cos(z_i, z_t)."""
+    """Classifies images with CLIP, zero-shot: softmax over labels of exp(s) cos(z_i, z_t).
+
+    s is CLIP's learned log of the inverse temperature (Radford et al. 2021, §2.3).
+
+    Args:
+        model: a bundle with a CLIP and a tokenizer.
+        images: RGB, [n, h, w, 3] or a sequence of [h, w, 3] of any sizes; uint8, or floats in
+            [-1, 1].
+        labels: captions, at least one; classes are compared as written, without a template.
+        dtype: of the arithmetic, "float32" or "bfloat16".
+
+    Returns:
+        float32 [n, len(labels)], probabilities; rows sum to 1.
+
+    Raises:
+        UserError: no label, no image, or an image of another shape, dtype or range.
+    """
     labels = [labels] if isinstance(labels, str) else labels
     if not labels:
         raise UserError("no label given")

@@ -1,15 +1,19 @@
 """Pages that are generated, links to files outside docs/, and the check of the built site."""
 
 import dataclasses
+import inspect
 import re
 import subprocess
 import sys
+from typing import Any
 
 import pytest
 
+import unclip_jax
 from tests.docs.blocks import ROOT, pages
 from tools.docs import api_pages, check_site, commands, config_fields
 from tools.docs.repo_pages import PAGES, rewrite_links
+from unclip_jax import api
 from unclip_jax.cli.main import COMMANDS
 
 PACKAGE = ROOT / "unclip_jax"
@@ -38,15 +42,42 @@ def test_a_row_of_a_field():
     assert '| `dtype` | `"float32"`, `"bfloat16"` | `\'float32\'` |' in config_fields.page()
 
 
-def test_every_room_has_a_page():
+def test_every_folder_has_a_page():
     """But for the commands, which have one of another kind."""
-    rooms = {path.parent.name for path in PACKAGE.glob("*/__init__.py")} - {"cli"}
-    assert set(api_pages.ROOMS) == rooms
+    folders = {path.parent.name for path in PACKAGE.glob("*/__init__.py")} - {"cli"}
+    assert set(api_pages.PACKAGES) == folders
     made = api_pages.pages(PACKAGE)
     modules = {f"::: unclip_jax.diffusion.{p.stem}" for p in PACKAGE.glob("diffusion/[a-z]*.py")}
     assert modules == set(re.findall(r"^:::.*$", made["reference/api/diffusion.md"], re.M))
-    for name in ("load", "sample", "Bundle"):
+    for name in ("load", "sample", "Bundle", "SampleSettings", "LatentSettings"):
         assert f"::: unclip_jax.api.{name}\n" in made["reference/python.md"]
+
+
+FUNCTIONS = [name for name in unclip_jax.__all__ if inspect.isfunction(getattr(unclip_jax, name))]
+ITEM = (
+    r"^        \*{0,2}(\w+)(?: \([^)]*\))?: "  # of Args: or Attributes:, as mkdocstrings reads it
+)
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_a_public_call_says_what_it_takes_returns_and_raises(name):
+    call = getattr(unclip_jax, name)
+    head, _, rest = call.__doc__.partition("\n    Args:\n")
+    assert re.findall(ITEM, rest.partition("\n\n")[0], re.M) == list(
+        inspect.signature(call).parameters
+    )
+    assert len(head.splitlines()[0]) < 100
+    assert "\n    Returns:\n" in rest and "\n    Raises:\n        UserError: " in rest
+
+
+@pytest.mark.parametrize("name", ["Bundle", "Cond", "TextFeatures", *api_pages.SETTINGS])
+def test_a_public_class_describes_its_fields(name):
+    """Those of a struct with their types, since they are annotated `Any`."""
+    cls = getattr(api, name)
+    fields = [field.name for field in dataclasses.fields(cls)]
+    assert re.findall(ITEM, cls.__doc__.partition("Attributes:\n")[2], re.M) == fields
+    for field in dataclasses.fields(cls):
+        assert field.type is not Any or f"        {field.name} (" in cls.__doc__
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Pages of the Python API: the public calls, and one page for each room of the package.
+"""Pages of the Python API: the public calls, and one page for each folder of the package.
 
 The pages hold mkdocstrings' directives; the text is that of the docstrings.
 """
@@ -6,7 +6,7 @@ The pages hold mkdocstrings' directives; the text is that of the docstrings.
 import ast
 from pathlib import Path
 
-ROOMS = {
+PACKAGES = {
     "diffusion": "Schedules, losses, guidance and samplers. They know arrays only, no networks.",
     "nn": "Layers, attention, transformer stacks and U-Net blocks.",
     "models": "The networks, their configs and the table of stages.",
@@ -23,6 +23,11 @@ ROOMS = {
 }
 """Folders of the package that have a page, with what is said of them."""
 
+SETTINGS = ("SampleSettings", "LatentSettings")
+ABOUT_SETTINGS = """What the calls take as `**settings`. Pass the fields as keyword arguments:
+`unclip_jax.sample(model, prompts, size=64, guidance=2.0)`.
+"""
+
 INTRO = """# Python API
 
 ```python
@@ -34,11 +39,11 @@ images = unclip_jax.sample(model, ["a red heart"], key=jax.random.key(0), num=4)
 ```
 
 The calls below are pure functions of a bundle, inputs and a key. Everything under `unclip_jax.` is
-importable from the package itself.
+importable from the package itself. An error that you can fix is a `UserError`.
 
-## Rooms
+## Packages
 
-Each folder of the package has a page of its own.
+Each folder of `unclip_jax` has a page of its own.
 
 """
 
@@ -46,18 +51,18 @@ Each folder of the package has a page of its own.
 def pages(package: Path) -> dict[str, str]:
     """Returns the Markdown of all API pages by their path in the site."""
     made = {"reference/python.md": INTRO + _index() + _public(package)}
-    for room, about in ROOMS.items():
-        made[f"reference/api/{room}.md"] = _room(package, room, about)
+    for name, about in PACKAGES.items():
+        made[f"reference/api/{name}.md"] = _package(package, name, about)
     return made
 
 
 def _index() -> str:
-    rows = [f"| [`{room}`](api/{room}.md) | {about} |\n" for room, about in ROOMS.items()]
-    return "| room | what |\n|---|---|\n" + "".join(rows)
+    rows = [f"| [`{name}`](api/{name}.md) | {about} |\n" for name, about in PACKAGES.items()]
+    return "| package | what |\n|---|---|\n" + "".join(rows)
 
 
 def _public(package: Path) -> str:
-    """Returns the part of the public calls: those that the package exports."""
+    """Returns the public calls, those that the package exports, and the settings they take."""
     tree = ast.parse((package / "__init__.py").read_text(encoding="utf-8"))
     names = next(
         ast.literal_eval(node.value)
@@ -65,16 +70,19 @@ def _public(package: Path) -> str:
         if isinstance(node, ast.Assign) and node.targets[0].id == "__all__"
     )
     options = "    options:\n      show_root_full_path: false\n      heading_level: 3\n"
-    return "\n## Public calls\n\n" + "".join(
-        f"::: unclip_jax.api.{name}\n{options}\n" for name in names
+    calls, settings = (
+        "".join(f"::: unclip_jax.api.{name}\n{options}\n" for name in group)
+        for group in (names, SETTINGS)
     )
+    return f"\n## Public calls\n\n{calls}## Settings\n\n{ABOUT_SETTINGS}\n{settings}"
 
 
-def _room(package: Path, room: str, about: str) -> str:
+def _package(package: Path, name: str, about: str) -> str:
     modules = sorted(
         path.relative_to(package).with_suffix("")
-        for path in (package / room).rglob("*.py")
+        for path in (package / name).rglob("*.py")
         if not path.name.startswith("_")
     )
     names = [".".join(("unclip_jax", *path.parts)) for path in modules]
-    return f"# unclip_jax.{room}\n\n{about}\n\n" + "".join(f"::: {name}\n\n" for name in names)
+    directives = "".join(f"::: {module}\n\n" for module in names)
+    return f"# unclip_jax.{name}\n\n{about}\n\n{directives}"

@@ -1,7 +1,7 @@
 """MkDocs hook: adds the pages that are generated, and follows links to files outside docs/.
 
 Nothing that it generates is committed: the help of every command, the fields of the configs, a page
-for each room of the package, and pages made of Markdown files from elsewhere in the repository.
+for each folder of the package, and pages made of Markdown files from elsewhere in the repository.
 """
 
 from pathlib import Path

@@ -76,7 +76,21 @@ class Stage:
 
 @dataclasses.dataclass(frozen=True)
 class Bundle:
-    """A complete model: its stages, tokenizer, sampling defaults and provenance."""
+    """A complete model: its stages, tokenizer, sampling defaults and provenance.
+
+    Attributes:
+        name: as stored in bundle.json.
+        stages: networks by name: "clip", "prior_diffusion", "prior_ar", "decoder",
+            "upsampler_256", ...
+        tokenizer: the vocabulary that captions are encoded with.
+        license: of the weights.
+        provenance: what each stage was trained on and how, JSON values.
+        metrics: measured metrics, JSON values.
+        sampling: the default prior, image size and rounding between stages.
+        cascade: upsampling steps, smallest input first.
+        arrays: arrays that are not parameters, such as "prior_diffusion.variance_table".
+        pca: principal components of the CLIP's image embeddings (unCLIP §4).
+    """
 
     name: str
     stages: Mapping[str, Stage]
@@ -118,15 +132,32 @@ class Bundle:
 
     @property
     def clip(self) -> Stage:
-        """The CLIP that all other stages are conditioned on."""
+        """The CLIP that all other stages are conditioned on; a bundle without is a UserError."""
         return self.stage(CLIP)
 
     def of_kind(self, kind: Kind) -> list[str]:
-        """Returns the names of the stages of a kind, in their order."""
+        """Returns the names of the stages of a kind, in the order of the table of stages.
+
+        Args:
+            kind: "clip", "prior", "decoder" or "upsampler".
+
+        Returns:
+            The names; empty if the bundle has none of them.
+        """
         return [name for name in stages_of(kind) if name in self.stages]
 
     def stage(self, name: str) -> Stage:
-        """Returns a stage by name; a missing one is a UserError that lists the others."""
+        """Returns a stage by name.
+
+        Args:
+            name: as in `stages`.
+
+        Returns:
+            The stage, with its configs (`spec`) and parameters (`params`).
+
+        Raises:
+            UserError: there is no such stage; the message lists the others.
+        """
         if name not in self.stages:
             raise UserError(
                 f"bundle {self.name!r} has no stage {name!r}; it has {', '.join(self.stages)}"
@@ -206,9 +237,16 @@ def load(
     """Loads a bundle, checking hashes, shapes and unknown keys.
 
     Args:
-        stages: the stages to load; None = all.
-        params_dtype: dtype of the parameters in memory; None = as stored.
+        name_or_path: a shipped bundle's name ("emoji") or a bundle's folder.
+        stages: names of the stages to load; None = all.
+        params_dtype: dtype of the parameters in memory, "float32" by default; None = as stored.
         verify: also hash files above 1 GiB whose size and mtime have not changed.
+
+    Returns:
+        The bundle; parameters are NumPy arrays.
+
+    Raises:
+        UserError: no such bundle or stage, damaged files, or stages that do not fit each other.
     """
     folder = resolve(name_or_path)
     manifest = read_manifest(folder)
@@ -233,7 +271,6 @@ def load(
     arrays = {}
     if "arrays.safetensors" in files:
         arrays = tensors.read_arrays(folder / "arrays.safetensors")
-    pca = load_pca(folder / PCA_FILE) if PCA_FILE in files else None
     loaded = {n: _load_stage(folder, n, manifest, params_dtype) for n in wanted}
     check_embeddings({name: stage.spec for name, stage in loaded.items()})
     _check_vocabulary(folder, loaded, tokenizer)
@@ -248,7 +285,7 @@ def load(
         cascade=manifest.cascade,
         tokenizer=tokenizer,
         arrays=arrays,
-        pca=pca,
+        pca=load_pca(folder / PCA_FILE) if PCA_FILE in files else None,
     )
 
 
@@ -307,11 +344,22 @@ def save(
     overwrite: bool = False,
     write_extra: Callable[[Path], None] | None = None,
 ) -> Path:
-    """Writes a bundle to the folder `out` atomically and returns its path.
+    """Writes a bundle to a new folder, atomically.
 
     Args:
-        dtype: float16, bfloat16 or float32 for all stages; None = each stage's own.
-        write_extra: writes further files that are not hashed, such as a model card.
+        bundle: the model to write.
+        out: the folder.
+        dtype: "float16", "bfloat16" or "float32" for all stages; None = each stage's own.
+        overwrite: replace the bundle that is there.
+        write_extra: called with the folder, writes further files that are not hashed, such as a
+            model card.
+
+    Returns:
+        The path of the folder.
+
+    Raises:
+        UserError: the folder exists and `overwrite` is False, or it is not a bundle's, or the
+            stages do not fit each other.
     """
     out = Path(out)
     check_embeddings({name: stage.spec for name, stage in bundle.stages.items()})

@@ -25,11 +25,12 @@ class TextFeatures:
     """A batch of encoded captions; fields that the consumer does not use are None.
 
     Attributes:
-        text_emb: float [n, d], the CLIP text embedding z_t, raw as the tower gives it.
-        text_states: float [n, ctx, w], the last-layer states of the CLIP text tower.
-        text_mask: bool [n, ctx], True where clip_tokens holds a token rather than padding.
-        clip_tokens: int [n, ctx], token ids of the CLIP text tower.
-        tokens: int [n, ctx2], token ids of a stage's own text transformer.
+        text_emb (float [n, d]): the CLIP text embedding z_t, as the tower gives it, not
+            normalized.
+        text_states (float [n, ctx, w]): the last-layer states of the CLIP text tower.
+        text_mask (bool [n, ctx]): True where clip_tokens holds a token rather than padding.
+        clip_tokens (int32 [n, ctx]): token ids of the CLIP text tower.
+        tokens (int32 [n, ctx2]): token ids of a stage's own text transformer.
     """
 
     text_emb: Any = None
@@ -44,10 +45,10 @@ class Cond:
     """Conditioning of a diffusion network; None means not given.
 
     Attributes:
-        image_emb: float [n, d], raw CLIP image embeddings z_i; None is the null embedding for all.
-        image_keep: bool [n], False replaces that z_i by the null embedding; None = all True.
-        text: captions; a dropped caption is the encoded empty one (`where_text`).
-        low_res: float [n, h, w, 3] in [-1, 1], at its native size.
+        image_emb (float [n, d]): raw CLIP image embeddings z_i; None is the null embedding for all.
+        image_keep (bool [n]): False replaces that z_i by the null embedding; None = all True.
+        text (TextFeatures): n captions; a dropped caption is the encoded empty one (`where_text`).
+        low_res (float [n, h, w, 3]): images in [-1, 1] at the size that an upsampler takes.
     """
 
     image_emb: Any = None

@@ -33,7 +33,7 @@ class DiffusionConfig:
         loss: "simple" is the squared error of the prediction; "hybrid" adds the variational bound
             with its mean frozen (iDDPM); "vlb" is the bound alone.
         vlb_weight: lambda of L_simple + lambda L_vlb, where L_vlb is the sum over all steps, in
-            bits a dimension: 0.001 at 1000 steps puts weight 1 on the bound of the drawn step.
+            bits per dimension: 0.001 at 1000 steps puts weight 1 on the bound of the drawn step.
         loss_weighting: "min_snr" (Hang et al. 2023) is our option; unCLIP does not use it.
         min_snr_gamma: the signal-to-noise ratio at which that weight is cut off.
         min_snr_floor: least weight of x_0, which min-SNR lets go to 0 in strong noise, where the
@@ -85,7 +85,7 @@ class SamplingConfig:
         x0_bound: largest |x0| of an estimate, which is clipped to it; None for none.
         threshold: dynamic thresholding's quantile of |x0| in (0, 1], None for off; replaces
             `x0_bound`.
-        num_candidates: samples drawn an example, of which the best is kept (the prior's two).
+        num_candidates: samples drawn per example, of which the best is kept (the prior's two).
         initial_noise_scale: factor of the noise that sampling starts from, None for 1. GLIDE's
             released notebook starts its upsampler from 0.997 times the noise.
     """

@@ -87,7 +87,7 @@ def guided_network(network: Network, scale: float | Float[Array, "*b"]) -> Netwo
 
     Args:
         network: over the batch [conditional; unconditional], its condition bound to that batch.
-        scale: 1 is off; one for all or one an example.
+        scale: 1 is off; one for all or one per example.
     """
 
     def guided(x_t: Float[Array, " b *d"], t: Int[Array, " b"]) -> Float[Array, " b *e"]:

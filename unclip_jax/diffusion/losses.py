@@ -1,4 +1,4 @@
-"""Training losses: squared error, variational bound and their hybrid, one value an example.
+"""Training losses: squared error, variational bound and their hybrid, one value per example.
 
 The bound follows improved-diffusion's code: the step from t to t - 1 in bits a dimension, a KL
 divergence of two Gaussians for t > 0, and for t = 0 the likelihood of 8-bit data in [-1, 1].

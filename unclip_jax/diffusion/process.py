@@ -1,7 +1,7 @@
 """The forward process, its posterior, and the conversions between x_0, eps and v.
 
 Notation: x_t = alpha_t x_0 + sigma_t eps; v = alpha_t eps - sigma_t x_0 (Salimans & Ho 2022).
-`t` is the noisier level and `s` the next, less noisy one. Levels are scalars or one an example,
+`t` is the noisier level and `s` the next, less noisy one. Levels are scalars or one per example,
 and broadcast over the data's other axes.
 """
 

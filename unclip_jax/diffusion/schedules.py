@@ -24,7 +24,7 @@ MAX_BETA = 0.999
 
 @struct.dataclass
 class Level:
-    """Noise levels: x = alpha x_0 + sigma eps, one for all examples or one an example."""
+    """Noise levels: x = alpha x_0 + sigma eps, one for all examples or one per example."""
 
     alpha: Float[Array, "*b"]
     sigma: Float[Array, "*b"]
@@ -44,7 +44,7 @@ class Level:
 
 
 def expand(coefficient: Float[Array, "..."], ndim: int) -> Float[Array, "..."]:
-    """Appends axes of size one to an array of one value an example; leaves a scalar alone."""
+    """Appends axes of size one to an array of one value per example; leaves a scalar alone."""
     if coefficient.ndim == 0:
         return coefficient
     return coefficient.reshape(coefficient.shape + (1,) * (ndim - coefficient.ndim))

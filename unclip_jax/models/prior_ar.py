@@ -136,7 +136,7 @@ class CodeSampling:
         temperature: divides the logits; 0 takes the likeliest code.
         top_p: codes are drawn from the likeliest that together have this probability; 1 is all.
         dot_percentile: the dot token is drawn above this percentile of the training pairs'.
-        num_candidates: embeddings drawn an example, of which the one nearest to z_t is kept.
+        num_candidates: embeddings drawn per example, of which the one nearest to z_t is kept.
     """
 
     guidance: float = 1.0

@@ -1,6 +1,6 @@
 """Sampling of the autoregressive prior: codes one by one from cached keys, as one device program.
 
-Noise comes as for diffusion, standard normal from a key an example: INITIAL's gives the dot token,
+Noise comes as for diffusion, standard normal from a key per example: INITIAL's gives the dot token,
 that of step i code i + 1. A normal x is as good as a uniform Phi(x), and -log(-log Phi(x)) is the
 Gumbel variable whose addition to logits makes the largest a draw from their softmax.
 """

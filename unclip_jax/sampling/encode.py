@@ -21,7 +21,7 @@ from unclip_jax.sampling.programs import COMPUTE_DTYPE, PRECISION
 from unclip_jax.sampling.prompts import check_lengths, read_prompts
 from unclip_jax.text.context import fit_context
 
-TEXT_LIMIT = 16  # captions a device encodes a call
+TEXT_LIMIT = 16  # captions per device and call
 IMAGE_LIMIT = 32
 FLOAT_LIMIT = 2.0  # images in [-1, 1] have no larger float, even where resizing overshot
 

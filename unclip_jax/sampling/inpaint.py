@@ -193,10 +193,10 @@ def inpaint(
     resamples: int = RESAMPLES,
     monitor: Monitor,
 ) -> UInt8[np.ndarray, "n s s 3"]:
-    """Fills each image `num` times, image-major; kept pixels are the canvas's own.
+    """Fills each image `num` times, grouped by image; kept pixels are the canvas's own.
 
     Args:
-        prompts: a caption an image, of the whole of it.
+        prompts: a caption per image, of the whole of it.
         resamples: times each stretch of levels is denoised; 1 is plain masked replacement.
     """
     if num < 1 or resamples < 1:

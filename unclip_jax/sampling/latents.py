@@ -53,16 +53,23 @@ images 0.4 dB closer, 40 levels 0.8 dB less close (docs/evals/inversion.md)."""
 
 @dataclasses.dataclass(frozen=True)
 class LatentSettings:
-    """Settings of a manipulation; None = the bundle's, or as stated.
+    """Settings of `vary`, `interpolate`, `edit` and `reconstruct`.
+
+    Decoding starts from an inverted latent, but for `reconstruct` and `interpolate` with noise
+    "fixed", which start from fresh noise.
 
     Attributes:
-        size: pixels of the square image: the decoder's own size or one of the cascade's.
-        guidance: of decoding. None = 1 (off) from an inverted latent, since guidance would change
-            the image that is to be rebuilt; the bundle's from fresh noise.
-        steps: of decoding. None = the inversion's own from an inverted latent; the bundle's from
-            fresh noise.
-        invert_steps: levels of the inversion, the noisiest of which is left out.
-        dtype: of the network's arithmetic; diffusion itself is always float32.
+        size: side of the square image in pixels: the decoder's own or one of the cascade's; None =
+            the bundle's.
+        guidance: classifier-free guidance scale of decoding, 0 to 1000. None = 1 (off) from an
+            inverted latent, since guidance would change the image that is to be rebuilt; the
+            bundle's from fresh noise.
+        steps: DDIM steps of decoding. None = those of the inversion from an inverted latent; the
+            bundle's from fresh noise.
+        invert_steps: timesteps of the inversion, from 3, the noisiest of which is left out
+            (Dhariwal & Nichol 2021, appendix F); default 100.
+        dtype: of the network's arithmetic, "float32" or "bfloat16"; diffusion itself is always
+            float32.
     """
 
     size: int | None = None
@@ -221,7 +228,7 @@ def decode(
 
     Args:
         image_emb: raw z_i.
-        keys: a key an image, for x_T if it is not given, eta's noise and the upsamplers'.
+        keys: a key per image, for x_T if it is not given, eta's noise and the upsamplers'.
         latent: x_T, of `invert`.
     """
     empty = empty_caption(model, plan.dtype)

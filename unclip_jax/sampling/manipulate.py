@@ -113,7 +113,7 @@ def vary(
     num: int = 1,
     monitor: Monitor,
 ) -> UInt8[np.ndarray, "n s s 3"]:
-    """Samples `num` variations of each image, image-major, with the eta of the plan (§3.1)."""
+    """Samples `num` variations of each image with the plan's eta, grouped by image (§3.1)."""
     if num < 1:
         raise UserError(f"num must be at least 1, not {num}")
     source = encode(model, images, plan, monitor)
@@ -134,7 +134,9 @@ def interpolate(
     num: int = 1,
     monitor: Monitor,
 ) -> UInt8[np.ndarray, "n s s 3"]:
-    """Interpolates from each first image to its second in `frames` images, pair-major (§3.2).
+    """Interpolates from each first image to its second in `frames` images (§3.2).
+
+    The result is grouped by pair, then by path.
 
     From inverted latents (`plan.inverted`) x_T is interpolated like z_i, and the ends rebuild the
     images: one path per pair. Else x_T is the same fresh noise along a path: `num` paths per pair.
@@ -166,7 +168,7 @@ def edited_embeddings(
     thetas: Float[np.ndarray, " frames"],
     dtype: str = "float32",
 ) -> Float[np.ndarray, "m d"]:
-    """Returns slerp(z_i, |z_i| z_d, theta) for every theta, image-major (unCLIP §3.3)."""
+    """Returns slerp(z_i, |z_i| z_d, theta) for every theta, grouped by image (unCLIP §3.3)."""
     z_t = encode_text(model, list(to), dtype=dtype).text_emb
     z_0 = None if source is None else encode_text(model, list(source), dtype=dtype).text_emb
     direction = text_direction(z_t, z_0)
@@ -187,7 +189,7 @@ def edit(
     thetas: Float[np.ndarray, " frames"],
     monitor: Monitor,
 ) -> UInt8[np.ndarray, "n s s 3"]:
-    """Edits each image toward a text at every theta, image-major, x_T held fixed (§3.3).
+    """Edits each image toward a text at every theta, grouped by image; x_T is fixed (§3.3).
 
     Args:
         to: a caption per image.
@@ -222,9 +224,9 @@ def reconstruct(
     dims: Sequence[int],
     monitor: Monitor,
 ) -> UInt8[np.ndarray, "n s s 3"]:
-    """Decodes each image from the first principal components of its z_i, image-major (§4).
+    """Decodes each image from the first principal components of its z_i (§4).
 
-    An image has the same noise for all numbers of components.
+    The result is grouped by image, which has the same noise for all numbers of components.
     """
     image_emb = monitor.timed("clip", lambda: encode_images(model, images, dtype=plan.dtype))
     if image_emb.shape[1] != pca.width:

@@ -127,7 +127,7 @@ class Request:
 
 
 def requests_for(prompts: Sequence[str], num: int, first: int = 0) -> list[Request]:
-    """Lists `num` images a prompt, prompt-major; `first` is the index of the first prompt."""
+    """Lists `num` images per prompt, grouped by prompt; `first` is the first prompt's index."""
     if not prompts:
         raise UserError("no prompt given")
     check_lengths(prompts)

@@ -88,7 +88,7 @@ class ProgramKey:
 
     @property
     def num_candidates(self) -> int:
-        """Samples an example, of which the best is kept."""
+        """Samples per example, of which the best is kept."""
         return self.sampling.num_candidates
 
 
@@ -147,7 +147,7 @@ def program_denoiser(
 
 
 def example_noise(program: ProgramKey, keys: Key[Array, " b"]) -> NoiseFn:
-    """Returns noise(step, shape) from a key a candidate, those of an example side by side."""
+    """Returns noise(step, shape) from a key per candidate, those of an example side by side."""
     staged = jax.vmap(lambda example: prng.stage_key(example, program.noise_id))(keys)
     numbers = jnp.arange(program.num_candidates)
     keys = jax.vmap(lambda example: prng.example_keys(example, numbers))(staged).reshape(-1)

@@ -24,18 +24,25 @@ GUIDANCE_LIMIT = 1000.0  # scales in use are below 20
 
 @dataclasses.dataclass(frozen=True)
 class SampleSettings:
-    """Settings of one call; None = the bundle's.
+    """Settings of `sample` and `inpaint`; None = the bundle's.
 
     Attributes:
-        size: pixels of the square image: the decoder's own size or one of the cascade's.
-        prior: where z_i comes from: "diffusion" or "ar" (a trained prior), "text" (z_t itself, the
-            paper's ablation) or "none" (caption only, the GLIDE baseline).
-        guidance, steps, sampler: of the decoder. `steps` levels are spread over the first to the
-            last that the bundle visits; as many as it has itself are its own.
-        prior_guidance, prior_steps: of the prior.
-        prior_temperature, prior_top_p: of the autoregressive prior's codes.
+        size: side of the square image in pixels: the decoder's own or one of the cascade's.
+        prior: where z_i comes from: "diffusion" or "ar" (a trained prior, unCLIP §2.2), "text" (z_t
+            itself) or "none" (caption only); the last two are the paper's baselines (§5.1).
+        guidance: classifier-free guidance scale of the decoder, 0 to 1000; 1 is off.
+        prior_guidance: the same of the prior.
+        steps: denoising steps of the decoder, from 1. They are spread over the first to the last
+            timestep that the bundle visits; its own number of steps gives its own list.
+        prior_steps: the same of the diffusion prior.
+        prior_temperature: divides the logits of the autoregressive prior, from 0, which takes the
+            likeliest code.
+        prior_top_p: the autoregressive prior's codes are drawn from the likeliest that together
+            have this probability, above 0 to 1 (all).
+        sampler: of the decoder, "ddpm", "ddim" or "dpm++".
         negative: replaces the empty caption in the decoder's guidance.
-        dtype: of the network's arithmetic; diffusion itself is always float32.
+        dtype: of the network's arithmetic, "float32" or "bfloat16"; diffusion itself is always
+            float32.
     """
 
     size: int | None = None

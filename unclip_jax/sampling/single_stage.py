@@ -48,10 +48,22 @@ def root_or_keys(key: Key[Array, "*n"] | None) -> Key[Array, "*n"]:
 def denoise_fn(
     model: Bundle, stage: str, *, dtype: str = "float32"
 ) -> Callable[[Params, Array, Array, Cond], Float[Array, " n *d"]]:
-    """Returns the pure function (params, x_t, t, cond) of a stage's raw network.
+    """Returns a stage's raw network as a pure function, for jit, grad and vmap.
 
-    No guidance, no clipping; for jit, grad and vmap. cond.text None is not filled in here: use
-    `embed_text(model, [""])` for a dropped caption.
+    No guidance, no clipping. `cond.text` of None is not filled in: pass `embed_text(model, [""],
+    stage=stage)` for a dropped caption. Source: unCLIP §2.1 (decoder, upsamplers), §2.2 (priors).
+
+    Args:
+        model: the bundle; its parameters are not bound, pass `model.stage(stage).params`.
+        stage: name of the stage; "prior" is the bundle's default prior.
+        dtype: of the network's arithmetic, "float32" or "bfloat16".
+
+    Returns:
+        The function (params, x_t, t, cond) of x_t [n, ...] and int t [n] in 0..T-1. Its output is
+        what the network was trained to predict (noise, x_0 or v), with variance channels last.
+
+    Raises:
+        UserError: the bundle has no such stage.
     """
     return stage_network(model.stage(stage_name(model, stage)).spec, dtype)
 
@@ -68,15 +80,27 @@ def predict(
 ) -> Float[Array, " n *e"]:
     """Evaluates a stage's raw network once, in float32: no guidance, no clipping.
 
-    The diffusion prior gives z_i in the space it works in; the autoregressive one takes codes
-    [n, k] and, as t, dot tokens, and gives the codes' logits [n, k, buckets]; the decoder noise
-    and variance channels [n, h, w, 6]; an upsampler noise. A network of images that predicts x_0
-    or v has its output rewritten as the noise that it implies; `denoise_fn` leaves it as it is.
+    A network of images that predicts x_0 or v has its output rewritten as the noise that it
+    implies; `denoise_fn` leaves it as it is. Source: unCLIP §2.1 (decoder, upsamplers), §2.2
+    (priors).
 
     Args:
-        image_emb: raw CLIP embeddings; None is the null embedding.
-        text: encoded captions; None is the empty caption.
-        low_res: images in [-1, 1] at their own size.
+        model: a bundle with the stage.
+        stage: name of the stage; "prior" is the bundle's default prior.
+        x_t: noisy sample: [n, d] of the diffusion prior, [n, h, w, 3] of images; of the
+            autoregressive prior its codes, int [n, k].
+        t: int [n], timestep in 0..T-1; of the autoregressive prior the dot tokens.
+        image_emb: [n, d], raw CLIP embeddings z_i; None is the null embedding.
+        text: encoded captions of n examples; None is the empty caption.
+        low_res: [n, h, w, 3] in [-1, 1], images at the size that an upsampler takes.
+
+    Returns:
+        float32 array. Diffusion prior [n, d], z_i in the space it works in; autoregressive prior
+        [n, k, buckets], logits of the codes; decoder [n, h, w, 6], noise and variance channels;
+        upsampler [n, h, w, 3], noise.
+
+    Raises:
+        UserError: the bundle has no such stage, or the condition lacks what the stage needs.
     """
     name = stage_name(model, stage)
     spec = model.stage(name).spec
@@ -95,11 +119,26 @@ def x0_denoiser(
     negative: str = "",
     dtype: str = "float32",
 ) -> Denoiser:
-    """Returns the denoiser (x_t, t) -> Denoised that sampling uses, guided and clipped.
+    """Returns the denoiser that sampling uses: the network's estimate of x_0, guided and bounded.
+
+    Classifier-free guidance mixes outputs, u + s (c - u) of the conditional c and unconditional u
+    (Ho & Salimans 2022; unCLIP §2.1, §2.2).
 
     Args:
-        sampling: guidance, clip and threshold are taken from it; None = the bundle's.
-        negative: the caption of guidance's unconditional half.
+        model: a bundle with the stage.
+        stage: name of a diffusion stage; "prior" is the bundle's default prior.
+        cond: condition of n examples.
+        sampling: its `guidance`, `x0_bound` and `threshold` apply; None = the bundle's settings.
+        negative: caption of guidance's unconditional half; default: the empty caption.
+        dtype: of the network's arithmetic, "float32" or "bfloat16".
+
+    Returns:
+        The function (x_t [n, ...], t int [n]) -> Denoised, whose `x0` has the shape of x_t and
+        whose `variance_frac` is None unless the network learns its variance.
+
+    Raises:
+        UserError: no such stage, one that is not a diffusion stage, or a condition that lacks what
+            the stage needs.
     """
     name = stage_name(model, stage)
     own = model.stage(name)
@@ -124,15 +163,28 @@ def run_stage(
     sampling: Sampling | None = None,
     dtype: str = "float32",
 ) -> Float[np.ndarray, " n *d"]:
-    """Runs one stage: a raw z_i from a prior, images in [-1, 1] from the others.
+    """Runs the whole reverse process of one stage.
 
-    Example i draws its noise from fold_in(key, i), or from key[i] of a key an example. A network
-    of a two-net upsampling step runs the whole step.
+    Example i draws its noise from fold_in(key, i), or from `key[i]` if `key` has one key per
+    example. A network of a two-net upsampling step runs the whole step. Source: unCLIP §2.1
+    (decoder, upsamplers), §2.2 (priors); numbers of steps: table 3.
 
     Args:
-        noise: injected instead: noise(step, shape) -> standard normal, where step counts network
-            evaluations from 0 (traced) and -1 asks for x_T; then there is one draw an example.
-        sampling: None = the bundle's.
+        model: a bundle with the stage.
+        stage: name of the stage; "prior" is the bundle's default prior.
+        cond: condition of n examples.
+        noise: replaces the key: noise(step, shape) -> standard normal, where step (traced) counts
+            network evaluations from 0 and -1 asks for x_T; then there is one draw per example.
+        key: typed key, a scalar or [n]; default: the key of seed 0.
+        sampling: sampling settings of the stage; None = the bundle's.
+        dtype: of the networks' arithmetic, "float32" or "bfloat16".
+
+    Returns:
+        float32 [n, d], raw z_i, from a prior; [n, h, w, 3] in [-1, 1] from the other stages.
+
+    Raises:
+        UserError: no such stage, a condition that lacks what the stage needs, another number of
+            keys, or a result that is not finite.
     """
     name = stage_name(model, stage)
     sampler = StageSampler(model, name, sampling, dtype)
@@ -146,7 +198,7 @@ def run_stage(
     if keys.ndim == 0:
         keys = prng.example_keys(keys, np.arange(n))
     elif keys.shape != (n,):
-        raise UserError(f"{keys.shape[0]} keys for {n} examples: give one key, or one an example")
+        raise UserError(f"{keys.shape[0]} keys for {n} examples: give one key, or one per example")
     return sampler(cond, keys, uncond_text=uncond_text)
 
 

@@ -58,7 +58,7 @@ class Sampler:
 
         Args:
             cond: of the n examples; fields that the sampler does not take are ignored.
-            keys: a key an example.
+            keys: a key per example.
             latent: x_T at the first step's level; None draws it from the keys.
             uncond_text: the encoded `uncond_caption`, for one example.
         """
