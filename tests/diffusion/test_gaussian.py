@@ -11,6 +11,7 @@ from unclip_jax.diffusion.config import DiffusionConfig, SamplingConfig
 from unclip_jax.diffusion.denoiser import Denoised
 from unclip_jax.diffusion.dpm_solver import dpmpp_step, no_history
 from unclip_jax.diffusion.samplers import (
+    SAMPLERS,
     ddim_step,
     ddpm_step,
     init_state,
@@ -69,17 +70,19 @@ def test_linear_schedule_and_learned_variance_under_ddim():
     check(form, oracles.ddim_chain(schedule.alpha_bar[steps], MU, S2, 0.5))
 
 
-@pytest.mark.parametrize("steps", [(999,), (0,), (999, 998), (500, 0)])
-@pytest.mark.parametrize("sampler", ["ddpm", "ddim", "dpm++"])
-def test_short_lists(sampler, steps):
+CHAINS = {
+    "ddpm": lambda levels: oracles.ddpm_chain(levels, MU, S2, "fixed_small"),
+    "ddim": lambda levels: oracles.ddim_chain(levels, MU, S2, 0.0),
+    "dpm++": lambda levels: oracles.dpmpp_2m_chain(levels, MU, S2),
+}
+"""The clean sample of every sampler as an affine form, from its levels of alpha_bar."""
+
+
+@pytest.mark.parametrize("steps", [STEPS, (999,), (0,), (999, 998), (500, 0)])
+@pytest.mark.parametrize("sampler", SAMPLERS)
+def test_every_sampler_on_long_and_short_lists(sampler, steps):
     form = affine_form(SCHEDULE, SamplingConfig(sampler=sampler), DiffusionConfig(), steps)
-    bar = SCHEDULE.alpha_bar[list(steps)]
-    expected = {
-        "ddpm": lambda: oracles.ddpm_chain(bar, MU, S2, "fixed_small"),
-        "ddim": lambda: oracles.ddim_chain(bar, MU, S2, 0.0),
-        "dpm++": lambda: oracles.dpmpp_2m_chain(bar, MU, S2),
-    }[sampler]()
-    check(form, expected)
+    check(form, CHAINS[sampler](SCHEDULE.alpha_bar[list(steps)]))
 
 
 def test_analytic_variance_keeps_every_marginal():

@@ -5,6 +5,7 @@ import re
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -39,16 +40,18 @@ def run(tree, block):
     command = ["bash", "-euc", stand_in + smoke_text(block.text)]
     if block.language == "python":
         command = [sys.executable, "-c", block.text]
-    env = {**os.environ, "PYTHONPATH": str(tree), "JAX_NUM_CPU_DEVICES": "1"}
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    env = {**os.environ, "PATH": path, "PYTHONPATH": str(tree), "JAX_NUM_CPU_DEVICES": "1"}
     done = subprocess.run(command, cwd=tree, env=env, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, f"{block.text}\n{done.stderr[-3000:]}"
+    assert done.returncode == 0, f"{block.text}\n{done.stdout[-3000:]}{done.stderr[-3000:]}"
 
 
 @pytest.mark.parametrize("section", SECTIONS)
 def test_a_section_is_complete(section, tmp_path):
-    for folder in ("unclip_jax", "configs"):
-        leave = shutil.ignore_patterns("__pycache__", "bundles")
+    for folder in ("unclip_jax", "configs", "tests"):
+        leave = shutil.ignore_patterns("__pycache__", "bundles", "golden")
         shutil.copytree(ROOT / folder, tmp_path / folder, ignore=leave)
+    shutil.copy(ROOT / "pyproject.toml", tmp_path)
     (tmp_path / "unclip_jax" / "bundles").symlink_to(ROOT / "unclip_jax" / "bundles")
     for block in blocks(PAGE):
         if section_of(block) != section:

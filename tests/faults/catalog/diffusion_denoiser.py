@@ -231,7 +231,7 @@ FAULTS: list[Fault] = [
             "last_step_ends_at_level_0",
             "targets = np.append(plan.steps[1:], CLEAN)",
             "targets = np.append(plan.steps[1:], 0)",
-            "tests/diffusion/test_gaussian.py::test_short_lists",
+            "tests/diffusion/test_gaussian.py::test_every_sampler_on_long_and_short_lists",
         ),
         (
             "variance_table_by_step_number",
