@@ -15,6 +15,7 @@ from tools.docs import api_pages, check_site, commands, config_fields
 from tools.docs.repo_pages import PAGES, rewrite_links
 from unclip_jax import api
 from unclip_jax.cli.main import COMMANDS
+from unclip_jax.core.chips import CHIPS, GIB
 
 PACKAGE = ROOT / "unclip_jax"
 
@@ -101,6 +102,16 @@ def test_every_page_of_the_repository_is_there():
     missing = [source for source in PAGES if not (ROOT / source).is_file()]
     assert missing == []
     assert "launch/README.md" in pages()
+
+
+def test_the_page_on_scaling_lists_the_chips_of_a_topology():
+    rows = [
+        f"| `{chip.name}` | {chip.flops / 1e12:g} | {chip.hbm_bytes / GIB:.0f} "
+        f"| {chip.hbm_rate / 1e9:,.0f} |"
+        for chip in CHIPS.values()
+    ]
+    text = (ROOT / "docs" / "scale.md").read_text(encoding="utf-8")
+    assert re.findall(r"^\| `\w+` \| \d.*$", text, re.M) == rows
 
 
 LOADS = {
