@@ -244,3 +244,11 @@ def test_inpainting_takes_a_mask_for_each_image(toy, masks):
     images = np.zeros((1, 16, 16, 3), np.uint8)
     with pytest.raises(UserError, match="masks must be one array .* of the 1 images"):
         unclip_jax.inpaint(toy, images, masks, ["a"])
+
+
+def test_a_dtype_that_nothing_computes_in_is_one_line(toy):
+    for call in (unclip_jax.embed_text, unclip_jax.sample):
+        with pytest.raises(
+            UserError, match="dtype must be one of float32, bfloat16, not 'float16'"
+        ):
+            call(toy, ["a"], dtype="float16")

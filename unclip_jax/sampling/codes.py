@@ -22,11 +22,11 @@ from unclip_jax.models.prior_ar import CodeSampling
 from unclip_jax.models.stages import make_module
 from unclip_jax.sampling import parallel
 from unclip_jax.sampling.programs import (
-    COMPUTE_DTYPE,
     INITIAL,
     PRECISION,
     ProgramKey,
     candidate_cond,
+    compute_dtype,
     example_noise,
     num_examples,
     stage_result,
@@ -69,7 +69,7 @@ def sample_codes(
     Args:
         cond: of every candidate; with guidance, followed by its unconditional one (`cfg_batch`).
     """
-    module = make_module(program.spec, COMPUTE_DTYPE[program.dtype])
+    module = make_module(program.spec, compute_dtype(program.dtype))
     cfg, sampling = program.spec.model.codec, program.sampling
     copies = 2 if program.is_guided else 1
     rows = num_examples(program.spec, cond) // copies

@@ -17,7 +17,7 @@ from unclip_jax.data.images import to_float, to_uint8
 from unclip_jax.models.clip import ClipConfig, fit_images, text_features
 from unclip_jax.models.stages import StageSpec, make_module
 from unclip_jax.sampling import parallel
-from unclip_jax.sampling.programs import COMPUTE_DTYPE, PRECISION
+from unclip_jax.sampling.programs import PRECISION, compute_dtype
 from unclip_jax.sampling.prompts import check_lengths, read_prompts
 from unclip_jax.text.context import fit_context
 
@@ -28,7 +28,7 @@ FLOAT_LIMIT = 2.0  # images in [-1, 1] have no larger float, even where resizing
 
 def text_encoder(spec: StageSpec, dtype: str) -> Callable[[Params, Array, Array], TextFeatures]:
     """Returns the pure function (params, tokens, mask) of a CLIP's text tower."""
-    module = make_module(spec, dtype=COMPUTE_DTYPE[dtype])
+    module = make_module(spec, dtype=compute_dtype(dtype))
 
     def encode(params: Params, tokens: Array, mask: Array) -> TextFeatures:
         with jax.default_matmul_precision(PRECISION[dtype]):
@@ -44,7 +44,7 @@ def _text_program(spec: StageSpec, dtype: str) -> Callable[..., TextFeatures]:
 
 @functools.lru_cache(maxsize=32)
 def _image_program(spec: StageSpec, dtype: str) -> Callable[..., Array]:
-    module = make_module(spec, dtype=COMPUTE_DTYPE[dtype])
+    module = make_module(spec, dtype=compute_dtype(dtype))
 
     def encode(params: Any, images: Array) -> Array:
         with jax.default_matmul_precision(PRECISION[dtype]):

@@ -34,8 +34,8 @@ from unclip_jax.sampling.monitor import Monitor
 from unclip_jax.sampling.pipeline import image_samplers, run_pipeline
 from unclip_jax.sampling.programs import ProgramKey, run_in_parts
 from unclip_jax.sampling.settings import (
-    DTYPES,
     cascade_to,
+    check_dtype,
     decoder_size,
     decoder_stage,
     num_steps,
@@ -113,8 +113,7 @@ def resolve_latents(
     model: Bundle, settings: LatentSettings, *, eta: float = 0.0, inverted: bool = True
 ) -> LatentPlan:
     """Fills unset settings and checks the others against the bundle."""
-    if settings.dtype not in DTYPES:
-        raise UserError(f"dtype must be one of {', '.join(DTYPES)}, not {settings.dtype!r}")
+    check_dtype(settings.dtype)
     if not 0.0 <= eta <= 1.0:
         raise UserError(f"eta must lie in 0..1, not {eta}")
     size, cascade = cascade_to(model, settings.size)

@@ -14,6 +14,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Key
 
 from unclip_jax.core import prng
@@ -34,10 +35,10 @@ from unclip_jax.models.denoising import NetworkFn, network_fn, stage_denoiser
 from unclip_jax.models.embedding_norm import denormalize, stats_of
 from unclip_jax.models.stages import Sampling, StageSpec, make_module
 from unclip_jax.sampling import parallel
+from unclip_jax.sampling.settings import check_dtype
 
 INITIAL = -1  # the step index whose noise is x_T, or the autoregressive prior's dot token
 CHUNKS = 10  # reports a stage makes to its progress bar, about
-COMPUTE_DTYPE = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
 PRECISION = {"float32": "highest", "bfloat16": "default"}
 """Matrix multiplications of a dtype: full float32 on every platform, or the platform's fastest."""
 
@@ -107,7 +108,7 @@ def stage_network(spec: StageSpec, dtype: str) -> NetworkFn:
     dtype "float32" multiplies matrices in full float32 on every platform; "bfloat16" is that of the
     layers' arithmetic, parameters staying as they are.
     """
-    network = network_fn(make_module(spec, dtype=COMPUTE_DTYPE[dtype]))
+    network = network_fn(make_module(spec, dtype=compute_dtype(dtype)))
 
     def apply(params: Params, x_t: Any, t: Any, cond: Cond) -> Float[Array, " b *e"]:
         x_t, t, cond = jax.tree.map(jnp.asarray, (x_t, t, cond))
@@ -115,6 +116,12 @@ def stage_network(spec: StageSpec, dtype: str) -> NetworkFn:
             return network(params, x_t, t, cond)
 
     return apply
+
+
+def compute_dtype(name: str) -> DTypeLike:
+    """Returns the dtype of a name in settings.DTYPES."""
+    check_dtype(name)
+    return jnp.dtype(name)
 
 
 def num_examples(spec: StageSpec, cond: Cond) -> Size:

@@ -121,10 +121,15 @@ def decoder_size(model: Bundle) -> int:
     return model.stage(decoder_stage(model)).spec.model.sample_shape[0]
 
 
+def check_dtype(name: str) -> None:
+    """Refuses a dtype that no program computes in."""
+    if name not in DTYPES:
+        raise UserError(f"dtype must be one of {', '.join(DTYPES)}, not {name!r}")
+
+
 def resolve(model: Bundle, settings: SampleSettings) -> Plan:
     """Fills unset settings from the bundle and checks the others against it."""
-    if settings.dtype not in DTYPES:
-        raise UserError(f"dtype must be one of {', '.join(DTYPES)}, not {settings.dtype!r}")
+    check_dtype(settings.dtype)
     size, cascade = cascade_to(model, settings.size)
     decoder = decoder_stage(model)
     prior = settings.prior or model.sampling.prior
