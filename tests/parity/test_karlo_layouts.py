@@ -174,7 +174,7 @@ def test_an_archive_with_a_payload_writes_nothing(components, model, tmp_path):
         warnings.simplefilter("ignore")
         torch.jit.save(torch.jit.script(holder), tmp_path / "ViT-L-14.pt")
         save_vocabulary(tmp_path)
-        with pytest.raises(UserError, match="ViT-L-14.pt: not read") as refusal:
+        with pytest.raises(UserError, match="ViT-L-14.pt: refused") as refusal:
             import_weights(tmp_path, name="clip")
         assert not target.exists()
         assert "weights_only" not in str(refusal.value)

@@ -86,7 +86,7 @@ def test_a_topology_that_libtpu_does_not_know(environment):
     five = ("--config.train.batch_size=20", "--config.train.mesh.fsdp=5")
     code, out, err = plan(environment, "--topology", "v5p:5x1x1", *five)
     assert (code, out) == (2, "")
-    assert "libtpu knows no topology v5p:5x1x1" in err.splitlines()[-1]
+    assert "libtpu does not know topology v5p:5x1x1" in err.splitlines()[-1]
 
 
 def test_a_step_gathers_a_sharded_parameter_and_then_multiplies(environment):
