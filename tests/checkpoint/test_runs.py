@@ -8,8 +8,11 @@ import ml_dtypes
 import numpy as np
 import pytest
 
+from tests.toy import random_params, toy_specs
 from unclip_jax.checkpoint import runs
+from unclip_jax.checkpoint.store import CheckpointStore
 from unclip_jax.core.errors import UserError
+from unclip_jax.models.stages import spec_to_dict
 
 TABLE = np.linspace(0.01, 0.9, 1000)
 
@@ -75,6 +78,21 @@ def test_a_damaged_table_is_one_line(run, data):
 def test_a_record_of_another_kind_is_one_line(run, entries):
     (run / "environment.json").write_text(json.dumps(entries))
     refused(run, "environment.json", "is not a list of starts")
+
+
+def test_a_checkpoint_that_does_not_list_an_array_is_one_line(tmp_path):
+    """The list of arrays has a flipped letter, so that Orbax finds no file for one of them."""
+    upsampler = toy_specs(300)["upsampler_256"]
+    spec, params = spec_to_dict(upsampler), random_params(upsampler, 0)
+    store = CheckpointStore(tmp_path / "checkpoints")
+    store.save(2, {"ema_params": params}, {})
+    store.close()
+    sections = {"seed": 0, "data": {"name": "shapes"}, "optim": {}, "train": {"steps": 2}}
+    (tmp_path / "config.json").write_text(json.dumps(spec | sections))
+    assert runs.read_run(tmp_path).step == 2
+    listed = tmp_path / "checkpoints" / "2" / "state" / "_METADATA"
+    listed.write_text(listed.read_text().replace('"key": "ema_params"', '"key": "ema_paramq"', 1))
+    refused(tmp_path, "step 2 is damaged", "cannot be read")
 
 
 def test_a_run_is_finished_at_its_last_step(run):

@@ -129,6 +129,8 @@ def _restore_ema(checkpoints: Path, step: int, spec: StageSpec) -> dict[str, Any
         with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as reader:
             restored = reader.restore(path.absolute(), args=args)
         params = jax.tree.map(np.asarray, restored["ema_params"])
+        if any(leaf.dtype == object for leaf in jax.tree.leaves(params)):
+            raise TypeError("the files do not have every array")  # Orbax leaves the shape there
     except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:
         raise DamagedCheckpoint(step, f"{path} cannot be read") from error
     if record.checksums is not None:
