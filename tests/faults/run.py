@@ -15,6 +15,8 @@ import contextlib
 import dataclasses
 import fnmatch
 import hashlib
+import importlib.abc
+import importlib.machinery
 import json
 import multiprocessing
 import os
@@ -80,6 +82,19 @@ def digest_of(fault: Fault, *, clean: bool) -> str:
     return hashed.hexdigest()
 
 
+class _ConfigsOf(importlib.abc.MetaPathFinder):
+    """Finds `unclip_jax.configs` in a tree, before that of an installed checkout."""
+
+    def __init__(self, root: str):
+        self.root = root
+
+    def find_spec(self, name, path, target=None):
+        """Returns the spec of that package; others find the rest."""
+        if name != "unclip_jax.configs":
+            return None
+        return importlib.machinery.PathFinder.find_spec(name, [self.root])
+
+
 def run_in_process(root: str, tests: str, log: str) -> None:
     """Runs pytest in this new process, in a copy of the tree, with its output in a file."""
     os.setsid()  # so that its children end with it
@@ -89,6 +104,7 @@ def run_in_process(root: str, tests: str, log: str) -> None:
     os.chdir(root)
     # What the server imported of this tree goes; everything else comes from the copy.
     sys.path[:] = [root] + [path for path in sys.path if Path(path or ".").resolve() != ROOT]
+    sys.meta_path.insert(0, _ConfigsOf(root))
     for name in [name for name in sys.modules if name.split(".")[0] == "tests"]:
         del sys.modules[name]
     os.environ["PYTHONPATH"] = root

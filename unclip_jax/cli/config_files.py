@@ -133,11 +133,16 @@ def find_config(name: str) -> Path:
 
 
 def make_configs_importable() -> None:
-    """Lets config files import `unclip_jax.configs` in a checkout that is not installed."""
+    """Lets config files import `unclip_jax.configs` in a checkout: that of this package.
+
+    Another checkout may be the one that is installed.
+    """
     import unclip_jax
 
-    if importlib.util.find_spec("unclip_jax.configs") is None:
-        unclip_jax.__path__.append(str(Path(__file__).resolve().parents[2]))
+    package = Path(__file__).resolve().parents[1]
+    root = str(package.parent)
+    if not (package / "configs").is_dir() and root not in unclip_jax.__path__:
+        unclip_jax.__path__.append(root)
 
 
 def _complaint(error: BaseException, flags: Sequence[str]) -> str:
