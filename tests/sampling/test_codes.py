@@ -151,7 +151,7 @@ def test_settings_of_a_prior_that_has_none_of_them_are_refused(model):
         ({"prior": "ar", "prior_steps": 3}, "prior_steps is for the diffusion prior"),
         ({"prior": "diffusion", "prior_top_p": 0.5}, "prior_top_p is for the ar prior"),
         ({"prior": "ar", "prior_top_p": 1.5}, "prior_top_p=1.5 must lie in"),
-        ({"prior": "text", "prior_temperature": 1.0}, "are for the ar prior"),
+        ({"prior": "text", "prior_temperature": 1.0}, "prior_temperature is for"),
     ):
         with pytest.raises(UserError, match=words):
             resolve(model, SampleSettings(**changes))
