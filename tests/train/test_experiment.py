@@ -16,6 +16,7 @@ import jax
 import numpy as np
 import pytest
 
+from tests.report_page import Page, assert_plots, recorded
 from tests.toy import toy_bundle
 from unclip_jax.checkpoint import bundle
 from unclip_jax.checkpoint.runs import read_run
@@ -25,6 +26,7 @@ from unclip_jax.core.trees import flatten_paths
 from unclip_jax.train import experiment
 from unclip_jax.train.fitting import estimate_variance_table
 from unclip_jax.train.loop import Hook
+from unclip_jax.train.report import PHASES
 from unclip_jax.train.resolve import changed_keys
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -67,6 +69,15 @@ def test_a_run_writes_what_it_promises(unbroken):
     assert (unbroken / "tokenizer.json").exists()
     times = [json.loads(line) for line in (unbroken / "timings.jsonl").read_text().splitlines()]
     assert times[-1]["images_per_second"] > 0
+
+
+def test_the_report_shows_the_whole_run(unbroken):
+    page = Page((unbroken / "report.html").read_text())
+    for series, key in (("training", "loss"), ("held out", "held_out/loss")):
+        assert_plots(page, "loss", series, recorded(unbroken / "metrics.jsonl", key))
+    shown = {name for name in PHASES if re.search(rf"^{name} [\d.]+%$", page.text, re.M)}
+    assert shown == set(PHASES) - {"samples"}
+    assert "Step 20 of 20" in page.text and "http" not in (unbroken / "report.html").read_text()
 
 
 def test_the_variance_table_is_that_of_the_averaged_parameters(unbroken, tmp_path, monkeypatch):
@@ -117,6 +128,8 @@ def test_a_run_stopped_by_sigterm_resumes_to_the_bit(unbroken, tmp_path, stop_at
     assert (tmp_path / "checkpoints" / str(stop_at)).is_dir()
     assert experiment.train(config(), tmp_path)
     assert record(tmp_path) == record(unbroken)
+    page = Page((tmp_path / "report.html").read_text())
+    assert_plots(page, "loss", "training", recorded(unbroken / "metrics.jsonl", "loss"))
     for ours, theirs in zip(final_state(tmp_path), final_state(unbroken), strict=True):
         np.testing.assert_array_equal(ours, theirs)
 
@@ -215,7 +228,10 @@ def test_a_start_that_failed_does_not_block_the_next(tmp_path):
         experiment.train(config("--config.eval.batch_size=12"), tmp_path)
     with pytest.raises(UserError, match="split"):
         experiment.train(config("--config.eval.split=none"), tmp_path)
-    assert experiment.train(config("--config.train.steps=2"), tmp_path)
+    (tmp_path / "report.html").mkdir()  # which no page can be written to
+    said = []
+    assert experiment.train(config("--config.train.steps=2"), tmp_path, log=said.append)
+    assert [line for line in said if line.startswith("report.html is not written: UserError")]
 
 
 def test_another_clip_in_the_same_place_is_not_resumed_with(toy_clip, tmp_path):

@@ -22,6 +22,7 @@ class World:
         """Starts at time 0."""
         self.now, self.taken = 0.0, 0
         self.metrics, self.timings, self.saved = [], [], []
+        self.phases, self.refreshed = [], []
 
     def step(self, state, batch):
         """Counts; the loss of step n is n."""
@@ -47,6 +48,7 @@ class World:
             metric_names=("loss",),
             evaluate=self.evaluate,
             peak_seconds=lambda state, batch: {"mfu": 0.5},
+            after_save=lambda: self.refreshed.append(self.taken),
         )
 
 
@@ -56,6 +58,7 @@ class Notes(NullWriter):
     def __init__(self, world):
         self.metrics = lambda step, values: world.metrics.append((step, values))
         self.timings = lambda step, values: world.timings.append((step, values))
+        self.phase = lambda step, name, seconds: world.phases.append((step, name, seconds))
 
 
 class Store(CheckpointStore):
@@ -121,3 +124,23 @@ def test_the_rate_is_that_of_steps_alone(world):
         assert values["images_per_second"] == pytest.approx(BATCH / SECONDS)
         assert values["seconds_left"] == pytest.approx((STEPS - step) * SECONDS)
         assert values["mfu"] == pytest.approx(0.5 / SECONDS)
+    seconds = [values["seconds"] for _, values in world.timings]
+    assert seconds == pytest.approx([2 * SECONDS, 3 * SECONDS, SECONDS])  # all but the first
+
+
+def test_what_is_not_a_step_is_timed_by_its_name(world):
+    """The first step is its compilation; the last saving is the wait for what is under way."""
+    assert world.phases == [
+        (1, "compile", SECONDS),
+        (3, "evaluation", 100.0),
+        (5, "saving", 50.0),
+        (6, "evaluation", 100.0),
+        (7, "evaluation", 100.0),
+        (7, "saving", 50.0),
+        (7, "saving", 0.0),
+    ]
+    assert sum(seconds for *_, seconds in world.phases) + 6 * SECONDS == world.now
+
+
+def test_the_report_is_refreshed_after_every_checkpoint(world):
+    assert world.refreshed == [5, 7]

@@ -42,6 +42,8 @@ def train(
     FILE is a config of this package (configs/emoji/clip.py) or your own. FILE:smoke is a tiny
     variant that runs in under a minute. Change any value with --config.SECTION.KEY=VALUE.
 
+    WORKDIR/report.html shows curves, speed and samples; it is refreshed at every checkpoint.
+
     --profile writes WORKDIR/profile, for TensorBoard's profile plugin or Perfetto.
 
     On several hosts, run the same command on each of them, with a workdir that all of them see.

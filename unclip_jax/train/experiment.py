@@ -1,6 +1,7 @@
 """Trains one stage: sets the run up, runs its loop to the end or a stop, and finishes it."""
 
 import contextlib
+import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from unclip_jax.train.fitting import (
 )
 from unclip_jax.train.loop import Hook, Loop, LoopParts, ProgressBar, Stop
 from unclip_jax.train.metrics import Log, no_log
+from unclip_jax.train.report import Report
 from unclip_jax.train.setup import Run, set_up
 from unclip_jax.train.sharding import make_mesh, merge_rules, replicated, run_context
 from unclip_jax.train.state import TrainState
@@ -52,7 +54,7 @@ def train(
     Every process of a job calls it with the same arguments and a workdir that all of them see;
     only process 0 logs and shows progress.
     """
-    workdir = Path(workdir)
+    workdir, start = Path(workdir), time.monotonic()
     settings = resolve.read_settings(config)
     resolve.check_stores(settings)
     if not is_process_zero():
@@ -64,6 +66,9 @@ def train(
         stack.enter_context(locked_by_zero(workdir, "unclip train"))
         stack.enter_context(run_context(mesh, cfg.dtype, rules))
         run = set_up(config, settings, workdir, mesh, log=log, stack=stack)
+        report = Report(workdir, log) if is_process_zero() else None
+        if report:
+            stack.callback(report.write)  # also where the loop fails
         step = compiled_step(run)
         if profile:
             step = TracedSteps(step, workdir / "profile", profile)
@@ -80,7 +85,9 @@ def train(
             peak_seconds=lambda state, batch: peak_seconds(
                 run.program.step, run.program.spec, (state, run.constants, batch), jax.devices()
             ),
+            after_save=report.refresh if report else lambda: None,
         )
+        run.writer.phase(int(run.state.step), "set-up", time.monotonic() - start)
         state, done = Loop(cfg, settings.eval.every, parts).run(run.state, stop)
         if done:
             write_table_if_analytic(run, state, log)

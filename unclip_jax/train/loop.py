@@ -73,6 +73,7 @@ class LoopParts:
         metric_names: of the rows of the logged sums.
         peak_seconds: (state, batch) -> {name: seconds a step would take at the devices' peak};
             called once, while the first step runs.
+        after_save: called after each checkpoint, as part of saving.
     """
 
     step: Callable[[TrainState, Batch], tuple[TrainState, Logged]]
@@ -84,6 +85,7 @@ class LoopParts:
     hooks: Sequence[Hook] = ()
     progress: ProgressBar | None = None
     peak_seconds: Callable[[TrainState, Batch], dict[str, float]] = lambda state, batch: {}
+    after_save: Callable[[], None] = lambda: None
 
 
 class Stop:
@@ -152,7 +154,7 @@ class StepClock:
 
     def restart(self, step: int) -> None:
         """Counts from this step and from now on."""
-        self._step, self._start = step, time.monotonic()
+        self.step, self._start = step, time.monotonic()
 
     @contextlib.contextmanager
     def paused(self) -> Iterator[None]:
@@ -165,7 +167,7 @@ class StepClock:
 
     def rate(self, step: int) -> float | None:
         """Returns steps per second since the last call, None if there were none; restarts."""
-        steps, start = step - self._step, self._start
+        steps, start = step - self.step, self._start
         self.restart(step)
         return steps / (self._start - start) if steps > 0 else None
 
@@ -183,7 +185,8 @@ class Loop:
 
     def run(self, state: TrainState, stop: Stop) -> tuple[TrainState, bool]:
         """Trains to the end or to `stop`; returns the state and whether the end was reached."""
-        step = first = int(state.step)
+        step, started = int(state.step), time.monotonic()
+        first = step
         self._clock.restart(step)
         in_flight: list[Logged] = []
         while step < self.cfg.steps and not self._should_stop(step, stop):
@@ -199,6 +202,7 @@ class Loop:
             if step == first + 1:  # compilation does not count towards the rate
                 self._peak = self.parts.peak_seconds(state, batch)
                 jax.block_until_ready(logged)
+                self.parts.writer.phase(step, "compile", time.monotonic() - started)
                 self._clock.restart(step)
                 stop.begin()
             self._after_step(step, state)
@@ -206,7 +210,8 @@ class Loop:
         if step not in (first, self._saved_step):
             self._save(step, state, None)
         self._flush()
-        self.parts.store.wait()
+        with self._paused(state, step, "saving"):
+            self.parts.store.wait()
         stop.end()
         if self.parts.progress is not None:
             self.parts.progress.close()
@@ -233,7 +238,7 @@ class Loop:
         parts, last = self.parts, step == self.cfg.steps
         held_out = None
         if parts.evaluate is not None and (step % self.eval_every == 0 or last):
-            with self._paused(state):
+            with self._paused(state, step, "evaluation"):
                 values = parts.evaluate(state)
             held_out = values["held_out/loss"]
             parts.writer.metrics(step, values)
@@ -241,23 +246,26 @@ class Loop:
             self._save(step, state, held_out)
         for hook in parts.hooks:
             if hook.every and (step % hook.every == 0 or last):
-                with self._paused(state):
+                with self._paused(state, step, "samples"):
                     hook.run(step, state)
         if parts.progress is not None:
             parts.progress.update(1)
 
     @contextlib.contextmanager
-    def _paused(self, state: TrainState) -> Iterator[None]:
-        """Records what is pending and waits for the steps in flight; time inside is not theirs."""
+    def _paused(self, state: TrainState, step: int, phase: str) -> Iterator[None]:
+        """Records what is pending and waits for the steps in flight; time inside is the phase's."""
         self._flush()
         jax.block_until_ready(state)
         with self._clock.paused():
+            start = time.monotonic()
             yield
+            self.parts.writer.phase(step, phase, time.monotonic() - start)
 
     def _save(self, step: int, state: TrainState, held_out: float | None) -> None:
-        with self._paused(state):
+        with self._paused(state, step, "saving"):
             self._check(step, int(state.consecutive_skips))
             self.parts.store.save(step, state, self.parts.data.get_state(), held_out)
+            self.parts.after_save()
         self._last_save, self._saved_step = time.monotonic(), step
 
     def _flush(self) -> None:
@@ -277,11 +285,12 @@ class Loop:
         """Writes rates, and the line next to the progress bar."""
         loss = f"{values['loss']:.4f}" if "loss" in values else "-"
         text = f"step {step}/{self.cfg.steps} loss {loss}"
-        rate = self._clock.rate(step)
+        steps, rate = step - self._clock.step, self._clock.rate(step)
         if rate is not None:
             images = rate * self.cfg.batch_size
             left = (self.cfg.steps - step) / rate
             timings = {"images_per_second": images, "seconds_left": left, "time": time.time()}
+            timings["seconds"] = steps / rate
             timings |= {name: seconds * rate for name, seconds in self._peak.items()}
             self.parts.writer.timings(step, timings)
             text += f" {images:.1f} images/s"

@@ -1,7 +1,8 @@
-"""The record of a run: metrics.jsonl, timings.jsonl and TensorBoard events.
+"""The record of a run: metrics.jsonl, timings.jsonl, phases.jsonl and TensorBoard events.
 
 metrics.jsonl contains only functions of (seed, step), so that a resumed run writes the same bytes;
-rates and times go to timings.jsonl. On start both are truncated to the restored step.
+rates and times of steps go to timings.jsonl, what else takes time (set-up, compilation, evaluation,
+saving, samples) to phases.jsonl. On start all are truncated to the restored step.
 """
 
 import json
@@ -34,6 +35,9 @@ class Writer(Protocol):
 
     def timings(self, step: int, values: Mapping[str, float]) -> None:
         """Writes values that depend on the machine."""
+
+    def phase(self, step: int, name: str, seconds: float) -> None:
+        """Writes how long something other than steps took."""
 
     def image(self, step: int, name: str, image: UInt8[np.ndarray, "h w 3"]) -> None:
         """Writes an image."""
@@ -93,6 +97,9 @@ class NullWriter:
     def timings(self, step: int, values: Mapping[str, float]) -> None:
         """Does nothing."""
 
+    def phase(self, step: int, name: str, seconds: float) -> None:
+        """Does nothing."""
+
     def image(self, step: int, name: str, image: UInt8[np.ndarray, "h w 3"]) -> None:
         """Does nothing."""
 
@@ -113,7 +120,7 @@ class RunWriter:
     ):
         """Continues the record of a run that was restored at `step` (0: from the start)."""
         self._files = {}
-        for name in ("metrics", "timings"):
+        for name in ("metrics", "timings", "phases"):
             path = workdir / f"{name}.jsonl"
             truncate_jsonl(path, step, log)
             self._files[name] = path.open("ab", buffering=0)
@@ -131,6 +138,10 @@ class RunWriter:
         """Appends one line to timings.jsonl."""
         self._write("timings", step, values)
 
+    def phase(self, step: int, name: str, seconds: float) -> None:
+        """Appends one line to phases.jsonl."""
+        self._append("phases", {"step": step, "phase": name, "seconds": seconds})
+
     def image(self, step: int, name: str, image: UInt8[np.ndarray, "h w 3"]) -> None:
         """Adds an image to the TensorBoard events."""
         if self._events is not None:
@@ -146,15 +157,18 @@ class RunWriter:
     def _write(self, name: str, step: int, values: Mapping[str, float]) -> None:
         record: dict[str, Any] = {"step": step}
         record |= {key: _number(value) for key, value in values.items()}
+        self._append(name, record)
+        if self._events is not None:
+            for key, value in record.items():
+                if key != "step" and value is not None:
+                    self._events.add_scalar(key, value, step)
+
+    def _append(self, name: str, record: Mapping[str, Any]) -> None:
         file = self._files[name]
         try:
             file.write((json.dumps(record) + "\n").encode())
         except OSError as error:
             raise UserError(f"cannot write {file.name}: {error.strerror or error}") from error
-        if self._events is not None:
-            for key, value in record.items():
-                if key != "step" and value is not None:
-                    self._events.add_scalar(key, value, step)
 
 
 def _number(value: ArrayLike) -> float | int | None:

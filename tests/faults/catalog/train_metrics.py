@@ -31,6 +31,48 @@ FAULTS: list[Fault] = [
         ),
     ),
     *faults_in(
+        "unclip_jax/core/charts.py",
+        (
+            "logarithmic_axis_drawn_linear",
+            "return math.log10(value) if self.log else value",
+            "return value",
+            "tests/train/test_report.py::test_curves_are_the_record",
+        ),
+        (
+            "text_of_a_chart_is_markup",
+            'return f"<text {place}>{html.escape(text)}</text>"',
+            'return f"<text {place}>{text}</text>"',
+            "tests/train/test_report.py::test_text_in_a_chart_is_escaped",
+        ),
+    ),
+    *faults_in(
+        "unclip_jax/train/report.py",
+        (
+            "last_point_thinned_away",
+            "for line in (*self._kept, *self._last)",
+            "for line in self._kept",
+            "tests/train/test_report.py::test_long_records_are_thinned_fast_and_keep_their_ends",
+        ),
+        (
+            "report_refreshed_at_every_save",
+            "if time.monotonic() >= self._due:",
+            "if True:",
+            "tests/train/test_report.py::test_a_page_that_takes_long_is_refreshed_seldom",
+        ),
+        (
+            "failed_report_ends_the_run",
+            "except Exception as error:  # noqa: BLE001 - a page is not worth a run",
+            "except ZeroDivisionError as error:",
+            "tests/train/test_report.py::test_whatever_fails_is_a_line",
+        ),
+        (
+            "set_up_not_counted_as_time",
+            'self._spend(str(row.get("phase")), row.get("seconds"))',
+            'row.get("seconds")',
+            "tests/train/test_report.py::test_goodput_is_the_share_of_the_steps",
+        ),
+    ),
+    *faults_in(
         "unclip_jax/train/loop.py",
         (
             "metrics_named_a_step_off",
@@ -52,13 +94,13 @@ FAULTS: list[Fault] = [
         ),
         (
             "evaluation_counted_as_training",
-            "with self._paused(state):\n                values = parts.evaluate(state)",
+            'with self._paused(state, step, "evaluation"):\n                values = parts.evaluate(state)',
             "if True:\n                values = parts.evaluate(state)",
             "tests/train/test_loop.py",
         ),
         (
             "saving_counted_as_training",
-            "        with self._paused(state):\n            self._check",
+            '        with self._paused(state, step, "saving"):\n            self._check',
             "        if True:\n            self._check",
             "tests/train/test_loop.py",
         ),

@@ -4,6 +4,21 @@ from tests.faults.catalog import Fault, faults_in
 
 FAULTS: list[Fault] = [
     *faults_in(
+        "unclip_jax/workflows/info_card.py",
+        (
+            "card_prints_control_characters",
+            "return shorten(one_line(str(value)), LONGEST_CELL)",
+            "return str(value)",
+            "tests/cli/test_info.py::test_the_card_says_what_a_user_asks",
+        ),
+        (
+            "sizes_in_the_card_are_of_bytes",
+            'size = "" if file is None else f"{file.bytes / 2**20:.2f}"',
+            'size = "" if file is None else f"{file.bytes:.2f}"',
+            "tests/cli/test_info.py::test_the_card_says_what_a_user_asks",
+        ),
+    ),
+    *faults_in(
         "unclip_jax/workflows/embedding.py",
         (
             "embeddings_of_another_caption",

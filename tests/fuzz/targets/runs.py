@@ -77,6 +77,16 @@ def record(case: bytes, folder: Path) -> None:
     truncate_jsonl(folder / "metrics.jsonl", 10)
 
 
+def report(case: bytes, folder: Path) -> None:
+    from unclip_jax.train.report import Report
+
+    for name in ("metrics", "timings", "phases"):
+        (folder / f"{name}.jsonl").write_bytes(case)
+    said = []
+    Report(folder, said.append).write()
+    assert said == []
+
+
 def starts(case: bytes, folder: Path) -> None:
     from unclip_jax.train.environment import write_environment
 
@@ -126,6 +136,7 @@ TARGETS = [
     Target("config.json of a run", st.deferred(configs), export_config, ms=5.0),
     Target("config.json on resuming", st.deferred(configs), resume_config, ms=2.0),
     Target("metrics.jsonl", damaged(ROWS) | hostile_json({"step": 3}), record, ms=1.0),
+    Target("record in report.html", damaged(ROWS) | hostile_json({"step": 3}), report, ms=10.0),
     Target("environment.json", hostile_json(STARTS), starts, ms=10.0),
     Target("environment.json on export", hostile_json(STARTS), export_starts, ms=1.0),
     Target("record of a checkpoint", st.deferred(records), checkpoint_record, ms=2.0),
