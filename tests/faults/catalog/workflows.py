@@ -9,7 +9,7 @@ FAULTS: list[Fault] = [
             "card_prints_control_characters",
             "return shorten(one_line(str(value)), LONGEST_CELL)",
             "return str(value)",
-            "tests/cli/test_info.py::test_the_card_says_what_a_user_asks",
+            "tests/cli/test_info.py::test_a_card_keeps_to_the_width",
         ),
         (
             "sizes_in_the_card_are_of_bytes",
