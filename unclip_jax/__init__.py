@@ -25,6 +25,7 @@ __all__ = [
     "inpaint",
     "interpolate",
     "load",
+    "mix",
     "predict",
     "reconstruct",
     "run_stage",

@@ -25,3 +25,16 @@ def test_the_unconditional_half_has_no_embedding_and_the_empty_caption():
     assert both.image_keep.tolist() == [True, False, False, False]
     assert both.text.text_emb[:, 0].tolist() == [1, 2, 9, 9]
     assert both.low_res[:, 0, 0, 0].tolist() == [0, 1, 0, 1]
+
+
+def test_the_unconditional_half_may_have_an_embedding_of_its_own():
+    cond = Cond(
+        image_emb=jnp.eye(2),
+        image_keep=jnp.array([True, False]),
+        negative_emb=5 * jnp.eye(2),
+        text=marked(1, 2),
+    )
+    both = cfg_batch(cond, marked(9), 2)
+    np.testing.assert_array_equal(both.image_emb, np.concatenate([np.eye(2), 5 * np.eye(2)]))
+    assert both.image_keep.tolist() == [True, False, True, True]
+    assert both.text.text_emb[:, 0].tolist() == [1, 2, 9, 9]

@@ -9,6 +9,7 @@ import click
 
 from unclip_jax.cli import common
 from unclip_jax.cli.progress import Progress
+from unclip_jax.diffusion.config import SAMPLER_NAMES
 
 
 def options(*, inverts: bool) -> Callable[[common.Command], common.Command]:
@@ -41,6 +42,29 @@ def options(*, inverts: bool) -> Callable[[common.Command], common.Command]:
         return command
 
     return decorate
+
+
+def prior_options(command: common.Command) -> common.Command:
+    """Adds the options of the commands that sample a prior: those of the prior, and --sampler."""
+    options = [
+        click.option("--prior-guidance", type=float, help="Guidance scale of the prior; 1 is off."),
+        click.option("--prior-steps", type=click.IntRange(1), help="Sampling steps of the prior."),
+        click.option(
+            "--prior-temperature",
+            type=float,
+            help="Temperature of the ar prior; 0 is greedy decoding.",
+        ),
+        click.option("--prior-top-p", type=float, help="Nucleus (top-p) sampling of the ar prior."),
+        click.option("--sampler", type=click.Choice(SAMPLER_NAMES), help="Sampler of the decoder."),
+        click.option(
+            "--prior",
+            type=click.Choice([*common.PRIORS, "text", "none"]),
+            help="Source of the image embedding; text and none are the paper's baselines.",
+        ),
+    ]
+    for option in reversed(options):
+        command = option(command)
+    return command
 
 
 @dataclasses.dataclass(frozen=True)

@@ -26,6 +26,7 @@ COMMANDS = {
     "sample": ("unclip_jax.cli.sample:sample", "Generate images from captions."),
     "vary": ("unclip_jax.cli.vary:vary", "Draw variations of an image."),
     "interpolate": ("unclip_jax.cli.interpolate:interpolate", "Interpolate between two images."),
+    "mix": ("unclip_jax.cli.mix:mix", "Mix captions and images by weight."),
     "edit": ("unclip_jax.cli.edit:edit", "Edit an image toward a text."),
     "inpaint": ("unclip_jax.cli.inpaint:inpaint", "Fill a masked part of an image."),
     "reconstruct": (

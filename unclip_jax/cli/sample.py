@@ -7,10 +7,9 @@ from typing import Any
 import click
 
 from unclip_jax.cli import common
-from unclip_jax.cli.images import echo_images
+from unclip_jax.cli.images import echo_images, prior_options
 from unclip_jax.cli.progress import Progress
 from unclip_jax.core.errors import UserError
-from unclip_jax.diffusion.config import SAMPLER_NAMES
 
 FILE_LIMIT = 256 << 20  # bytes of a file of prompts
 
@@ -28,22 +27,11 @@ FILE_LIMIT = 256 << 20  # bytes of a file of prompts
 @common.seed_option
 @click.option("--size", type=click.IntRange(1), help="Pixels: one of the bundle's sizes.")
 @click.option("--guidance", type=float, help="Guidance scale of the decoder; 1 is off.")
-@click.option("--prior-guidance", type=float, help="Guidance scale of the prior; 1 is off.")
 @click.option("--steps", type=click.IntRange(1), help="Sampling steps of the decoder.")
-@click.option("--prior-steps", type=click.IntRange(1), help="Sampling steps of the prior.")
-@click.option(
-    "--prior-temperature", type=float, help="Temperature of the ar prior; 0 is greedy decoding."
-)
-@click.option("--prior-top-p", type=float, help="Nucleus (top-p) sampling of the ar prior.")
-@click.option("--sampler", type=click.Choice(SAMPLER_NAMES), help="Sampler of the decoder.")
 @click.option(
     "--negative", default="", help="Negative prompt: replaces the empty caption in guidance."
 )
-@click.option(
-    "--prior",
-    type=click.Choice([*common.PRIORS, "text", "none"]),
-    help="Source of the image embedding; text and none are the paper's baselines.",
-)
+@prior_options
 @common.dtype_option
 @common.hosts_options
 @common.json_option

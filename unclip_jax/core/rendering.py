@@ -85,11 +85,16 @@ def _block(
 
 @dataclasses.dataclass(frozen=True)
 class Strip:
-    """A row of images of one size under a title, each with its label below it."""
+    """A row of images of one size under a title, each with its label below it.
+
+    Attributes:
+        centered: whether the row stands in the middle of the figure; it must fit one line.
+    """
 
     title: str
     images: Sequence[UInt8[np.ndarray, "h w 3"]]
     labels: Sequence[str]
+    centered: bool = False
 
 
 def labeled_strips(strips: Sequence[Strip], columns: int = 10) -> Image.Image:
@@ -124,8 +129,10 @@ def _strip(strip: Strip, tile: int, width: int) -> Image.Image:
     draw = ImageDraw.Draw(block)
     for index, text in enumerate(title):
         draw.text((MARGIN, index * title_line), text, INK, title_font)
+    used = min(columns, len(strip.images)) * (tile + MARGIN) - MARGIN
+    margin = (width - used) // 2 if strip.centered else MARGIN
     for index, (image, label) in enumerate(zip(strip.images, labels, strict=True)):
-        left = MARGIN + index % columns * (tile + MARGIN)
+        left = margin + index % columns * (tile + MARGIN)
         top = first + index // columns * step
         enlarged = Image.fromarray(image).resize((tile, tile), Image.Resampling.NEAREST)
         block.paste(enlarged, (left, top))

@@ -47,12 +47,15 @@ class Cond:
     Attributes:
         image_emb (float [n, d]): raw CLIP image embeddings z_i; None is the null embedding for all.
         image_keep (bool [n]): False replaces that z_i by the null embedding; None = all True.
+        negative_emb (float [n, d]): raw z_i of guidance's unconditional half, which it moves away
+            from; None = the null embedding. The networks themselves do not read it.
         text (TextFeatures): n captions; a dropped caption is the encoded empty one (`where_text`).
         low_res (float [n, h, w, 3]): images in [-1, 1] at the size that an upsampler takes.
     """
 
     image_emb: Any = None
     image_keep: Any = None
+    negative_emb: Any = None
     text: TextFeatures | None = None
     low_res: Any = None
 

@@ -66,7 +66,8 @@ def stage_denoiser(
 def cfg_batch(cond: Cond, uncond_text: TextFeatures | None, n: Size) -> Cond:
     """Returns the conditions of the batch [conditional; unconditional] of guidance.
 
-    The unconditional half has no z_i and `uncond_text` as its caption; the low-res image stays.
+    The unconditional half has `cond.negative_emb` as its z_i, the null embedding if that is None,
+    and `uncond_text` as its caption; the low-res image stays.
     """
     keep = jnp.ones(n, bool) if cond.image_keep is None else cond.image_keep
     twice = functools.partial(jax.tree.map, lambda leaf: jnp.concatenate([leaf, leaf]))
@@ -77,10 +78,12 @@ def cfg_batch(cond: Cond, uncond_text: TextFeatures | None, n: Size) -> Cond:
             cond.text,
             uncond_text,
         )
-    has_emb = cond.image_emb is not None
+    has_emb, negative = cond.image_emb is not None, cond.negative_emb
+    other = cond.image_emb if negative is None else negative
+    away = jnp.full(n, negative is not None)
     return Cond(
-        image_emb=twice(cond.image_emb) if has_emb else None,
-        image_keep=jnp.concatenate([keep, jnp.zeros(n, bool)]) if has_emb else None,
+        image_emb=jnp.concatenate([cond.image_emb, other]) if has_emb else None,
+        image_keep=jnp.concatenate([keep, away]) if has_emb else None,
         text=text,
         low_res=twice(cond.low_res) if cond.low_res is not None else None,
     )

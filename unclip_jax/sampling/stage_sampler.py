@@ -119,8 +119,10 @@ class StageSampler(Sampler):
     def read(self, cond: Cond) -> Cond:
         """Returns the part of a condition that the stage takes, its captions as it reads them."""
         taken = Cond(**{field: getattr(cond, field) for field in self.takes})
-        keep = None if taken.image_emb is None else cond.image_keep
-        return taken.replace(image_keep=keep, text=self.read_text(taken.text))
+        taken = taken.replace(text=self.read_text(taken.text))
+        if taken.image_emb is None:
+            return taken
+        return taken.replace(image_keep=cond.image_keep, negative_emb=cond.negative_emb)
 
     def read_text(self, text: TextFeatures | None) -> TextFeatures | None:
         """Returns captions with their tokens at the context that the stage reads."""

@@ -160,6 +160,33 @@ FAULTS: list[Fault] = [
         ),
     ),
     *faults_in(
+        "unclip_jax/core/vectors.py",
+        (
+            "mean_stays_the_arithmetic_one",
+            "mean = unit64(np.cos(length) * mean + np.sin(length) * step / max(length, _TINY))",
+            "mean = unit64(mean + 0 * step)",
+            "tests/core/test_vectors.py::test_on_a_great_circle_it_is_the_mean_angle",
+        ),
+        (
+            "sines_averaged_for_angles",
+            "step = (w * angle / np.maximum(sine, _TINY)) @ aside",
+            "step = w @ aside",
+            "tests/core/test_vectors.py::test_the_spherical_mean_has_the_least_squared_angles",
+        ),
+        (
+            "lengths_weigh",
+            "mean = weights / weights.sum() @ unit64(x)",
+            "mean = weights / weights.sum() @ np.asarray(x)",
+            "tests/core/test_vectors.py::test_the_linear_mean_is_that_of_unit_vectors",
+        ),
+        (
+            "angles_below_a_quarter_turn",
+            "angle = np.arctan2(sine, points @ mean)",
+            "angle = np.arcsin(np.minimum(sine, 1.0))",
+            "tests/core/test_vectors.py::test_of_two_it_is_their_slerp",
+        ),
+    ),
+    *faults_in(
         "unclip_jax/core/types.py",
         (
             "dropped_captions_swapped",

@@ -121,9 +121,15 @@ FAULTS: list[Fault] = [
         "unclip_jax/models/denoising.py",
         (
             "unconditional_half_keeps_z_i",
-            "jnp.concatenate([keep, jnp.zeros(n, bool)])",
-            "jnp.concatenate([keep, keep])",
+            "away = jnp.full(n, negative is not None)",
+            "away = keep",
             "tests/models/test_denoising.py::test_the_unconditional_half_has_no_embedding_and_the_empty_caption",
+        ),
+        (
+            "negative_embedding_dropped",
+            "away = jnp.full(n, negative is not None)",
+            "away = jnp.zeros(n, bool)",
+            "tests/models/test_denoising.py::test_the_unconditional_half_may_have_an_embedding_of_its_own",
         ),
         (
             "caption_and_empty_swapped",

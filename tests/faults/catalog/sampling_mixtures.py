@@ -1,0 +1,42 @@
+"""Planted faults of unclip_jax/sampling: mixtures, and what they add to stage_sampler."""
+
+from tests.faults.catalog import Fault, faults_in
+
+FAULTS: list[Fault] = [
+    *faults_in(
+        "unclip_jax/sampling/mixtures.py",
+        (
+            "mixture_of_unit_length",
+            "return (length * direction).astype(np.float32)",
+            "return direction.astype(np.float32)",
+            "tests/sampling/test_mixtures.py::test_two_images_turn_by_their_share_of_the_angle",
+        ),
+        (
+            "mixtures_with_noise_of_their_own",
+            "keys = image_keys(key, np.zeros_like(draws), draws)",
+            "keys = image_keys(key, np.arange(len(draws)), draws)",
+            "tests/sampling/test_mixtures.py::test_captions_have_the_embeddings_and_keys_of_sample",
+        ),
+        (
+            "captions_numbered_without_the_images",
+            "np.asarray(list(captions))[rows], draws)",
+            "rows, draws)",
+            "tests/sampling/test_mixtures.py::test_captions_have_the_embeddings_and_keys_of_sample",
+        ),
+        (
+            "negative_weights_ignored",
+            "mixed(z[j, count:], mixture.negative_weights,",
+            "mixed(z[j, count:], np.ones(len(mixture.negative)) / len(mixture.negative),",
+            "tests/sampling/test_mixtures.py::test_the_negative_has_draws_and_a_mean_of_its_own",
+        ),
+    ),
+    *faults_in(
+        "unclip_jax/sampling/stage_sampler.py",
+        (
+            "negative_not_handed_on",
+            "image_keep=cond.image_keep, negative_emb=cond.negative_emb",
+            "image_keep=cond.image_keep",
+            "tests/sampling/test_mixtures.py::test_guidance_moves_away_from_the_negative_mixture",
+        ),
+    ),
+]
