@@ -26,7 +26,7 @@ def names(tarball: Path) -> list[str]:
 
 def words(tarballs: dict[str, Path]) -> list[str]:
     """Lists the words of the captions that the shipped CLIP was trained on (no flags)."""
-    pictures = emoji.split_pictures(emoji.collect(tarballs))["train"]
+    pictures = emoji.split_drawings(emoji.collect(tarballs))["train"]
     captions = {c for p in pictures if p.name.category not in FLAGS for c in p.captions}
     found = {word for caption in captions for word in re.findall(r"[^\W\d_]+", caption.lower())}
     return sorted(word for word in found if len(word) > 1)

@@ -36,7 +36,7 @@ def data() -> None:
 @click.option(
     "--size", default=256, show_default=True, type=click.IntRange(16, 2048), help="Pixels."
 )
-@click.option("--styles", default="3d,flat,noto,twemoji", show_default=True, help="Styles to draw.")
+@click.option("--styles", help="Styles to draw, joined by commas [all eight].")
 @click.option(
     "--packages",
     type=click.Path(path_type=Path),
@@ -48,7 +48,7 @@ def prepare(
     name: str,
     out: Path | None,
     size: int,
-    styles: str,
+    styles: str | None,
     packages: Path | None,
     overwrite: bool,
     as_json: bool,
@@ -57,6 +57,7 @@ def prepare(
 
     Example: unclip data prepare emoji --out ./emoji
     """
+    from unclip_jax.data.sets.emoji import STYLES
     from unclip_jax.data.sets.prepare import prepare_emoji
     from unclip_jax.data.sources import data_root
 
@@ -74,7 +75,7 @@ def prepare(
             out or data_root() / name,
             packages=packages or cache_folder() / "npm",
             size=size,
-            styles=split_list(styles),
+            styles=STYLES if styles is None else split_list(styles),
             overwrite=overwrite,
             report=functools.partial(progress.report, "drawing"),
         )

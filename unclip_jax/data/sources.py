@@ -227,7 +227,8 @@ def matching_indices(
     """Lists the examples of some concepts and styles, in order.
 
     Args:
-        concepts: "all", "common" (the packaged list), "no_flags", or labels joined by ", ".
+        concepts: "all", "common" and "everyday" (the packaged lists; the second has the recolored
+            drawings of its concepts too), "no_flags", or labels joined by ", ".
         styles: empty means all.
 
     Raises:
@@ -236,6 +237,8 @@ def matching_indices(
     wanted = None
     if concepts == "common":
         wanted = frozenset(captions_lib.common_concepts())
+    elif concepts == "everyday":
+        wanted = frozenset(captions_lib.everyday_concepts())
     elif concepts not in ("all", "no_flags"):
         wanted = frozenset(label.strip() for label in concepts.split(","))
     indices = []
@@ -243,7 +246,10 @@ def matching_indices(
         info = source.info(index)
         if styles and info["style"] not in styles:
             continue
-        if wanted is not None and info["concept"] not in wanted:
+        concept = info["concept"]
+        if concepts == "everyday" and info["category"] == "recolored":
+            concept = concept.partition(" ")[2]
+        if wanted is not None and concept not in wanted:
             continue
         if concepts == "no_flags" and info["category"] in _FLAG_CATEGORIES:
             continue

@@ -14,6 +14,10 @@ STYLE_WORDS = {
     "flat": ("a flat emoji of", "flat icon", "in a flat style"),
     "noto": ("a noto emoji of", "noto icon", "in the noto style"),
     "twemoji": ("a twemoji of", "twemoji icon", "in the twemoji style"),
+    "blob": ("a blob emoji of", "blob icon", "in the blob style"),
+    "mozilla": ("a mozilla emoji of", "mozilla icon", "in the mozilla style"),
+    "emojione": ("an emojione of", "emojione icon", "in the emojione style"),
+    "streamline": ("a streamline emoji of", "streamline icon", "in the streamline style"),
 }
 PLAIN_WORDS = ("a picture of", "icon", "on white")
 
@@ -119,6 +123,25 @@ def synonyms() -> dict[str, tuple[str, ...]]:
     return {k: tuple(v.split("; ")) for k, v in _table("emoji_synonyms.txt")}
 
 
+def kinds() -> dict[str, tuple[str, ...]]:
+    """Returns the packaged plain nouns of each concept: label -> "cat", "flower", ..."""
+    found: dict[str, list[str]] = {}
+    for noun, labels in _table("emoji_kinds.txt"):
+        for label in labels.split("; "):
+            found.setdefault(label, []).append(noun)
+    return {label: tuple(nouns) for label, nouns in found.items()}
+
+
+def recolored_things() -> dict[str, str]:
+    """Returns the concepts that are drawn in further colors: label -> noun of the caption."""
+    return dict(_table("emoji_recolored.txt"))
+
+
+def everyday_concepts() -> tuple[str, ...]:
+    """Returns the packaged list of everyday things (emojibase labels)."""
+    return tuple(_lines("emoji_everyday.txt"))
+
+
 def pinned_prompts() -> dict[str, str]:
     """Returns the concepts that stay in the training split: label -> its fixed prompt."""
     return dict(_table("emoji_pinned.txt"))
@@ -162,6 +185,16 @@ def make_captions(
     if words:
         captions.append(f"{plain}, {words[-1]}")
     return tuple(dict.fromkeys(captions))
+
+
+def color_captions(noun: str, color: str, *, style: str = "") -> tuple[str, ...]:
+    """Returns the captions of a drawing whose main color is `color`: "a blue car", ..."""
+    emoji_of, icon, manner = STYLE_WORDS.get(style, PLAIN_WORDS)
+    colored = phrase(f"{color} {noun}")
+    plain = f"{color} {noun}"
+    captions = [colored, f"{emoji_of} {colored}", f"{plain}, {icon}", f"{colored} {manner}"]
+    captions += [f"{phrase(noun)} in {color}", f"{plain} emoji", f"{phrase(noun)} that is {color}"]
+    return tuple(captions)
 
 
 def _lines(filename: str) -> list[str]:

@@ -1,8 +1,8 @@
-"""The emoji data set: each concept in four drawn styles, with captions and leak-free splits.
+"""The emoji data set: each concept in up to eight drawn styles, with captions and leak-free splits.
 
-Drawings come from three npm packages of emoji and one of icons, names from emojibase. No skin
-tones. Concepts are grouped by code point with tone and gender stripped, so that "woman judge" is
-never in training while "man judge" is held out.
+Drawings come from npm packages, names from emojibase. No skin tones. Some things are there in
+further colors too (recolor.py). Concepts are grouped by code point with tone and gender stripped,
+so that "woman judge" is never in training while "man judge" is held out.
 """
 
 import dataclasses
@@ -20,9 +20,9 @@ from PIL import Image
 from unclip_jax.core.errors import UserError
 from unclip_jax.data import images
 from unclip_jax.data.sets import captions as captions_lib
-from unclip_jax.data.sets import npm
+from unclip_jax.data.sets import iconify, npm, recolor
 
-STYLES = ("3d", "flat", "noto", "twemoji")
+STYLES = ("3d", "flat", "noto", "twemoji", "blob", "mozilla", "emojione", "streamline")
 NAMES = npm.Package(
     "emojibase-data",
     "17.0.0",
@@ -64,8 +64,46 @@ PACKAGES = {
         "Twemoji, copyright Twitter, Inc., Jason Sofonia, Justine De Caires and other contributors",
         "https://github.com/discord/twemoji",
     ),
+    "blob": npm.Package(
+        "@iconify-json/noto-v1",
+        "1.2.5",
+        "sha512-/DsVMius69Q0fRS53z7QK1TROSuar606jiIx+laXtdsYGMXpf6LtHBx6CGfoo3UHHb/XpBsw+1L1x3eyPqMuVA==",
+        "Apache-2.0",
+        "Noto Emoji, first edition, copyright Google LLC; packaged by Iconify",
+        "https://github.com/googlefonts/noto-emoji",
+    ),
+    "mozilla": npm.Package(
+        "@iconify-json/fxemoji",
+        "1.2.2",
+        "sha512-UAasRaxzFUKfIGSmLwnoarsssA4LX0VLLuEmplIqM6ZNQqIQRtav8tZ4H1neTlBreXuMQyAifr5jP4kn78DpiQ==",
+        "Apache-2.0",
+        "FxEmojis, copyright Mozilla Foundation; packaged by Iconify",
+        "https://github.com/mozilla/fxemoji",
+    ),
+    "emojione": npm.Package(
+        "@iconify-json/emojione",
+        "1.2.3",
+        "sha512-T9+T3HIbJNLKKsmxYKlaYhvnHYkz/HNYTV7SHCXVZPfeUi4FqskY70YeN8yYAZT8cCv7w5vJxS4Q1m8zb9CMMg==",
+        "CC-BY-4.0",
+        "EmojiOne 2, provided free by EmojiOne; kept as EmojiTwo; packaged by Iconify",
+        "https://github.com/EmojiTwo/emojitwo",
+    ),
+    "streamline": npm.Package(
+        "@iconify-json/streamline-emojis",
+        "1.2.4",
+        "sha512-iNr9T9XuZVTyQPJO8ZlLxBzPkpi7qMl+z1l0C31vpEMqhPMelth3n7CeWQYtixdetDPdI81yeG4ROqjWpYJE6A==",
+        "CC-BY-4.0",
+        "Streamline Emojis, copyright Streamline; packaged by Iconify",
+        "https://github.com/webalys-hq/streamline-vectors",
+    ),
 }
+NAMED_ALONE = ("blob", "mozilla", "emojione", "streamline")
+"""Styles whose packages list names, and no code points."""
+
 HELD_OUT = 0.08  # share of concepts, and of the others' concept x style cells
+RECOLORED = "recolored"
+"""Category of a drawing in another color; its concept is "blue automobile"."""
+
 _SHORTCODES = ("emojibase", "github")
 _COMPONENT_GROUP = 2  # emojibase's group of skin tones and hair
 _PERSON = {"1f468": "1f9d1", "1f469": "1f9d1", "1f466": "1f9d2", "1f467": "1f9d2"}
@@ -97,9 +135,19 @@ class Drawing:
     style: str
     captions: tuple[str, ...]
     data: bytes
+    color: str = ""
 
     def render(self, size: int) -> bytes:
         """Renders a square PNG on white; vectors at `size`, bitmaps at their own size."""
+        if not self.color:
+            return self._render_as_drawn(size)
+        pixels = images.decode(self._render_as_drawn(size))
+        main = recolor.main_color(pixels)
+        if main is None:
+            raise UserError(f"{self.key} has no main color")
+        return images.encode_png(recolor.recolor(pixels, main, self.color))
+
+    def _render_as_drawn(self, size: int) -> bytes:
         if self.data[:4] == b"RIFF" or self.data[:4] == b"\x89PNG":
             pixels = images.decode(self.data)
         else:
@@ -147,7 +195,7 @@ def collect(tarballs: Mapping[str, Path]) -> list[Drawing]:
     names = read_names(tarballs["names"])
     own_labels = {name.label for name in names.values()}
     other_names = _other_names(names, own_labels)
-    files = {s: read_drawings(s, tarballs[s]) for s in STYLES if s in tarballs}
+    files = {s: read_drawings(s, tarballs[s], names) for s in STYLES if s in tarballs}
     labels: dict[str, str] = {}
     for name in sorted(names.values(), key=lambda n: (n.code.count("-"), n.code)):
         group = concept_code(name.code)
@@ -162,8 +210,41 @@ def collect(tarballs: Mapping[str, Path]) -> list[Drawing]:
             )
             lines += _shortcode_captions(name, own_labels, lines)
             concept = labels[concept_code(code)]
-            drawings.append(Drawing(f"{style}/{code}", name, concept, style, lines, by_code[code]))
+            drawing = Drawing(f"{style}/{code}", name, concept, style, lines, by_code[code])
+            drawings += in_colors(drawing)
     return drawings
+
+
+def in_colors(drawing: Drawing) -> list[Drawing]:
+    """Returns a drawing and, of the listed things, the same in the other colors.
+
+    A listed thing that has a main color gets captions with the color's name, "a red car".
+    """
+    noun = captions_lib.recolored_things().get(drawing.name.label)
+    if noun is None:
+        return [drawing]
+    try:
+        main = recolor.main_color(images.decode(drawing.render(64)))
+    except UserError:  # not drawable: rendering reports it
+        main = None
+    if main is None:
+        return [drawing]
+    if main.name:
+        own = captions_lib.color_captions(noun, main.name, style=drawing.style)
+        lines = tuple(dict.fromkeys(drawing.captions + own))
+        drawing = dataclasses.replace(drawing, captions=lines)
+    colors = [c for c in recolor.COLORS if c != main.name]
+    return [drawing] + [
+        dataclasses.replace(
+            drawing,
+            key=f"{drawing.key}/{color}",
+            name=dataclasses.replace(drawing.name, category=RECOLORED),
+            concept=f"{color} {drawing.concept}",
+            captions=captions_lib.color_captions(noun, color, style=drawing.style),
+            color=color,
+        )
+        for color in colors
+    ]
 
 
 def read_names(tarball: Path) -> dict[str, Name]:
@@ -191,10 +272,26 @@ def read_names(tarball: Path) -> dict[str, Name]:
     return names
 
 
-def read_drawings(style: str, tarball: Path) -> dict[str, bytes]:
-    """Reads the drawings of a style: normalized code -> SVG or WebP bytes."""
+def read_drawings(style: str, tarball: Path, names: Mapping[str, Name]) -> dict[str, bytes]:
+    """Reads the drawings of a style: normalized code -> SVG or WebP bytes.
+
+    Args:
+        style: a key of PACKAGES.
+        tarball: its package.
+        names: of all emoji, by which sets without code points are read.
+    """
     if style == "noto":
-        return _read_iconify(tarball)
+        return {normal_code(code): svg for code, svg in iconify.read_by_code(tarball).items()}
+    if style in NAMED_ALONE:
+        labels = {name.label for name in names.values()}
+        own = {
+            name.code: (
+                name.label,
+                *(c for c in name.shortcodes if c.replace("_", " ") not in labels),
+            )
+            for name in names.values()
+        }
+        return iconify.read_by_name(tarball, own)
     members = npm.read_tarball(tarball, lambda name: name.endswith((".svg", ".webp", ".png")))
     drawings = {}
     for name, data in members.items():
@@ -234,16 +331,30 @@ def split_drawings(drawings: Iterable[Drawing]) -> dict[str, list[Drawing]]:
     whose hashes differ in the split stay in "train", as pinned concepts do.
     """
     drawings = list(drawings)
-    cells = [(d.concept, d.style) for d in drawings]
+    plain = [d for d in drawings if not d.color]
+    cells = [(d.concept, d.style) for d in plain]
     pinned = set(captions_lib.pinned_prompts())
     splits = assign_splits(cells, pinned)
-    while separated := _separated(drawings, splits):
+    while separated := _separated(plain, splits):
         pinned |= separated
         splits = assign_splits(cells, pinned)
     out: dict[str, list[Drawing]] = {"train": [], "test_concepts": [], "test_combinations": []}
     for drawing in drawings:
-        out[splits[drawing.concept, drawing.style]].append(drawing)
+        out[_split(drawing, splits)].append(drawing)
     return out
+
+
+def _split(drawing: Drawing, splits: Mapping[tuple[str, str], str]) -> str:
+    """Returns the split of a drawing; a recolored one is never in an easier one than its original.
+
+    Of the others about 8% of the pairs of thing and color are held out, in all styles.
+    """
+    if not drawing.color:
+        return splits[drawing.concept, drawing.style]
+    original = splits[drawing.concept.removeprefix(f"{drawing.color} "), drawing.style]
+    if original == "train" and _share(f"color:{drawing.concept}") < HELD_OUT:
+        return "test_combinations"
+    return original
 
 
 def licenses() -> list[dict[str, str]]:
@@ -268,35 +379,18 @@ def _separated(drawings: Iterable[Drawing], splits: Mapping[tuple[str, str], str
     }
 
 
-def _read_iconify(tarball: Path) -> dict[str, bytes]:
-    files = npm.read_tarball(tarball, ("icons.json", "chars.json").__contains__)
-    if len(files) != 2:
-        raise UserError(f"{tarball} has no icons.json or chars.json; it is not an Iconify set")
-    icons, chars = json.loads(files["icons.json"]), json.loads(files["chars.json"])
-    drawings = {}
-    for code, name in chars.items():
-        alias = icons.get("aliases", {}).get(name)
-        if alias is not None and set(alias) <= {"parent", "hidden"}:
-            name = alias["parent"]
-        if name in icons["icons"]:
-            drawings[normal_code(code)] = _iconify_svg(icons, icons["icons"][name]).encode()
-    return drawings
-
-
-def _iconify_svg(icons: dict, icon: dict) -> str:
-    width, height = (icon.get(k, icons.get(k, 16)) for k in ("width", "height"))
-    box = f"{icon.get('left', 0)} {icon.get('top', 0)} {width} {height}"
-    return (
-        '<svg xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink" '
-        f'viewBox="{box}" width="{width}" height="{height}">{icon["body"]}</svg>'
-    )
-
-
 def _other_names(names: Mapping[str, Name], labels: set[str]) -> dict[str, tuple[str, ...]]:
-    """Returns everyday names by code, without those that are another emoji's label."""
-    table = captions_lib.synonyms()
+    """Returns everyday names by code: synonyms that are no emoji's label, and plain nouns."""
+    table, kinds = captions_lib.synonyms(), captions_lib.kinds()
     return {
-        code: tuple(o for o in table.get(name.label, ()) if o.removeprefix("~") not in labels)
+        code: tuple(
+            dict.fromkeys(
+                (
+                    *(o for o in table.get(name.label, ()) if o.removeprefix("~") not in labels),
+                    *(kind for kind in kinds.get(name.label, ()) if kind != name.label),
+                )
+            )
+        )
         for code, name in names.items()
     }
 

@@ -10,11 +10,12 @@ from unclip_jax.core.files import is_empty_folder
 from unclip_jax.data import builder
 from unclip_jax.data.sets import emoji, npm
 
-ABOUT = """Emoji in up to four drawn styles (3d, flat, noto, twemoji) with English captions. The
-drawings are rasterized on a white background, otherwise unchanged; no skin tones. test_concepts
-contains about 8% of the concepts in every style, test_combinations about 8% of the other concepts'
-styles. Concepts are grouped by code point with tone and gender stripped; no drawing is in two
-splits."""
+ABOUT = """Emoji in up to eight drawn styles with English captions. The drawings are rasterized on a
+white background; no skin tones. Some things are there in up to nine further colors ("a blue car"):
+changed by this project, of category "recolored"; all others are unchanged. test_concepts contains
+about 8% of the concepts in every style, test_combinations about 8% of the other concepts' styles
+and of the pairs of thing and color. Concepts are grouped by code point with tone and gender
+stripped; no drawing is in two splits."""
 
 Report = Callable[[int, int], None]
 
