@@ -5,9 +5,11 @@ from pathlib import Path
 
 import pytest
 
+from unclip_jax.checkpoint import bundle
 from unclip_jax.cli.config_files import read_config
 from unclip_jax.core.errors import UserError
 from unclip_jax.models.clip import ClipConfig, TextConfig, VisionConfig
+from unclip_jax.text.tokenizer import Tokenizer
 from unclip_jax.train.resolve import (
     own_tokenizer,
     read_settings,
@@ -153,3 +155,13 @@ def test_a_vocabulary_to_train_needs_a_size(tmp_path):
     settings = read_settings(upsampler())
     with pytest.raises(UserError, match="pass --config.data.vocab_size=8192"):
         own_tokenizer(tmp_path / "tokenizer.json", None, settings, 16, is_fresh=True)
+
+
+def test_a_clip_that_starts_from_a_bundle_keeps_its_vocabulary(tmp_path):
+    """A new one would give the learned token embeddings to other words."""
+    config = read_config(str(ROOT / "configs/emoji/clip.py:smoke"), ["--config.init_from=emoji"])
+    path = tmp_path / "tokenizer.json"
+    kept = own_tokenizer(path, None, read_settings(config), 16, is_fresh=True)
+    given = bundle.load("emoji", stages=["clip"]).tokenizer
+    assert (kept.vocab, kept.merges, kept.context) == (given.vocab, given.merges, 16)
+    assert Tokenizer.load(path).vocab == given.vocab

@@ -15,6 +15,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from unclip_jax.checkpoint import bundle
 from unclip_jax.core.config import build, to_dict
 from unclip_jax.core.errors import UserError
 from unclip_jax.core.files import read_mapping, whole_file
@@ -166,11 +167,20 @@ def own_tokenizer(
 ) -> Tokenizer:
     """Returns the tokenizer of a run that trains its own vocabulary: loaded, or trained and saved.
 
+    A CLIP that starts from a bundle's parameters keeps that bundle's vocabulary: a new one would
+    give its learned token embeddings to other words.
+
     Args:
         is_fresh: whether the run has no checkpoint yet; an existing file is then replaced.
     """
     if path.exists() and not is_fresh:
         return Tokenizer.load(path)
+    if settings.init_from and STAGES[settings.stage].kind == "clip":
+        given = bundle.load(settings.init_from, stages=[settings.stage]).tokenizer
+        if given is not None:
+            tokenizer = Tokenizer(given.vocab, given.merges, context)
+            tokenizer.save(path)
+            return tokenizer
     vocab_size = settings.data.vocab_size
     if vocab_size is None:
         raise UserError(
