@@ -24,7 +24,7 @@ from unclip_jax.evals.outputs import SUITE_NAMES, output_files
 @common.renamed_option(
     "--eval-clip",
     "--judge",
-    help="Bundle with an independently trained CLIP (suites samples, priors, pca, edits).",
+    help="Bundle with an independently trained CLIP (suites samples, prompts, priors, pca, edits).",
 )
 @click.option("--pca", help="PCA file for the gallery [the bundle's].")
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder to write.")
@@ -35,6 +35,11 @@ from unclip_jax.evals.outputs import SUITE_NAMES, output_files
     default=200,
     show_default=True,
     help="Number of prompts to sample.",
+)
+@click.option(
+    "--prompts-file",
+    type=click.Path(path_type=Path),
+    help="Prompts of suite prompts: JSON of groups, or a prompt a line.",
 )
 @click.option("--size", type=int, help="Pixels of the samples [the bundle's].")
 @click.option(
@@ -52,6 +57,7 @@ def evaluate(model: str, suite: str, out: Path, **options: Any) -> None:
                   decoded images of each prior, also as priors_images.png
     conditioning  rise of the held-out error when an input is swapped; upsampler against bicubic
     samples       concepts of sampled images recognized by another CLIP; nearest training images
+    prompts       ranks of a file's prompts by another CLIP: are plain prompts drawn right?
     pca           components needed for the variance of the CLIP's image embeddings; codec error of
                   the bundle's prior_ar; both for --eval-clip too
     inversion     PSNR of held-out images reconstructed from their latents, by number of levels

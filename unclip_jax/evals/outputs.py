@@ -2,6 +2,8 @@
 
 PRIORS_GRID = "priors_images.png"
 PCA_CURVE = "pca_variance.png"
+PROMPTS_SHEET = "prompts_images.png"
+PROMPTS_VERDICTS = "prompts_verdicts.json"
 GALLERY = (
     "fig3_variations.png",
     "fig4_interpolations.png",
@@ -16,6 +18,7 @@ EXTRA_FILES: dict[str, tuple[str, ...]] = {
     "priors": (PRIORS_GRID,),
     "conditioning": (),
     "samples": (),
+    "prompts": (PROMPTS_SHEET, PROMPTS_VERDICTS),
     "pca": (PCA_CURVE,),
     "inversion": (),
     "edits": (),

@@ -15,6 +15,7 @@ from unclip_jax.evals.inversion import inversion, plot_curve
 from unclip_jax.evals.metrics import Metric
 from unclip_jax.evals.pca import pca
 from unclip_jax.evals.priors import priors
+from unclip_jax.evals.prompts import prompts
 from unclip_jax.evals.retrieval import retrieval
 from unclip_jax.evals.samples import samples
 from unclip_jax.evals.settings import Settings
@@ -27,6 +28,7 @@ SUITES: dict[str, Suite] = {
     "priors": priors,
     "conditioning": conditioning,
     "samples": samples,
+    "prompts": prompts,
     "pca": pca,
     "inversion": inversion,
     "edits": edits,

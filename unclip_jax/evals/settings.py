@@ -23,10 +23,11 @@ class Settings:
         concepts, styles: the selected subset, as in a training config's data section; a model
             trained on a subset is measured on that subset.
         splits: held-out splits; suites that use only one take the last.
-        eval_clip: bundle of an independently trained CLIP; required by `samples`, recommended for
-            `edits`.
+        eval_clip: bundle of an independently trained CLIP; required by `samples` and `prompts`,
+            recommended for `edits`.
         limit: maximum number of images per split; None for all.
         prompts: number of prompts to sample.
+        prompts_file: list of prompts of the suite `prompts`.
         batch: examples per call of a network.
         sample_size: height and width in pixels of the samples; None for the bundle's default, or
             the decoder's size where embeddings are decoded.
@@ -42,6 +43,7 @@ class Settings:
     eval_clip: Bundle | None = None
     limit: int | None = None
     prompts: int = 200
+    prompts_file: Path | None = None
     batch: int = 32
     seed: int = 0
     sample_size: int | None = None
