@@ -1,4 +1,4 @@
-"""A small emoji world: tarballs of what the five npm packages would hold of it."""
+"""A small emoji world: tarballs of what the npm packages would hold of it."""
 
 import io
 import json
@@ -23,6 +23,12 @@ NAMES = [
     ("1F3FB", "light skin tone", 2, 32, [], False),
 ]
 COLOURS = {"3d": "#ff0000", "flat": "#00ff00", "noto": "#0000ff", "twemoji": "#808080"}
+NAMED = {  # sets without code points: icon -> fill
+    "blob": {"red-heart": "#ff0000", "automobile": "#0000ff", "nameless-thing": "#123456"},
+    "mozilla": {"dogface": "#a05000", "automobile": "#0000ff"},
+    "emojione": {"hot-stuff": "#ff8000", "sun": "#ffff00"},
+    "streamline": {"dog": "#a05000"},
+}
 BROKEN_SVG = "<svg"
 
 
@@ -92,6 +98,11 @@ def write_packages(folder):
     chars = {"2764": "love", "1f34f": "apple", "1f525": "mirrored"}
     noto = {"icons.json": json.dumps(icons), "chars.json": json.dumps(chars)}
     members = {"3d": bitmaps, "flat": flat, "twemoji": twemoji, "noto": noto}
+    for style, fills in NAMED.items():
+        bodies = {
+            n: {"body": f'<circle cx="8" cy="8" r="4" fill="{c}"/>'} for n, c in fills.items()
+        }
+        members[style] = {"icons.json": json.dumps({"icons": bodies})}
     for style, files in members.items():
         write_tarball(folder / emoji.PACKAGES[style].filename, files)
     write_tarball(folder / emoji.NAMES.filename, names_members())

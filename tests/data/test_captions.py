@@ -95,7 +95,7 @@ def test_packaged_tables_have_keys_values_and_no_comments():
 
 
 def test_a_style_is_never_named_in_another_style():
-    words = ("3d", "flat", "noto", "twemoji")
+    words = tuple(captions.STYLE_WORDS)
     for style in words:
         text = " ".join(captions.make_captions("owl", style=style))
         assert [w for w in words if w in text] == [style]
@@ -108,6 +108,22 @@ def test_every_fixed_prompt_is_a_caption_of_its_concept():
         others = synonyms.get(label, ())
         for style in captions.STYLE_WORDS:
             assert prompt in captions.make_captions(label, style=style, other_names=others)
+
+
+def test_color_captions_name_the_color_and_the_thing():
+    lines = captions.color_captions("umbrella", "orange", style="flat")
+    assert lines[:2] == ("an orange umbrella", "a flat emoji of an orange umbrella")
+    assert all("orange" in line and "umbrella" in line for line in lines)
+    assert captions.color_captions("glasses", "red")[0] == "red glasses"
+
+
+def test_tables_of_things_name_emoji():
+    labels = set(captions.emoji_names().values())
+    assert set(captions.kinds()) <= labels
+    assert set(captions.recolored_things()) <= labels
+    assert set(captions.everyday_concepts()) <= labels
+    assert set(captions.common_concepts()) <= set(captions.everyday_concepts())
+    assert "flower" in captions.kinds()["tulip"]
 
 
 def test_common_list_is_distinct_and_holds_the_fixed_prompts():

@@ -1,3 +1,4 @@
+import dataclasses
 import json
 
 import numpy as np
@@ -5,7 +6,7 @@ import pytest
 
 from unclip_jax.core.errors import UserError
 from unclip_jax.data import builder, images
-from unclip_jax.data.sets import emoji
+from unclip_jax.data.sets import emoji, recolor
 from unclip_jax.data.sets.prepare import prepare_emoji
 from unclip_jax.data.sources import all_captions, load_source, locate, select
 
@@ -54,7 +55,7 @@ def test_split_shares_and_rules():
     # Binomial: 3900 concepts at 8% have a standard deviation of 0.43%, 14350 cells of 0.23%.
     assert abs(len(whole) / 3900 - 0.08) < 0.018
     held = sum(s == "test_combinations" for s in splits.values())
-    assert abs(held / (len(cells) - 4 * len(whole) - 400) - 0.08) < 0.01
+    assert abs(held / (len(cells) - len(emoji.STYLES) * (len(whole) + 100)) - 0.08) < 0.01
     assert all("train" in by_concept[c] for c in by_concept if c not in whole)
     assert all(set(by_concept[c]) == {"train"} for c in pinned)
 
@@ -94,14 +95,20 @@ def test_a_drawing_is_in_one_split_only():
 def test_prepared_counts(prepared, everything):
     out, made = prepared
     assert made["broken"] == ["flat/1f436"]
-    # 3d, twemoji: 10 each; flat: 10 less the broken one; noto: a heart by alias and an apple.
-    styles = [e["style"] for e in everything.values()]
-    assert {s: styles.count(s) for s in emoji.STYLES} == {
+    # 3d, twemoji: 10 each; flat: 10 less the broken one; noto: a heart by alias and an apple; the
+    # others: what has a name of emojibase's.
+    drawn = [e["style"] for e in everything.values() if e["category"] != "recolored"]
+    assert {s: drawn.count(s) for s in emoji.STYLES} == {
         "3d": 10,
         "flat": 9,
         "noto": 2,
         "twemoji": 10,
+        "blob": 2,
+        "mozilla": 2,
+        "emojione": 2,
+        "streamline": 1,
     }
+    styles = [e["style"] for e in everything.values()]
     assert sum(sum(c.values()) for c in made["images"].values()) == len(styles) + 1
 
 
@@ -176,6 +183,10 @@ def test_attribution_lies_beside_the_records(prepared):
         "flat": "MIT",
         "noto": "Apache-2.0",
         "twemoji": "CC-BY-4.0",
+        "blob": "Apache-2.0",
+        "mozilla": "Apache-2.0",
+        "emojione": "CC-BY-4.0",
+        "streamline": "CC-BY-4.0",
         "names": "MIT",
     }
     assert "Microsoft" in (prepared[0] / "README.md").read_text()
@@ -200,6 +211,10 @@ def test_select_by_concept_and_style(prepared):
     assert len(hearts) == 4
     common = select(source, concepts="common")
     assert "judge" not in {common.info(i)["concept"] for i in range(len(common))}
+    everyday = select(source, concepts="everyday")
+    concepts = {everyday.info(i)["concept"] for i in range(len(everyday))}
+    assert {"red heart", "automobile"} <= concepts and "judge" not in concepts
+    assert any(concept.endswith(" automobile") for concept in concepts)
     flags = select(source, concepts="no_flags")
     assert not any("flag" in flags.info(i)["category"] for i in range(len(flags)))
     with pytest.raises(UserError, match="nonsense"):
@@ -230,12 +245,65 @@ def test_a_broken_drawing_is_one_line():
         emoji.render_svg("<svg", 32)
 
 
-def test_an_iconify_drawing_is_its_box():
-    """Left, top, width and height are the set's where an icon has none of its own."""
-    icon = {"body": "<g/>", "left": -1, "height": 12}
-    svg = emoji._iconify_svg({"width": 24, "height": 24}, icon)
-    assert 'viewBox="-1 0 24 12" width="24" height="12"><g/></svg>' in svg
-    assert 'viewBox="0 3 16 16"' in emoji._iconify_svg({}, {"body": "", "top": 3})
+def test_sets_without_code_points_are_read_by_name(everything):
+    """By the label, else by a shortcode that is no other emoji's label."""
+    named = {k for k in everything if k.split("/")[0] in emoji.NAMED_ALONE and k.count("/") == 1}
+    assert named == {
+        "blob/2764",
+        "blob/1f697",
+        "mozilla/1f436",
+        "mozilla/1f697",
+        "emojione/2600",
+        "emojione/1f525",
+        "streamline/1f436",
+    }
+    assert "a blob emoji of a red heart" in everything["blob/2764"]["captions"]
+
+
+def test_things_are_there_in_further_colors(everything):
+    """The mozilla car is blue (#0000ff): it is named so, and the other nine colors are made."""
+    cars = {k: e for k, e in everything.items() if k.startswith("mozilla/1f697")}
+    others = set(recolor.COLORS) - {"blue"}
+    assert set(cars) == {"mozilla/1f697"} | {f"mozilla/1f697/{color}" for color in others}
+    assert "a blue car" in cars["mozilla/1f697"]["captions"]
+    red = cars["mozilla/1f697/red"]
+    assert (red["captions"][0], red["concept"]) == ("a red car", "red automobile")
+    assert not any("blue" in caption for caption in red["captions"])
+    r, g, b = (int(v) for v in red["image"][32, 32])
+    assert r > 180 and max(g, b) < 60
+    assert not any(k.count("/") > 1 for k in everything if "2764" in k)  # hearts are not listed
+
+
+def test_a_recolored_drawing_is_in_no_easier_split_than_its_original():
+    """And of the pairs of thing and color about 8% are held out in all styles."""
+    name = emoji.Name("", "automobile", "", (), ())
+    colors = tuple(recolor.COLORS)
+
+    def drawings(concept):
+        for style in emoji.STYLES:
+            plain = emoji.Drawing("", name, concept, style, (), f"{concept} {style}".encode())
+            yield plain
+            for color in colors:
+                yield dataclasses.replace(plain, concept=f"{color} {concept}", color=color)
+
+    everything = [d for i in range(300) for d in drawings(f"thing {i}")]
+    splits = emoji.split_drawings(everything)
+    where = {(d.concept, d.style): split for split, ds in splits.items() for d in ds}
+    trained_pairs, held_pairs = 0, 0
+    for drawing in everything:
+        if not drawing.color:
+            continue
+        plain = drawing.concept.partition(" ")[2]
+        original = where[plain, drawing.style]
+        if original != "train":
+            assert where[drawing.concept, drawing.style] == original
+            continue
+        held = {where[drawing.concept, s] for s in emoji.STYLES if where[plain, s] == "train"}
+        assert len(held) == 1  # one split in all styles whose original is trained
+        trained_pairs += held == {"train"}
+        held_pairs += held == {"test_combinations"}
+    share = held_pairs / (held_pairs + trained_pairs)
+    assert abs(share - 0.08) < 0.02  # 2,700 pairs: a standard deviation of 0.5%
 
 
 def test_vectors_are_drawn_at_any_size():

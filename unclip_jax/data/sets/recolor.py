@@ -64,6 +64,8 @@ def main_color(image: UInt8[np.ndarray, "h w 3"]) -> MainColor | None:
     window = np.add.reduce([np.roll(counts, k) for k in range(-3, 4)])
     peak = float(np.argmax(window) * 5 + 2.5)
     near = colored & (_hue_distance(hue, peak) < _NEAR)
+    peak = _mean_hue(hue[near], weights[near])
+    near = colored & (_hue_distance(hue, peak) < _NEAR)
     if weights[near].sum() < _LEAST_SHARE * weights.sum() or near.sum() < 0.25 * drawn.sum():
         return None
     shown = float(np.median(saturation[near])), float(np.median(lightness[near]))
@@ -111,6 +113,12 @@ def _name(hue: float, saturation: float, lightness: float) -> str:
     bounds += ((165, "green"), (190, ""), (245, "blue"), (258, ""), (300, "purple"), (315, ""))
     bounds += ((343, "pink"), (361, "red"))
     return next(name for end, name in bounds if hue < end)
+
+
+def _mean_hue(hue: Float[np.ndarray, " n"], weights: Float[np.ndarray, " n"]) -> float:
+    """Returns the weighted mean of angles in degrees, on the circle."""
+    mean = np.sum(weights * np.exp(1j * np.deg2rad(hue)))
+    return float(np.rad2deg(np.angle(mean)) % 360.0)
 
 
 def _ramp(x: Float[np.ndarray, "*s"], zero: float, one: float) -> Float[np.ndarray, "*s"]:
