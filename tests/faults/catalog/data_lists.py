@@ -204,12 +204,6 @@ FAULTS: list[Fault] = [
             "tests/data/test_emoji.py::test_split_shares_and_rules",
         ),
         (
-            "iconify_corner_swapped",
-            "f\"{icon.get('left', 0)} {icon.get('top', 0)} {width} {height}\"",
-            "f\"{icon.get('top', 0)} {icon.get('left', 0)} {width} {height}\"",
-            "tests/data/test_emoji.py::test_an_iconify_drawing_is_its_box",
-        ),
-        (
             "shared_drawings_parted",
             "if len({splits[cell] for cell in cells}) > 1",
             "if len({splits[cell] for cell in cells}) > 2",

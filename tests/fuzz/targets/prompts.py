@@ -52,6 +52,19 @@ def read(case: bytes, folder: Path) -> None:
         unknown_words(model, request.prompt)
 
 
+def prompt_lists() -> st.SearchStrategy[bytes]:
+    pair = {"prompt": "a blue car", "kind": "color and thing"}
+    return hostile_json({"about": "plain prompts", "nouns": ["a cat", "a dog"], "pairs": [pair]})
+
+
+def read_list(case: bytes, folder: Path) -> None:
+    from unclip_jax.evals.prompts import read_prompts
+
+    path = folder / "prompts.json"
+    path.write_bytes(case)
+    assert all(prompt.text.strip() for prompt in read_prompts(path))
+
+
 def manifests() -> st.SearchStrategy[bytes]:
     return hostile_json({"images": [], **IDENTITY, "complete": False})
 
@@ -71,5 +84,6 @@ def go_on(case: bytes, folder: Path) -> None:
 
 TARGETS = [
     Target("--prompts FILE", st.deferred(prompt_files), read, ms=20.0),
+    Target("--prompts-file of eval", st.deferred(prompt_lists), read_list, ms=3.0),
     Target("manifest.json of a bulk run", st.deferred(manifests), go_on, ms=3.0),
 ]
