@@ -81,6 +81,13 @@ def test_shading_is_kept():
     np.testing.assert_array_equal(red[0], 255)
 
 
+def test_the_blend_of_an_edge_with_the_ground_stays_light():
+    image = drawing((30, 90, 200), (30, 90, 200), (30, 90, 200), (240, 246, 255))
+    black = recolor.recolor(image, recolor.main_color(image), "black")
+    assert black[5, 5].max() < 60
+    assert black[5, 10].min() > 220
+
+
 def test_a_gray_thing_takes_a_color():
     image = drawing((150, 150, 150), (160, 160, 160), (140, 140, 140))
     pink = recolor.recolor(image, recolor.main_color(image), "pink")
