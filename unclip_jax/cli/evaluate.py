@@ -64,6 +64,8 @@ def evaluate(model: str, suite: str, out: Path, **options: Any) -> None:
     edits         cosine of edited images with their target text, measured with another CLIP
     gallery       images: the paper's figures 3, 4, 5, 6, 7 and 9
 
+    The suites conditioning, samples, inversion and edits also write SUITE_images.png.
+
     Every metric has a 95% bootstrap interval and, where there is one, the baseline to beat.
 
     Example: unclip eval --model emoji --data emoji --suite retrieval --out report
