@@ -6,6 +6,7 @@ SAMPLES_GRID = "samples_images.png"
 INVERSION_GRID = "inversion_images.png"
 EDITS_GRID = "edits_images.png"
 PCA_CURVE = "pca_variance.png"
+COMBINATIONS_GRID = "combinations_images.png"
 PROMPTS_SHEET = "prompts_images.png"
 PROMPTS_VERDICTS = "prompts_verdicts.json"
 GALLERY = (
@@ -22,6 +23,7 @@ EXTRA_FILES: dict[str, tuple[str, ...]] = {
     "priors": (PRIORS_GRID,),
     "conditioning": (CONDITIONING_GRID,),
     "samples": (SAMPLES_GRID,),
+    "combinations": (COMBINATIONS_GRID,),
     "prompts": (PROMPTS_SHEET, PROMPTS_VERDICTS),
     "pca": (PCA_CURVE,),
     "inversion": (INVERSION_GRID,),

@@ -9,6 +9,7 @@ from typing import Any
 from unclip_jax.checkpoint.bundle import Bundle
 from unclip_jax.core.errors import UserError
 from unclip_jax.evals import gallery
+from unclip_jax.evals.combinations import combinations
 from unclip_jax.evals.conditioning import conditioning
 from unclip_jax.evals.edits import edits
 from unclip_jax.evals.inversion import inversion
@@ -28,6 +29,7 @@ SUITES: dict[str, Suite] = {
     "priors": priors,
     "conditioning": conditioning,
     "samples": samples,
+    "combinations": combinations,
     "prompts": prompts,
     "pca": pca,
     "inversion": inversion,
