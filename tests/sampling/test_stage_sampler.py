@@ -114,13 +114,16 @@ def test_the_prior_keeps_the_draw_nearer_to_the_caption(toy, text):
     np.testing.assert_allclose(two, expected, **SAME)
 
 
+def keys_of(n):
+    return jax.vmap(lambda i: jax.random.fold_in(root(), i))(jnp.arange(n))
+
+
 def run_watched(model, low_res, steps, seen):
     """Runs the upsampler with `steps` levels; what is reported goes to `seen`, if it is a list."""
     sampling = dataclasses.replace(model.stage("upsampler_256").spec.sampling, steps=steps)
     monitor = Monitor(None if seen is None else lambda *report: seen.append(report))
     sampler = StageSampler(model, "upsampler_256", sampling, monitor=monitor)
-    keys = jax.vmap(lambda i: jax.random.fold_in(root(), i))(jnp.arange(N))
-    made = sampler(Cond(low_res=low_res), keys)
+    made = sampler(Cond(low_res=low_res), keys_of(N))
     assert monitor.seconds["upsampler_256"] > 0
     return made
 
@@ -137,6 +140,26 @@ def test_a_prime_number_of_steps_is_reported_in_near_equal_parts(toy, low_res):
     done = [d for _, d, _ in seen]
     assert done[0] == 0 and done[-1] == 23 and {n for *_, n in seen} == {23}
     assert len(seen) == 11 and set(np.diff(done)) == {2, 3}
+
+
+def test_previews_are_images_and_the_last_one_is_the_result(toy, low_res, large):
+    """The step to clean data ends at the estimate of x_0, whatever the sampler."""
+    seen = []
+    monitor = Monitor(lambda *report: None, lambda *shown: seen.append(shown))
+    StageSampler(toy, "upsampler_256", monitor=monitor)(Cond(low_res=low_res), keys_of(N))
+    assert [name for name, _ in seen] == ["upsampler_256"] * 4
+    assert all(shown.shape == (N, LARGE, LARGE, 3) and shown.dtype == np.uint8 for _, shown in seen)
+    expected = np.round((large + 1) * 127.5)
+    np.testing.assert_allclose(seen[-1][1], expected, rtol=0, atol=1)
+    assert np.abs(seen[0][1] - expected).mean() > 1
+
+
+def test_a_prior_shows_no_preview(toy, text):
+    seen = []
+    monitor = Monitor(lambda *report: None, lambda *shown: seen.append(shown))
+    prior, empty = StageSampler(toy, "prior_diffusion", monitor=monitor), encode_text(toy, [""])
+    prior(Cond(text=text), keys_of(N), uncond_text=empty)
+    assert seen == []
 
 
 def test_nothing_is_compiled_again_because_somebody_watches(toy, low_res):

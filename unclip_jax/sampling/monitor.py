@@ -1,4 +1,4 @@
-"""What somebody who waits for samples sees of them: progress, and the wall time of each stage."""
+"""What somebody who waits for samples sees of them: progress, previews, wall times."""
 
 import dataclasses
 import time
@@ -6,21 +6,28 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
+import numpy as np
+from jaxtyping import UInt8
 
 Progress = Callable[[str, int, int], None]
 """Called as progress(stage, steps done, steps of the stage), at first with nothing done."""
 
+Preview = Callable[[str, UInt8[np.ndarray, "n h w 3"]], None]
+"""Called as preview(stage, the images that the stage's network expects in the end)."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Monitor:
-    """Passes progress on and adds up wall times.
+    """Passes progress and previews on, and adds up wall times.
 
     Attributes:
         progress: None where nobody watches.
+        preview: of the stages that make images; takes effect together with `progress`.
         seconds: wall time by stage, added to while work is done.
     """
 
     progress: Progress | None = None
+    preview: Preview | None = None
     seconds: dict[str, float] = dataclasses.field(default_factory=dict)
 
     def report(self, name: str, total: int) -> Callable[[int], None] | None:

@@ -277,11 +277,13 @@ def run_in_parts(
     report: Callable[[int], None] | None,
     *,
     first: int = 0,
+    show: Callable[[Any], None] | None = None,
 ) -> Any:
     """Runs state = steps((start, count), state) over `count` steps from `first` on.
 
     Args:
         report: called with the steps done after each of about CHUNKS parts; None makes one part.
+        show: called with the state after each part that is reported.
     """
     parts = 1 if report is None else max(1, min(CHUNKS, count))
     ends = [first + i * count // parts for i in range(parts + 1)]
@@ -290,4 +292,6 @@ def run_in_parts(
         if report is not None:
             jax.block_until_ready(state)
             report(stop)
+            if show is not None:
+                show(state)
     return state

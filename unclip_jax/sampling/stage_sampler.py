@@ -7,7 +7,7 @@ it, so that a pipeline is a list of them (pipeline.py). It runs over the local d
 
 import dataclasses
 import functools
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -16,8 +16,9 @@ from jaxtyping import Array, Float, Key
 
 from unclip_jax.checkpoint.bundle import Bundle, CascadeStep, Stage
 from unclip_jax.core.errors import UserError
-from unclip_jax.core.types import Cond, Params, TextFeatures
-from unclip_jax.diffusion.samplers import SAMPLERS, NoiseFn
+from unclip_jax.core.types import Cond, Params, Size, TextFeatures
+from unclip_jax.data.images import to_uint8
+from unclip_jax.diffusion.samplers import SAMPLERS, NoiseFn, SamplerState
 from unclip_jax.models.stages import Sampling, StageSpec
 from unclip_jax.sampling import codes, parallel, programs
 from unclip_jax.sampling.encode import fit_text
@@ -146,14 +147,14 @@ class StageSampler(Sampler):
         cond = self.read(cond)
         n = programs.num_examples(self.nets[0].stage.spec, cond)
         split = parallel.split((cond, keys, latent))
-        work = functools.partial(self._run, *split, self.read_text(uncond_text))
+        work = functools.partial(self._run, *split, self.read_text(uncond_text), n)
         result = self._monitor.timed(self.name, work)
         return require_finite(parallel.join(result, n), self.name)
 
     def _run(
-        self, cond: Cond, keys: Any, latent: Any, uncond_text: TextFeatures | None
+        self, cond: Cond, keys: Any, latent: Any, uncond_text: TextFeatures | None, n: Size
     ) -> Float[Array, "device b *d"]:
-        """Runs the programs on arguments with a leading device axis."""
+        """Runs the programs on arguments with a leading device axis, of n examples in all."""
         report = self._monitor.report(self.name, self.num_steps)
         params = [parallel.placed_params(net.stage) for net in self.nets]
         first, scale = self.nets[0].program, np.float32(self.sampling.guidance)
@@ -167,9 +168,17 @@ class StageSampler(Sampler):
         for net, own in zip(self.nets, params, strict=True):
             program = programs.steps_program(net.program)
             steps = functools.partial(program, own, uncond_text, scale, cond, keys)
-            state = programs.run_in_parts(steps, state, net.num_steps, report, first=done)
+            count, show = net.num_steps, self._show(n)
+            state = programs.run_in_parts(steps, state, count, report, first=done, show=show)
             done += net.num_steps
         return programs.result_program(first)(params[0], cond, state.x)
+
+    def _show(self, n: Size) -> Callable[[SamplerState], None] | None:
+        """Returns what shows the estimates of x_0 to whoever waits, if these are images."""
+        preview = self._monitor.preview
+        if preview is None or self.gives != "low_res":
+            return None
+        return lambda state: preview(self.name, to_uint8(parallel.join(state.x0, n)))
 
     def reverse_process(
         self,
