@@ -277,6 +277,14 @@ def test_masks_fill_what_is_white_or_transparent():
     assert images.decode_mask(encoded(clear)).tolist() == [[True, False]]
 
 
+def test_a_painted_layer_is_where_it_is_not_transparent():
+    layer = Image.new("RGBA", (3, 1), (0, 0, 0, 0))
+    layer.putpixel((0, 0), (255, 255, 255, 255))
+    layer.putpixel((1, 0), (0, 0, 0, 200))
+    assert images.decode_opaque(encoded(layer)).tolist() == [[True, True, False]]
+    assert images.decode_opaque(encoded(Image.new("RGB", (2, 1)))).tolist() == [[True, True]]
+
+
 def test_too_many_pixels_are_one_line(monkeypatch):
     monkeypatch.setattr(images, "PIXEL_LIMIT", 5)
     with pytest.raises(UserError, match="3 x 2"):

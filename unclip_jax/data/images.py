@@ -74,6 +74,15 @@ def decode_mask(data: bytes) -> Bool[np.ndarray, "h w"]:
     return _read(data, fill)
 
 
+def decode_opaque(data: bytes) -> Bool[np.ndarray, "h w"]:
+    """Decodes where an image is not transparent, such as what is painted on a clear layer."""
+
+    def alpha(image: Image.Image) -> np.ndarray:
+        return _by_bands(image, lambda part: np.asarray(part.convert("RGBA"))[..., 3]) >= 128
+
+    return _read(data, alpha)
+
+
 def read_bytes(path: Path) -> bytes:
     """Reads an image file without decoding it.
 

@@ -101,6 +101,11 @@ def save_image(
     save_png(path, pixels, {**text, "settings": to_json(settings), **SOFTWARE})
 
 
+def save_figure(path: Path, figure: Image.Image, settings: Mapping[str, Any]) -> None:
+    """Writes a grid or a strip as PNG, with the settings in its text chunks."""
+    save_png(path, np.asarray(figure), {"settings": to_json(settings), **SOFTWARE})
+
+
 def write_outputs(
     folder: Path,
     outputs: ImageOutputs,
@@ -122,7 +127,7 @@ def write_outputs(
         entries.append({"path": image.name, **entry})
     for name, pixels in outputs.inputs.items():
         save_png(folder / name, pixels, SOFTWARE)
-    outputs.figure.save(folder / GRID)
+    save_figure(folder / GRID, outputs.figure, settings)
     result = {"images": entries, "grid": GRID, "settings": dict(settings)}
     result["seconds"] = rounded(seconds)
     if outputs.frames is not None:

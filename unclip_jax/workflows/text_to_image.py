@@ -40,6 +40,7 @@ from unclip_jax.workflows.images import (
     located,
     origin_of,
     rounded,
+    save_figure,
     save_image,
     write_json,
 )
@@ -137,7 +138,8 @@ def _sample(
     }
     result |= {"cut_prompts": cut} if cut else {}
     ready.mkdir(exist_ok=True)
-    draw_grid(requests, job.out if job.bulk else ready).save(ready / GRID)
+    grid = draw_grid(requests, job.out if job.bulk else ready)
+    save_figure(ready / GRID, grid, settings)
     _warn_of_grid(job, reporter)
     write_json(ready / MANIFEST, {**result, **identity, "complete": True})
     files.publish(ready, job.out, overwrite=job.overwrite or job.bulk)
