@@ -30,9 +30,10 @@ STAMP := $(VENV)/.installed
 export PROMPT
 export PYTHONUNBUFFERED = 1
 
-.PHONY: help install sample test test-matrix test-parity fuzz kill-test faults lint format audit bench docs clean
+.PHONY: help install sample demo test test-matrix test-parity fuzz kill-test faults lint format audit bench docs clean
 help:
 	@echo 'make sample PROMPT="a red heart"   install if needed, sample, print the paths of the PNGs'
+	@echo 'make demo                          install if needed, serve the web page and open it'
 	@echo 'make test                          the test suite (no torch)'
 	@echo 'make test-matrix TESTS=tests/core  the suite, or a part, on Python 3.11 to 3.13; a table in docs/'
 	@echo 'make test-parity                   live comparisons with torch references'
@@ -52,6 +53,10 @@ $(STAMP)-venv:
 
 $(STAMP)-base$(ACCEL): setup.py $(ALL_PINS) | $(STAMP)-venv
 	$(PIP) -e '.$(ACCEL_EXTRA)'
+	@touch $@
+
+$(STAMP)-demo: $(STAMP)-base$(ACCEL)
+	$(PIP) -e '.[demo]'
 	@touch $@
 
 $(STAMP)-test: $(STAMP)-base$(ACCEL)
@@ -88,6 +93,10 @@ install: $(STAMP)-base$(ACCEL)
 
 sample: $(STAMP)-base$(ACCEL)
 	$(BIN)/unclip sample "$$PROMPT" $(ARGS)
+
+# Ctrl-C ends it; ARGS=--no-browser only prints the address.
+demo: $(STAMP)-demo
+	$(BIN)/unclip demo $(ARGS)
 
 test: $(STAMP)-test
 	$(BIN)/python -m pytest $(TESTS) --ignore=tests/parity -n $(WORKERS) --dist loadfile $(ARGS)

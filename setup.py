@@ -50,13 +50,16 @@ setup(
         "tpu": ["jax[tpu]>=0.10.2,<0.13"],
         "cuda": ["jax[cuda12]>=0.10.2,<0.13"],
         "cuda13": ["jax[cuda13]>=0.10.2,<0.13"],
+        "demo": ["gradio>=6.31,<7"],
         "test": [
             "beartype>=0.19,<0.24",
+            "gradio>=6.31,<7",
             "hypothesis>=6.100,<7",
             "pytest>=8.3,<10",
             "pytest-xdist>=3.6,<4",
             "ruff>=0.15,<0.18",
             "scipy>=1.14,<2",
+            "selenium>=4.25,<5",
         ],
         "parity": [
             "torch>=2.5,<3",

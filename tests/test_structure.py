@@ -34,8 +34,9 @@ FLOORS = {
     "__init__": 4,
     "evals": 4,
     "workflows": 5,
-    "cli": 6,
-    "__main__": 6,
+    "demo": 6,
+    "cli": 7,
+    "__main__": 7,
 }
 # Imports along a floor, each for a reason: errors and structs are everybody's; a bundle holds the
 # models' configs; metrics are taken through the public calls; a prior's cost is its planned step's.
@@ -57,6 +58,7 @@ RESERVED = {
     "grain": {"data"},
     "tensorflow_datasets": {"data"},
     "click": {"cli"},
+    "gradio": {"demo"},
     "absl": {"cli"},
     "torch": set(),
     "tensorflow": set(),

@@ -17,6 +17,7 @@ PACKAGES = {
     "convert": "Published weights to bundles and back.",
     "plan": "What a training run costs, estimated and compiled.",
     "evals": "Evaluation suites and their metrics.",
+    "demo": "The web page of `unclip demo`.",
     "workflows": "Jobs behind the commands: exports, embeddings, model cards.",
     "text": "The tokenizer.",
     "core": "Configs, keys, trees, files, locks and errors.",

@@ -44,6 +44,7 @@ COMMANDS = {
     ),
     "eval": ("unclip_jax.cli.evaluate:evaluate", "Measure a bundle on a data set."),
     "plan": ("unclip_jax.cli.plan:plan", "Estimate the cost of a training."),
+    "demo": ("unclip_jax.cli.demo:demo", "Serve a web page to sample with."),
     "info": ("unclip_jax.cli.info:info", "Show the contents of a bundle."),
 }
 

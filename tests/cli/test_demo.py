@@ -1,0 +1,53 @@
+"""`unclip demo`: what it says before it serves, and what it hands on."""
+
+import sys
+
+import pytest
+
+from unclip_jax.cli import demo
+from unclip_jax.demo import server
+
+
+@pytest.fixture
+def served(monkeypatch):
+    """Lists what would be served; the page's address is told at once."""
+    calls = []
+
+    def serve(model, *, host, port, root_path, tell):
+        calls.append((model, host, port, root_path))
+        tell(f"http://{host}:{port}/")
+
+    opened = []
+    monkeypatch.setattr(server, "serve", serve)
+    monkeypatch.setattr(demo.webbrowser, "open", opened.append)
+    return calls, opened
+
+
+@pytest.mark.parametrize(
+    ("screen", "args", "opens"), [(1, (), 1), (0, (), 0), (1, ("--no-browser",), 0)]
+)
+def test_it_prints_its_address_and_opens_a_browser_where_one_is_seen(
+    unclip, served, monkeypatch, screen, args, opens
+):
+    monkeypatch.setattr(demo, "has_screen", lambda: bool(screen))
+    code, out, err = unclip("demo", *args)
+    assert (code, out) == (0, "http://127.0.0.1:7860/\n") and "warning" not in err
+    assert served[0] == [("emoji", "127.0.0.1", 7860, None)]
+    assert len(served[1]) == opens
+
+
+def test_another_host_than_loopback_is_warned_of(unclip, served):
+    args = ("--host", "0.0.0.0", "--port", 80, "--root-path", "/x", "--model", "m", "--no-browser")
+    code, _, err = unclip("demo", *args)
+    assert code == 0 and served[0] == [("m", "0.0.0.0", 80, "/x")]
+    assert sum("warning: whoever reaches 0.0.0.0" in line for line in err.splitlines()) == 1
+
+
+def test_without_gradio_one_line_names_the_extra(refused, monkeypatch):
+    monkeypatch.setitem(sys.modules, "gradio", None)
+    assert 'pip install "unclip_jax[demo]"' in refused("demo")
+
+
+def test_bundles_that_cannot_draw_are_one_line(refused):
+    assert "emojii" in refused("demo", "--model", "emojii")
+    assert "--port" in refused("demo", "--port", "70000")

@@ -1,0 +1,163 @@
+"""The page as it is served: its tabs, its refusals, its line, and what it does not tell."""
+
+import io
+import json
+import sys
+import time
+import urllib.error
+import urllib.request
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tests.demo.serve import begin, end, free_port, running, upload
+from unclip_jax.core.errors import UserError
+from unclip_jax.demo import server
+
+# In the order of the page: a dictionary's is the endpoint's.
+SAMPLE = {
+    **{"prompt": "gray 9", "num": 2, "prior": "diffusion", "prior_guidance": 2.0, "steps": 4},
+    **{"size": 16, "guidance": 3.0, "seed": "3"},
+}
+VARY = {"image": None, "eta": 1.0, "num": 2, "invert_steps": 20, "size": 16, "guidance": 1.0}
+VARY |= {"seed": "3"}
+BAD = [
+    *({"num": v} for v in (0, 3, 10**9, None, "4", True, [2], {"a": 1})),
+    *({"steps": v} for v in (0, 5, 10**6, 4.5, None)),
+    *({"size": v} for v in (17, -16, "16")),
+    *({"guidance": v} for v in (-1, 1e9, "x", True)),
+    *({"seed": v} for v in ("-1", 2**40, "1e9", "<b>")),
+    *({"prompt": v} for v in ("", " ", None, 5, "x" * 2001)),
+    *({"prior": v} for v in ("none", "", None, 3)),
+]
+
+
+@pytest.fixture(scope="module")
+def page(tmp_path_factory):
+    """Serves the toy bundle: its address, the folder of its process, and its log."""
+    home, port = tmp_path_factory.mktemp("page"), free_port()
+    with running(home, port, "tests.demo.serve", str(port), str(home)) as (address, _, log):
+        yield address, home, log
+
+
+def refused(page, name, values):
+    """Sends a request that must be refused in one line, without a traceback; returns the line."""
+    before = page[2].read_text()
+    kind, answer = end(begin(page[0], name, list(values.values())))
+    assert kind == "error"
+    assert page[2].read_text() == before
+    message = answer["error"]
+    assert message and "\n" not in message and len(message) < 1000
+    return message
+
+
+@pytest.mark.parametrize("bad", BAD, ids=lambda bad: str(bad)[:40])
+def test_whatever_is_out_of_range_is_refused(page, bad):
+    (name,) = bad
+    message = refused(page, "sample", {**SAMPLE, "prompt": "a red heart", **bad})
+    assert name.replace("_", " ") in message and "<b>" not in message
+
+
+@pytest.mark.parametrize(
+    ("image", "words"),
+    [
+        (None, "the image is missing; upload one"),
+        ("x", "wrong form"),
+        (5, "wrong form"),
+        ({"path": "/etc/passwd"}, "wrong form"),
+        ({"path": "https://127.0.0.1:1/a.png"}, "must be uploaded"),
+        ({"url": "data:,", "path": None}, "upload it as a file"),
+    ],
+)
+def test_images_that_are_no_uploads_are_refused(page, image, words):
+    if isinstance(image, dict):
+        image = {**image, "meta": {"_type": "gradio.FileData"}}
+    message = refused(page, "vary", {**VARY, "image": image})
+    assert words in message and "/" not in message
+
+
+def test_an_upload_that_is_no_image_is_refused(page):
+    sent = upload(page[0], b"\x89PNG\r\n\x1a\n damaged")
+    message = refused(page, "vary", {**VARY, "image": sent})
+    assert message.startswith("not a readable image") and str(page[1]) not in message
+
+
+def image_of(page, answer):
+    """Fetches the first image of an answer, as a visitor's browser does."""
+    kind, (images, *_) = answer
+    assert kind == "complete"
+    url = f"{page[0]}/gradio_api/file={images[0]['image']['path']}"
+    with urllib.request.urlopen(url, timeout=30) as file:
+        return Image.open(io.BytesIO(file.read()))
+
+
+def test_what_comes_back_is_the_file_with_its_facts(page):
+    answer = end(begin(page[0], "sample", list(SAMPLE.values())))
+    image = image_of(page, answer)
+    assert (np.asarray(image) == 9).all()
+    _, status, seed, archive = answer[1]
+    assert image.text["seed"] == seed == "7" and status.startswith("1 images in")
+    assert archive["value"]["path"].endswith("fake-a-caption.zip")
+
+
+def test_a_line_that_is_full_says_so_and_loses_nobody(page):
+    """One runs, three wait, the fifth is told; those that wait get their own images."""
+    address, folder, _ = page
+    prompts = [f"gray {shade} waits" for shade in range(1, 6)]
+    asks = [list({**SAMPLE, "prompt": prompt}.values()) for prompt in prompts]
+    waiting = [begin(address, "sample", asks[0])]
+    end_of_patience = time.monotonic() + 30
+    while not (folder / "begun").exists():
+        assert time.monotonic() < end_of_patience
+        time.sleep(0.02)
+    waiting += [begin(address, "sample", ask) for ask in asks[1:4]]
+    with pytest.raises(urllib.error.HTTPError) as told:
+        begin(address, "sample", asks[4])
+    with told.value:
+        assert told.value.code == 503 and b"Queue is full" in told.value.read()
+    (folder / "go").touch()
+    shades = [np.asarray(image_of(page, end(url))).max() for url in waiting]
+    assert shades == [1, 2, 3, 4]
+
+
+@pytest.mark.parametrize("path", ["/etc/passwd", "http://127.0.0.1:1/x", __file__])
+def test_files_that_are_no_results_are_not_served(page, path):
+    with pytest.raises(urllib.error.HTTPError) as told:
+        urllib.request.urlopen(f"{page[0]}/gradio_api/file={path}")
+    with told.value:
+        assert told.value.code in (403, 404)
+
+
+def test_the_fonts_are_those_of_the_system(page):
+    with urllib.request.urlopen(f"{page[0]}/theme.css", timeout=30) as file:
+        look = file.read().decode()
+    assert "system-ui" in look and "@font-face" not in look and "@import" not in look
+
+
+def test_tabs_without_what_they_need_are_not_shown_and_nothing_stays_behind(tmp_path):
+    """All files lie in one folder for temporary files, which goes with the process."""
+    args = ("tests.demo.serve", str(port := free_port()), str(tmp_path), "bare")
+    with running(tmp_path, port, *args) as (address, process, log):
+        with urllib.request.urlopen(f"{address}/config", timeout=30) as file:
+            parts = [(b["type"], b["props"]) for b in json.load(file)["components"]]
+        titles = [props["label"] for kind, props in parts if kind == "tabitem"]
+        assert titles[:2] == ["Text to image", "Variations"] and len(titles) > 4
+        assert not {"What CLIP sees", "Priors side by side"} & set(titles)
+        said = [props["value"] for kind, props in parts if kind == "markdown"]
+        assert any("What CLIP sees (no PCA); Priors side by side (no prior)" in t for t in said)
+        ask = {**SAMPLE, "prior": "text"}
+        assert end(begin(address, "sample", list(ask.values())))[0] == "complete"
+        upload(address, b"x")
+        (folder,) = [path for path in (tmp_path / "tmp").iterdir() if path.is_dir()]
+        assert folder.name.startswith("unclip-demo-")
+        process.terminate()
+        process.wait(30)
+    assert sorted(path.name for path in tmp_path.rglob("*")) == ["log", "tmp", "work"]
+    assert log.read_text() in ("", "\nunclip: interrupted\n")
+
+
+def test_a_missing_gradio_is_one_line_that_names_the_extra(monkeypatch):
+    monkeypatch.setitem(sys.modules, "gradio", None)
+    with pytest.raises(UserError, match=r'pip install "unclip_jax\[demo\]"'):
+        server.require_gradio()

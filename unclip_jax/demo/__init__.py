@@ -1,0 +1,1 @@
+"""The web page of `unclip demo`. Only this folder needs gradio, the extra `demo`."""

@@ -1,0 +1,232 @@
+"""The parts that the tabs are made of: inputs, buttons, outputs, and what goes on between them."""
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import gradio as gr
+from gradio.components import Component
+
+from unclip_jax.demo import choices as offered
+from unclip_jax.demo.choices import Choices
+from unclip_jax.demo.refusals import refusal
+from unclip_jax.demo.studio import Result, Step
+from unclip_jax.sampling.prompts import PROMPT_LIMIT
+
+QUEUE = "sampling"  # all requests of the page wait in one line
+FRAME = "(index, frames) => frames && frames[index] ? frames[index].image : null"
+
+
+def prompt(label: str, examples: Sequence[str]) -> gr.Textbox:
+    """Places a field for a caption, with examples to click."""
+    box = gr.Textbox(label=label, placeholder="a red heart", max_length=PROMPT_LIMIT)
+    if examples:
+        gr.Examples([[text] for text in examples], box, label="Examples")
+    return box
+
+
+def radio(label: str, options: Sequence[Any], value: Any) -> gr.Radio:
+    """Places a choice among a few values."""
+    return gr.Radio(sorted(options), value=value, label=label)
+
+
+def photo(label: str, height: int = 256) -> gr.Image:
+    """Places an upload of an image."""
+    return gr.Image(label=label, height=height, sources=["upload", "clipboard"], buttons=[])
+
+
+def painted(label: str) -> gr.ImageEditor:
+    """Places an upload of an image to paint a mask on."""
+    return gr.ImageEditor(
+        label=label,
+        sources=["upload", "clipboard"],
+        transforms=(),
+        layers=False,
+        brush=gr.Brush(colors=["#ff00ff"], color_mode="fixed", default_size=32),
+        buttons=[],
+        canvas_size=(256, 256),
+        height=420,
+    )
+
+
+def settings() -> gr.Accordion:
+    """Places the folded part of a tab."""
+    return gr.Accordion("Settings", open=False)
+
+
+def _guidance(label: str, own: float) -> gr.Slider:
+    return gr.Slider(*(0, offered.MOST_GUIDANCE), value=own, step=0.1, label=label, info="1 is off")
+
+
+def _common(choices: Choices, guidance: float) -> dict[str, Component]:
+    return {
+        "size": radio("Size in pixels", choices.sizes, choices.sizes[0]),
+        "guidance": _guidance("Guidance of the decoder", guidance),
+        "seed": gr.Textbox(label="Seed", placeholder="empty: a new one each time", max_length=10),
+    }
+
+
+def decoding(choices: Choices) -> dict[str, Component]:
+    """Places the settings of the decoder."""
+    steps = radio("Steps of the decoder", choices.steps, choices.steps[0])
+    return {"steps": steps, **_common(choices, choices.guidance)}
+
+
+def drawing(choices: Choices) -> dict[str, Component]:
+    """Places the settings of text to image."""
+    prior = gr.Radio(list(choices.priors), value=choices.priors[0], label="Prior")
+    own = choices.prior_guidance
+    guidance = _guidance("Guidance of the prior", own.get(choices.priors[0], 1.0))
+    prior.change(
+        lambda name: gr.Slider(value=own.get(name, 1.0), interactive=name in own),
+        *(prior, guidance),
+        queue=False,
+        show_progress="hidden",
+        api_visibility="private",
+    )
+    return {"prior": prior, "prior_guidance": guidance, **decoding(choices)}
+
+
+def inverting(choices: Choices) -> dict[str, Component]:
+    """Places the settings of what begins with the inversion of an image."""
+    steps = radio("Steps of the inversion", choices.inversions, choices.inversions[0])
+    return {"invert_steps": steps, **_common(choices, 1.0)}
+
+
+def buttons() -> tuple[gr.Button, gr.Button]:
+    """Places the button that runs a request and the one that stops it."""
+    with gr.Row():
+        return gr.Button("Generate", variant="primary"), gr.Button("Stop", interactive=False)
+
+
+@dataclasses.dataclass(frozen=True)
+class Outputs:
+    """What a tab shows.
+
+    Attributes:
+        frame: one image of a path, chosen by `slider`; None where the images are no path.
+        chosen: number of the image that the visitor has clicked.
+        uses: a button for each tab that can take the chosen image, by the tab's name.
+    """
+
+    gallery: gr.Gallery
+    status: gr.Textbox
+    seed: gr.Textbox
+    archive: gr.DownloadButton
+    frame: gr.Image | None
+    slider: gr.Slider | None
+    chosen: gr.State
+    uses: dict[str, gr.Button]
+
+    @property
+    def components(self) -> list[Component]:
+        """In the order of what a request yields."""
+        shown = [self.gallery, self.status, self.seed, self.archive]
+        return shown if self.frame is None else [*shown, self.frame, self.slider]
+
+
+def outputs(columns: int, is_path: bool, takers: dict[str, str]) -> Outputs:
+    """Places the outputs of a tab.
+
+    Args:
+        takers: titles of the tabs that can take an image, by name.
+    """
+    frame = slider = None
+    if is_path:
+        frame = gr.Image(label="Frame", height=280, interactive=False, buttons=[], format="png")
+        slider = gr.Slider(0, 1, value=0, step=1, label="Frame number", interactive=True)
+    gallery = gr.Gallery(
+        label="Images",
+        columns=columns,
+        height="auto",
+        object_fit="contain",
+        buttons=["download", "fullscreen"],
+        interactive=False,
+        type="filepath",
+        preview=False,
+        elem_classes="whole",
+    )
+    status = gr.Textbox(label="Status", interactive=False, lines=1, max_lines=6)
+    with gr.Row():
+        seed = gr.Textbox(label="Seed used", interactive=False)
+        archive = gr.DownloadButton("Download all", interactive=False)
+    with gr.Accordion("Use the chosen image in", open=True), gr.Row():
+        uses = {name: gr.Button(title, size="sm", min_width=80) for name, title in takers.items()}
+    made = Outputs(gallery, status, seed, archive, frame, slider, gr.State(0), uses)
+    gallery.select(chosen, None, made.chosen, queue=False, api_visibility="private")
+    if is_path:
+        slider.change(None, [slider, gallery], frame, js=FRAME)
+    return made
+
+
+def chosen(event: gr.SelectData) -> int:
+    """Returns the number of the image that was clicked."""
+    return event.index
+
+
+def going_on(step: Step, is_path: bool) -> tuple[Any, ...]:
+    """Returns the outputs while a request is worked on."""
+    preview = gr.skip() if step.preview is None else list(step.preview)
+    return preview, step.text, gr.skip(), gr.skip(), *([gr.skip()] * 2 if is_path else [])
+
+
+def finished(result: Result, is_path: bool) -> tuple[Any, ...]:
+    """Returns the outputs of a request that is done."""
+    said = [f"{len(result.images)} images in {result.seconds:.1f} s", *result.notes]
+    images = [(str(path), caption) for path, caption in result.images]
+    archive = gr.DownloadButton(value=str(result.archive), interactive=True)
+    shown = (images, "\n".join(said), str(result.seed), archive)
+    if not is_path:
+        return shown
+    return *shown, images[0][0], gr.Slider(maximum=len(images) - 1, value=0)
+
+
+def busy() -> tuple[gr.Button, gr.Button]:
+    """Returns the buttons while a request waits or runs."""
+    return gr.Button("Working…", interactive=False), gr.Button(interactive=True)
+
+
+def idle() -> tuple[gr.Button, gr.Button]:
+    """Returns the buttons when nothing runs."""
+    return gr.Button("Generate", interactive=True), gr.Button(interactive=False)
+
+
+def run_with(
+    run: Callable[..., Any],
+    name: str,
+    triggers: Sequence[Callable[..., Any]],
+    inputs: dict[str, Component],
+    outputs: Outputs,
+    buttons: tuple[gr.Button, gr.Button],
+) -> None:
+    """Runs a request on any of the triggers; the button is off until it is done.
+
+    A request that comes while another one of the same visitor runs waits in the line.
+    """
+    quiet = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
+    started = gr.on(triggers, busy, None, list(buttons), **quiet)
+    running = started.then(
+        run,
+        inputs_kwargs=inputs,
+        outputs=outputs.components,
+        api_name=name,
+        concurrency_id=QUEUE,
+        concurrency_limit=1,
+        trigger_mode="multiple",
+        preprocess=False,  # values are checked by requests.py, images decoded by inputs.py
+    )
+    running.then(idle, None, list(buttons), **quiet)
+    buttons[1].click(idle, None, list(buttons), cancels=[running], **quiet)
+
+
+def use_in(source: Outputs, name: str, taker: Component, bar: gr.Tabs) -> None:
+    """Lets the chosen image of `source` be put into the input `taker` of the tab `name`."""
+
+    def put(images: list[tuple[str, str | None]] | None, index: int) -> tuple[Any, Any]:
+        if not images:
+            raise refusal("there is no image yet")
+        return images[min(index, len(images) - 1)][0], gr.Tabs(selected=name)
+
+    source.uses[name].click(
+        put, [source.gallery, source.chosen], [taker, bar], queue=False, api_visibility="private"
+    )
