@@ -152,8 +152,10 @@ def test_the_rise_is_the_error_that_an_swapped_input_makes(model, monkeypatch):
     assert results["decoder/mse"].value == pytest.approx(0.0, abs=1e-6)
 
 
-def test_conditioning_measures_every_stage(model):
-    results = run_suite("conditioning", model, SETTINGS)
+def test_conditioning_measures_every_stage(model, tmp_path):
+    settings = dataclasses.replace(SETTINGS, image_folder=tmp_path)
+    results = run_suite("conditioning", model, settings)
+    assert [path.name for path in tmp_path.iterdir()] == ["conditioning_images.png"]
     check_metrics(results)
     inputs = {"prior_diffusion": ["caption"], "upsampler_256": ["low_res"]}
     inputs["decoder"] = ["image_emb", "caption", "caption_alone"]

@@ -14,10 +14,11 @@ from unclip_jax.evals.runner import run_suite
 SETTINGS = dataclasses.replace(WHOLE, limit=4)
 
 
-def test_edits_name_the_clip_that_scores(model, monkeypatch):
+def test_edits_name_the_clip_that_scores(model, monkeypatch, tmp_path):
     monkeypatch.setattr(edits, "LEVELS", 4)
     monkeypatch.setattr(edits, "THETAS", 3)
-    own = run_suite("edits", model, SETTINGS)
+    own = run_suite("edits", model, dataclasses.replace(SETTINGS, image_folder=tmp_path))
+    assert [path.name for path in tmp_path.iterdir()] == ["edits_images.png"]
     assert all("/own_clip_" in name for name in own)
     other = run_suite("edits", model, dataclasses.replace(SETTINGS, eval_clip=toy_bundle(seed=1)))
     assert all("/eval_clip_" in name for name in other)

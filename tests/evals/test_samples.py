@@ -71,11 +71,13 @@ def test_sample_metrics_tell_samples_from_real_images():
     assert [results[f"{kind}top_1"].n for kind in ("", "real_")] == [2, 1]
 
 
-def test_samples_need_an_eval_clip_and_report_chance(model):
+def test_samples_need_an_eval_clip_and_report_chance(model, tmp_path):
     with pytest.raises(UserError, match="--eval-clip"):
         run_suite("samples", model, SETTINGS)
     settings = dataclasses.replace(SETTINGS, eval_clip=toy_bundle(seed=1), sample_size=16)
+    settings = dataclasses.replace(settings, image_folder=tmp_path)
     results = run_suite("samples", model, settings)
+    assert [path.name for path in tmp_path.iterdir()] == ["samples_images.png"]
     check_metrics(results)
     assert results["top_1"].n == 8
     assert 0.0 < results["top_1"].baseline < results["top_5"].baseline < 1.0

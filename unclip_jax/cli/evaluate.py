@@ -24,7 +24,7 @@ from unclip_jax.evals.outputs import SUITE_NAMES, output_files
 @common.renamed_option(
     "--eval-clip",
     "--judge",
-    help="Bundle with an independently trained CLIP (suites samples, prompts, priors, pca, edits).",
+    help="Bundle with an independently trained CLIP (all suites that judge images).",
 )
 @click.option("--pca", help="PCA file for the gallery [the bundle's].")
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder to write.")
@@ -57,12 +57,15 @@ def evaluate(model: str, suite: str, out: Path, **options: Any) -> None:
                   decoded images of each prior, also as priors_images.png
     conditioning  rise of the held-out error when an input is swapped; upsampler against bicubic
     samples       concepts of sampled images recognized by another CLIP; nearest training images
+    combinations  new combinations drawn, against the nearest training image; by another CLIP
     prompts       ranks of a file's prompts by another CLIP: are plain prompts drawn right?
     pca           components needed for the variance of the CLIP's image embeddings; codec error of
                   the bundle's prior_ar; both for --eval-clip too
     inversion     PSNR of held-out images reconstructed from their latents, by number of levels
     edits         cosine of edited images with their target text, measured with another CLIP
     gallery       images: the paper's figures 3, 4, 5, 6, 7 and 9
+
+    The suites conditioning, samples, inversion and edits also write SUITE_images.png.
 
     Every metric has a 95% bootstrap interval and, where there is one, the baseline to beat.
 

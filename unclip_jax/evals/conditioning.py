@@ -6,17 +6,19 @@ carries most of what the caption says, the decoder's caption is also swapped wit
 (`caption_alone`).
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, UInt8
+from PIL import Image
 
 from unclip_jax import api
 from unclip_jax.checkpoint.bundle import Bundle
 from unclip_jax.core.prng import example_keys, root_key, stage_key
+from unclip_jax.core.rendering import Strip, labeled_strips
 from unclip_jax.core.types import Cond
 from unclip_jax.data.images import to_float, to_square, to_uint8
 from unclip_jax.diffusion.losses import training_loss
@@ -25,6 +27,7 @@ from unclip_jax.diffusion.schedules import make_schedule
 from unclip_jax.evals import metrics
 from unclip_jax.evals.examples import Examples, load_examples, main_captions, resized
 from unclip_jax.evals.metrics import Metric
+from unclip_jax.evals.outputs import CONDITIONING_GRID
 from unclip_jax.evals.settings import Settings
 from unclip_jax.models.embedding_norm import normalize, stats_of
 from unclip_jax.sampling.encode import fit_text
@@ -32,6 +35,7 @@ from unclip_jax.sampling.encode import fit_text
 TIMES = (0.1, 0.3, 0.5, 0.7, 0.9)
 """Noise levels at which the error is measured, as fractions of the schedule."""
 DEFAULT_LIMIT = 256
+SHOWN = 4  # images in the grid of the upsampler
 
 
 def image_size(model: Bundle, stage: str) -> int:
@@ -141,8 +145,13 @@ def upsampler_psnr(
     images: UInt8[np.ndarray, "n h w 3"],
     low_res: UInt8[np.ndarray, "n s s 3"],
     settings: Settings,
+    captions: Sequence[str] = (),
 ) -> dict[str, Metric]:
-    """Compares upsampling of the true low-res images with bicubic interpolation."""
+    """Compares upsampling of the true low-res images with bicubic interpolation.
+
+    Args:
+        captions: of the images, for the grid that is written if a folder is given.
+    """
 
     def upsample(rows: Int[np.ndarray, " b"]) -> UInt8[np.ndarray, "b h w 3"]:
         cond = Cond(low_res=to_float(low_res[rows]))
@@ -152,11 +161,35 @@ def upsampler_psnr(
     upsampled = settings.map_batches(upsample, len(images), f"images of {stage}")
     cubic = np.stack([to_square(i, images.shape[1], resize="bicubic") for i in low_res])
     own, base = metrics.psnr(upsampled, images), metrics.psnr(cubic, images)
+    if settings.image_folder is not None:
+        size, nearest = images.shape[1:3], Image.Resampling.NEAREST
+        near = np.stack([Image.fromarray(i).resize(size, nearest) for i in low_res])
+        columns = {"input": (near, None), "bicubic": (cubic, base), "upsampled": (upsampled, own)}
+        grid = upsampling_grid(columns | {"held-out image": (images, None)}, captions)
+        grid.save(settings.image_folder / CONDITIONING_GRID)
     return {
         f"{stage}/psnr": metrics.mean_metric(own, baseline=float(base.mean())),
         f"{stage}/psnr_bicubic": metrics.mean_metric(base),
         f"{stage}/psnr_over_bicubic": metrics.mean_metric(own - base, baseline=0.0),
     }
+
+
+def upsampling_grid(
+    columns: Mapping[str, tuple[np.ndarray, np.ndarray | None]], captions: Sequence[str]
+) -> Image.Image:
+    """Returns a strip for each of the first few images.
+
+    Args:
+        columns: images and, where there is one, their PSNR, by label.
+    """
+    strips = []
+    for row, caption in enumerate(captions[:SHOWN]):
+        labels = [
+            label if psnr is None else f"{label}, {psnr[row]:.1f} dB"
+            for label, (_, psnr) in columns.items()
+        ]
+        strips.append(Strip(caption, [images[row] for images, _ in columns.values()], labels))
+    return labeled_strips(strips)
 
 
 def conditioning(model: Bundle, settings: Settings) -> dict[str, Metric]:
@@ -200,4 +233,6 @@ def upsampler_metrics(
     conds = {"true": Cond(low_res=small), "low_res": Cond(low_res=small[swap])}
     errors = denoising_errors(model, stage, to_float(images), conds, settings)
     results = rise_metrics(stage, errors, np.asarray(examples.concepts))
-    return results | upsampler_psnr(model, stage, images, low_res, settings)
+    return results | upsampler_psnr(
+        model, stage, images, low_res, settings, main_captions(examples)
+    )

@@ -7,14 +7,17 @@ bundle's own CLIP is used, in whose space the edit was made, and the names say "
 """
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, UInt8
+from PIL import Image
 
 from unclip_jax import api
 from unclip_jax.checkpoint.bundle import Bundle
 from unclip_jax.core.prng import root_key
+from unclip_jax.core.rendering import Strip, labeled_strips
 from unclip_jax.evals import metrics
 from unclip_jax.evals.examples import load_splits, main_captions, resized
 from unclip_jax.evals.metrics import Metric
+from unclip_jax.evals.outputs import EDITS_GRID
 from unclip_jax.evals.settings import Settings
 from unclip_jax.sampling.manipulate import edit_thetas
 from unclip_jax.sampling.settings import decoder_size
@@ -24,6 +27,7 @@ MAX_THETA = 0.5
 DUMMY = "a picture"
 LEVELS = 40  # of the inversion, whose fidelity is not measured here
 DEFAULT_LIMIT = 32
+SHOWN = 6  # edits in the grid
 
 
 def edits(model: Bundle, settings: Settings) -> dict[str, Metric]:
@@ -53,11 +57,26 @@ def edits(model: Bundle, settings: Settings) -> dict[str, Metric]:
             size=size,
             progress=settings.report,
         )
+        if settings.image_folder is not None and name == "caption":
+            grid = edits_grid(np.asarray(edited), captions, targets)
+            grid.save(settings.image_folder / EDITS_GRID)
         emb = clip.images(resized(edited, clip.image_size))
         rows = np.repeat(target_emb, THETAS, axis=0)
         cosine = metrics.cosine(emb, rows).reshape(-1, THETAS)
         results |= theta_metrics(f"from_{name}/{scorer}", cosine)
     return results
+
+
+def edits_grid(
+    edited: UInt8[np.ndarray, "m s s 3"], captions: list[str], targets: list[str]
+) -> Image.Image:
+    """Returns a strip of an image's frames, with rising theta, for the first few edits."""
+    frames = edited.reshape(len(captions), -1, *edited.shape[1:])[:SHOWN]
+    labels = [f"theta {theta:.1f}" for theta in edit_thetas(frames.shape[1], MAX_THETA)]
+    titles = [f"{a} -> {b}" for a, b in zip(captions, targets, strict=True)]
+    return labeled_strips(
+        [Strip(title, list(row), labels) for title, row in zip(titles, frames, strict=False)]
+    )
 
 
 def theta_metrics(prefix: str, cosine: Float[np.ndarray, "n thetas"]) -> dict[str, Metric]:

@@ -5,14 +5,17 @@ PSNR at the decoder's size and the standard deviation of the latents: at 1 they 
 that sampling starts from, which interpolation relies on.
 """
 
-from collections.abc import Mapping
-from pathlib import Path
+import numpy as np
+from jaxtyping import UInt8
+from PIL import Image
 
 from unclip_jax.checkpoint.bundle import Bundle
 from unclip_jax.core.prng import image_keys, root_key
+from unclip_jax.core.rendering import Strip, labeled_strips
 from unclip_jax.evals import metrics
-from unclip_jax.evals.examples import load_splits
+from unclip_jax.evals.examples import load_splits, main_captions
 from unclip_jax.evals.metrics import Metric
+from unclip_jax.evals.outputs import INVERSION_GRID
 from unclip_jax.evals.settings import Settings
 from unclip_jax.sampling import latents, manipulate
 from unclip_jax.sampling.monitor import Monitor
@@ -20,6 +23,7 @@ from unclip_jax.sampling.settings import decoder_size
 
 LEVELS = (10, 20, 40, 100, 250)
 DEFAULT_LIMIT = 32
+SHOWN = 6  # images in the grid
 TARGET_PSNR = 25.0  # dB; the project's target
 
 
@@ -31,7 +35,7 @@ def inversion(model: Bundle, settings: Settings) -> dict[str, Metric]:
     examples = load_splits(settings, settings.splits, model=model, size=seen, limit=limit)
     true = latents.squares(examples.images, size, latents.image_fit(model))
     keys = image_keys(root_key(settings.seed), range(len(examples)), [0] * len(examples))
-    results = {}
+    results, images = {}, {"held-out image": true[:SHOWN]}
     for count in LEVELS:
         chosen = latents.LatentSettings(size=size, invert_steps=count)
         plan = latents.resolve_latents(model, chosen)
@@ -41,30 +45,28 @@ def inversion(model: Bundle, settings: Settings) -> dict[str, Metric]:
             model, latent.image_emb, keys, plan, latent=latent.latent, monitor=monitor
         )
         psnr = metrics.psnr(rebuilt, true)
+        images[f"{count} levels"] = rebuilt[:SHOWN]
         results[f"psnr_{count}"] = metrics.mean_metric(psnr, baseline=TARGET_PSNR)
         results[f"latent_std_{count}"] = metrics.mean_metric(latent.latent.std(axis=(1, 2, 3)))
+    if settings.image_folder is not None:
+        grid = inversion_grid(images, main_captions(examples)[:SHOWN])
+        grid.save(settings.image_folder / INVERSION_GRID)
     return results
 
 
-def plot_curve(path: Path, suite: str, results: Mapping[str, Metric]) -> None:
-    """Plots PSNR and the latents' standard deviation against the number of levels."""
-    import matplotlib.figure  # slow to import, and only needed here
+def inversion_grid(
+    images: dict[str, UInt8[np.ndarray, "n s s 3"]], captions: list[str]
+) -> Image.Image:
+    """Returns a strip per image: the image itself, then what each number of levels makes of it.
 
-    canvas = matplotlib.figure.Figure(figsize=(6.0, 5.0), layout="constrained")
-    axes = canvas.subplots(2, 1, sharex=True, height_ratios=[2, 1])
-    named = (("psnr_", "PSNR, dB"), ("latent_std_", "std of x_T"))
-    for ax, (prefix, label) in zip(axes, named, strict=True):
-        found = {int(k.removeprefix(prefix)): v for k, v in results.items() if k.startswith(prefix)}
-        values = [metric.value for metric in found.values()]
-        ax.plot(list(found), values, "o-", color="C0", markersize=4)
-        ends = [m.low for m in found.values()], [m.high for m in found.values()]
-        ax.fill_between(list(found), *ends, color="C0", alpha=0.2)
-        ax.set_ylabel(label)
-        ax.grid(alpha=0.3)
-    axes[0].axhline(TARGET_PSNR, color="C3", linewidth=1)
-    axes[1].axhline(1.0, color="C3", linewidth=1)
-    axes[1].set_xscale("log")
-    axes[1].set_xticks(LEVELS, [str(count) for count in LEVELS])
-    axes[1].set_xlabel("levels of the inversion, without the noisiest")
-    axes[0].set_title(f"{suite}: images reconstructed from (z_i, x_T); 95% interval", fontsize=9)
-    canvas.savefig(path, dpi=120)
+    Args:
+        images: the true ones first, then the rebuilt ones, by label.
+    """
+    true, *rebuilt = images.values()
+    labels = [[f"{label}, {v:.1f} dB" for v in metrics.psnr(found, true)]
+              for label, found in list(images.items())[1:]]  # fmt: skip
+    strips = []
+    for row, caption in enumerate(captions):
+        names = [next(iter(images)), *(values[row] for values in labels)]
+        strips.append(Strip(caption, [true[row], *(found[row] for found in rebuilt)], names))
+    return labeled_strips(strips)

@@ -1,7 +1,12 @@
 """The suites' names and output files, for checks before the work; imports nothing slow."""
 
 PRIORS_GRID = "priors_images.png"
+CONDITIONING_GRID = "conditioning_images.png"
+SAMPLES_GRID = "samples_images.png"
+INVERSION_GRID = "inversion_images.png"
+EDITS_GRID = "edits_images.png"
 PCA_CURVE = "pca_variance.png"
+COMBINATIONS_GRID = "combinations_images.png"
 PROMPTS_SHEET = "prompts_images.png"
 PROMPTS_VERDICTS = "prompts_verdicts.json"
 GALLERY = (
@@ -16,12 +21,13 @@ GALLERY = (
 EXTRA_FILES: dict[str, tuple[str, ...]] = {
     "retrieval": (),
     "priors": (PRIORS_GRID,),
-    "conditioning": (),
-    "samples": (),
+    "conditioning": (CONDITIONING_GRID,),
+    "samples": (SAMPLES_GRID,),
+    "combinations": (COMBINATIONS_GRID,),
     "prompts": (PROMPTS_SHEET, PROMPTS_VERDICTS),
     "pca": (PCA_CURVE,),
-    "inversion": (),
-    "edits": (),
+    "inversion": (INVERSION_GRID,),
+    "edits": (EDITS_GRID,),
 }
 """What the suites of metrics may write in addition to SUITE.json, SUITE.md and SUITE.png."""
 

@@ -9,11 +9,13 @@ from typing import Any
 from unclip_jax.checkpoint.bundle import Bundle
 from unclip_jax.core.errors import UserError
 from unclip_jax.evals import gallery
+from unclip_jax.evals.combinations import combinations
 from unclip_jax.evals.conditioning import conditioning
 from unclip_jax.evals.edits import edits
-from unclip_jax.evals.inversion import inversion, plot_curve
+from unclip_jax.evals.inversion import inversion
 from unclip_jax.evals.metrics import Metric
 from unclip_jax.evals.pca import pca
+from unclip_jax.evals.plots import plot_suite
 from unclip_jax.evals.priors import priors
 from unclip_jax.evals.prompts import prompts
 from unclip_jax.evals.retrieval import retrieval
@@ -21,13 +23,13 @@ from unclip_jax.evals.samples import samples
 from unclip_jax.evals.settings import Settings
 
 Suite = Callable[[Bundle, Settings], dict[str, Metric]]
-Plot = Callable[[Path, str, Mapping[str, Metric]], None]
 
 SUITES: dict[str, Suite] = {
     "retrieval": retrieval,
     "priors": priors,
     "conditioning": conditioning,
     "samples": samples,
+    "combinations": combinations,
     "prompts": prompts,
     "pca": pca,
     "inversion": inversion,
@@ -70,7 +72,7 @@ def write_report(
     (folder / f"{suite}.json").write_text(text, encoding="utf-8")
     markdown = to_markdown(suite, results, recorded)
     (folder / f"{suite}.md").write_text(markdown, encoding="utf-8")
-    PLOTS.get(suite, plot_intervals)(folder / f"{suite}.png", suite, results)
+    plot_suite(folder / f"{suite}.png", suite, results)
     return report, markdown
 
 
@@ -91,40 +93,3 @@ def to_markdown(suite: str, results: Mapping[str, Metric], recorded: Mapping[str
         baseline = "–" if metric.baseline is None else f"{metric.baseline:.4f}"
         lines.append(f"| {name} | {metric.value:.4f} | {interval} | {baseline} | {metric.n} |")
     return "\n".join(lines) + "\n"
-
-
-def unit_of(name: str) -> str:
-    """Returns the unit of a metric by its name, empty for a plain number."""
-    units = {"psnr": "dB", "seconds": "s", "petaflops": "PFLOP"}
-    return next((unit for part, unit in units.items() if part in name), "")
-
-
-def plot_intervals(path: Path, suite: str, results: Mapping[str, Metric]) -> None:
-    """Plots every metric with its interval and baseline, one panel per unit."""
-    import matplotlib.figure  # slow to import, and only needed here
-
-    panels: dict[str, dict[str, Metric]] = {}
-    for name, metric in results.items():
-        panels.setdefault(unit_of(name), {})[name] = metric
-    height = 0.9 * len(panels) + 0.27 * len(results)
-    figure = matplotlib.figure.Figure(figsize=(8.0, height), layout="constrained")
-    ratios = [len(panel) + 1 for panel in panels.values()]
-    axes = figure.subplots(len(panels), 1, squeeze=False, height_ratios=ratios)[:, 0]
-    for ax, (unit, panel) in zip(axes, panels.items(), strict=True):
-        for row, metric in enumerate(panel.values()):
-            low = metric.value if metric.low is None else metric.low
-            high = metric.value if metric.high is None else metric.high
-            ax.plot([low, high], [row, row], color="C0", linewidth=3, alpha=0.5)
-            ax.plot(metric.value, row, "o", color="C0", markersize=4)
-            if metric.baseline is not None:
-                ax.plot(metric.baseline, row, "|", color="C3", markersize=12)
-        ax.set_yticks(range(len(panel)), list(panel), fontsize=7)
-        ax.invert_yaxis()
-        ax.set_xlabel(unit)
-        ax.grid(axis="x", alpha=0.3)
-    axes[0].set_title(f"{suite}: value, 95% interval (blue), baseline (red)", fontsize=9)
-    figure.savefig(path, dpi=120)
-
-
-PLOTS: dict[str, Plot] = {"inversion": plot_curve}
-"""Suites with a plot of their own; the others have `plot_intervals`."""

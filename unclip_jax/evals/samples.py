@@ -9,18 +9,22 @@ measured: the distance of the samples to the nearest training image.
 import functools
 
 import numpy as np
-from jaxtyping import Float, UInt8
+from jaxtyping import Float, Int, UInt8
+from PIL import Image
 
 from unclip_jax import api
 from unclip_jax.checkpoint.bundle import Bundle
 from unclip_jax.core.errors import UserError
 from unclip_jax.core.prng import root_key
+from unclip_jax.core.rendering import labeled_grid
 from unclip_jax.evals import metrics
 from unclip_jax.evals.examples import Examples, load_examples, main_captions, resized
 from unclip_jax.evals.metrics import Metric
+from unclip_jax.evals.outputs import SAMPLES_GRID
 from unclip_jax.evals.settings import Settings
 
 RANKS = (1, 5)
+SHOWN = 16  # of the worst and of the best samples, in the grid
 
 
 def choose_prompts(examples: Examples, count: int, seed: int) -> tuple[Examples, list[str]]:
@@ -46,6 +50,28 @@ def concept_hits(
     return {
         k: (metrics.hits_at(scores, relevant, k), metrics.chance_at(relevant, k)) for k in RANKS
     }
+
+
+def concept_ranks(
+    emb: Float[np.ndarray, "n d"],
+    concepts: tuple[str, ...],
+    gallery_emb: Float[np.ndarray, "g d"],
+    gallery_concepts: tuple[str, ...],
+) -> Int[np.ndarray, " n"]:
+    """Returns the rank of every example's concept, from 1; a tie counts against the example."""
+    scores, names = metrics.group_best(metrics.similarity(emb, gallery_emb), gallery_concepts)
+    own = scores[np.arange(len(emb)), [names.index(concept) for concept in concepts]]
+    return (scores >= own[:, None]).sum(axis=1)
+
+
+def ranked_grid(
+    images: UInt8[np.ndarray, "n h w 3"], prompts: list[str], ranks: Int[np.ndarray, " n"]
+) -> Image.Image:
+    """Returns the samples of the highest ranks, which are the worst, then those of the lowest."""
+    order = np.argsort(-ranks, kind="stable")
+    shown = order if len(order) <= 2 * SHOWN else [*order[:SHOWN], *order[-SHOWN:]]
+    labels = [f"{prompts[i]} (rank {ranks[i]})" for i in shown]
+    return labeled_grid([[images[i]] for i in shown], labels)
 
 
 def pixel_distance(
@@ -119,9 +145,14 @@ def samples(model: Bundle, settings: Settings) -> dict[str, Metric]:
         progress=settings.report,
     )
     small = resized(np.asarray(images), clip.image_size)
+    emb, train_emb = clip.images(small), clip.images(train.images)
+    if settings.image_folder is not None:
+        ranks = concept_ranks(emb, chosen.concepts, train_emb, train.concepts)
+        grid = ranked_grid(np.asarray(images), prompts, ranks)
+        grid.save(settings.image_folder / SAMPLES_GRID)
     return sample_metrics(
-        (clip.images(small), small),
+        (emb, small),
         chosen,
         (clip.images(held_out.images), held_out),
-        (clip.images(train.images), train),
+        (train_emb, train),
     )

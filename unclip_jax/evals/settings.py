@@ -23,8 +23,8 @@ class Settings:
         concepts, styles: the selected subset, as in a training config's data section; a model
             trained on a subset is measured on that subset.
         splits: held-out splits; suites that use only one take the last.
-        eval_clip: bundle of an independently trained CLIP; required by `samples` and `prompts`,
-            recommended for `edits`.
+        eval_clip: bundle of an independently trained CLIP; required by `samples`,
+            `combinations` and `prompts`, recommended for `edits`.
         limit: maximum number of images per split; None for all.
         prompts: number of prompts to sample.
         prompts_file: list of prompts of the suite `prompts`.

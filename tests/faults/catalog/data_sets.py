@@ -5,6 +5,7 @@ from tests.faults.catalog import Fault, faults_in
 COLORS = "tests/data/test_recolor.py"
 EMOJI = "tests/data/test_emoji.py"
 ICONS = "tests/data/test_iconify.py"
+COMBINATIONS = "tests/evals/test_combinations.py"
 PROMPTS = "tests/evals/test_prompts.py"
 
 FAULTS: list[Fault] = [
@@ -123,6 +124,21 @@ FAULTS: list[Fault] = [
             "ranks[rows] <= k, baseline",
             "ranks[rows] < k, baseline",
             f"{PROMPTS}::test_hits_are_counted_by_group_and_kind",
+        ),
+    ),
+    *faults_in(
+        "unclip_jax/evals/combinations.py",
+        (
+            "samples_against_themselves",
+            "for emb in (sampled_emb, nearest_emb)",
+            "for emb in (sampled_emb, sampled_emb)",
+            f"{COMBINATIONS}::test_samples_are_compared_with_the_nearest_training_images",
+        ),
+        (
+            "gain_over_nearest_reversed",
+            "ours - theirs, groups",
+            "theirs - ours, groups",
+            f"{COMBINATIONS}::test_samples_are_compared_with_the_nearest_training_images",
         ),
     ),
     *faults_in(

@@ -268,6 +268,36 @@ FAULTS: list[Fault] = [
         ),
     ),
     *faults_in(
+        "unclip_jax/evals/plots.py",
+        (
+            "interval_of_a_bar_from_its_value",
+            "[metric.low, metric.high], [row, row]",
+            "[metric.value, metric.high], [row, row]",
+            "tests/evals/test_plots.py::test_every_reported_number_is_in_the_plot",
+        ),
+        (
+            "metrics_without_a_panel_dropped",
+            'return panels + [(Panel("", axis), found) for axis, found in units.items()]',
+            "return panels",
+            "tests/evals/test_plots.py",
+        ),
+    ),
+    *faults_in(
+        "unclip_jax/evals/samples.py",
+        (
+            "ties_for_the_example",
+            "(scores >= own[:, None]).sum(axis=1)",
+            "(scores > own[:, None]).sum(axis=1) + 1",
+            "tests/evals/test_plots.py::test_ranks_count_the_concepts_that_score_no_less",
+        ),
+        (
+            "best_samples_first",
+            'np.argsort(-ranks, kind="stable")',
+            'np.argsort(ranks, kind="stable")',
+            "tests/evals/test_plots.py::test_the_worst_samples_come_first",
+        ),
+    ),
+    *faults_in(
         "unclip_jax/evals/examples.py",
         (
             "style_within_a_word",

@@ -50,7 +50,15 @@ class Name:
 
 @dataclasses.dataclass(frozen=True)
 class Drawing:
-    """One emoji in one style, not yet rendered."""
+    """One emoji in one style, not yet rendered.
+
+    Attributes:
+        key: style and code points, and the color of a recolored one: "flat/1f697/blue".
+        concept: what splits are grouped by.
+        data: an SVG, WebP or PNG.
+        color: the color to draw it in, a key of recolor.COLORS; "" as it is.
+        main: the main color that `color` replaces.
+    """
 
     key: str
     name: Name
@@ -59,16 +67,14 @@ class Drawing:
     captions: tuple[str, ...]
     data: bytes
     color: str = ""
+    main: recolor.MainColor | None = None
 
     def render(self, size: int) -> bytes:
         """Renders a square PNG on white; vectors at `size`, bitmaps at their own size."""
-        if not self.color:
-            return self._render_as_drawn(size)
-        pixels = images.decode(self._render_as_drawn(size))
-        main = recolor.main_color(pixels)
-        if main is None:
-            raise UserError(f"{self.key} has no main color")
-        return images.encode_png(recolor.recolor(pixels, main, self.color))
+        png = self._render_as_drawn(size)
+        if self.main is None:
+            return png
+        return images.encode_png(recolor.recolor(images.decode(png), self.main, self.color))
 
     def _render_as_drawn(self, size: int) -> bytes:
         if self.data[:4] == b"RIFF" or self.data[:4] == b"\x89PNG":
@@ -165,6 +171,7 @@ def in_colors(drawing: Drawing) -> list[Drawing]:
             concept=f"{color} {drawing.concept}",
             captions=captions_lib.color_captions(noun, color, style=drawing.style),
             color=color,
+            main=main,
         )
         for color in colors
     ]

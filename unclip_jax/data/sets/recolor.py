@@ -134,13 +134,13 @@ def _hls(
     image: UInt8[np.ndarray, "h w 3"],
 ) -> tuple[Float[np.ndarray, "h w"], Float[np.ndarray, "h w"], Float[np.ndarray, "h w"]]:
     """Converts to hue in degrees, lightness and saturation; `colorsys` for arrays."""
-    rgb = image.astype(np.float64) / 255.0
-    low, high = rgb.min(-1), rgb.max(-1)
+    red, green, blue = (image[..., i] / 255.0 for i in range(3))
+    low = np.minimum(np.minimum(red, green), blue)
+    high = np.maximum(np.maximum(red, green), blue)
     spread = high - low
     lightness = (low + high) / 2
     safe = np.where(spread == 0, 1.0, spread)
     saturation = np.where(spread == 0, 0.0, spread / np.maximum(1 - np.abs(high + low - 1), 1e-9))
-    red, green, blue = np.moveaxis(rgb, -1, 0)
     hue = np.where(
         high == red,
         (green - blue) / safe,

@@ -1,0 +1,170 @@
+"""The plots of the suites: each metric with its 95% interval and its baseline.
+
+A suite's panels are rows of a table: which metrics they show, and the name and unit of their axis.
+A metric that no row takes goes to a panel of its unit, so that every reported number is plotted.
+"""
+
+import dataclasses
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from unclip_jax.evals.metrics import Metric
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+VALUE, BASELINE = "C0", "C3"  # colors
+UNITS = {"psnr": "PSNR (dB)", "seconds": "time (s)", "petaflops": "training (PFLOP)"}
+"""Axis of a metric that no panel takes, by a part of its name."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Panel:
+    """A panel of a suite's plot.
+
+    Attributes:
+        metrics: regular expression of the names that it shows. A curve has the groups `x`, the
+            number on the horizontal axis, and `line`, the name of the curve.
+        axis: what is measured, with its unit.
+        x_axis: of a curve; empty for bars.
+        log: whether the horizontal axis of a curve is logarithmic.
+    """
+
+    metrics: str
+    axis: str
+    x_axis: str = ""
+    log: bool = False
+
+
+Named = dict[str, Metric]
+
+THETA = "theta, share of the way from the image to the text"
+LEVELS = "levels of the inversion, without the noisiest"
+RECALL = "share of captions with a hit"
+COSINE = "cosine to the target text"
+SHARE_LOST = "squared error (share of the variance)"
+PANELS: dict[str, tuple[Panel, ...]] = {
+    "retrieval": (
+        Panel(r"test_concepts/.*recall", f"new concepts: {RECALL}"),
+        Panel(r"test_combinations/.*recall", f"new combinations: {RECALL}"),
+        Panel(r"recall", RECALL),
+    ),
+    "priors": (
+        Panel(r"^decoded/.*(clip_score|cosine)", "cosine of decoded images"),
+        Panel(r"over_", "cosine to the true embedding, above the baseline's"),
+        Panel(r"cosine", "cosine"),
+        Panel(r"frechet", "Fréchet distance of unit embeddings"),
+        Panel(r"diversity", "mean distance of two draws (1 - cosine)"),
+    ),
+    "conditioning": (
+        Panel(r"/rise_", "rise of the squared error when the input is swapped"),
+        Panel(r"/mse", "squared prediction error"),
+        Panel(r"_over_bicubic", "PSNR above bicubic (dB)"),
+    ),
+    "samples": (
+        Panel(r"top_\d", "share of images whose concept is among the top k"),
+        Panel(r"_cosine", "cosine to the nearest training image"),
+        Panel(r"_rms", "distance to the nearest training image (gray levels RMS)"),
+    ),
+    "prompts": (Panel(r"top_\d", "share of prompts that are among the top k texts"),),
+    "pca": (
+        Panel(r"components_|effective_rank", "principal components (count)"),
+        Panel(r"residual|/error", SHARE_LOST),
+        Panel(r"cosine", "cosine of embedding and decoded codes"),
+        Panel(r"outside", "share of coordinates outside of the buckets"),
+    ),
+    "inversion": (
+        Panel(r"^(?P<line>psnr)_(?P<x>\d+)$", "PSNR (dB)", LEVELS, True),
+        Panel(r"^(?P<line>latent_std)_(?P<x>\d+)$", "std of x_T (noise: 1)", LEVELS, True),
+    ),
+    "edits": (
+        Panel(r"^(?P<line>.*)_cosine_(?P<x>[\d.]+)$", COSINE, THETA),
+        Panel(r"^(?P<line>.*)_rise_to_(?P<x>[\d.]+)$", "rise of the cosine", THETA),
+    ),
+}
+
+
+def plot_suite(path: Path, suite: str, results: Mapping[str, Metric]) -> None:
+    """Writes the plot of a suite's metrics as a PNG."""
+    make_figure(suite, results).savefig(path, dpi=120)
+
+
+def make_figure(suite: str, results: Mapping[str, Metric]) -> "Figure":
+    """Returns the plot of a suite's metrics."""
+    import matplotlib.figure  # slow to import, and only needed here
+
+    panels = arrange(suite, results)
+    rows = [9 if panel.x_axis else 1 + len(found) for panel, found in panels]
+    height = 0.5 + 0.6 * len(panels) + 0.27 * sum(rows)
+    figure = matplotlib.figure.Figure(figsize=(8.0, height), layout="constrained")
+    axes = figure.subplots(len(panels), 1, squeeze=False, height_ratios=rows)[:, 0]
+    for ax, (panel, found) in zip(axes, panels, strict=True):
+        (draw_curves if panel.x_axis else draw_bars)(ax, panel, found)
+    axes[0].set_title(f"{suite}: 95% intervals; baselines in red", fontsize=9)
+    return figure
+
+
+def arrange(suite: str, results: Mapping[str, Metric]) -> list[tuple[Panel, Named]]:
+    """Returns the panels of a suite with their metrics; each metric is in one of them."""
+    left, panels = dict(results), []
+    for panel in PANELS.get(suite, ()):
+        found = {name: metric for name, metric in left.items() if re.search(panel.metrics, name)}
+        if found:
+            panels.append((panel, found))
+            left = {name: metric for name, metric in left.items() if name not in found}
+    units: dict[str, Named] = {}
+    for name, metric in left.items():
+        units.setdefault(axis_of(name), {})[name] = metric
+    return panels + [(Panel("", axis), found) for axis, found in units.items()]
+
+
+def axis_of(name: str) -> str:
+    """Returns the axis of a metric that no panel takes."""
+    return next((axis for part, axis in UNITS.items() if part in name), "value")
+
+
+def draw_bars(ax: "Axes", panel: Panel, found: Mapping[str, Metric]) -> None:
+    """Draws a horizontal bar per metric, with its interval, and a mark at its baseline."""
+    rows = range(len(found))
+    ax.barh(rows, [metric.value for metric in found.values()], 0.6, color=VALUE, alpha=0.5)
+    for row, metric in zip(rows, found.values(), strict=True):
+        if metric.low is not None:
+            ax.plot([metric.low, metric.high], [row, row], color="0.2", linewidth=1.5)
+        if metric.baseline is not None:
+            ax.plot([metric.baseline] * 2, [row - 0.4, row + 0.4], color=BASELINE, linewidth=2)
+    ax.set_yticks(rows, list(found), fontsize=7)
+    ax.set_ylim(len(found) - 0.4, -0.6)
+    ax.set_xlabel(panel.axis, fontsize=8)
+    ax.tick_params(axis="x", labelsize=7)
+    ax.grid(axis="x", alpha=0.3)
+
+
+def draw_curves(ax: "Axes", panel: Panel, found: Mapping[str, Metric]) -> None:
+    """Draws a curve per name of a line with its interval as a band, and baselines as lines."""
+    curves: dict[str, dict[float, Metric]] = {}
+    for name, metric in found.items():
+        match = re.search(panel.metrics, name)
+        curves.setdefault(match["line"], {})[float(match["x"])] = metric
+    for number, (name, points) in enumerate(curves.items()):
+        color = f"C{number if number < 3 else number + 1}"  # C3 is the baseline's
+        xs, metrics = list(points), list(points.values())
+        ax.plot(xs, [m.value for m in metrics], "o-", color=color, markersize=4, label=name)
+        if all(metric.low is not None for metric in metrics):
+            ends = [m.low for m in metrics], [m.high for m in metrics]
+            ax.fill_between(xs, *ends, color=color, alpha=0.15)
+    for baseline in {metric.baseline for metric in found.values()} - {None}:
+        ax.axhline(baseline, color=BASELINE, linewidth=1)
+    if panel.log:
+        ax.set_xscale("log")
+        xs = sorted({x for points in curves.values() for x in points})
+        ax.set_xticks(xs, [f"{x:g}" for x in xs])
+        ax.minorticks_off()
+    ax.set_xlabel(panel.x_axis, fontsize=8)
+    ax.set_ylabel(panel.axis, fontsize=8)
+    ax.tick_params(labelsize=7)
+    ax.grid(alpha=0.3)
+    if len(curves) > 1:
+        ax.legend(fontsize=7)
