@@ -13,6 +13,7 @@ INTRO = """# Commands
 
 `unclip` and `python -m unclip_jax` are the same. Results go to stdout, progress to stderr. An error
 that you can fix is one line with exit code 2. `--json` prints one JSON object in place of text.
+`--quiet` leaves out progress and notes.
 """
 
 

@@ -10,7 +10,8 @@ from typing import Any
 import click
 from click.core import ParameterSource
 
-from unclip_jax.cli.progress import say
+from unclip_jax.cli.completion import Model
+from unclip_jax.cli.progress import say, set_quiet
 from unclip_jax.core.errors import UserError
 from unclip_jax.core.files import cache_folder
 
@@ -34,6 +35,7 @@ def model_option(command: Command) -> Command:
     """Adds --model."""
     return click.option(
         "--model",
+        type=Model(),
         default="emoji",
         show_default=True,
         help="Bundle folder, or the name of a shipped bundle.",
@@ -43,6 +45,23 @@ def model_option(command: Command) -> Command:
 def json_option(command: Command) -> Command:
     """Adds --json."""
     return click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")(command)
+
+
+def with_quiet(command: click.Command) -> click.Command:
+    """Adds -q, --quiet to a command, or to each of a group's; adding it again changes nothing."""
+    if isinstance(command, click.Group):
+        for inner in command.commands.values():
+            with_quiet(inner)
+    elif not any("--quiet" in param.opts for param in command.params):
+
+        def choose(ctx: click.Context, param: click.Parameter, value: bool) -> None:
+            if not ctx.resilient_parsing:
+                set_quiet(value)
+
+        words = "No progress and no notes on stderr; results and errors remain."
+        settings = {"is_flag": True, "is_eager": True, "expose_value": False, "help": words}
+        command.params.append(click.Option(["-q", "--quiet"], callback=choose, **settings))
+    return command
 
 
 def seed_option(command: Command) -> Command:
@@ -70,20 +89,21 @@ def renamed_option(new: str, old: str, **settings: Any) -> Callable[[Command], C
         settings: as of click.option, but for multiple.
     """
 
-    def note(ctx: click.Context, param: click.Parameter, value: Any) -> None:
+    def keep(ctx: click.Context, param: click.Parameter, value: Any) -> None:
         if value is not None:
-            say(f"{old} is now called {new}")
             ctx.meta[old] = value
 
     def choose(ctx: click.Context, param: click.Parameter, value: Any) -> Any:
         is_given = ctx.get_parameter_source(param.name) is ParameterSource.COMMANDLINE
         if is_given and old in ctx.meta:
             raise UserError(f"{old} is the old name of {new}; give only one")
+        if old in ctx.meta:  # said here, once --quiet has been read
+            say(f"{old} is now called {new}")
         return value if is_given else ctx.meta.get(old, value)
 
     def decorate(command: Command) -> Command:
         former = {k: v for k, v in settings.items() if k == "type"}
-        hidden = {"hidden": True, "expose_value": False, "is_eager": True, "callback": note}
+        hidden = {"hidden": True, "expose_value": False, "is_eager": True, "callback": keep}
         command = click.option(old, **former, **hidden)(command)
         return click.option(new, callback=choose, **settings)(command)
 

@@ -10,6 +10,7 @@ import click
 from ml_collections import ConfigDict
 
 from unclip_jax.cli.common import Command
+from unclip_jax.cli.completion import ConfigFile
 from unclip_jax.core.errors import UserError
 from unclip_jax.core.suggest import closest, did_you_mean
 
@@ -23,6 +24,7 @@ def config_option(command: Command) -> Command:
         "--config",
         "config_file",
         required=True,
+        type=ConfigFile(),
         metavar="FILE[:VARIANT]",
         help="Config file, of this package or your own; see --config.KEY=VALUE above.",
     )(command)

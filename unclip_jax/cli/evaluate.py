@@ -7,7 +7,7 @@ import click
 
 from unclip_jax.cli import common
 from unclip_jax.cli.common import FEW
-from unclip_jax.cli.progress import Progress
+from unclip_jax.cli.progress import Progress, note
 from unclip_jax.core import files
 from unclip_jax.core.errors import UserError
 from unclip_jax.core.locks import locked_beside
@@ -106,8 +106,8 @@ def evaluate(model: str, suite: str, out: Path, **options: Any) -> None:
         click.echo(table)
     fewest = min((metric["n"] for metric in report.get("metrics", {}).values()), default=FEW)
     if fewest < FEW:
-        click.echo(f"note: a metric of {fewest} examples means little", err=True)
-    click.echo(f"wrote {out}", err=True)
+        note(f"note: a metric of {fewest} examples means little")
+    note(f"wrote {out}")
 
 
 def held_out_splits(data: str) -> tuple[str, ...]:

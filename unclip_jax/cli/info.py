@@ -9,6 +9,7 @@ import click
 from unclip_jax.checkpoint import bundle
 from unclip_jax.checkpoint.manifest import Manifest
 from unclip_jax.cli import common
+from unclip_jax.cli.completion import Model
 from unclip_jax.core.config import to_dict
 from unclip_jax.core.errors import UserError
 from unclip_jax.core.renamed import with_old_keys
@@ -16,7 +17,7 @@ from unclip_jax.workflows.info_card import make_card, terminal_lines, write_page
 
 
 @click.command()
-@click.argument("model", default="emoji")
+@click.argument("model", type=Model(), default="emoji")
 @click.option("--verify", is_flag=True, help="Check every hash, key and shape.")
 @click.option(
     "--html",

@@ -17,10 +17,14 @@ from types import FrameType
 from typing import Any
 
 import click
+from click.shell_completion import CompletionItem
 
+from unclip_jax.cli.completion import VARIABLE
+from unclip_jax.cli.progress import say
 from unclip_jax.core import interrupts
-from unclip_jax.core.errors import UserError
+from unclip_jax.core.errors import UserError, shorten
 from unclip_jax.core.renamed import RenamedWarning
+from unclip_jax.core.suggest import did_you_mean
 
 COMMANDS = {
     "sample": ("unclip_jax.cli.sample:sample", "Generate images from captions."),
@@ -46,6 +50,10 @@ COMMANDS = {
     "plan": ("unclip_jax.cli.plan:plan", "Estimate the cost of a training."),
     "demo": ("unclip_jax.cli.demo:demo", "Serve a web page to sample with."),
     "info": ("unclip_jax.cli.info:info", "Show the contents of a bundle."),
+    "completion": (
+        "unclip_jax.cli.completion:completion",
+        "Print the completion script of a shell.",
+    ),
 }
 
 PATIENCE = 2.0  # seconds until the listening thread acts on a signal itself
@@ -64,7 +72,29 @@ class LazyGroup(click.Group):
         if name not in COMMANDS:
             return None
         module, _, attribute = COMMANDS[name][0].partition(":")
-        return getattr(importlib.import_module(module), attribute)
+        from unclip_jax.cli.common import with_quiet
+
+        return with_quiet(getattr(importlib.import_module(module), attribute))
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Finds a command; for an unknown one the message names the nearest."""
+        name = args[0]
+        is_option = name.startswith("-")
+        if name not in COMMANDS and not is_option and not ctx.resilient_parsing:
+            hint = did_you_mean(name, COMMANDS, otherwise=f"there are {', '.join(COMMANDS)}")
+            ctx.fail(f"no command {shorten(name, 40)!r}; {hint}")
+        return super().resolve_command(ctx, args)
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        """Completes the names of commands without importing them, and the options."""
+        items = [
+            CompletionItem(name, help=text)
+            for name, (_, text) in COMMANDS.items()
+            if name.startswith(incomplete)
+        ]
+        return items + click.Command.shell_complete(self, ctx, incomplete)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Writes the list of commands without importing them."""
@@ -148,7 +178,7 @@ def main(args: list[str] | None = None) -> Any:
         own_signals()
         show_renames_in_one_line()
     try:
-        code = unclip.main(args, prog_name="unclip", standalone_mode=False)
+        code = unclip.main(args, prog_name="unclip", standalone_mode=False, complete_var=VARIABLE)
     except click.ClickException as error:
         fail(one_line(error))
     except UserError as error:
@@ -171,7 +201,7 @@ def show_renames_in_one_line() -> None:
 
     def show(message: Warning | str, category: type[Warning], *place: Any, **options: Any) -> None:
         if issubclass(category, RenamedWarning):
-            click.echo(f"unclip: {message}", err=True)
+            say(str(message))
         else:
             usual(message, category, *place, **options)
 

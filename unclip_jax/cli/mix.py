@@ -5,14 +5,16 @@ from typing import Any
 import click
 
 from unclip_jax.cli import images
+from unclip_jax.cli.completion import files
 
 
 @click.command()
-@click.argument("items", nargs=-1, required=True, metavar="ITEM[:WEIGHT]...")
+@click.argument("items", nargs=-1, required=True, metavar="ITEM[:WEIGHT]...", shell_complete=files)
 @click.option(
     "--negative",
     multiple=True,
     metavar="ITEM[:WEIGHT]",
+    shell_complete=files,
     help="Item that guidance moves away from; may be repeated, and the mean counts.",
 )
 @click.option(

@@ -2,7 +2,8 @@
 
 A command names what it does (`phase`) and hands `report` to whatever counts. It is never silent for
 long: a thread reports when nothing else does, as while XLA compiles. A command that is done within
-two seconds reports nothing, and no command does if TQDM_DISABLE=1 is set.
+two seconds reports nothing, and no command does if TQDM_DISABLE=1 is set or with --quiet, which
+leaves out notes too.
 """
 
 import dataclasses
@@ -28,6 +29,19 @@ COMPILE_EVENTS = (
 
 
 _active: "list[Progress]" = []  # of the running command: there is only one terminal
+_is_quiet = False  # whether the running command has --quiet
+
+
+def set_quiet(is_quiet: bool) -> None:
+    """Turns notes and progress of the running command off or on."""
+    global _is_quiet
+    _is_quiet = is_quiet
+
+
+def note(text: str) -> None:
+    """Writes to stderr what is neither a result nor an error, unless the command is quiet."""
+    if not _is_quiet:
+        click.echo(text, err=True)
 
 
 def say(line: str) -> None:
@@ -35,7 +49,7 @@ def say(line: str) -> None:
     if _active:
         _active[-1].say(line)
     else:
-        click.echo(f"unclip: {line}", err=True)
+        note(f"unclip: {line}")
 
 
 class Progress:
@@ -68,7 +82,7 @@ class Progress:
         _active.append(self)
         self.is_terminal = sys.stderr.isatty()
         self._began = self._said = self._clock()
-        if os.environ.get("TQDM_DISABLE"):
+        if _is_quiet or os.environ.get("TQDM_DISABLE"):
             return self
         self._thread = threading.Thread(target=self._watch, daemon=True)
         self._thread.start()
@@ -114,7 +128,7 @@ class Progress:
         """Writes a line for the user on stderr, above the bar if there is one."""
         with self._lock:
             self._bar.close()
-            click.echo(f"unclip: {line}", err=True)
+            note(f"unclip: {line}")
             self._said = self._clock()
 
     def announce(self, line: str) -> None:
@@ -200,7 +214,7 @@ class TrainingProgress:
         self._note = text
         if not self._progress.is_terminal:
             self._progress.phase("")
-            click.echo(text, err=True)
+            note(text)
 
     def close(self) -> None:
         """Ends the bar; the last metrics stay on the terminal."""

@@ -7,6 +7,7 @@ from typing import Any
 import click
 
 from unclip_jax.cli import common
+from unclip_jax.cli.completion import files
 from unclip_jax.cli.images import echo_images, prior_options
 from unclip_jax.cli.progress import Progress
 from unclip_jax.core.errors import UserError
@@ -17,7 +18,11 @@ FILE_LIMIT = 256 << 20  # bytes of a file of prompts
 @click.command()
 @click.argument("prompts", nargs=-1, metavar="PROMPT...")
 @click.option(
-    "--prompts", "prompt_file", metavar="FILE", help="File with one prompt per line; resumable."
+    "--prompts",
+    "prompt_file",
+    metavar="FILE",
+    shell_complete=files,
+    help="File with one prompt per line; resumable.",
 )
 @common.model_option
 @click.option("--out", type=click.Path(path_type=Path), help="Folder [a new one].")

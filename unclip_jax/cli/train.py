@@ -8,7 +8,7 @@ import click
 
 from unclip_jax.cli import common
 from unclip_jax.cli.config_files import PASS_THROUGH, config_option, read_config
-from unclip_jax.cli.progress import Progress, TrainingProgress
+from unclip_jax.cli.progress import Progress, TrainingProgress, note
 
 
 @click.command("train", context_settings=PASS_THROUGH)
@@ -66,7 +66,7 @@ def train(
                 workdir,
                 make_hooks=make_hooks,
                 make_progress=functools.partial(TrainingProgress, progress),
-                log=lambda text: click.echo(f"unclip train: {text}", err=True),
+                log=lambda text: note(f"unclip train: {text}"),
                 profile=profile,
             )
     if not is_first:

@@ -1,0 +1,36 @@
+"""Planted faults of unclip_jax/cli: what is completed, and what a quiet command says."""
+
+from tests.faults.catalog import Fault, faults_in
+
+FAULTS: list[Fault] = [
+    *faults_in(
+        "unclip_jax/cli/completion.py",
+        (
+            "equals_sign_taken_for_a_value",
+            'if word != "="]',
+            "]",
+            "tests/cli/test_completion.py::test_bash_completes_what_is_typed",
+        ),
+        (
+            "folders_after_the_names",
+            'return [CompletionItem(incomplete, type="dir"), *names]',
+            'return [*names, CompletionItem(incomplete, type="dir")]',
+            "tests/cli/test_completion.py::test_bash_completes_what_is_typed",
+        ),
+    ),
+    *faults_in(
+        "unclip_jax/cli/progress.py",
+        (
+            "progress_of_a_quiet_command",
+            'if _is_quiet or os.environ.get("TQDM_DISABLE"):',
+            'if os.environ.get("TQDM_DISABLE"):',
+            "tests/cli/test_quiet.py::test_errors_remain",
+        ),
+        (
+            "notes_of_a_quiet_command",
+            "if not _is_quiet:",
+            "if True:",
+            "tests/cli/test_quiet.py::test_training_is_quiet_in_a_terminal_and_in_a_log",
+        ),
+    ),
+]
