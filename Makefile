@@ -30,7 +30,7 @@ STAMP := $(VENV)/.installed
 export PROMPT
 export PYTHONUNBUFFERED = 1
 
-.PHONY: help install sample demo test test-matrix test-parity fuzz kill-test faults lint format audit bench docs clean
+.PHONY: help install sample demo test test-matrix test-parity fuzz kill-test faults lint format audit bench docs tour clean
 help:
 	@echo 'make sample PROMPT="a red heart"   install if needed, sample, print the paths of the PNGs'
 	@echo 'make demo                          install if needed, serve the web page and open it'
@@ -41,6 +41,7 @@ help:
 	@echo 'make fuzz CASES=100000             hostile input for every parser; a table in docs/reliability.md'
 	@echo 'make faults                        planted faults: the tests must catch every one'
 	@echo 'make docs                          the documentation, site/index.html; warnings are errors'
+	@echo 'make tour                          the tour of the docs and its GIF, from the shipped bundle'
 	@echo 'make audit                         an SBOM, and known vulnerabilities of what is installed'
 	@echo 'make lint | format | bench | clean'
 
@@ -136,6 +137,11 @@ audit: $(STAMP)-audit $(STAMP)-base$(ACCEL)
 docs: $(STAMP)-docs
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet --strict --site-dir site
 	$(BIN)/python -m tools.docs.check_site site
+
+# From the shipped bundle: docs/tour.ipynb with its outputs, and the GIF at the top of README.
+tour: $(STAMP)-test
+	$(BIN)/python -m tools.tour.notebook
+	$(BIN)/python -m tools.tour.gif
 
 bench: $(STAMP)-base$(ACCEL)
 	$(BIN)/python benchmarks/sample.py $(ARGS)

@@ -55,6 +55,8 @@ setup(
             "beartype>=0.19,<0.24",
             "gradio>=6.31,<7",
             "hypothesis>=6.100,<7",
+            "ipykernel>=6.29,<8",
+            "nbclient>=0.10,<0.12",
             "pytest>=8.3,<10",
             "pytest-xdist>=3.6,<4",
             "ruff>=0.15,<0.18",

@@ -1,7 +1,8 @@
 """MkDocs hook: adds the pages that are generated, and follows links to files outside docs/.
 
 Nothing that it generates is committed: the help of every command, the fields of the configs, a page
-for each folder of the package, and pages made of Markdown files from elsewhere in the repository.
+for each folder of the package, the tour's notebook as a page, and pages made of Markdown files from
+elsewhere in the repository.
 """
 
 from pathlib import Path
@@ -11,10 +12,12 @@ from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
 
 from tools.docs import api_pages, commands, config_fields
+from tools.docs.notebook_pages import notebook_page
 from tools.docs.repo_pages import PAGES, rewrite_links
 
 ROOT = Path(__file__).resolve().parents[2]
 
+TOUR = ROOT / "docs" / "tour.ipynb"
 ASSETS = {"curves.png": "unclip_jax/bundles/emoji/curves.png"}
 
 
@@ -33,6 +36,10 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
         files.append(File.generated(config, path, content=text))
     for path, source in ASSETS.items():
         files.append(File.generated(config, path, abs_src_path=str(ROOT / source)))
+    text, images = notebook_page(TOUR)
+    files.append(File.generated(config, "tour.md", content=text))
+    for name, data in images.items():
+        files.append(File.generated(config, name, content=data))
     return files
 
 
