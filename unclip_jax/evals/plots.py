@@ -69,6 +69,10 @@ PANELS: dict[str, tuple[Panel, ...]] = {
         Panel(r"_cosine", "cosine to the nearest training image"),
         Panel(r"_rms", "distance to the nearest training image (gray levels RMS)"),
     ),
+    "combinations": (
+        Panel(r"top_\d|chance", "share of images whose real image is among the top k"),
+        Panel(r"over_nearest", "that share, above the nearest training image's"),
+    ),
     "prompts": (Panel(r"top_\d", "share of prompts that are among the top k texts"),),
     "pca": (
         Panel(r"components_|effective_rank", "principal components (count)"),
