@@ -1,0 +1,83 @@
+"""Bundles of one stage, and of a family made of them.
+
+    python -m tools.turns.bundles RUN OUT [PCA]
+
+writes the EMA parameters of a run, finished or not, in float16. It is a process of its own: the one
+that watches the time must not wait for JAX.
+"""
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from unclip_jax.checkpoint import bundle
+from unclip_jax.core.errors import UserError
+from unclip_jax.workflows import export
+
+DTYPE = "float16"
+
+
+def write_stage(run: Path, out: Path, pca: Path | None) -> None:
+    """Writes the bundle of one run, with the principal components of a file."""
+    options = export.ExportOptions(dtype=DTYPE, allow_unfinished=True, license="Apache-2.0")
+    made, _ = export.assemble([run], out, options, lambda line: None)
+    if pca is not None:
+        from unclip_jax.checkpoint.pca_file import load_pca
+
+        made = _with(made, pca=load_pca(pca))
+    bundle.save(made, out, overwrite=True)
+
+
+def write_family(sources: Sequence[Path], out: Path, *, overwrite: bool = False) -> list[str]:
+    """Writes one bundle of the bundles of its stages, the CLIP's among them; returns its stages.
+
+    Raises:
+        UserError: two have the same stage, or one was trained against another CLIP.
+    """
+    parts = [bundle.load(source, params_dtype=None) for source in sources]
+    stages = [name for part in parts for name in part.stages]
+    twice = sorted({name for name in stages if stages.count(name) > 1})
+    if twice:
+        raise UserError(f"two bundles have the stage {twice[0]}; name only one of them")
+    clip = next((part for part in parts if "clip" in part.stages), None)
+    if clip is None:
+        raise UserError("none of the bundles has the stage clip, which a family needs")
+    known = bundle.clip_digests(clip)
+    for part in parts:
+        for name, about in part.provenance.get("stages", {}).items():
+            used = (about.get("identity") or {}).get("clip")
+            if used is not None and used not in known:
+                raise UserError(f"stage {name} was trained against another CLIP; train it anew")
+    merged = _with(
+        clip,
+        name=out.resolve().name,
+        stages={name: stage for part in parts for name, stage in part.stages.items()},
+        provenance={**clip.provenance, "stages": _merged(p.provenance["stages"] for p in parts)},
+        arrays=_merged(part.arrays for part in parts),
+        pca=next((part.pca for part in parts if part.pca is not None), None),
+    )
+    bundle.save(_with(merged, cascade=bundle.cascade_of(merged.stages)), out, overwrite=overwrite)
+    return list(merged.stages)
+
+
+def _with(model: bundle.Bundle, **fields: Any) -> bundle.Bundle:
+    import dataclasses
+
+    return dataclasses.replace(model, **fields)
+
+
+def _merged(parts: Any) -> dict[str, Any]:
+    return {key: value for part in parts for key, value in part.items()}
+
+
+def main(words: Sequence[str]) -> None:
+    """Writes the bundle of one run."""
+    try:
+        write_stage(Path(words[0]), Path(words[1]), Path(words[2]) if words[2:] else None)
+    except UserError as error:
+        sys.exit(f"turns: error: {error}")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
