@@ -123,3 +123,17 @@ def test_a_missing_config_is_one_line(capsys, tmp_path):
 def test_an_unknown_section_is_named(tmp_path):
     with pytest.raises(UserError, match="config.trian"):
         read_settings({"trian": {}})
+
+
+@pytest.mark.parametrize(
+    ("args", "words"),
+    [
+        (("train", "--confg", "x", "--workdir", "w"), "--confg; did you mean --config?"),
+        (("train", "--config", "x", "--work-dir=w"), "--work-dir; did you mean --workdir?"),
+        (("plan", "--confg=x"), "--confg; did you mean --config?"),
+        (("train", "--config.train.steps=1", "--workdir", "w"), "Missing option '--config'"),
+        (("train", "--profle", "3", "--workdir", "w"), "Missing option '--config'"),
+    ],
+)
+def test_a_misspelled_required_option_is_not_just_missing(refused, args, words):
+    assert words in refused(*args)

@@ -43,6 +43,13 @@ def test_another_host_than_loopback_is_warned_of(unclip, served):
     assert sum("warning: whoever reaches 0.0.0.0" in line for line in err.splitlines()) == 1
 
 
+def test_the_warning_is_not_silenced(unclip, served):
+    for flag in ("-q", "--quiet"):
+        code, _, err = unclip("demo", "--host", "0.0.0.0", "--no-browser", flag)
+        assert code == 0 and err.startswith("unclip: warning: whoever reaches 0.0.0.0")
+    assert unclip("demo", "--no-browser", "-q")[2] == ""
+
+
 def test_without_gradio_one_line_names_the_extra(refused, monkeypatch):
     monkeypatch.setitem(sys.modules, "gradio", None)
     assert 'pip install "unclip_jax[demo]"' in refused("demo")

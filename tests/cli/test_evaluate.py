@@ -1,5 +1,6 @@
 """`unclip eval`: the report, held-out splits, renamed options, names taken before the work."""
 
+import dataclasses
 import json
 
 import pytest
@@ -7,6 +8,7 @@ from click.testing import CliRunner
 from PIL import Image
 
 from tests.evals.suites import SETTINGS
+from tests.toy import toy_bundle
 from unclip_jax.cli.evaluate import evaluate, held_out_splits
 from unclip_jax.core.errors import UserError
 from unclip_jax.data import sources
@@ -72,3 +74,43 @@ def test_a_taken_name_fails_before_the_work(tmp_path, suite, name):
     assert isinstance(run.exception, UserError)
     assert f"{name} exists" in str(run.exception)
     assert (tmp_path / name).read_text() == "mine"
+
+
+@pytest.mark.parametrize(
+    ("suite", "judge", "is_own"),
+    [
+        ("prompts", "copy", True),
+        ("samples", "copy", True),
+        ("combinations", "other", False),
+        ("samples", None, False),  # it refuses
+        ("edits", None, True),
+        ("priors", None, True),
+        ("priors", "other", False),
+        ("edits", "copy", True),
+        ("retrieval", "copy", False),  # measures that CLIP itself
+    ],
+)
+def test_a_clip_that_judges_its_own_model_is_found(suite, judge, is_own):
+    judges = {"copy": toy_bundle(0), "other": toy_bundle(1), None: None}
+    settings = dataclasses.replace(SETTINGS, eval_clip=judges[judge])
+    assert settings.judged_by_itself(suite, toy_bundle(0)) == is_own
+
+
+def test_it_is_said_in_one_line(unclip, toy_folder, tmp_path, monkeypatch):
+    monkeypatch.setattr("unclip_jax.evals.runner.write_suite", lambda *args: ({}, "table"))
+    args = ("eval", "--model", toy_folder, "--data", SETTINGS.data, "--suite", "prompts")
+    code, _, err = unclip(*args, "--eval-clip", toy_folder, "--out", tmp_path / "a")
+    assert code == 0
+    assert sum("the evaluation CLIP is the model's own: " in line for line in err.splitlines()) == 1
+    code, _, err = unclip(*args, "--eval-clip", toy_folder, "--out", tmp_path / "b", "-q")
+    assert (code, err) == (0, "")
+
+
+def test_a_list_of_prompts_is_recorded_in_the_report(unclip, toy_folder, tmp_path):
+    """The report is written last, after all the sampling: whatever is an option has to fit JSON."""
+    listed = tmp_path / "list.txt"
+    listed.write_text("a cat\n")
+    args = ("eval", "--model", toy_folder, "--data", SETTINGS.data, "--limit", 4, "--json")
+    code, out, err = unclip(*args, "--prompts-file", listed, "--out", tmp_path / "report")
+    assert code == 0, err
+    assert json.loads(out)["settings"]["prompts_file"] == str(listed)

@@ -68,6 +68,16 @@ def test_the_card_says_what_a_user_asks(folder, unclip):
     assert "Not shown." not in out
 
 
+def test_a_narrow_terminal_breaks_no_words(folder):
+    card = make_card(folder, read_manifest(folder))
+    narrow, wide = terminal_lines(card, 20), terminal_lines(card, 200)
+    assert " ".join(" ".join(narrow).split()).count("num_candidates") == sum(
+        "num_candidates" in line for line in wide
+    )
+    blank = [i for i, line in enumerate(narrow) if not line]
+    assert all(narrow[i + 1][0] != " " for i in blank)  # only before a title
+
+
 @pytest.mark.parametrize("width", [80, 120])
 def test_a_card_keeps_to_the_width(folder, width):
     card = make_card(folder, read_manifest(folder))

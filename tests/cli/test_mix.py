@@ -1,5 +1,6 @@
 """`unclip mix`: files, JSON, figures, refusals."""
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -7,7 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.toy import SIZE
+from tests.toy import SIZE, toy_bundle
+from unclip_jax.checkpoint import bundle
 
 RESULT = ["images", "grid", "settings", "seconds"]
 
@@ -94,6 +96,9 @@ def test_grids(unclip, toy_folder, cat, tmp_path):
         (["x:nan"], "finite"),
         (["x:0", "y:0"], "not all 0"),
         (["x", "no.png"], "no.png"),
+        (["x", "no.avif:2"], "no image 'no.avif'"),
+        (["x", "./no"], "no image './no'"),
+        (["x", "/"], "no image '/'"),
         (["x", "{text}"], "not a readable image"),
         (["x", " "], "no caption"),
         (["x", "--grid", 3], "two items"),
@@ -103,7 +108,7 @@ def test_grids(unclip, toy_folder, cat, tmp_path):
         (["x", "--prior", "none"], "none"),
         (["x", "--negative", "y:0"], "negative weights"),
         (["x", "--negative", "y", "--guidance", 1], "guidance"),
-        (["{cat}", "--prior-steps", 3], "prior_steps"),
+        (["{cat}", "--prior-steps", 3], "prior_steps is for captions, and all items are images"),
         (["x", "--size", 17], "17"),
     ],
 )
@@ -113,6 +118,19 @@ def test_bad_calls_are_one_line_and_leave_nothing(toy_folder, cat, tmp_path, ref
     given = [str(arg).format(cat=cat, text=text) for arg in args]
     assert words in refused("mix", *given, "--model", toy_folder, "--out", tmp_path / "out")
     assert sorted(tmp_path.iterdir()) == [text]
+
+
+def test_captions_need_a_prior_of_the_bundle(unclip, refused, cat, tmp_path):
+    """A bundle without priors has none as its default, which nobody wrote on the command line."""
+    model = toy_bundle()
+    stages = {name: stage for name, stage in model.stages.items() if name != "prior_diffusion"}
+    defaults = dataclasses.replace(model.sampling, prior="none")
+    bare = dataclasses.replace(model, stages=stages, sampling=defaults, arrays={})
+    folder = bundle.save(bare, tmp_path / "bare")
+    args = ("--model", folder, "--out", tmp_path / "out", "--size", SIZE)
+    assert "such as text" in refused("mix", "the sun", cat, *args)
+    assert not (tmp_path / "out").exists()
+    assert unclip("mix", cat, *args)[0] == 0
 
 
 def test_the_help_says_how_a_caption_ends_in_a_number(unclip):

@@ -1,5 +1,6 @@
 """The suite of plain prompts: its file, its ranks, its verdicts."""
 
+import dataclasses
 import json
 
 import numpy as np
@@ -73,6 +74,26 @@ def test_what_the_suite_needs_is_named(tmp_path):
         run_suite("prompts", toy_bundle(), settings)
     with pytest.raises(UserError, match="pass --prompts-file"):
         run_suite("prompts", toy_bundle(), Settings("shapes", eval_clip=toy_bundle()))
+
+
+def test_a_clip_without_an_image_tower_is_refused_before_the_sampling(tmp_path, monkeypatch):
+    path = tmp_path / "list.txt"
+    path.write_text("a cat\n")
+    whole = toy_bundle()
+    clip = whole.stages["clip"]
+    spec = dataclasses.replace(clip.spec, model=dataclasses.replace(clip.spec.model, vision=None))
+    stages = {"clip": dataclasses.replace(clip, spec=spec)}
+    judge = dataclasses.replace(whole, stages=stages)
+    monkeypatch.setattr("unclip_jax.api.sample", lambda *args, **options: pytest.fail("sampled"))
+    with pytest.raises(UserError, match="no image tower"):
+        run_suite("prompts", whole, Settings("shapes", eval_clip=judge, prompts_file=path))
+
+
+def test_a_file_that_is_no_text_is_one_line(tmp_path):
+    path = tmp_path / "list.txt"
+    path.write_bytes(b"\xff\xfe")
+    with pytest.raises(UserError, match="not UTF-8 text"):
+        read_prompts(path)
 
 
 def test_every_prompt_gets_a_verdict(tmp_path):

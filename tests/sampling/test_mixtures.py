@@ -1,5 +1,7 @@
 """Mixtures: whose embeddings, which mean, which noise, and what guidance moves away from."""
 
+import inspect
+
 import numpy as np
 import pytest
 
@@ -164,3 +166,17 @@ def test_bad_calls_are_one_line(toy, items, call, words):
     with pytest.raises(UserError, match=words) as caught:
         unclip_jax.mix(toy, items, **call)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("function", "args", "words"),
+    [
+        (mixtures._split, (None,), "captions and images, not None"),
+        (mixtures.check_count, (1.5, 1), "integer from 1, not 1.5"),
+        (mixtures.check_count, ("2", 1), "integer from 1, not '2'"),
+    ],
+)
+def test_other_types_are_one_line(function, args, words):
+    """The types that the tests check are not checked for a user."""
+    with pytest.raises(UserError, match=words):
+        inspect.unwrap(function)(*args)

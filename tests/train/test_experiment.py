@@ -188,6 +188,13 @@ def test_updates_that_are_not_finite_stop_the_run_with_the_range(tmp_path):
         experiment.train(config(*flags), tmp_path)
 
 
+def test_a_workdir_in_which_no_checkpoint_could_be_written_is_refused_at_once(tmp_path):
+    workdir = tmp_path / "back\\" / "run"
+    with pytest.raises(UserError, match="without a backslash"):
+        experiment.train(config(), workdir)
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_stage_that_needs_a_clip_says_so(tmp_path):
     with pytest.raises(UserError, match="config.clip=BUNDLE"):
         experiment.train(config("--config.clip="), tmp_path)

@@ -184,3 +184,15 @@ def test_text_in_a_chart_is_escaped():
 def test_a_series_of_one_value_has_an_axis():
     drawn = charts.line_chart("a", "x", "y", [charts.Line("b", [(1, 2.0), (2, 2.0)])])
     assert "nan" not in drawn and "inf" not in drawn
+
+
+def test_a_long_name_wraps_and_values_stand_beside_their_names(tmp_path):
+    folder = tmp_path / ("long_name" * 20)
+    folder.mkdir()
+    write_record(folder, 3)
+    (folder / "environment.json").write_text(json.dumps([{"devices": 8}]))
+    Report(folder, pytest.fail).write()
+    text = (folder / "report.html").read_text()
+    assert "overflow-wrap: anywhere" in text.partition("h1 {")[2].partition("}")[0]
+    assert "<td>devices</td><td>8</td>" in text  # on a phone, one at the right would be out of view
+    assert '<td>steps</td><td class="number">' in text

@@ -18,6 +18,23 @@ PASS_THROUGH = {"ignore_unknown_options": True, "allow_extra_args": True}
 """Settings of a command that leaves --config.… flags to `read_config`."""
 
 
+class PassThrough(click.Command):
+    """A command with PASS_THROUGH; a required option that is misspelled is not just missing."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Reads the options; if a required one is missing, names the flag that may be meant."""
+        given = [arg.partition("=")[0] for arg in args if arg.startswith("--") and arg != "--"]
+        try:
+            return super().parse_args(ctx, args)
+        except click.MissingParameter as error:
+            missing = error.param.opts if error.param is not None else []
+            known = {name for param in self.get_params(ctx) for name in param.opts}
+            for flag in given:
+                if flag not in known and "." not in flag and closest(flag, known) in missing:
+                    ctx.fail(f"unknown option {flag}; {did_you_mean(flag, known)}")
+            raise
+
+
 def config_option(command: Command) -> Command:
     """Adds --config."""
     return click.option(

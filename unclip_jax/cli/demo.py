@@ -8,7 +8,7 @@ import webbrowser
 import click
 
 from unclip_jax.cli import common
-from unclip_jax.cli.progress import Progress, say
+from unclip_jax.cli.progress import Progress, warn
 
 LOCAL = ("127.0.0.1", "localhost", "::1")
 
@@ -34,7 +34,7 @@ def demo(model: str, port: int, host: str, root_path: str | None, no_browser: bo
 
     server.require_gradio()  # before the warning, and before jax is loaded
     if host not in LOCAL:
-        say(f"warning: whoever reaches {host} can use the page, and with it this machine")
+        warn(f"whoever reaches {host} can use the page, and with it this machine")
 
     with contextlib.ExitStack() as loading:
         loading.enter_context(Progress()).phase(f"loading {model}")

@@ -13,6 +13,11 @@ from unclip_jax.core.errors import UserError
 from unclip_jax.core.locks import locked_beside
 from unclip_jax.evals.outputs import SUITE_NAMES, output_files
 
+OWN_CLIP = (
+    "the evaluation CLIP is the model's own: metrics of a CLIP that judges its own model favor it; "
+    "pass another as --eval-clip"
+)
+
 
 @click.command(name="eval")
 @common.model_option
@@ -38,7 +43,7 @@ from unclip_jax.evals.outputs import SUITE_NAMES, output_files
 )
 @click.option(
     "--prompts-file",
-    type=click.Path(path_type=Path),
+    type=click.Path(),
     help="Prompts of suite prompts: JSON of groups, or a prompt a line.",
 )
 @click.option("--size", type=int, help="Pixels of the samples [the bundle's].")
@@ -97,6 +102,8 @@ def evaluate(model: str, suite: str, out: Path, **options: Any) -> None:
             report=progress.report,
         )
         loaded = bundle.load(model)
+        if settings.judged_by_itself(suite, loaded):
+            progress.say(OWN_CLIP)
         progress.phase(f"suite {suite}")
         report, table = write_suite(suite, loaded, settings, recorded, folder)
         files.publish(folder, out, overwrite=overwrite)
@@ -104,10 +111,14 @@ def evaluate(model: str, suite: str, out: Path, **options: Any) -> None:
         common.echo_json(report)
     else:
         click.echo(table)
+    _note_few(report)
+    note(f"wrote {out}")
+
+
+def _note_few(report: dict[str, Any]) -> None:
     fewest = min((metric["n"] for metric in report.get("metrics", {}).values()), default=FEW)
     if fewest < FEW:
         note(f"note: a metric of {fewest} examples means little")
-    note(f"wrote {out}")
 
 
 def held_out_splits(data: str) -> tuple[str, ...]:

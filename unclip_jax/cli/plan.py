@@ -7,12 +7,12 @@ from typing import Any
 import click
 
 from unclip_jax.cli import common
-from unclip_jax.cli.config_files import PASS_THROUGH, config_option, read_config
+from unclip_jax.cli.config_files import PASS_THROUGH, PassThrough, config_option, read_config
 from unclip_jax.cli.progress import Progress
 from unclip_jax.core.errors import UserError
 
 
-@click.command(context_settings=PASS_THROUGH)
+@click.command(cls=PassThrough, context_settings=PASS_THROUGH)
 @config_option
 @click.option("--topology", help="CHIP:SHAPE, e.g. v5p:4x4x4 (64 chips), v6e:16x16 or h100:8.")
 @click.option(

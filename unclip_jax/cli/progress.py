@@ -44,6 +44,11 @@ def note(text: str) -> None:
         click.echo(text, err=True)
 
 
+def warn(text: str) -> None:
+    """Writes a warning to stderr that --quiet must not hide, such as one about security."""
+    click.echo(f"unclip: warning: {text}", err=True)
+
+
 def say(line: str) -> None:
     """Writes a line for the user on stderr, above the bar if there is one."""
     if _active:

@@ -7,11 +7,11 @@ from typing import Any
 import click
 
 from unclip_jax.cli import common
-from unclip_jax.cli.config_files import PASS_THROUGH, config_option, read_config
+from unclip_jax.cli.config_files import PASS_THROUGH, PassThrough, config_option, read_config
 from unclip_jax.cli.progress import Progress, TrainingProgress, note
 
 
-@click.command("train", context_settings=PASS_THROUGH)
+@click.command("train", cls=PassThrough, context_settings=PASS_THROUGH)
 @config_option
 @click.option(
     "--workdir",

@@ -10,7 +10,7 @@ import math
 from collections.abc import Sequence
 
 WIDTH, HEIGHT = 560, 260
-LEFT, RIGHT, TOP, BOTTOM = 62, 18, 30, 40  # room around the plotted area
+LEFT, RIGHT, TOP, BOTTOM = 70, 18, 30, 40  # room around the plotted area
 COLORS = 7  # --c0 ... --c6 of the page
 MOST_TICKS = 6
 
@@ -118,9 +118,9 @@ def line_chart(title: str, x_label: str, y_label: str, lines: Sequence[Line]) ->
     parts += _legend(lines) if len(lines) > 1 else []
     parts.append(_text((LEFT + WIDTH - RIGHT) / 2, HEIGHT - 6, x_label, "middle"))
     middle = (TOP + HEIGHT - BOTTOM) / 2
-    turned = f'transform="rotate(-90 12 {middle:g})"'
+    turned = f'transform="rotate(-90 11 {middle:g})"'
     name = f"{y_label} (log)" if log else y_label
-    parts.append(_text(12, middle, name, "middle", turned))
+    parts.append(_text(11, middle, name, "middle", turned))
     return _frame(title, parts)
 
 

@@ -19,7 +19,7 @@ STYLE = """
   --c4: #bc8cff; --c5: #39c5cf; --c6: #8b949e; } }
 body { margin: 2rem auto; max-width: 1180px; padding: 0 1rem; color: var(--ink);
   background: var(--paper); font: 15px/1.5 system-ui, sans-serif; }
-h1 { margin-bottom: 0.2rem; } h2 { margin-top: 2rem; font-size: 1.15rem; }
+h1 { margin-bottom: 0.2rem; overflow-wrap: anywhere; } h2 { margin-top: 2rem; font-size: 1.15rem; }
 p, figcaption, summary { color: var(--soft); } summary { cursor: pointer; }
 .charts, .images { display: grid; gap: 1rem;
   grid-template-columns: repeat(auto-fill, minmax(min(100%, 440px), 1fr)); }
@@ -62,12 +62,13 @@ def paragraph(text: str) -> str:
 
 
 def table(rows: Sequence[Sequence[object]], head: Sequence[str] = ()) -> str:
-    """Returns a table; numbers, also those written as text, are aligned to the right."""
+    """Returns a table; under a head, numbers, also written as text, are aligned to the right."""
     parts = ["<table>"]
     if head:
         parts.append("<tr>" + "".join(f"<th>{html.escape(text)}</th>" for text in head) + "</tr>")
     for row in rows:
-        parts.append("<tr>" + "".join(map(_cell, row)) + "</tr>")
+        cells = (_cell(value, aligned=bool(head)) for value in row)
+        parts.append("<tr>" + "".join(cells) + "</tr>")
     return "\n".join([*parts, "</table>"])
 
 
@@ -100,7 +101,7 @@ def figure(image: Image.Image, caption: str, width: int) -> str:
     return f"<figure>{img}<figcaption>{name}</figcaption></figure>"
 
 
-def _cell(value: object) -> str:
+def _cell(value: object, aligned: bool) -> str:
     text = str(value)
-    is_number = text.replace(",", "").replace(".", "", 1).lstrip("-").isdigit()
+    is_number = aligned and text.replace(",", "").replace(".", "", 1).lstrip("-").isdigit()
     return f'<td class="number">{text}</td>' if is_number else f"<td>{html.escape(text)}</td>"

@@ -58,8 +58,10 @@ def read_prompts(path: Path) -> list[Prompt]:
     else:
         try:
             lines = path.read_text(encoding="utf-8").splitlines()
-        except (OSError, UnicodeDecodeError) as error:
-            raise UserError(f"cannot read {path}: {error}") from error
+        except OSError as error:
+            raise UserError(f"cannot read {path}: {error.strerror or error}") from error
+        except UnicodeDecodeError as error:
+            raise UserError(f"cannot read {path}: it is not UTF-8 text") from error
         prompts = [Prompt(line.strip(), "prompts") for line in lines if line.strip()]
     if not prompts:
         raise UserError(f"{path} has no prompts: {REMEDY}")
@@ -115,8 +117,9 @@ def prompts(model: Bundle, settings: Settings) -> dict[str, Metric]:
         raise UserError("suite prompts needs an independent CLIP; pass --eval-clip BUNDLE")
     if settings.prompts_file is None:
         raise UserError("suite prompts needs a list; pass --prompts-file docs/prompts.json")
-    listed = read_prompts(settings.prompts_file)
+    listed = read_prompts(Path(settings.prompts_file))
     clip = settings.clip(settings.eval_clip)
+    side = clip.image_size  # an error before the sampling if it has no image tower
     images = np.asarray(
         api.sample(
             model,
@@ -130,7 +133,7 @@ def prompts(model: Bundle, settings: Settings) -> dict[str, Metric]:
     known = set(texts)
     names = (captions.phrase(label) for label in captions.everyday_concepts())
     texts += [name for name in dict.fromkeys(names) if name not in known]
-    ranks = ranks_of(clip.images(resized(images, clip.image_size)), clip.captions(texts))
+    ranks = ranks_of(clip.images(resized(images, side)), clip.captions(texts))
     if settings.image_folder is not None:
         _write(settings.image_folder, listed, ranks, images)
     return prompt_metrics(listed, ranks, len(texts))

@@ -10,8 +10,14 @@ from jaxtyping import Int
 
 from unclip_jax.checkpoint.bundle import Bundle
 from unclip_jax.core.batching import map_batches
+from unclip_jax.core.trees import flatten_paths
 from unclip_jax.evals.clip_encoder import ClipEncoder, counted
 from unclip_jax.sampling.monitor import Progress
+
+JUDGING = ("samples", "combinations", "prompts", "priors", "edits")
+"""Suites that judge images by the evaluation CLIP."""
+OWN_BY_DEFAULT = ("priors", "edits")
+"""Those that take the model's own CLIP where no other is given."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,13 +49,31 @@ class Settings:
     eval_clip: Bundle | None = None
     limit: int | None = None
     prompts: int = 200
-    prompts_file: Path | None = None
+    prompts_file: Path | str | None = None
     batch: int = 32
     seed: int = 0
     sample_size: int | None = None
     pca: str | None = None
     image_folder: Path | None = None
     report: Progress | None = None
+
+    def judged_by_itself(self, suite: str, model: Bundle) -> bool:
+        """Whether a suite that judges images does so by the CLIP that the model was trained with.
+
+        It is the same CLIP if its parameters are, whatever its bundle is called.
+        """
+        if suite not in JUDGING or "clip" not in model.stages:
+            return False
+        if self.eval_clip is None:
+            return suite in OWN_BY_DEFAULT
+        if "clip" not in self.eval_clip.stages:
+            return False
+        own, other = (
+            flatten_paths(bundle.stages["clip"].params) for bundle in (model, self.eval_clip)
+        )
+        return own.keys() == other.keys() and all(
+            np.array_equal(own[name], other[name]) for name in own
+        )
 
     def clip(self, bundle: Bundle) -> ClipEncoder:
         """Returns the CLIP of a bundle, reporting as these settings say."""

@@ -10,8 +10,8 @@ draw j of prompt 0: from one mixture to another, only the weights change.
 """
 
 import dataclasses
-from collections.abc import Sequence
-from numbers import Real
+from collections.abc import Iterable, Sequence
+from numbers import Integral, Real
 from typing import Any
 
 import numpy as np
@@ -109,6 +109,8 @@ def make_mixture(
 
 def _split(items: Sequence[Item] | Item) -> tuple[list[Source], list[Weight]]:
     """Returns the sources of items and their weights; checks the captions."""
+    if not isinstance(items, Iterable):
+        raise UserError(f"mix takes captions and images, not {items!r}")
     is_one = isinstance(items, str) or _is_weighted(items)
     pairs = [_pair(item) for item in ([items] if is_one else items)]
     captions = [source for source, _ in pairs if isinstance(source, str)]
@@ -135,13 +137,17 @@ def _checked(weights: Sequence[Weight] | np.ndarray, name: str) -> Float[np.ndar
 
 def resolve_mix(model: Bundle, mixture: Mixture, settings: SampleSettings) -> Plan:
     """Fills unset settings and checks the others; without captions no prior is looked for."""
-    if not any(isinstance(source, str) for source in mixture.all_sources):
-        if settings.prior is not None:
-            raise UserError("prior is for captions, and all items are images")
+    has_captions = any(isinstance(source, str) for source in mixture.all_sources)
+    if not has_captions:
+        for field in dataclasses.fields(settings):
+            if field.name.startswith("prior") and getattr(settings, field.name) is not None:
+                raise UserError(f"{field.name} is for captions, and all items are images")
         settings = dataclasses.replace(settings, prior="none")
-    elif settings.prior == "none":
-        raise UserError("prior 'none' gives no embedding to mix: use another for captions")
     plan = resolve(model, settings)
+    if has_captions and plan.prior == "none":  # also as the default of a bundle without priors
+        raise UserError(
+            "prior 'none' gives no embedding to mix: use another for captions, such as text"
+        )
     if mixture.negative and plan.decoder_sampling.guidance == 1.0:
         raise UserError("negative needs guidance, which is off: pass a guidance above 1, such as 3")
     return plan
@@ -184,8 +190,8 @@ def draw_mixtures(
 
 def check_count(num: int, mixtures: int) -> None:
     """Refuses a number of draws below 1, and more images than a call makes."""
-    if num < 1:
-        raise UserError(f"num must be at least 1, not {num}")
+    if not isinstance(num, Integral) or num < 1:
+        raise UserError(f"num must be an integer from 1, not {num!r}")
     if num * mixtures > REQUEST_LIMIT:
         raise UserError(f"{num} x {mixtures} are more than {REQUEST_LIMIT:,} images; make fewer")
 

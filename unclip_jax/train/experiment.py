@@ -14,6 +14,7 @@ from unclip_jax.core.distributed import (
     locked_by_zero,
     run_on_process_zero,
 )
+from unclip_jax.core.errors import UserError
 from unclip_jax.train import resolve
 from unclip_jax.train.fitting import (
     VARIANCE_TABLE,
@@ -55,6 +56,8 @@ def train(
     only process 0 logs and shows progress.
     """
     workdir, start = Path(workdir), time.monotonic()
+    if "\\" in str(workdir.absolute()):  # refused when the first checkpoint is written, else
+        raise UserError(f"--workdir {workdir}: checkpoints need a path without a backslash")
     settings = resolve.read_settings(config)
     resolve.check_stores(settings)
     if not is_process_zero():

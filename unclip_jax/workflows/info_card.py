@@ -27,7 +27,7 @@ MOST_IMAGES, IMAGE_WIDTH = 4, 1000
 ABOUT = re.compile(r"^(?:\*\*What it draws\.\*\*|[A-Za-z]).*?(?=\n\s*\n|\Z)", re.M | re.S)
 PROMPT = re.compile(r"\bunclip sample((?:\s+\\?\s*\"[^\"\n]{1,200}\")+)")
 SAMPLING_KEYS = ("sampler", "steps", "guidance", "temperature", "top_p", "num_candidates")
-LEAST_COLUMN = 8
+LEAST_COLUMN, WIDE_COLUMN = 8, 24
 
 
 @dataclasses.dataclass(frozen=True)
@@ -235,6 +235,8 @@ def _aligned(table: Table, width: int) -> list[str]:
         all(re.fullmatch(r"[\d,.e+-]*", row[i]) for row in table.rows) for i in range(len(widths))
     ]
     indent = sum(widths[:-1]) + 2 * len(widths)
+    room = width - indent  # where it is too little, the table is wider than the terminal anyway
+    column = room if room >= LEAST_COLUMN else WIDE_COLUMN
     lines = [table.title]
     for row in rows:
         cells = [
@@ -242,9 +244,7 @@ def _aligned(table: Table, width: int) -> list[str]:
             for cell, space, right in zip(row, widths, numeric, strict=True)
         ]
         first = "  " + "  ".join([*cells[:-1], ""])
-        last = textwrap.wrap(
-            cells[-1].rstrip(), max(LEAST_COLUMN, width - indent), drop_whitespace=False
-        )
+        last = textwrap.wrap(cells[-1].rstrip(), column, drop_whitespace=False)
         lines.append((first + (last[0] if last else "")).rstrip())
-        lines += [" " * indent + more.strip() for more in last[1:]]
+        lines += [" " * indent + more.strip() for more in last[1:] if more.strip()]
     return lines

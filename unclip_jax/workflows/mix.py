@@ -26,7 +26,8 @@ from unclip_jax.sampling.settings import SampleSettings
 from unclip_jax.workflows.image_commands import Pixels, Session
 from unclip_jax.workflows.images import ImageOutputs, OutputImage
 
-IMAGE_ENDINGS = (".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff")
+IMAGE_ENDINGS = (".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".avif", ".tif", ".tiff")
+PATH_STARTS = ("./", "../", "~/", "/")
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?|[+-]?(nan|inf|infinity)", re.I | re.A)
 
 
@@ -54,7 +55,8 @@ def parse_item(text: str) -> MixItem:
     """Reads ITEM[:WEIGHT]: the name of an image file that exists, or else a caption.
 
     What follows the last colon is the weight if it is a number. An existing file is always an
-    image, whatever its name.
+    image, whatever its name; what is written as a path or with the ending of an image is never a
+    caption.
 
     Raises:
         UserError: an empty caption, a negative weight or one that is not finite, or the name of an
@@ -70,7 +72,8 @@ def parse_item(text: str) -> MixItem:
         return MixItem(None, Path(name), weight)
     if not name.strip():
         raise UserError(f"{quoted(text)} has no caption; write CAPTION or IMAGE, then :WEIGHT")
-    if name.lower().endswith(IMAGE_ENDINGS):
+    plain = name.strip()
+    if plain.lower().endswith(IMAGE_ENDINGS) or plain.startswith(PATH_STARTS):
         raise UserError(f"there is no image {quoted(name)}")
     return MixItem(name, None, weight)
 

@@ -39,7 +39,8 @@ def prepare_emoji(
     refuse_existing(out, overwrite)
     unknown = [s for s in styles if s not in emoji.STYLES]
     if unknown or not styles:
-        raise UserError(f"unknown style {unknown[:1]}; there are {', '.join(emoji.STYLES)}")
+        fault = f"unknown style {unknown[0]!r}" if unknown else "no style is given"
+        raise UserError(f"{fault}; there are {', '.join(emoji.STYLES)}")
     tarballs = {style: npm.fetch(emoji.PACKAGES[style], packages) for style in styles}
     tarballs["names"] = npm.fetch(emoji.NAMES, packages)
     splits = emoji.split_drawings(emoji.collect(tarballs))
