@@ -60,7 +60,8 @@ def _join(out: Path, name: str, found: Any, fresh: Path) -> None:
         raise UserError(f"{where} lists a file of {name} outside of its folder")
     read = []
     for piece in found["pieces"]:
-        if not isinstance(piece, dict) or not FILE.fullmatch(str(piece.get("name"))):
+        file = piece.get("name") if isinstance(piece, dict) else None
+        if not isinstance(file, str) or not FILE.fullmatch(file):
             raise UserError(f"{where} lists {piece!r:.60}, which is no piece")
-        read.append(pieces.read_piece(out / piece["name"], piece.get("bytes"), piece.get("sha256")))
+        read.append(pieces.read_piece(out / file, piece.get("bytes"), piece.get("sha256")))
     pieces.join(read, entries, fresh, f"{out}/{name}.*")
