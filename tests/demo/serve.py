@@ -3,7 +3,8 @@
     python -m tests.demo.serve PORT FOLDER [bare]
 
 serves the toy bundle's page with a line of three. Its prompts "gray 7" are not sampled but give one
-image of that gray; "gray 7 waits" begins a file FOLDER/begun and waits until FOLDER/go is there.
+image of that gray; "gray 7 waits" begins a file FOLDER/begun and waits until FOLDER/go is there,
+and "gray 7 reports" reports progress until it is stopped, which makes a file FOLDER/stopped.
 "bare" takes priors and PCA away.
 """
 
@@ -116,14 +117,22 @@ def serve_toy(port: int, folder: Path, bare: bool) -> None:
         while not (folder / "go").exists():
             time.sleep(0.02)
 
-    sample = requests.sample
+    def report(session: Any) -> None:
+        try:
+            while True:
+                session.monitor.progress("decoder", 1, 2)
+                time.sleep(0.05)
+        finally:
+            (folder / "stopped").touch()
+
+    sample, works = requests.sample, {"waits": wait, "reports": report}
 
     def request(choices: Any, given: Any) -> Job:
         words = str(given["prompt"]).split()
         if words[:1] != ["gray"]:
             return sample(choices, given)
-        fake = Fake(int(words[1]), wait) if words[2:] else Fake(int(words[1]))
-        return Job(fake, seed=7)
+        work = [works[word] for word in words[2:]]
+        return Job(Fake(int(words[1]), *work), seed=7)
 
     model = with_prior_ar(toy_bundle())
     if bare:

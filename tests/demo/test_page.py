@@ -97,8 +97,8 @@ def test_what_comes_back_is_the_file_with_its_facts(page):
     image = image_of(page, answer)
     assert (np.asarray(image) == 9).all()
     _, status, seed, archive = answer[1]
-    assert image.text["seed"] == seed == "7" and status.startswith("1 images in")
-    assert archive["value"]["path"].endswith("fake-a-caption.zip")
+    assert image.text["seed"] == seed == "7" and status.startswith("1 image in")
+    assert archive["path"].endswith("fake-a-caption.zip")
 
 
 def test_a_line_that_is_full_says_so_and_loses_nobody(page):
@@ -119,6 +119,28 @@ def test_a_line_that_is_full_says_so_and_loses_nobody(page):
     (folder / "go").touch()
     shades = [np.asarray(image_of(page, end(url))).max() for url in waiting]
     assert shades == [1, 2, 3, 4]
+
+
+def test_a_page_that_is_closed_ends_its_request(page):
+    """As a browser does it: the events of a session are read, and then no longer."""
+    address, folder, _ = page
+    session = {"session_hash": "closed"}
+    ask = list({**SAMPLE, "prompt": "gray 1 reports"}.values())
+    with urllib.request.urlopen(f"{address}/config", timeout=30) as file:
+        events = json.load(file)["dependencies"]
+    (number,) = [e["id"] for e in events if e["api_name"] == "sample"]
+    data = json.dumps({"data": ask, "fn_index": number, **session}).encode()
+    headers = {"Content-Type": "application/json"}
+    join = urllib.request.Request(f"{address}/gradio_api/queue/join", data, headers)
+    urllib.request.urlopen(join, timeout=30).close()
+    with urllib.request.urlopen(f"{address}/gradio_api/queue/data?session_hash=closed") as lines:
+        assert any(b"decoder" in line for line in lines)
+        assert not (folder / "stopped").exists()
+    end_of_patience = time.monotonic() + 30
+    while not (folder / "stopped").exists():
+        assert time.monotonic() < end_of_patience
+        time.sleep(0.05)
+    assert end(begin(address, "sample", list(SAMPLE.values())))[0] == "complete"
 
 
 @pytest.mark.parametrize("path", ["/etc/passwd", "http://127.0.0.1:1/x", __file__])

@@ -18,7 +18,7 @@ from unclip_jax.core.errors import UserError
 from unclip_jax.data.images import FILE_LIMIT, without_size_warning
 
 LINE = 32  # requests that may wait; more are refused
-SESSIONS = 500  # visitors whose state is kept
+SESSIONS = 100  # visitors whose state is kept
 ENVIRONMENT = {
     "GRADIO_ANALYTICS_ENABLED": "False",
     "GRADIO_RUN_HISTORY": "False",
@@ -67,6 +67,8 @@ def serving(model: str, *, host: str, port: int, root_path: str | None = None) -
                 server_name=host,
                 server_port=port,
                 root_path=root_path,
+                _frontend=False,  # no second check of the address, which gives up after 3 seconds
+                inline=False,
                 share=False,
                 quiet=True,
                 show_error=False,

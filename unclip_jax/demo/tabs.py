@@ -14,6 +14,7 @@ from unclip_jax.demo.inputs import painting_of, pixels_of
 from unclip_jax.demo.refusals import refusal
 from unclip_jax.demo.studio import Result, Step, Studio
 from unclip_jax.demo.widgets import Outputs
+from unclip_jax.sampling.prompts import PROMPT_LIMIT
 
 Inputs = dict[str, Component]
 
@@ -82,7 +83,9 @@ def _interpolate(studio: Studio) -> Inputs:
         for end in ("first", "second"):
             with gr.Column(min_width=140):
                 ends[f"{end}_image"] = widgets.photo(f"{end.capitalize()} image", height=180)
-                ends[f"{end}_caption"] = gr.Textbox(label=f"or {end} caption", max_length=2000)
+                ends[f"{end}_caption"] = gr.Textbox(
+                    label=f"or {end} caption", max_length=PROMPT_LIMIT
+                )
     frames = widgets.radio("Frames", choices.FRAMES, 6)
     with widgets.settings():
         return {**ends, "frames": frames, **widgets.inverting(studio.choices)}
@@ -91,8 +94,9 @@ def _interpolate(studio: Studio) -> Inputs:
 def _edit(studio: Studio) -> Inputs:
     image = widgets.photo("Image")
     with gr.Row():
-        source = gr.Textbox(label="From", placeholder="what it shows; may be empty")
-        target = gr.Textbox(label="To", placeholder="what it is to become")
+        shown, wanted = "what it shows; may be empty", "what it is to become"
+        source = gr.Textbox(label="From", placeholder=shown, max_length=PROMPT_LIMIT, min_width=120)
+        target = gr.Textbox(label="To", placeholder=wanted, max_length=PROMPT_LIMIT, min_width=120)
     frames = widgets.radio("Frames", choices.FRAMES, 6)
     theta = widgets.radio("Theta of the last frame", choices.THETAS, 0.5)
     with widgets.settings():
@@ -107,7 +111,7 @@ def _mix(studio: Studio) -> Inputs:
     for number in requests.MIXED:
         with gr.Row():
             with gr.Column(scale=2, min_width=180):
-                caption = gr.Textbox(label=f"Caption {number}", max_length=2000)
+                caption = gr.Textbox(label=f"Caption {number}", max_length=PROMPT_LIMIT)
                 weight = gr.Slider(0, 1, value=0.5, step=0.05, label=f"Weight {number}")
             with gr.Column(scale=1, min_width=120):
                 image = widgets.photo(f"or image {number}", height=150)
@@ -120,7 +124,7 @@ def _mix(studio: Studio) -> Inputs:
 
 def _inpaint(studio: Studio) -> Inputs:
     drawing = widgets.painted("Image: paint over what is to be filled")
-    prompt = gr.Textbox(label="Prompt: the whole image", max_length=2000)
+    prompt = gr.Textbox(label="Prompt: the whole image", max_length=PROMPT_LIMIT)
     num = widgets.radio("Images", choices.NUMS, 2)
     with widgets.settings():
         resamples = widgets.radio("Resamples (RePaint)", requests.RESAMPLES, 3)
@@ -189,7 +193,7 @@ def runner(tab: Tab, studio: Studio, inputs: Inputs) -> Callable[..., Iterator[t
     """Returns the generator function of a tab's event; what it yields goes to the outputs."""
 
     def run(**given: Any) -> Iterator[tuple[Any, ...]]:
-        said, start = "", time.monotonic()
+        said, preview, start = "", None, time.monotonic()
         try:
             job = tab.request(studio.choices, decoded(inputs, given))
             for step in studio.run(job):
@@ -197,8 +201,9 @@ def runner(tab: Tab, studio: Studio, inputs: Inputs) -> Callable[..., Iterator[t
                     yield widgets.finished(step, tab.is_path)
                 else:
                     said = step.text or said
-                    text = f"{said} ({time.monotonic() - start:.0f} s)"
-                    yield widgets.going_on(Step(text, step.preview), tab.is_path)
+                    preview = preview if step.preview is None else step.preview
+                    shown = Step(f"{said} ({time.monotonic() - start:.0f} s)", preview)
+                    yield widgets.going_on(shown, job.seed, tab.is_path)
         except UserError as error:
             raise refusal(str(error)) from None
 

@@ -14,14 +14,28 @@ from unclip_jax.demo.studio import Result, Step
 from unclip_jax.sampling.prompts import PROMPT_LIMIT
 
 QUEUE = "sampling"  # all requests of the page wait in one line
-FRAME = "(index, frames) => frames && frames[index] ? frames[index].image : null"
+# What the visitor's browser does by itself. Gradio makes a component anew for every change of one
+# that a server's function returns, and keeps it with the session: so those return values only.
+FRAME = """(place, frames) => {
+  const frame = (frames || [])[Math.round(place * ((frames || []).length - 1))];
+  return frame ? frame.image : null;
+}"""
+BUSY = """() => [
+  {__type__: "update", value: "Working…", interactive: false},
+  {__type__: "update", interactive: true},
+]"""
+IDLE = """() => [
+  {__type__: "update", value: "Generate", interactive: true},
+  {__type__: "update", interactive: false},
+]"""
 
 
 def prompt(label: str, examples: Sequence[str]) -> gr.Textbox:
     """Places a field for a caption, with examples to click."""
     box = gr.Textbox(label=label, placeholder="a red heart", max_length=PROMPT_LIMIT)
     if examples:
-        gr.Examples([[text] for text in examples], box, label="Examples")
+        shown = gr.Dataset(label="Examples", components=[box], samples=[[t] for t in examples])
+        shown.click(lambda row: row[0], shown, box, queue=False, api_visibility="private")
     return box
 
 
@@ -134,7 +148,7 @@ def outputs(columns: int, is_path: bool, takers: dict[str, str]) -> Outputs:
     frame = slider = None
     if is_path:
         frame = gr.Image(label="Frame", height=280, interactive=False, buttons=[], format="png")
-        slider = gr.Slider(0, 1, value=0, step=1, label="Frame number", interactive=True)
+        slider = gr.Slider(0, 1, value=0, step=0.01, label="Place on the path", interactive=True)
     gallery = gr.Gallery(
         label="Images",
         columns=columns,
@@ -149,7 +163,7 @@ def outputs(columns: int, is_path: bool, takers: dict[str, str]) -> Outputs:
     status = gr.Textbox(label="Status", interactive=False, lines=1, max_lines=6)
     with gr.Row():
         seed = gr.Textbox(label="Seed used", interactive=False)
-        archive = gr.DownloadButton("Download all", interactive=False)
+        archive = gr.DownloadButton("Download all")
     with gr.Accordion("Use the chosen image in", open=True), gr.Row():
         uses = {name: gr.Button(title, size="sm", min_width=80) for name, title in takers.items()}
     made = Outputs(gallery, status, seed, archive, frame, slider, gr.State(0), uses)
@@ -164,31 +178,19 @@ def chosen(event: gr.SelectData) -> int:
     return event.index
 
 
-def going_on(step: Step, is_path: bool) -> tuple[Any, ...]:
+def going_on(step: Step, seed: int, is_path: bool) -> tuple[Any, ...]:
     """Returns the outputs while a request is worked on."""
-    preview = gr.skip() if step.preview is None else list(step.preview)
-    return preview, step.text, gr.skip(), gr.skip(), *([gr.skip()] * 2 if is_path else [])
+    preview = [] if step.preview is None else list(step.preview)
+    return preview, step.text, str(seed), None, *((None, 0) if is_path else ())
 
 
 def finished(result: Result, is_path: bool) -> tuple[Any, ...]:
     """Returns the outputs of a request that is done."""
-    said = [f"{len(result.images)} images in {result.seconds:.1f} s", *result.notes]
+    plural = "" if len(result.images) == 1 else "s"
+    said = [f"{len(result.images)} image{plural} in {result.seconds:.1f} s", *result.notes]
     images = [(str(path), caption) for path, caption in result.images]
-    archive = gr.DownloadButton(value=str(result.archive), interactive=True)
-    shown = (images, "\n".join(said), str(result.seed), archive)
-    if not is_path:
-        return shown
-    return *shown, images[0][0], gr.Slider(maximum=len(images) - 1, value=0)
-
-
-def busy() -> tuple[gr.Button, gr.Button]:
-    """Returns the buttons while a request waits or runs."""
-    return gr.Button("Working…", interactive=False), gr.Button(interactive=True)
-
-
-def idle() -> tuple[gr.Button, gr.Button]:
-    """Returns the buttons when nothing runs."""
-    return gr.Button("Generate", interactive=True), gr.Button(interactive=False)
+    shown = (images, "\n".join(said), str(result.seed), str(result.archive))
+    return (*shown, images[0][0], 0) if is_path else shown
 
 
 def run_with(
@@ -204,8 +206,9 @@ def run_with(
     A request that comes while another one of the same visitor runs waits in the line.
     """
     quiet = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
-    started = gr.on(triggers, busy, None, list(buttons), **quiet)
-    running = started.then(
+    gr.on(triggers, None, None, list(buttons), js=BUSY, **quiet)
+    running = gr.on(
+        triggers,
         run,
         inputs_kwargs=inputs,
         outputs=outputs.components,
@@ -215,8 +218,9 @@ def run_with(
         trigger_mode="multiple",
         preprocess=False,  # values are checked by requests.py, images decoded by inputs.py
     )
-    running.then(idle, None, list(buttons), **quiet)
-    buttons[1].click(idle, None, list(buttons), cancels=[running], **quiet)
+    running.then(None, None, list(buttons), js=IDLE, **quiet)
+    stopped = buttons[1].click(None, None, None, cancels=[running], **quiet)
+    stopped.then(None, None, list(buttons), js=IDLE, **quiet)
 
 
 def use_in(source: Outputs, name: str, taker: Component, bar: gr.Tabs) -> None:

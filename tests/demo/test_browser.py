@@ -1,0 +1,188 @@
+"""The shipped bundle's page in a real browser: a prompt is drawn, varied and edited.
+
+Needs chromium and chromedriver, as `.ci/run` installs them; UNCLIP_BROWSER=required makes their
+lack a failure. Screenshots go to $UNCLIP_SCREENSHOTS, or to the test's temporary folder.
+"""
+
+import base64
+import io
+import json
+import os
+import shutil
+import time
+import urllib.request
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pytest
+from PIL import Image
+from selenium import webdriver
+from selenium.webdriver.chrome.service import Service
+from selenium.webdriver.common.by import By
+from selenium.webdriver.common.keys import Keys
+
+from tests.demo.serve import free_port, running
+
+BROWSER, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
+PATIENCE = 180.0  # seconds for a request whose programs are compiled
+DESKTOP, PHONE = (1280, 900), (390, 844)
+
+
+@pytest.fixture(scope="module")
+def browser():
+    if BROWSER is None or DRIVER is None:
+        if os.environ.get("UNCLIP_BROWSER") == "required":
+            pytest.fail("chromium or chromedriver is missing")
+        pytest.skip("chromium or chromedriver is missing: apt install chromium chromium-driver")
+    options = webdriver.ChromeOptions()
+    options.binary_location = BROWSER
+    for name in ("headless=new", "no-sandbox", "disable-dev-shm-usage", "no-first-run"):
+        options.add_argument(f"--{name}")
+    for name in ("disable-background-networking", "disable-component-update"):
+        options.add_argument(f"--{name}")
+    options.set_capability("goog:loggingPrefs", {"performance": "ALL", "browser": "ALL"})
+    driver = webdriver.Chrome(options=options, service=Service(DRIVER))
+    yield driver
+    driver.quit()
+
+
+class Page:
+    """The page as its visitor sees it: whatever is not displayed is not there."""
+
+    def __init__(self, driver, address, folder):
+        self.driver, self.folder = driver, folder
+        driver.get(address)
+        self.until(lambda: self.all("//button[normalize-space()='Generate']"))
+
+    def all(self, path):
+        return [e for e in self.driver.find_elements(By.XPATH, path) if e.is_displayed()]
+
+    def until(self, found, patience=30.0):
+        end = time.monotonic() + patience
+        while not (value := found()):
+            if time.monotonic() > end:
+                self.shoot("timeout", DESKTOP)
+                raise AssertionError(f"nothing after {patience} s; see {self.folder}")
+            time.sleep(0.2)
+        return value
+
+    def click(self, text):
+        path = f"//button[starts-with(normalize-space(), '{text}')]"
+        self.until(lambda: self.all(path))[-1].click()
+
+    def choose(self, label, value):
+        """Chooses a value of the radio buttons under a label."""
+        group = f"//fieldset[.//span[normalize-space()='{label}']]"
+        self.until(lambda: self.all(f"{group}//label[normalize-space()='{value}']"))[0].click()
+
+    def type(self, label, text):
+        path = f"//label[.//span[normalize-space()='{label}']]//*[self::textarea or self::input]"
+        self.until(lambda: self.all(path))[0].send_keys(text)
+
+    def status(self):
+        path = "//label[.//span[normalize-space()='Status']]//*[self::textarea or self::input]"
+        return self.all(path)[0].get_attribute("value")
+
+    def told(self):
+        """The errors that are shown, for ten seconds each."""
+        return [e.text for e in self.all("//*[contains(@class, 'toast-body')]")]
+
+    def generate(self, count):
+        """Presses the button, which is off until the images are there; returns their addresses."""
+        self.click("Generate")
+        off = "//button[normalize-space()='Working…' and @disabled]"
+        assert self.until(lambda: self.all(off))
+        done = f"{count} image"
+        self.until(lambda: self.told() or self.status().startswith(done), PATIENCE)
+        assert self.told() == []
+        self.until(lambda: self.all("//button[normalize-space()='Generate']"))
+        return self.until(self.images)
+
+    def images(self):
+        path = "//*[contains(@class, 'grid-container')]//img"
+        return [image.get_attribute("src") for image in self.all(path)]
+
+    def frame(self):
+        path = "//*[contains(@class, 'image-frame')]//img"
+        return self.all(path)[-1].get_attribute("src")
+
+    def shoot(self, name, size):
+        """Takes a screenshot of the whole page at a window's size; returns how wide the page is."""
+        metrics = {"width": size[0], "height": size[1], "deviceScaleFactor": 1, "mobile": False}
+        self.driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
+        time.sleep(1.0)  # it is laid out anew
+        wide = self.driver.execute_script("return document.documentElement.scrollWidth")
+        shot = {"captureBeyondViewport": True, "format": "webp"}
+        data = self.driver.execute_cdp_cmd("Page.captureScreenshot", shot)["data"]
+        (self.folder / f"{name}-{size[0]}.webp").write_bytes(base64.b64decode(data))
+        self.driver.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+        return wide
+
+
+def hosts(driver):
+    """Names the hosts of all requests so far, those that were blocked too."""
+    events = [json.loads(entry["message"])["message"] for entry in driver.get_log("performance")]
+    sent = [e["params"] for e in events if e["method"] == "Network.requestWillBeSent"]
+    urls = [urlsplit(params["request"]["url"]) for params in sent]
+    return {url.hostname for url in urls if url.scheme not in ("data", "blob", "chrome")}
+
+
+def opened(url):
+    with urllib.request.urlopen(url, timeout=30) as file:
+        return Image.open(io.BytesIO(file.read()))
+
+
+def test_a_prompt_is_drawn_varied_and_edited(browser, tmp_path):
+    folder = Path(os.environ.get("UNCLIP_SCREENSHOTS", tmp_path / "shots"))
+    folder.mkdir(parents=True, exist_ok=True)
+    port, home = free_port(), tmp_path / "home"
+    home.mkdir()
+    args = ("unclip_jax", "demo", "--port", str(port), "--no-browser")
+    with running(home, port, *args) as (address, _, log):
+        page = Page(browser, address, folder)
+        page.click("a red heart")
+        page.choose("Images", 1)
+        page.click("Settings")
+        page.choose("Size in pixels", 64)
+        page.choose("Steps of the decoder", 10)
+        page.type("Seed", "5")
+        (drawn,) = page.generate(1)
+        assert opened(drawn).size == (64, 64)
+        assert opened(drawn).text["prompt"] == "a red heart"
+        assert opened(drawn).text["seed"] == "5"
+        wide = {size: page.shoot("sample", size) for size in (DESKTOP, PHONE)}
+        assert all(width <= size[0] for size, width in wide.items())
+
+        page.click("Variations")
+        page.choose("Images", 1)
+        page.click("Settings")
+        page.choose("Size in pixels", 64)
+        page.choose("Steps of the inversion", 20)
+        (varied,) = page.generate(1)
+        assert opened(varied).tobytes() != opened(drawn).tobytes()
+
+        page.click("Text edit")
+        page.type("From", "a red heart")
+        page.type("To", "a blue heart")
+        page.choose("Frames", 4)
+        page.click("Settings")
+        page.choose("Size in pixels", 64)
+        page.choose("Steps of the inversion", 20)
+        frames = page.generate(4)
+        assert len(frames) == 4 and page.frame() == frames[0]
+        page.all("//input[@type='range' and @max='1']")[0].send_keys(Keys.END)
+        page.until(lambda: page.frame() == frames[3])
+        wide = {size: page.shoot("edit", size) for size in (DESKTOP, PHONE)}
+        assert all(width <= size[0] for size, width in wide.items())
+
+        page.click("Text to image")
+        page.type("Seed", "x")
+        page.click("Generate")
+        page.until(lambda: said(page, "seed must be a whole number"))
+        assert hosts(browser) == {"127.0.0.1"}
+        assert [e for e in browser.get_log("browser") if e["level"] == "SEVERE"] == []
+        assert "Traceback" not in log.read_text()
+
+
+def said(page, words):
+    return words in page.driver.find_element(By.TAG_NAME, "body").text
