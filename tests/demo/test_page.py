@@ -165,9 +165,9 @@ def test_tabs_without_what_they_need_are_not_shown_and_nothing_stays_behind(tmp_
             parts = [(b["type"], b["props"]) for b in json.load(file)["components"]]
         titles = [props["label"] for kind, props in parts if kind == "tabitem"]
         assert titles[:2] == ["Text to image", "Variations"] and len(titles) > 4
-        assert not {"What CLIP sees", "Priors side by side"} & set(titles)
+        assert not {"What CLIP sees", "Priors"} & set(titles)
         said = [props["value"] for kind, props in parts if kind == "markdown"]
-        assert any("What CLIP sees (no PCA); Priors side by side (no prior)" in t for t in said)
+        assert any("What CLIP sees (no PCA); Priors (no prior)" in t for t in said)
         ask = {**SAMPLE, "prior": "text"}
         assert end(begin(address, "sample", list(ask.values())))[0] == "complete"
         upload(address, b"x")

@@ -13,7 +13,7 @@ WRONG = (ComponentProcessingError, ValueError, TypeError, LookupError, Attribute
 SWEEP = 600  # seconds between removals of old uploads and results
 CSS = """
 footer { display: none !important; }
-.gradio-container { max-width: 1200px !important; margin: auto; }
+.gradio-container { max-width: min(1200px, 100%) !important; margin: auto; overflow-x: clip; }
 .whole .grid-wrap { max-height: none !important; overflow-y: visible !important; }
 """
 

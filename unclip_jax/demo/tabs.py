@@ -152,7 +152,7 @@ TABS = (
         lacks=lambda studio: "" if studio.choices.dims else "no PCA",
     ),
     Tab(
-        *("priors", "Priors side by side", requests.compare, _compare),
+        *("priors", "Priors", requests.compare, _compare),
         lacks=lambda studio: "" if studio.choices.prior_guidance else "no prior",
     ),
 )

@@ -1,6 +1,7 @@
 """The parts that the tabs are made of: inputs, buttons, outputs, and what goes on between them."""
 
 import dataclasses
+import json
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -20,6 +21,7 @@ FRAME = """(place, frames) => {
   const frame = (frames || [])[Math.round(place * ((frames || []).length - 1))];
   return frame ? frame.image : null;
 }"""
+EXAMPLE = "(row) => {}[Array.isArray(row) ? row[0] : row]"
 BUSY = """() => [
   {__type__: "update", value: "Working…", interactive: false},
   {__type__: "update", interactive: true},
@@ -35,7 +37,7 @@ def prompt(label: str, examples: Sequence[str]) -> gr.Textbox:
     box = gr.Textbox(label=label, placeholder="a red heart", max_length=PROMPT_LIMIT)
     if examples:
         shown = gr.Dataset(label="Examples", components=[box], samples=[[t] for t in examples])
-        shown.click(lambda row: row[0], shown, box, queue=False, api_visibility="private")
+        shown.click(None, shown, box, js=EXAMPLE.format(json.dumps(list(examples))))
     return box
 
 
@@ -219,6 +221,8 @@ def run_with(
         preprocess=False,  # values are checked by requests.py, images decoded by inputs.py
     )
     running.then(None, None, list(buttons), js=IDLE, **quiet)
+    # `then` alone does not run what is only JavaScript after a failure.
+    running.failure(None, None, list(buttons), js=IDLE, **quiet)
     stopped = buttons[1].click(None, None, None, cancels=[running], **quiet)
     stopped.then(None, None, list(buttons), js=IDLE, **quiet)
 
