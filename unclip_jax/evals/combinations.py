@@ -11,13 +11,16 @@ import numpy as np
 from jaxtyping import Bool, Float, Shaped, UInt8
 from PIL import Image
 
-from unclip_jax import api
 from unclip_jax.checkpoint.bundle import Bundle
-from unclip_jax.core.errors import UserError
-from unclip_jax.core.prng import root_key
 from unclip_jax.core.rendering import labeled_grid
 from unclip_jax.evals import metrics
-from unclip_jax.evals.examples import Examples, load_examples, main_captions, resized
+from unclip_jax.evals.examples import (
+    Examples,
+    load_examples,
+    main_captions,
+    resized,
+    sample_prompts,
+)
 from unclip_jax.evals.metrics import Metric
 from unclip_jax.evals.outputs import COMBINATIONS_GRID
 from unclip_jax.evals.prior_images import random_subset
@@ -29,9 +32,7 @@ SHOWN = 8  # combinations of the grid
 
 def combinations(model: Bundle, settings: Settings) -> dict[str, Metric]:
     """Samples held-out combinations and finds each among the real images."""
-    if settings.eval_clip is None:
-        raise UserError("suite combinations needs an independent CLIP; pass --eval-clip BUNDLE")
-    judge, own = settings.clip(settings.eval_clip), settings.clip(model)
+    judge, own = settings.judge("combinations"), settings.clip(model)
     size = judge.image_size
     held_out = load_examples(settings, settings.splits[-1], model=settings.eval_clip, size=size)
     train = load_examples(settings, "train", model=settings.eval_clip, size=size)
@@ -41,16 +42,7 @@ def combinations(model: Bundle, settings: Settings) -> dict[str, Metric]:
     lines = [caption for captions in train.captions for caption in captions]
     nearest, _ = metrics.nearest(own.captions(prompts), own.captions(lines))
     nearest = owner[nearest]
-    images = np.asarray(
-        api.sample(
-            model,
-            prompts,
-            key=root_key(settings.seed),
-            size=settings.sample_size,
-            progress=settings.report,
-        )
-    )
-    small = resized(images, size)
+    small = resized(sample_prompts(model, prompts, settings), size)
     if settings.image_folder is not None:
         columns = (small, chosen.images, train.images[nearest])
         _grid(prompts, columns).save(settings.image_folder / COMBINATIONS_GRID)

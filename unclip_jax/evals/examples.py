@@ -7,8 +7,10 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import UInt8
 
+from unclip_jax import api
 from unclip_jax.checkpoint.bundle import Bundle
 from unclip_jax.core.errors import UserError
+from unclip_jax.core.prng import root_key
 from unclip_jax.data.images import to_square, to_uint8
 from unclip_jax.data.sets.captions import STYLE_WORDS
 from unclip_jax.data.sources import load_source, select
@@ -109,6 +111,20 @@ def load_splits(
         return whole
     rng = np.random.default_rng(settings.seed)
     return whole.take(np.sort(rng.permutation(len(whole))[:limit]))
+
+
+def sample_prompts(
+    model: Bundle, prompts: Sequence[str], settings: Settings
+) -> UInt8[np.ndarray, "n s s 3"]:
+    """Samples one image a prompt, by the seed and at the size of the settings."""
+    images = api.sample(
+        model,
+        prompts,
+        key=root_key(settings.seed),
+        size=settings.sample_size,
+        progress=settings.report,
+    )
+    return np.asarray(images)
 
 
 def names_style(caption: str, style: str) -> bool:

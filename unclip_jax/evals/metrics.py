@@ -96,16 +96,24 @@ def similarity(
     return unit64(queries) @ unit64(gallery).T
 
 
-def hits_at(
-    scores: Float[np.ndarray, "q g"], relevant: Bool[np.ndarray, "q g"], k: int
-) -> Bool[np.ndarray, " q"]:
-    """Returns for each query whether a relevant item is among its top k.
+def ranks(
+    scores: Float[np.ndarray, "q g"], relevant: Bool[np.ndarray, "q g"]
+) -> Integer[np.ndarray, " q"]:
+    """Returns for each query the rank, from 1, of its best relevant item.
 
     Ties count against the model: an irrelevant item ranks above a relevant one of the same score.
+    Without a relevant item the rank is beyond the last.
     """
     best = np.where(relevant, scores, -np.inf).max(axis=1)
     others = (scores >= best[:, None]) & ~relevant
-    return (others.sum(axis=1) < k) & relevant.any(axis=1)
+    return 1 + others.sum(axis=1)
+
+
+def hits_at(
+    scores: Float[np.ndarray, "q g"], relevant: Bool[np.ndarray, "q g"], k: int
+) -> Bool[np.ndarray, " q"]:
+    """Returns for each query whether a relevant item is among its top k; see `ranks`."""
+    return (ranks(scores, relevant) <= k) & relevant.any(axis=1)
 
 
 def chance_at(relevant: Bool[np.ndarray, "q g"], k: int) -> float:

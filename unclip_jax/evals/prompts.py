@@ -15,15 +15,13 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Int, UInt8
 
-from unclip_jax import api
 from unclip_jax.checkpoint.bundle import Bundle
 from unclip_jax.core.errors import UserError
 from unclip_jax.core.files import read_mapping
-from unclip_jax.core.prng import root_key
 from unclip_jax.core.rendering import labeled_grid
 from unclip_jax.data.sets import captions
 from unclip_jax.evals import metrics
-from unclip_jax.evals.examples import resized
+from unclip_jax.evals.examples import resized, sample_prompts
 from unclip_jax.evals.metrics import Metric
 from unclip_jax.evals.outputs import PROMPTS_SHEET, PROMPTS_VERDICTS
 from unclip_jax.evals.settings import Settings
@@ -86,9 +84,8 @@ def ranks_of(
     image_emb: Float[np.ndarray, "n d"], text_emb: Float[np.ndarray, "t d"]
 ) -> Int[np.ndarray, " n"]:
     """Returns the rank of text i among all texts for image i; the first n texts are the prompts."""
-    scores = metrics.similarity(image_emb, text_emb)
-    own = np.diagonal(scores)[:, None]
-    return np.sum(scores >= own, axis=1)
+    own = np.eye(len(image_emb), len(text_emb), dtype=bool)
+    return metrics.ranks(metrics.similarity(image_emb, text_emb), own)
 
 
 def prompt_metrics(
@@ -113,23 +110,13 @@ def prompt_metrics(
 
 def prompts(model: Bundle, settings: Settings) -> dict[str, Metric]:
     """Samples the prompts of a file and ranks each by the evaluation CLIP."""
-    if settings.eval_clip is None:
-        raise UserError("suite prompts needs an independent CLIP; pass --eval-clip BUNDLE")
+    clip = settings.judge("prompts")
     if settings.prompts_file is None:
         raise UserError("suite prompts needs a list; pass --prompts-file docs/prompts.json")
     listed = read_prompts(Path(settings.prompts_file))
-    clip = settings.clip(settings.eval_clip)
     side = clip.image_size  # an error before the sampling if it has no image tower
-    images = np.asarray(
-        api.sample(
-            model,
-            [prompt.text for prompt in listed],
-            key=root_key(settings.seed),
-            size=settings.sample_size,
-            progress=settings.report,
-        )
-    )
     texts = [prompt.text for prompt in listed]
+    images = sample_prompts(model, texts, settings)
     known = set(texts)
     names = (captions.phrase(label) for label in captions.everyday_concepts())
     texts += [name for name in dict.fromkeys(names) if name not in known]

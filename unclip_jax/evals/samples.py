@@ -9,16 +9,19 @@ measured: the distance of the samples to the nearest training image.
 import functools
 
 import numpy as np
-from jaxtyping import Float, Int, UInt8
+from jaxtyping import Bool, Float, Integer, UInt8
 from PIL import Image
 
-from unclip_jax import api
 from unclip_jax.checkpoint.bundle import Bundle
-from unclip_jax.core.errors import UserError
-from unclip_jax.core.prng import root_key
 from unclip_jax.core.rendering import labeled_grid
 from unclip_jax.evals import metrics
-from unclip_jax.evals.examples import Examples, load_examples, main_captions, resized
+from unclip_jax.evals.examples import (
+    Examples,
+    load_examples,
+    main_captions,
+    resized,
+    sample_prompts,
+)
 from unclip_jax.evals.metrics import Metric
 from unclip_jax.evals.outputs import SAMPLES_GRID
 from unclip_jax.evals.settings import Settings
@@ -45,8 +48,7 @@ def concept_hits(
     gallery_concepts: tuple[str, ...],
 ) -> dict[int, tuple[np.ndarray, float]]:
     """Returns for each rank k the hits of every example and the chance rate."""
-    scores, names = metrics.group_best(metrics.similarity(emb, gallery_emb), gallery_concepts)
-    relevant = np.asarray(concepts)[:, None] == np.asarray(names)[None]
+    scores, relevant = _by_concept(emb, concepts, gallery_emb, gallery_concepts)
     return {
         k: (metrics.hits_at(scores, relevant, k), metrics.chance_at(relevant, k)) for k in RANKS
     }
@@ -57,15 +59,24 @@ def concept_ranks(
     concepts: tuple[str, ...],
     gallery_emb: Float[np.ndarray, "g d"],
     gallery_concepts: tuple[str, ...],
-) -> Int[np.ndarray, " n"]:
+) -> Integer[np.ndarray, " n"]:
     """Returns the rank of every example's concept, from 1; a tie counts against the example."""
+    return metrics.ranks(*_by_concept(emb, concepts, gallery_emb, gallery_concepts))
+
+
+def _by_concept(
+    emb: Float[np.ndarray, "n d"],
+    concepts: tuple[str, ...],
+    gallery_emb: Float[np.ndarray, "g d"],
+    gallery_concepts: tuple[str, ...],
+) -> tuple[Float[np.ndarray, "n c"], Bool[np.ndarray, "n c"]]:
+    """Returns every example's score of each concept of the gallery, and which is its own."""
     scores, names = metrics.group_best(metrics.similarity(emb, gallery_emb), gallery_concepts)
-    own = scores[np.arange(len(emb)), [names.index(concept) for concept in concepts]]
-    return (scores >= own[:, None]).sum(axis=1)
+    return scores, np.asarray(concepts)[:, None] == np.asarray(names)[None]
 
 
 def ranked_grid(
-    images: UInt8[np.ndarray, "n h w 3"], prompts: list[str], ranks: Int[np.ndarray, " n"]
+    images: UInt8[np.ndarray, "n h w 3"], prompts: list[str], ranks: Integer[np.ndarray, " n"]
 ) -> Image.Image:
     """Returns the samples of the highest ranks, which are the worst, then those of the lowest."""
     order = np.argsort(-ranks, kind="stable")
@@ -128,27 +139,18 @@ def sample_metrics(
 
 def samples(model: Bundle, settings: Settings) -> dict[str, Metric]:
     """Samples captions of training images and classifies the samples with the evaluation CLIP."""
-    if settings.eval_clip is None:
-        raise UserError("suite samples needs an independent CLIP; pass --eval-clip BUNDLE")
-    clip = settings.clip(settings.eval_clip)
+    clip = settings.judge("samples")
     load = functools.partial(
         load_examples, settings, model=settings.eval_clip, size=clip.image_size
     )
     train, held_out = load("train"), load(settings.splits[-1], limit=settings.limit)
     chosen, prompts = choose_prompts(train, settings.prompts, settings.seed)
-    images = api.sample(
-        model,
-        prompts,
-        key=root_key(settings.seed),
-        num=1,
-        size=settings.sample_size,
-        progress=settings.report,
-    )
-    small = resized(np.asarray(images), clip.image_size)
+    images = sample_prompts(model, prompts, settings)
+    small = resized(images, clip.image_size)
     emb, train_emb = clip.images(small), clip.images(train.images)
     if settings.image_folder is not None:
         ranks = concept_ranks(emb, chosen.concepts, train_emb, train.concepts)
-        grid = ranked_grid(np.asarray(images), prompts, ranks)
+        grid = ranked_grid(images, prompts, ranks)
         grid.save(settings.image_folder / SAMPLES_GRID)
     return sample_metrics(
         (emb, small),

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 from jaxtyping import Int
 
-from unclip_jax.checkpoint.bundle import Bundle
+from unclip_jax.checkpoint.bundle import Bundle, clip_digests
 from unclip_jax.core.batching import map_batches
-from unclip_jax.core.trees import flatten_paths
+from unclip_jax.core.errors import UserError
 from unclip_jax.evals.clip_encoder import ClipEncoder, counted
 from unclip_jax.sampling.monitor import Progress
 
@@ -68,12 +68,13 @@ class Settings:
             return suite in OWN_BY_DEFAULT
         if "clip" not in self.eval_clip.stages:
             return False
-        own, other = (
-            flatten_paths(bundle.stages["clip"].params) for bundle in (model, self.eval_clip)
-        )
-        return own.keys() == other.keys() and all(
-            np.array_equal(own[name], other[name]) for name in own
-        )
+        return not clip_digests(model).isdisjoint(clip_digests(self.eval_clip))
+
+    def judge(self, suite: str) -> ClipEncoder:
+        """Returns the evaluation CLIP of a suite that cannot do without an independent one."""
+        if self.eval_clip is None:
+            raise UserError(f"suite {suite} needs an independent CLIP; pass --eval-clip BUNDLE")
+        return self.clip(self.eval_clip)
 
     def clip(self, bundle: Bundle) -> ClipEncoder:
         """Returns the CLIP of a bundle, reporting as these settings say."""

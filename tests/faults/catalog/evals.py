@@ -285,9 +285,9 @@ FAULTS: list[Fault] = [
     *faults_in(
         "unclip_jax/evals/samples.py",
         (
-            "ties_for_the_example",
-            "(scores >= own[:, None]).sum(axis=1)",
-            "(scores > own[:, None]).sum(axis=1) + 1",
+            "ranks_of_the_other_concepts",
+            "return scores, np.asarray(concepts)[:, None] == np.asarray(names)[None]",
+            "return scores, np.asarray(concepts)[:, None] != np.asarray(names)[None]",
             "tests/evals/test_plots.py::test_ranks_count_the_concepts_that_score_no_less",
         ),
         (
