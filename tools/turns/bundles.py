@@ -6,6 +6,7 @@ writes the EMA parameters of a run, finished or not, in float16. It is a process
 that watches the time must not wait for JAX.
 """
 
+import dataclasses
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -25,7 +26,7 @@ def write_stage(run: Path, out: Path, pca: Path | None) -> None:
     if pca is not None:
         from unclip_jax.checkpoint.pca_file import load_pca
 
-        made = _with(made, pca=load_pca(pca))
+        made = dataclasses.replace(made, pca=load_pca(pca))
     bundle.save(made, out, overwrite=True)
 
 
@@ -36,10 +37,11 @@ def write_family(sources: Sequence[Path], out: Path, *, overwrite: bool = False)
         UserError: two have the same stage, or one was trained against another CLIP.
     """
     parts = [bundle.load(source, params_dtype=None) for source in sources]
-    stages = [name for part in parts for name in part.stages]
-    twice = sorted({name for name in stages if stages.count(name) > 1})
+    names = [name for part in parts for name in part.stages]
+    twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
         raise UserError(f"two bundles have the stage {twice[0]}; name only one of them")
+    stages = _merged(part.stages for part in parts)
     clip = next((part for part in parts if "clip" in part.stages), None)
     if clip is None:
         raise UserError("none of the bundles has the stage clip, which a family needs")
@@ -49,22 +51,17 @@ def write_family(sources: Sequence[Path], out: Path, *, overwrite: bool = False)
             used = (about.get("identity") or {}).get("clip")
             if used is not None and used not in known:
                 raise UserError(f"stage {name} was trained against another CLIP; train it anew")
-    merged = _with(
+    merged = dataclasses.replace(
         clip,
         name=out.resolve().name,
-        stages={name: stage for part in parts for name, stage in part.stages.items()},
+        stages=stages,
+        cascade=bundle.cascade_of(stages),
         provenance={**clip.provenance, "stages": _merged(p.provenance["stages"] for p in parts)},
         arrays=_merged(part.arrays for part in parts),
         pca=next((part.pca for part in parts if part.pca is not None), None),
     )
-    bundle.save(_with(merged, cascade=bundle.cascade_of(merged.stages)), out, overwrite=overwrite)
-    return list(merged.stages)
-
-
-def _with(model: bundle.Bundle, **fields: Any) -> bundle.Bundle:
-    import dataclasses
-
-    return dataclasses.replace(model, **fields)
+    bundle.save(merged, out, overwrite=overwrite)
+    return list(stages)
 
 
 def _merged(parts: Any) -> dict[str, Any]:

@@ -27,7 +27,7 @@ def download(names: Sequence[str], python: str, out: Path) -> None:
     Raises:
         UserError: a wheel cannot be downloaded; all that failed are named.
     """
-    pins = ROOT / ("requirements.txt" if python == "3.11" else _pins(python))
+    pins = _pins(python)
     made = {"names": list(names), "python": python, "pins": pins.read_text(encoding="utf-8")}
     if (out / MADE).exists() and read_mapping(out / MADE) == made:
         return
@@ -43,11 +43,12 @@ def download(names: Sequence[str], python: str, out: Path) -> None:
         (fresh / MADE).write_text(json.dumps(made) + "\n", encoding="utf-8")
 
 
-def _pins(python: str) -> str:
-    name = f"requirements-py{python.replace('.', '')}.txt"
-    if not (ROOT / name).is_file():
+def _pins(python: str) -> Path:
+    suffix = "" if python == "3.11" else f"-py{python.replace('.', '')}"
+    pins = ROOT / f"requirements{suffix}.txt"
+    if not pins.is_file():
         raise UserError(f"there are no pins for Python {python}; --python must be 3.11 to 3.13")
-    return name
+    return pins
 
 
 def _download(names: Sequence[str], python: str, pins: Path, out: Path) -> bool:

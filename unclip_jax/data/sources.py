@@ -247,7 +247,7 @@ def matching_indices(
         if styles and info["style"] not in styles:
             continue
         concept = info["concept"]
-        if concepts == "everyday" and info["category"] == "recolored":
+        if concepts == "everyday" and info["category"] == captions_lib.RECOLORED:
             concept = concept.partition(" ")[2]
         if wanted is not None and concept not in wanted:
             continue

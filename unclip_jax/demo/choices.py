@@ -9,14 +9,14 @@ import dataclasses
 import math
 import re
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from unclip_jax.checkpoint.bundle import Bundle
 from unclip_jax.core.errors import UserError, shorten
 from unclip_jax.models.stages import CLIP, PRIORS
-from unclip_jax.sampling import latents, manipulate
-from unclip_jax.sampling.latents import INVERT_STEPS, LatentSettings
+from unclip_jax.sampling import manipulate
+from unclip_jax.sampling.latents import INVERT_STEPS, LatentSettings, resolve_latents
 from unclip_jax.sampling.prompts import is_of_emoji
 from unclip_jax.sampling.settings import (
     SampleSettings,
@@ -77,12 +77,14 @@ class Choices:
         first = model.sampling.prior if model.sampling.prior in priors else priors[0]
         plan = resolve(model, SampleSettings(prior=first))
         sizes = [decoder_size(model), *(step.output_size for step in model.cascade)]
+        sampling = lambda n: resolve(model, SampleSettings(prior=first, steps=n))  # noqa: E731
+        inverting = lambda n: resolve_latents(model, LatentSettings(invert_steps=n))  # noqa: E731
         components = () if model.pca is None else manipulate.PAPER_DIMS
         return cls(
             sizes=_leading(plan.size, sizes[::-1]),
             priors=_leading(first, priors),
-            steps=_leading(own, [n for n in STEPS if _can_sample(model, first, n)]),
-            inversions=tuple(n for n in INVERSIONS if _can_invert(model, n)),
+            steps=_leading(own, [n for n in STEPS if is_allowed(sampling, n)]),
+            inversions=tuple(n for n in INVERSIONS if is_allowed(inverting, n)),
             dims=manipulate.usable_dims(components, model.pca) if components else (),
             prompts=PROMPTS if is_of_emoji(model) else (),
             guidance=plan.decoder_sampling.guidance,
@@ -98,17 +100,10 @@ def _leading(first: Any, others: Sequence[Any]) -> tuple[Any, ...]:
     return (first, *(other for other in others if other != first))
 
 
-def _can_sample(model: Bundle, prior: str, steps: int) -> bool:
+def is_allowed(resolving: Callable[[int], object], steps: int) -> bool:
+    """Whether a number of steps can be resolved to a plan."""
     try:
-        resolve(model, SampleSettings(prior=prior, steps=steps))
-    except UserError:
-        return False
-    return True
-
-
-def _can_invert(model: Bundle, steps: int) -> bool:
-    try:
-        latents.resolve_latents(model, LatentSettings(invert_steps=steps))
+        resolving(steps)
     except UserError:
         return False
     return True

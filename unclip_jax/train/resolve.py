@@ -176,7 +176,7 @@ def own_tokenizer(
     if path.exists() and not is_fresh:
         return Tokenizer.load(path)
     if settings.init_from and STAGES[settings.stage].kind == "clip":
-        given = bundle.load(settings.init_from, stages=[settings.stage]).tokenizer
+        given = bundle.load(settings.init_from, stages=[]).tokenizer
         if given is not None:
             tokenizer = Tokenizer(given.vocab, given.merges, context)
             tokenizer.save(path)

@@ -58,8 +58,8 @@ FAULTS: list[Fault] = [
         ),
         (
             "white_is_shifted_too",
-            "return start + (1.0 - start) * part",
-            "return start + 0.5 * (1.0 - start) * part",
+            "start + (1.0 - start) * part",
+            "start + 0.5 * (1.0 - start) * part",
             f"{COLORS}::test_the_blend_of_an_edge_with_the_ground_stays_light",
         ),
         (

@@ -19,6 +19,8 @@ STYLE_WORDS = {
     "emojione": ("an emojione of", "emojione icon", "in the emojione style"),
     "streamline": ("a streamline emoji of", "streamline icon", "in the streamline style"),
 }
+RECOLORED = "recolored"
+"""Category of a drawing in another color; its concept is "blue automobile"."""
 PLAIN_WORDS = ("a picture of", "icon", "on white")
 
 # Names without an article: uncountable nouns, actions, proper names.

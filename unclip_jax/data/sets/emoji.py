@@ -24,8 +24,6 @@ from unclip_jax.data.sets import iconify, npm, recolor
 from unclip_jax.data.sets.packages import NAMED_ALONE, NAMES, PACKAGES, STYLES
 
 HELD_OUT = 0.08  # share of concepts, and of the others' concept x style cells
-RECOLORED = "recolored"
-"""Category of a drawing in another color; its concept is "blue automobile"."""
 
 _SHORTCODES = ("emojibase", "github")
 _COMPONENT_GROUP = 2  # emojibase's group of skin tones and hair
@@ -124,6 +122,7 @@ def collect(tarballs: Mapping[str, Path]) -> list[Drawing]:
     names = read_names(tarballs["names"])
     own_labels = {name.label for name in names.values()}
     other_names = _other_names(names, own_labels)
+    nouns = captions_lib.recolored_things()
     files = {s: read_drawings(s, tarballs[s], names) for s in STYLES if s in tarballs}
     labels: dict[str, str] = {}
     for name in sorted(names.values(), key=lambda n: (n.code.count("-"), n.code)):
@@ -140,18 +139,19 @@ def collect(tarballs: Mapping[str, Path]) -> list[Drawing]:
             lines += _shortcode_captions(name, own_labels, lines)
             concept = labels[concept_code(code)]
             drawing = Drawing(f"{style}/{code}", name, concept, style, lines, by_code[code])
-            drawings += in_colors(drawing)
+            noun = nouns.get(name.label)
+            drawings += [drawing] if noun is None else in_colors(drawing, noun)
     return drawings
 
 
-def in_colors(drawing: Drawing) -> list[Drawing]:
-    """Returns a drawing and, of the listed things, the same in the other colors.
+def in_colors(drawing: Drawing, noun: str) -> list[Drawing]:
+    """Returns a drawing and, if it has a main color, the same in the other colors.
 
-    A listed thing that has a main color gets captions with the color's name, "a red car".
+    If its main color has a name, the drawing gets captions with it, "a red car".
+
+    Args:
+        noun: what these captions call the thing.
     """
-    noun = captions_lib.recolored_things().get(drawing.name.label)
-    if noun is None:
-        return [drawing]
     try:
         main = recolor.main_color(images.decode(drawing.render(64)))
     except UserError:  # not drawable: rendering reports it
@@ -167,7 +167,7 @@ def in_colors(drawing: Drawing) -> list[Drawing]:
         dataclasses.replace(
             drawing,
             key=f"{drawing.key}/{color}",
-            name=dataclasses.replace(drawing.name, category=RECOLORED),
+            name=dataclasses.replace(drawing.name, category=captions_lib.RECOLORED),
             concept=f"{color} {drawing.concept}",
             captions=captions_lib.color_captions(noun, color, style=drawing.style),
             color=color,

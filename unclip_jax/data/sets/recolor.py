@@ -84,23 +84,16 @@ def recolor(
     else:
         share = _ramp(_hue_distance(hue, main.hue), _FAR, _NEAR) * _ramp(saturation, 0.06, 0.2)
         scaled = saturation * target_saturation / max(main.saturation, 0.05)
-    shifted = lightness + 0.85 * (target_lightness - main.lightness)
+    start = main.lightness + 0.85 * (target_lightness - main.lightness)
     # White stays white: the ground, its blend with the edge, highlights.
-    shifted = np.where(lightness > main.lightness, _towards_white(lightness, main, color), shifted)
+    part = (lightness - main.lightness) / max(1.0 - main.lightness, 1e-3)
+    darker = lightness - main.lightness + start
+    shifted = np.where(part > 0.0, start + (1.0 - start) * part, darker)
     new = _rgb(
         np.full_like(hue, target_hue), np.clip(shifted, 0.03, 1.0), np.clip(scaled, 0.0, 1.0)
     )
     blended = share[..., None] * new + (1.0 - share[..., None]) * (image / 255.0)
     return np.round(np.clip(blended, 0.0, 1.0) * 255.0).astype(np.uint8)
-
-
-def _towards_white(
-    lightness: Float[np.ndarray, "h w"], main: MainColor, color: str
-) -> Float[np.ndarray, "h w"]:
-    """Maps lightness from the main color's .. 1 to the target's .. 1."""
-    start = main.lightness + 0.85 * (COLORS[color][2] - main.lightness)
-    part = (lightness - main.lightness) / max(1.0 - main.lightness, 1e-3)
-    return start + (1.0 - start) * part
 
 
 def _name(hue: float, saturation: float, lightness: float) -> str:
