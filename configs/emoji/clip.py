@@ -46,12 +46,13 @@ def get_config(variant: str = "") -> ConfigDict:
             "ema_decay": 0.99,  # ours; CLIP states none
         }
     )
-    config.train.update({"steps": 1500, "batch_size": 128})  # CLIP: batch 32768, 32 epochs
+    config.train.update({"steps": 5000, "batch_size": 256})  # CLIP: batch 32768, 32 epochs
     config.eval.update({"batches": 2, "batch_size": 128, "every": 300})
     if variant == "eval_clip":
         config.seed = 0
-        config.data.concepts = "common"
-        config.train.steps = 800
+        config.model.vision.update({"width": 160, "heads": 4})
+        config.model.text.update({"width": 160, "heads": 4})
+        config.train.update({"steps": 4000, "batch_size": 128})
     if variant == "sam":
         config.train.update({"sam_rho": 0.1, "sam_group": 64})  # paper: rho 0.1, 64 a replica
         config.train.steps = 150

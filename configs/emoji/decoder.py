@@ -36,7 +36,7 @@ def get_config(variant: str = "") -> ConfigDict:
     config.model = model()
     config.embedding_norm.scale = None  # paper: 17.2 at width 1024, so 0.5375 sqrt(width)
     diffusion(config)
-    use_emoji(config, image_size=64, concepts="common", styles=("3d", "flat"))
+    use_emoji(config, image_size=64, concepts="everyday", styles=("3d", "flat"))
     config.optim.update(
         {
             "learning_rate": 1.5e-3,  # paper: 1.2e-4
@@ -50,17 +50,18 @@ def get_config(variant: str = "") -> ConfigDict:
     )
     config.train.update(
         {
-            "steps": 24_000,  # paper: 800K
-            "batch_size": 16,  # paper: 2048
+            "steps": 10_000,  # paper: 800K
+            "batch_size": 256,  # paper: 2048
             "caption_drop": 0.5,  # paper: 50%
             "image_drop": 0.1,  # paper: 10%
+            "prior_share": 0.4,  # ours: of the examples, where prior_samples are given
             "cache_clip": True,  # images are not augmented
             "sample_every": 1000,
         }
     )
     if variant == "tune":
-        config.train.update({"steps": 7_500, "prior_share": 0.6})
-        config.optim.learning_rate = 7e-4
+        config.train.update({"steps": 4_000, "batch_size": 64, "prior_share": 0.6})
+        config.optim.learning_rate = 5e-4
     if variant in ("smoke", "smoke_glide"):
         smoke(config)
     if variant == "smoke_glide":
@@ -79,12 +80,12 @@ def model() -> ConfigDict:
         {
             "unet": {
                 "image_size": 64,  # paper: 64
-                "channels": 48,  # paper: 512
+                "channels": 64,  # paper: 512
                 "channel_mult": (1, 2, 2),  # paper: 1, 2, 3, 4
                 "res_blocks": 1,  # paper: 3
                 "out_channels": 6,  # noise and variance
                 "attention_resolutions": (8,),  # paper: 32, 16, 8
-                "head_channels": 48,  # paper: 64
+                "head_channels": 64,  # paper: 64
                 "dropout": 0.0,  # paper: 0.1
                 "norm_groups": 16,  # ADM: 32
                 "time_width": 256,  # ADM: 4 x channels

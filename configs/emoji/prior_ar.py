@@ -20,7 +20,7 @@ def get_config(variant: str = "") -> ConfigDict:
     common.check_variant(variant, VARIANTS)
     config = common.base("prior_ar")
     config.model = model()
-    use_emoji(config, image_size=64, concepts="common", styles=("3d", "flat"))
+    use_emoji(config, image_size=64, concepts="everyday", styles=("3d", "flat"))
     config.optim.update(
         {
             "learning_rate": 1e-3,  # paper: 1.6e-4

@@ -49,8 +49,8 @@ def get_config(variant: str = "") -> ConfigDict:
     )
     config.train.update(
         {
-            "steps": 1_800,  # paper: 600K
-            "batch_size": 128,  # paper: 4096
+            "steps": 3_000,  # paper: 600K
+            "batch_size": 256,  # paper: 4096
             "caption_drop": 0.1,  # paper: 10%, caption and z_t together
             "cache_clip": True,  # images are not augmented
         }

@@ -60,6 +60,19 @@ def test_split_shares_and_rules():
     assert all(set(by_concept[c]) == {"train"} for c in pinned)
 
 
+def test_no_everyday_thing_is_held_out_whole():
+    """A newcomer asks for those; single cells of them are held out like others."""
+    cells = [(f"thing {i}", s) for i in range(500) for s in emoji.STYLES]
+    everyday = {f"thing {i}" for i in range(250)}
+    splits = emoji.assign_splits(cells, (), everyday)
+    whole = {concept for (concept, _), split in splits.items() if split == "test_concepts"}
+    assert whole and not whole & everyday
+    held = [c for (c, _), split in splits.items() if split == "test_combinations"]
+    assert 0.5 < sum(c in everyday for c in held) / sum(c not in everyday for c in held) < 2
+    drawing = emoji.Drawing("", emoji.Name("", "", "", (), ()), "bicycle", "noto", (), b"one")
+    assert emoji.split_drawings([drawing])["train"] == [drawing]
+
+
 def test_splits_do_not_depend_on_what_else_there_is():
     cells = [(f"thing {i}", s) for i in range(300) for s in emoji.STYLES]
     some = emoji.assign_splits(cells[:600])

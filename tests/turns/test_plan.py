@@ -15,17 +15,32 @@ def test_the_emoji_plan_trains_what_the_script_trains():
     found = plan.read_plan(ROOT / "launch" / "emoji_turns.json")
     script = (ROOT / "launch" / "emoji.sh").read_text(encoding="utf-8")
     wanted = {step.name: step.images for step in found.steps}
-    assert wanted["clip"] == 1_280_000 and wanted["prior_diffusion"] == 512_000
-    assert wanted["decoder"] == 3_000_000
-    assert set(wanted) == {"clip", "prior_diffusion", "decoder", "pca", "prior_ar", "eval_clip"}
+    assert wanted["clip"] == 1_280_000 and wanted["prior_diffusion"] == 768_000
+    assert wanted["decoder"] == 2_560_000
+    training = {"clip", "prior_diffusion", "decoder", "prior_ar", "eval_clip"}
+    assert set(wanted) == training | {"pca", "prior_samples"}
     needs = {step.name: step.needs for step in found.steps}
-    assert needs["prior_ar"] == ("clip", "pca") and needs["decoder"] == ("clip",)
+    assert needs["prior_ar"] == ("clip", "pca")
+    assert needs["decoder"] == ("clip", "prior_samples")
     for step in found.steps:
         path = step.config.partition(":")[0]
         assert not path or ((ROOT / path).is_file() and Path(path).name[:-3] in script)
     pca = next(step for step in found.steps if step.name == "pca")
     assert "--concepts no_flags" in script and "no_flags" in pca.command
     assert plan.parse_plan(plan.to_json(found), "again") == found
+
+
+def test_a_place_may_join_stages_that_the_step_needs():
+    """ "{clip+prior}" is one bundle of both; both have to be finished before."""
+    clip, prior, _ = FAMILY["stages"]
+    step = {"name": "drawn", "command": ["embed", "--bundle", "{clip+prior}"], "result": "x.bin"}
+    found = plan.parse_plan(
+        {**FAMILY, "stages": [clip, prior, {**step, "needs": ["clip", "prior"]}]}, "PLAN"
+    ).steps[2]
+    assert found.families == ("clip+prior",)
+    assert plan.fill(found.command, {"clip+prior": "/b"}) == ["embed", "--bundle", "/b"]
+    with pytest.raises(UserError, match="{clip\\+prior} is not among its needs"):
+        plan.parse_plan({**FAMILY, "stages": [clip, prior, {**step, "needs": ["clip"]}]}, "PLAN")
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,10 @@ import pytest
 from tests.turns.family import FAMILY, ROOT
 from tools.turns import pieces, state
 from tools.turns.__main__ import main
+from tools.turns.clock import Clock
+from tools.turns.pack import read_job
 from tools.turns.take import take
+from tools.turns.turn import Turn
 from unclip_jax.checkpoint import bundle
 from unclip_jax.core.errors import UserError
 
@@ -150,6 +153,18 @@ def check_taken(home, box, capsys):
     words = ["bundle", str(home / "turn"), "clip", "prior", "--out", str(home / "whole")]
     assert main(words) == 0
     assert set(bundle.read_manifest(home / "whole").stages) == {"clip", "prior_diffusion"}
+    check_family(home)
+
+
+def check_family(home):
+    """On the other machine a place "{clip+prior}" is one bundle of both."""
+    (home / "logs").mkdir()
+    job = read_job(home / "turn")
+    clock = Clock(time.monotonic() + 120, 1)
+    there = Turn(job, None, home, home, clock, file_limit=1, least=1, say=print)
+    (home / "joined").symlink_to(home / "turn")
+    found = bundle.read_manifest(there.family("clip+prior"))
+    assert set(found.stages) == {"clip", "prior_diffusion"}
 
 
 def wait_for(condition, process):

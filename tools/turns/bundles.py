@@ -2,8 +2,12 @@
 
     python -m tools.turns.bundles RUN OUT [PCA]
 
-writes the EMA parameters of a run, finished or not, in float16. It is a process of its own: the one
-that watches the time must not wait for JAX.
+writes the EMA parameters of a run, finished or not, in float16, and
+
+    python -m tools.turns.bundles --family OUT BUNDLE...
+
+joins the bundles of stages. It is a process of its own: the one that watches the time must not wait
+for JAX.
 """
 
 import dataclasses
@@ -69,9 +73,13 @@ def _merged(parts: Any) -> dict[str, Any]:
 
 
 def main(words: Sequence[str]) -> None:
-    """Writes the bundle of one run."""
+    """Writes the bundle of one run, or of a family."""
+    paths = [Path(word) for word in words if word != "--family"]
     try:
-        write_stage(Path(words[0]), Path(words[1]), Path(words[2]) if words[2:] else None)
+        if words[0] == "--family":
+            write_family(paths[1:], paths[0])
+        else:
+            write_stage(paths[0], paths[1], paths[2] if paths[2:] else None)
     except UserError as error:
         sys.exit(f"turns: error: {error}")
 

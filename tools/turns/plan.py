@@ -11,7 +11,8 @@ from unclip_jax.core.files import read_mapping
 
 NAME = re.compile(r"[a-z][a-z0-9_]{0,39}")
 FILE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+-]{0,199}")
-PLACE = re.compile(r"\{([a-z0-9_]*)\}")  # "{clip}": the result of step clip
+# "{clip}" is the result of step clip, "{clip+prior}" one bundle of both.
+PLACE = re.compile(r"\{([a-z0-9_+]*)\}")
 OUT = "out"  # "{out}" in a command: the folder that it writes
 COMMANDS = ("embed", "eval")  # of unclip, that a step may be
 
@@ -45,6 +46,11 @@ class Step:
     def is_training(self) -> bool:
         """Whether the step trains a stage."""
         return bool(self.config)
+
+    @property
+    def families(self) -> tuple[str, ...]:
+        """The places "a+b" in its words: one bundle of the stages a and b."""
+        return tuple(place for place in _places(self.flags, self.command) if "+" in place)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -126,11 +132,16 @@ def _step(entry: Any, earlier: tuple[str, ...], where: str) -> Step:
         if need not in earlier:
             raise UserError(f"{where}: needs {need!r}, which is not an earlier stage")
     known = {*step.needs, *([OUT] if step.command else [])}
-    used = {found for word in (*step.flags, *step.command) for found in PLACE.findall(word)}
-    for place in sorted(used | ({step.pca} if step.pca else set())):
-        if place not in known:
+    used = _places(step.flags, step.command) + ((step.pca,) if step.pca else ())
+    for place in used:
+        if not known.issuperset(place.split("+")):
             raise UserError(f"{where}: {{{place}}} is not among its needs")
     return step
+
+
+def _places(*lists: tuple[str, ...]) -> tuple[str, ...]:
+    found = {place for words in lists for word in words for place in PLACE.findall(word)}
+    return tuple(sorted(found))
 
 
 def _check_keys(found: Any, kinds: Mapping[str, type], where: str) -> None:

@@ -6,11 +6,12 @@ import json
 import os
 import secrets
 import shutil
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
 from tools.turns import pieces, record, state, wheels
-from tools.turns.clock import Clock
+from tools.turns.clock import Clock, run
 from tools.turns.pack import DATA, RESULTS, TURN, WHEELS, Job, read_job
 from tools.turns.plan import OUT, Plan, Step
 from tools.turns.state import Progress, State, read_state
@@ -74,7 +75,20 @@ class Turn:
     def places(self, step: Step) -> dict[str, str]:
         """Returns what the places in a step's words stand for."""
         places = {name: str(self.result(name).resolve()) for name in step.needs}
+        places |= {family: str(self.family(family)) for family in step.families}
         return places | {OUT: str(self.run_of(step).resolve())}
+
+    def family(self, names: str) -> Path:
+        """Returns one bundle of the stages "a+b", made once a turn."""
+        out = (self.work / "families" / names).resolve()
+        if not out.exists():
+            sources = [str(self.result(name).resolve()) for name in names.split("+")]
+            command = [sys.executable, "-m", "tools.turns.bundles", "--family", str(out), *sources]
+            env, log = self.environment() | {"JAX_PLATFORMS": "cpu"}, self.work / "logs" / names
+            code, _ = run(command, log, self.clock, env=env)
+            if code != 0:
+                raise UserError(f"no bundle of {names}: {reason(log, code)}")
+        return out
 
     def environment(self) -> dict[str, str]:
         """Returns the variables of the turn's processes."""
@@ -127,7 +141,7 @@ def open_turn(
     """Joins the parts of a turn and unpacks its wheels."""
     parts, entries = pieces.read_parts(folder)
     work = folder / WORK
-    for name in ("runs", "results", "logs"):
+    for name in ("runs", "results", "logs", "families"):
         shutil.rmtree(work / name, ignore_errors=True)
         (work / name).mkdir(parents=True)
     with new_folder(work / "joined", TURN, overwrite=True) as fresh:

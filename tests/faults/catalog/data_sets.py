@@ -90,6 +90,18 @@ FAULTS: list[Fault] = [
             f"{EMOJI}::test_a_recolored_drawing_is_in_no_easier_split_than_its_original",
         ),
         (
+            "everyday_things_held_out_whole",
+            "never_whole = pinned | frozenset(everyday)",
+            "never_whole = pinned",
+            f"{EMOJI}::test_no_everyday_thing_is_held_out_whole",
+        ),
+        (
+            "everyday_things_not_given",
+            "splits = assign_splits(cells, pinned, everyday)\n    while",
+            "splits = assign_splits(cells, pinned)\n    while",
+            f"{EMOJI}::test_no_everyday_thing_is_held_out_whole",
+        ),
+        (
             "pairs_held_out_by_style",
             '_share(f"color:{drawing.concept}") < HELD_OUT',
             '_share(f"color:{drawing.concept}{drawing.style}") < HELD_OUT',

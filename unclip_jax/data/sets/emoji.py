@@ -231,19 +231,22 @@ def read_drawings(style: str, tarball: Path, names: Mapping[str, Name]) -> dict[
     return drawings
 
 
-def assign_splits(cells: Iterable[tuple[str, str]], pinned: Iterable[str] = ()) -> dict:
+def assign_splits(
+    cells: Iterable[tuple[str, str]], pinned: Iterable[str] = (), everyday: Iterable[str] = ()
+) -> dict:
     """Assigns every (concept, style) cell to a split, by hash alone.
 
-    About 8% of the concepts go to "test_concepts" in all styles. Of the others' cells about 8% go
-    to "test_combinations"; at least one style of each concept, and all of a pinned one, stays in
-    "train".
+    About 8% of the concepts go to "test_concepts" in all styles, but no everyday one: those are
+    what people ask for first. Of the others' cells about 8% go to "test_combinations"; at least one
+    style of each concept, and all of a pinned one, stays in "train".
     """
     styles = defaultdict(list)
     for concept, style in sorted(set(cells)):
         styles[concept].append(style)
     pinned, splits = frozenset(pinned), {}
+    never_whole = pinned | frozenset(everyday)
     for concept, present in styles.items():
-        if concept not in pinned and _share(f"concept:{concept}") < HELD_OUT:
+        if concept not in never_whole and _share(f"concept:{concept}") < HELD_OUT:
             splits |= {(concept, style): "test_concepts" for style in present}
             continue
         ranked = sorted(present, key=lambda s: _share(f"cell:{concept}:{s}"))
@@ -263,11 +266,11 @@ def split_drawings(drawings: Iterable[Drawing]) -> dict[str, list[Drawing]]:
     drawings = list(drawings)
     plain = [d for d in drawings if not d.color]
     cells = [(d.concept, d.style) for d in plain]
-    pinned = set(captions_lib.pinned_prompts())
-    splits = assign_splits(cells, pinned)
+    pinned, everyday = set(captions_lib.pinned_prompts()), captions_lib.everyday_concepts()
+    splits = assign_splits(cells, pinned, everyday)
     while separated := _separated(plain, splits):
         pinned |= separated
-        splits = assign_splits(cells, pinned)
+        splits = assign_splits(cells, pinned, everyday)
     out: dict[str, list[Drawing]] = {"train": [], "test_concepts": [], "test_combinations": []}
     for drawing in drawings:
         out[_split(drawing, splits)].append(drawing)
