@@ -60,8 +60,8 @@ train --config "$CONFIGS/prior_ar.py" --workdir "$RUNS/prior_ar" --config.clip="
 export_new "$RUNS/prior_bundle" "$RUNS/clip" "$RUNS/prior_diffusion" --dtype float32
 samples=$RUNS/prior_samples/prior_samples.safetensors
 if [[ ! -e "$samples" ]]; then # a rerun uses the same samples
-  run "$UNCLIP" embed --bundle "$RUNS/prior_bundle" --concepts common --styles 3d,flat \
-    --crop pad --prior-draws 4 --out "$RUNS/prior_samples"
+  run "$UNCLIP" embed --bundle "$RUNS/prior_bundle" --concepts everyday --styles 3d,flat \
+    --crop pad --prior-draws 1 --out "$RUNS/prior_samples"
 fi
 export_new "$RUNS/decoder_bundle" "$RUNS/clip" "$RUNS/decoder" --dtype float32
 train --config "$CONFIGS/decoder.py:tune" --workdir "$RUNS/decoder_tuned" \
@@ -84,8 +84,8 @@ evaluate() {
 }
 evaluate retrieval --concepts no_flags
 evaluate priors --concepts no_flags --eval-clip "$RUNS/eval_clip_bundle"
-evaluate conditioning --concepts common --styles 3d,flat
-evaluate samples --concepts common --styles 3d,flat --eval-clip "$RUNS/eval_clip_bundle"
+evaluate conditioning --concepts everyday --styles 3d,flat
+evaluate samples --concepts everyday --styles 3d,flat --eval-clip "$RUNS/eval_clip_bundle"
 metrics=()
 for suite in retrieval priors conditioning samples; do
   metrics+=(--metrics "$RUNS/metrics/$suite/$suite.json")

@@ -6,8 +6,8 @@ learns from the embeddings of the images themselves, as the paper does. What shi
 embeddings that the prior samples from the captions, since that is what it gets at sampling:
 
     unclip export runs/clip runs/prior_diffusion --out runs/prior_bundle
-    unclip embed --bundle runs/prior_bundle --concepts common --styles 3d,flat --crop pad \
-        --prior-draws 4 --out runs/prior_samples
+    unclip embed --bundle runs/prior_bundle --concepts everyday --styles 3d,flat --crop pad \
+        --prior-draws 1 --out runs/prior_samples
     unclip export runs/clip runs/decoder --out runs/decoder_bundle
     unclip train --config configs/emoji/decoder.py:tune --config.clip=BUNDLE \
         --config.init_from=runs/decoder_bundle --workdir runs/decoder_tuned \
@@ -50,17 +50,16 @@ def get_config(variant: str = "") -> ConfigDict:
     )
     config.train.update(
         {
-            "steps": 10_000,  # paper: 800K
+            "steps": 5_000,  # paper: 800K
             "batch_size": 256,  # paper: 2048
             "caption_drop": 0.5,  # paper: 50%
             "image_drop": 0.1,  # paper: 10%
-            "prior_share": 0.4,  # ours: of the examples, where prior_samples are given
             "cache_clip": True,  # images are not augmented
             "sample_every": 1000,
         }
     )
     if variant == "tune":
-        config.train.update({"steps": 4_000, "batch_size": 64, "prior_share": 0.6})
+        config.train.update({"steps": 1_500, "batch_size": 64, "prior_share": 0.6})
         config.optim.learning_rate = 5e-4
     if variant in ("smoke", "smoke_glide"):
         smoke(config)

@@ -151,8 +151,19 @@ def check_taken(home, box, capsys):
     assert main(["status", str(home / "turn")]) == 0
     assert capsys.readouterr().out in printed
     words = ["bundle", str(home / "turn"), "clip", "prior", "--out", str(home / "whole")]
-    assert main(words) == 0
+    (home / "notes.md").write_text("Of two turns.\n")
+    assert main([*words, "--notes", str(home / "notes.md")]) == 0
     assert set(bundle.read_manifest(home / "whole").stages) == {"clip", "prior_diffusion"}
+    card = (home / "whole" / "README.md").read_text()
+    assert "Of two turns." in card and "| prior_diffusion |" in card
+    assert (home / "whole" / "curves.png").is_file()  # of what the runs recorded there
+    words = ["bundle", str(home / "turn"), "clip", "--add", f"{home}/whole:prior_diffusion"]
+    assert main([*words, "--out", str(home / "added")]) == 0
+    assert set(bundle.read_manifest(home / "added").stages) == {"clip", "prior_diffusion"}
+    capsys.readouterr()
+    assert "takes BUNDLE:STAGE" in refused(
+        capsys, *words[:3], "--add", "whole", "--out", home / "x"
+    )
     check_family(home)
 
 

@@ -54,6 +54,13 @@ def parser() -> Parser:
     whole.add_argument("turn", type=Path, help="folder of the turns")
     whole.add_argument("stages", nargs="+", help="names of stages in the plan, the CLIP's too")
     whole.add_argument("--out", type=Path, required=True, help="bundle to write")
+    whole.add_argument(
+        "--add", action="append", default=[], metavar="BUNDLE:STAGE", help="a stage of another"
+    )
+    whole.add_argument(
+        "--metrics", action="append", default=[], type=Path, help="report of unclip eval"
+    )
+    whole.add_argument("--notes", type=Path, help="Markdown for the top of the model card")
     whole.add_argument("--overwrite", action="store_true", help="replace an existing bundle")
     return top
 
@@ -88,7 +95,14 @@ def do(args: argparse.Namespace) -> int:
             if name not in known:
                 raise UserError(f"{name!r} is no stage of the plan; there are {', '.join(known)}")
         sources = [args.turn / pack.RESULTS / name for name in args.stages]
-        stages = bundles.write_family(sources, args.out, overwrite=args.overwrite)
+        stages = bundles.write_family(
+            sources,
+            args.out,
+            others=args.add,
+            metrics=args.metrics,
+            notes=args.notes.read_text(encoding="utf-8") if args.notes else "",
+            overwrite=args.overwrite,
+        )
         say(f"{args.out}  {', '.join(stages)}")
     else:
         show(args)

@@ -11,16 +11,21 @@ for JAX.
 """
 
 import dataclasses
+import shutil
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from unclip_jax.checkpoint import bundle
+from unclip_jax.checkpoint.bundle import Bundle
+from unclip_jax.checkpoint.runs import RunResult
 from unclip_jax.core.errors import UserError
 from unclip_jax.workflows import export
+from unclip_jax.workflows.model_card import read_metrics, write_card
 
 DTYPE = "float16"
+RECORDS = ("metrics.jsonl", "timings.jsonl")  # of a run, for the model card
 
 
 def write_stage(run: Path, out: Path, pca: Path | None) -> None:
@@ -31,16 +36,37 @@ def write_stage(run: Path, out: Path, pca: Path | None) -> None:
         from unclip_jax.checkpoint.pca_file import load_pca
 
         made = dataclasses.replace(made, pca=load_pca(pca))
-    bundle.save(made, out, overwrite=True)
+    bundle.save(made, out, overwrite=True, write_extra=lambda folder: _keep_records(run, folder))
 
 
-def write_family(sources: Sequence[Path], out: Path, *, overwrite: bool = False) -> list[str]:
-    """Writes one bundle of the bundles of its stages, the CLIP's among them; returns its stages.
+def _keep_records(run: Path, folder: Path) -> None:
+    for name in RECORDS:
+        if (run / name).is_file():
+            shutil.copyfile(run / name, folder / name)
+
+
+def write_family(
+    sources: Sequence[Path],
+    out: Path,
+    *,
+    others: Sequence[str] = (),
+    metrics: Sequence[Path] = (),
+    notes: str = "",
+    overwrite: bool = False,
+) -> list[str]:
+    """Writes one bundle of the bundles of its stages, with its model card; returns its stages.
+
+    Args:
+        sources: bundles whose stages are all taken; one of them, or of `others`, has the CLIP.
+        others: BUNDLE:STAGE, single stages of other bundles.
+        metrics, notes: as of `unclip export`.
 
     Raises:
         UserError: two have the same stage, or one was trained against another CLIP.
     """
-    parts = [bundle.load(source, params_dtype=None) for source in sources]
+    loaded = [(source, bundle.load(source, params_dtype=None)) for source in sources]
+    loaded += [_one_stage(other) for other in others]
+    parts = [part for _, part in loaded]
     names = [name for part in parts for name in part.stages]
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
@@ -64,8 +90,35 @@ def write_family(sources: Sequence[Path], out: Path, *, overwrite: bool = False)
         arrays=_merged(part.arrays for part in parts),
         pca=next((part.pca for part in parts if part.pca is not None), None),
     )
-    bundle.save(merged, out, overwrite=overwrite)
+    merged = dataclasses.replace(merged, metrics=read_metrics(metrics))
+    runs = [run for source, part in loaded for run in recorded_runs(source, part)]
+    runs.sort(key=lambda run: list(stages).index(run.spec.stage))
+    card = lambda folder: write_card(folder, merged, runs, notes)  # noqa: E731
+    bundle.save(merged, out, overwrite=overwrite, write_extra=card)
     return list(stages)
+
+
+def _one_stage(other: str) -> tuple[Path, Bundle]:
+    source, colon, stage = other.rpartition(":")
+    if not colon:
+        raise UserError(f"--add takes BUNDLE:STAGE, not {other!r}")
+    found = bundle.load(source, stages=[stage], params_dtype=None)
+    kept = {key: array for key, array in found.arrays.items() if key.startswith(f"{stage}.")}
+    about = {stage: found.provenance["stages"][stage]}
+    provenance = {**found.provenance, "stages": about}
+    pca = found.pca if stage == "prior_ar" else None
+    only = {"stages": {stage: found.stages[stage]}, "arrays": kept, "pca": pca}
+    return Path(source), dataclasses.replace(found, provenance=provenance, **only)
+
+
+def recorded_runs(folder: Path, part: Bundle) -> list[RunResult]:
+    """Returns what a bundle records of the runs of its stages; curves are those in its folder."""
+    runs = []
+    for name, about in part.provenance["stages"].items():
+        stage, environment = part.stages[name], tuple(about.get("environment") or ())
+        run = RunResult(folder, about, stage.spec, about["steps"], stage.params, environment, {})
+        runs.append(run)
+    return runs
 
 
 def _merged(parts: Any) -> dict[str, Any]:
