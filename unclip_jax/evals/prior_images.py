@@ -14,8 +14,8 @@ from unclip_jax.checkpoint.bundle import Bundle
 from unclip_jax.core.prng import root_key
 from unclip_jax.core.rendering import labeled_grid
 from unclip_jax.evals import metrics
+from unclip_jax.evals.distributions import unit_frechet_distance
 from unclip_jax.evals.examples import Examples, main_captions, resized
-from unclip_jax.evals.gaussians import frechet_distance
 from unclip_jax.evals.metrics import Metric
 from unclip_jax.evals.outputs import PRIORS_GRID
 from unclip_jax.evals.settings import Settings
@@ -59,7 +59,7 @@ def decoded_metrics(model: Bundle, examples: Examples, settings: Settings) -> di
         emb = clip.images(resized(np.asarray(decoded[source]), clip.image_size))
         swapped = float(metrics.cosine(emb, text_emb[swap]).mean())
         score, near = metrics.cosine(emb, text_emb), metrics.cosine(emb, true)
-        distance = Metric(frechet_distance(emb, true), None, None, len(examples))
+        distance = Metric(unit_frechet_distance(emb, true), None, None, len(examples))
         results |= {
             f"{source}/clip_score": metrics.mean_metric(score, groups=groups, baseline=swapped),
             f"{source}/cosine_true": metrics.mean_metric(near, groups=groups),

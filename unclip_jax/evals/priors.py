@@ -21,8 +21,8 @@ from unclip_jax.core.prng import image_keys, root_key
 from unclip_jax.core.types import Cond
 from unclip_jax.core.vectors import unit64
 from unclip_jax.evals import metrics, prior_images
+from unclip_jax.evals.distributions import diversity, unit_frechet_distance
 from unclip_jax.evals.examples import Examples, load_examples, main_captions
-from unclip_jax.evals.gaussians import diversity, frechet_distance
 from unclip_jax.evals.metrics import Metric
 from unclip_jax.evals.settings import Settings
 from unclip_jax.models.stages import PRIORS
@@ -135,7 +135,7 @@ def drawn_metrics(draws: Float[np.ndarray, "k n d"], held_out: EmbeddedSplit) ->
     """Returns the first draw's cosine to z_t and Fréchet distance, and the draws' diversity."""
     groups = np.asarray(held_out.examples.concepts)
     to_text = metrics.cosine(draws[0], held_out.text_emb)
-    distance = frechet_distance(draws[0], held_out.image_emb)
+    distance = unit_frechet_distance(draws[0], held_out.image_emb)
     return {
         "cosine_to_text": metrics.mean_metric(to_text, groups=groups),
         "diversity": metrics.mean_metric(diversity(draws), groups=groups),

@@ -79,10 +79,10 @@ class ShapesSource:
         if len(scene) == 1:
             captions = (names[0], f"a picture of {names[0]}", f"{names[0][2:].strip()} on white")
         else:
-            relation = _relation(scene[0][2], scene[1][2])
+            where = relation(scene[0][2], scene[1][2])
             captions = (
-                f"{names[0]} {relation} {names[1]}",
-                f"{names[1]} {_OPPOSITE[relation]} {names[0]}",
+                f"{names[0]} {where} {names[1]}",
+                f"{names[1]} {_OPPOSITE[where]} {names[0]}",
             )
         concept = " + ".join(f"{color} {form}" for color, form, *_ in scene)
         key = f"shapes/{self.split}/{index}"
@@ -145,7 +145,7 @@ def _inside(form: str, x: np.ndarray, y: np.ndarray) -> Bool[np.ndarray, "h w"]:
     return np.sqrt(radius2) * np.cos(2 * np.pi / 5 - abs(angle)) <= np.cos(2 * np.pi / 5)
 
 
-def _relation(subject, other) -> str:
+def relation(subject, other) -> str:
     """Returns where the subject is, along the axis with the larger distance."""
     dx, dy = subject[0] - other[0], subject[1] - other[1]
     if abs(dx) > abs(dy):
