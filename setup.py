@@ -40,6 +40,7 @@ setup(
         "protobuf>=5.28,<8",  # whose errors tensorflow-datasets raises
         "resvg_py>=0.3,<0.6",
         "safetensors>=0.5,<0.9",
+        "scipy>=1.14,<2",
         "tensorboardX>=2.6,<3",
         "tensorflow-datasets>=4.9.8,<5",
         "tokenizers>=0.21,<0.24",
@@ -60,7 +61,6 @@ setup(
             "pytest>=8.3,<10",
             "pytest-xdist>=3.6,<4",
             "ruff>=0.15,<0.18",
-            "scipy>=1.14,<2",
             "selenium>=4.25,<5",
         ],
         "parity": [

@@ -1,10 +1,12 @@
 """One request at a time, each with files of its own, stopped when nobody waits."""
 
+import dataclasses
 import os
 import threading
 import time
 import zipfile
 
+import gradio as gr
 import numpy as np
 import pytest
 from PIL import Image
@@ -12,6 +14,7 @@ from PIL import Image
 from tests.demo.conftest import Fake
 from unclip_jax.core.errors import UserError
 from unclip_jax.demo.studio import KEPT, Job, Result, Step
+from unclip_jax.demo.tabs import TABS, runner
 
 
 def finish(steps):
@@ -74,6 +77,23 @@ def test_progress_and_previews_are_steps(studio):
     assert texts[1] == "encoding" and texts[2].startswith("decoder: starting")
     assert texts[3] == "decoder: 2 of 4 steps"
     assert [step.preview is shown for step in steps[:-1]].count(True) == 1
+
+
+def test_a_preview_is_sent_once(studio):
+    """The images before are cleared at once; gradio would write one sent again over its file."""
+    shown = np.zeros((2, 16, 16, 3), np.uint8)
+
+    def work(session):
+        session.monitor.progress("decoder", 1, 4)
+        session.monitor.preview("decoder", shown)
+        session.monitor.progress("decoder", 2, 4)
+        session.monitor.progress("decoder", 3, 4)
+
+    tab = dataclasses.replace(TABS[0], request=lambda choices, values: Job(Fake(work=work), seed=0))
+    galleries = [yielded[0] for yielded in runner(tab, studio, {})()][:-1]
+    assert galleries[0] == []
+    sent = [gallery for gallery in galleries[1:] if gallery != gr.skip()]
+    assert [len(images) for images in sent] == [2] and len(galleries) >= 5
 
 
 def test_work_ends_when_nobody_waits(studio):

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from scipy import linalg
 
 from unclip_jax.evals import distributions as found
 from unclip_jax.models.pca import Moments
@@ -24,7 +25,6 @@ def test_frechet_distance_of_axis_aligned_gaussians():
 
 
 def test_frechet_distance_is_that_of_the_matrix_root():
-    linalg = pytest.importorskip("scipy.linalg")
     one, two = np.cov(REAL, rowvar=False), np.cov(FAKE, rowvar=False)
     gap = np.square(REAL.mean(0) - FAKE.mean(0)).sum()
     wanted = gap + np.trace(one + two - 2 * linalg.sqrtm(one @ two).real)
@@ -116,6 +116,11 @@ def test_neighborhoods_on_a_line():
     overlap = found.neighborhoods(real, fake, k=1, k_density=1)
     assert (overlap.precision, overlap.recall) == (1.0, 0.75)
     assert (overlap.density, overlap.coverage) == (1.25, 0.75)
+    turned = found.neighborhoods(fake, real, k=1, k_density=1)
+    assert (turned.precision, turned.recall) == (0.75, 1.0)
+    # With two neighbors the real radii are 2, 1, 2, 9: the fake ones are in 3, 2, 1 and 1 balls.
+    wide = found.neighborhoods(real, fake, k=1, k_density=2)
+    assert (wide.density, wide.coverage) == (7 / 4 / 2, 1.0)
 
 
 def test_neighborhoods_do_not_depend_on_the_blocks(monkeypatch):

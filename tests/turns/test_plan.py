@@ -31,7 +31,7 @@ def test_the_emoji_plan_trains_what_the_script_trains():
 
 
 def test_a_place_may_join_stages_that_the_step_needs():
-    """ "{clip+prior}" is one bundle of both; both have to be finished before."""
+    """One bundle of both, written "{clip+prior}"; both have to be finished before."""
     clip, prior, _ = FAMILY["stages"]
     step = {"name": "drawn", "command": ["embed", "--bundle", "{clip+prior}"], "result": "x.bin"}
     found = plan.parse_plan(

@@ -104,8 +104,10 @@ def _one_stage(other: str) -> tuple[Path, Bundle]:
         raise UserError(f"--add takes BUNDLE:STAGE, not {other!r}")
     found = bundle.load(source, stages=[stage], params_dtype=None)
     kept = {key: array for key, array in found.arrays.items() if key.startswith(f"{stage}.")}
-    about = {stage: found.provenance["stages"][stage]}
-    provenance = {**found.provenance, "stages": about}
+    about = found.provenance.get("stages", {}).get(stage)
+    if about is None:
+        raise UserError(f"{source} does not record how its stage {stage} was trained")
+    provenance = {**found.provenance, "stages": {stage: about}}
     pca = found.pca if stage == "prior_ar" else None
     only = {"stages": {stage: found.stages[stage]}, "arrays": kept, "pca": pca}
     return Path(source), dataclasses.replace(found, provenance=provenance, **only)

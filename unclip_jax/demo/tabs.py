@@ -193,7 +193,7 @@ def runner(tab: Tab, studio: Studio, inputs: Inputs) -> Callable[..., Iterator[t
     """Returns the generator function of a tab's event; what it yields goes to the outputs."""
 
     def run(**given: Any) -> Iterator[tuple[Any, ...]]:
-        said, preview, start = "", None, time.monotonic()
+        said, before, start = "", True, time.monotonic()
         try:
             job = tab.request(studio.choices, decoded(inputs, given))
             for step in studio.run(job):
@@ -201,9 +201,9 @@ def runner(tab: Tab, studio: Studio, inputs: Inputs) -> Callable[..., Iterator[t
                     yield widgets.finished(step, tab.is_path)
                 else:
                     said = step.text or said
-                    preview = preview if step.preview is None else step.preview
-                    shown = Step(f"{said} ({time.monotonic() - start:.0f} s)", preview)
-                    yield widgets.going_on(shown, job.seed, tab.is_path)
+                    shown = Step(f"{said} ({time.monotonic() - start:.0f} s)", step.preview)
+                    yield widgets.going_on(shown, job.seed, tab.is_path, clear=before)
+                    before = False
         except UserError as error:
             raise refusal(str(error)) from None
 

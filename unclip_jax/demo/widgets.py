@@ -180,9 +180,17 @@ def chosen(event: gr.SelectData) -> int:
     return event.index
 
 
-def going_on(step: Step, seed: int, is_path: bool) -> tuple[Any, ...]:
-    """Returns the outputs while a request is worked on."""
-    preview = [] if step.preview is None else list(step.preview)
+def going_on(step: Step, seed: int, is_path: bool, *, clear: bool) -> tuple[Any, ...]:
+    """Returns the outputs while a request is worked on.
+
+    A preview is sent once: gradio writes an image that it is given again over the file that a
+    browser may be loading.
+
+    Args:
+        clear: whether the images of the request before are still shown.
+    """
+    kept = [] if clear else gr.skip()
+    preview = kept if step.preview is None else list(step.preview)
     return preview, step.text, str(seed), None, *((None, 0) if is_path else ())
 
 

@@ -6,6 +6,24 @@ PAGE = "tests/demo/test_page.py"
 
 FAULTS: list[Fault] = [
     *faults_in(
+        "unclip_jax/demo/widgets.py",
+        (
+            "images_cleared_with_every_step",
+            "[] if clear else gr.skip()",
+            "[]",
+            "tests/demo/test_studio.py::test_a_preview_is_sent_once",
+        ),
+    ),
+    *faults_in(
+        "unclip_jax/demo/tabs.py",
+        (
+            "former_images_kept",
+            'said, before, start = "", True,',
+            'said, before, start = "", False,',
+            "tests/demo/test_studio.py::test_a_preview_is_sent_once",
+        ),
+    ),
+    *faults_in(
         "unclip_jax/demo/choices.py",
         (
             "true_counts_as_one_image",

@@ -71,7 +71,7 @@ FAULTS: list[Fault] = [
             "density_not_over_k",
             "counts).mean() / k_density",
             "counts).mean()",
-            f"{TESTS}::test_neighborhoods_do_not_depend_on_the_blocks",
+            f"{TESTS}::test_neighborhoods_on_a_line",
         ),
         (
             "a_vector_is_its_own_neighbor",

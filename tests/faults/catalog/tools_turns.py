@@ -5,6 +5,15 @@ from tests.faults.catalog import Fault, faults_in
 FILES, PLAN = "tests/turns/test_files.py", "tests/turns/test_plan.py"
 FAULTS: list[Fault] = [
     *faults_in(
+        "tools/turns/plan.py",
+        (
+            "one_of_the_joined_stages_is_enough",
+            'known.issuperset(place.split("+"))',
+            'known.intersection(place.split("+"))',
+            f"{PLAN}::test_a_place_may_join_stages_that_the_step_needs",
+        ),
+    ),
+    *faults_in(
         "tools/turns/state.py",
         (
             "each_turn_starts_at_the_peak",
