@@ -46,6 +46,8 @@ def test_mean_metric_of_a_rate():
         "n": 4,
         "baseline": 0.25,
         "floor": 0.25,
+        "recipe": "",
+        "reference": "",
     }
     with pytest.raises(ValueError, match="at least one"):
         metrics.mean_metric(np.array([]))

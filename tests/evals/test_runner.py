@@ -9,7 +9,7 @@ from unclip_jax.evals.runner import write_report
 def test_report(tmp_path):
     results = {
         "cosine": Metric(0.5, 0.4, 0.6, 10, 0.1),
-        "upsampler_256/psnr": Metric(30.0, None, None, 4, None),
+        "upsampler_256/psnr": Metric(30.0, None, None, 4, None, "8-bit", "shapes test"),
     }
     result, markdown = write_report(tmp_path, "priors", results, {"model": "m"})
     assert result == json.loads((tmp_path / "priors.json").read_text(encoding="utf-8"))
@@ -21,7 +21,10 @@ def test_report(tmp_path):
         "n": 10,
         "baseline": 0.1,
         "floor": 0.1,
+        "recipe": "",
+        "reference": "",
     }
+    assert "- upsampler_256/psnr: 8-bit; against shapes test" in markdown
     assert markdown == (tmp_path / "priors.md").read_text(encoding="utf-8")
     assert "| cosine | 0.5000 | 0.4000 to 0.6000 | 0.1000 | 10 |" in markdown
     assert (tmp_path / "priors.png").read_bytes().startswith(b"\x89PNG")

@@ -27,6 +27,8 @@ class Metric:
         low, high: its 95% bootstrap interval; None where nothing was resampled.
         n: number of examples.
         baseline: what chance or the baseline method gives; None where there is no baseline.
+        recipe: how it is computed, where several ways go by one name; "" for the only way.
+        reference: the images it compares with, e.g. "emoji train, 2,000 images"; "" for none.
     """
 
     value: float
@@ -34,6 +36,8 @@ class Metric:
     high: float | None
     n: int
     baseline: float | None = None
+    recipe: str = ""
+    reference: str = ""
 
     def to_dict(self) -> dict[str, Any]:
         """Returns the JSON form, in which `baseline` also has its former name `floor`."""

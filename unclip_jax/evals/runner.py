@@ -79,7 +79,7 @@ def write_report(
 def to_json(
     suite: str, results: Mapping[str, Metric], recorded: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """Returns {"suite", "metrics": {name: {value, low, high, n, baseline, floor}}, "settings"}."""
+    """Returns {"suite", "metrics": {name: Metric.to_dict()}, "settings"}."""
     metrics = {name: metric.to_dict() for name, metric in results.items()}
     return {"suite": suite, "metrics": metrics, "settings": dict(recorded)}
 
@@ -88,8 +88,14 @@ def to_markdown(suite: str, results: Mapping[str, Metric], recorded: Mapping[str
     """Returns the settings as a list and the metrics as a table, one per row."""
     lines = [f"# {suite}", "", *(f"- {name}: {value}" for name, value in recorded.items()), ""]
     lines += ["| metric | value | 95% interval | baseline | n |", "|---|---|---|---|---|"]
+    measured_by = {}
     for name, metric in results.items():
         interval = "–" if metric.low is None else f"{metric.low:.4f} to {metric.high:.4f}"
         baseline = "–" if metric.baseline is None else f"{metric.baseline:.4f}"
         lines.append(f"| {name} | {metric.value:.4f} | {interval} | {baseline} | {metric.n} |")
+        how = "; against ".join(filter(None, (metric.recipe, metric.reference)))
+        if how:
+            measured_by.setdefault(how, []).append(name)
+    if measured_by:
+        lines += ["", *(f"- {', '.join(names)}: {how}" for how, names in measured_by.items())]
     return "\n".join(lines) + "\n"
