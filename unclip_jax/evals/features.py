@@ -1,0 +1,57 @@
+"""Features of images by which sets are compared: those of a named network in a named recipe."""
+
+import dataclasses
+from collections.abc import Callable
+
+import numpy as np
+from jaxtyping import Float, UInt8
+
+from unclip_jax.checkpoint.bundle import Bundle
+from unclip_jax.core.errors import UserError
+from unclip_jax.evals.clip_encoder import ClipEncoder
+from unclip_jax.sampling.monitor import Progress
+
+Extracted = dict[str, Float[np.ndarray, "n ..."]]
+
+KINDS = ("clip",)
+
+
+@dataclasses.dataclass(frozen=True)
+class Features:
+    """A network that turns images into vectors.
+
+    Attributes:
+        name: of the network: "CLIP", "Inception" or "DINOv2".
+        recipe: how images become features, in words for `Metric.recipe`.
+        extract: of images of one shape, the vectors by their kind. "pool" [n, d] is always there:
+            what a Fréchet distance takes. Inception also has "spatial" [n, d2], for sFID, and
+            "logits" [n, k], whose softmax is the Inception score's.
+    """
+
+    name: str
+    recipe: str
+    extract: Callable[[UInt8[np.ndarray, "n h w 3"]], Extracted]
+
+
+def load_features(spec: str, clip: Bundle, report: Progress | None = None) -> Features:
+    """Returns the features that a text asks for.
+
+    Args:
+        spec: "clip" for the image embeddings of a bundle's CLIP.
+        clip: the bundle of "clip".
+        report: see `ClipEncoder`.
+
+    Raises:
+        UserError: there are no such features.
+    """
+    kind = spec.partition(":")[0]
+    if kind == "clip" and kind == spec:
+        return clip_features(clip, report)
+    raise UserError(f"unknown features {spec!r}; there are {', '.join(KINDS)}")
+
+
+def clip_features(clip: Bundle, report: Progress | None = None) -> Features:
+    """Returns the raw image embeddings of a bundle's CLIP, of images fitted to its tower."""
+    encoder = ClipEncoder(clip, report)
+    extract = lambda images: {"pool": encoder.images(images)}  # noqa: E731
+    return Features("CLIP", f"CLIP features of {clip.name}", extract)
