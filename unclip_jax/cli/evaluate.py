@@ -68,9 +68,11 @@ def evaluate(model: str, suite: str, out: Path, **options: Any) -> None:
                   the bundle's prior_ar; both for --eval-clip too
     inversion     PSNR of held-out images reconstructed from their latents, by number of levels
     edits         cosine of edited images with their target text, measured with another CLIP
+    reconstruction  held-out images decoded from their latents, and varied: PSNR, cosine, identity
     gallery       images: the paper's figures 3, 4, 5, 6, 7 and 9
 
-    The suites conditioning, samples, inversion and edits also write SUITE_images.png.
+    The suites conditioning, samples, inversion, edits and reconstruction also write
+    SUITE_images.png.
 
     Every metric has a 95% bootstrap interval and, where there is one, the baseline to beat.
 

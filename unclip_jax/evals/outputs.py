@@ -4,6 +4,7 @@ PRIORS_GRID = "priors_images.png"
 CONDITIONING_GRID = "conditioning_images.png"
 SAMPLES_GRID = "samples_images.png"
 INVERSION_GRID = "inversion_images.png"
+RECONSTRUCTION_GRID = "reconstruction_images.png"
 EDITS_GRID = "edits_images.png"
 PCA_CURVE = "pca_variance.png"
 COMBINATIONS_GRID = "combinations_images.png"
@@ -28,6 +29,7 @@ EXTRA_FILES: dict[str, tuple[str, ...]] = {
     "pca": (PCA_CURVE,),
     "inversion": (INVERSION_GRID,),
     "edits": (EDITS_GRID,),
+    "reconstruction": (RECONSTRUCTION_GRID,),
 }
 """What the suites of metrics may write in addition to SUITE.json, SUITE.md and SUITE.png."""
 

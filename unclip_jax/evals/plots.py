@@ -84,6 +84,11 @@ PANELS: dict[str, tuple[Panel, ...]] = {
         Panel(r"^(?P<line>psnr)_(?P<x>\d+)$", "PSNR (dB)", LEVELS, True),
         Panel(r"^(?P<line>latent_std)_(?P<x>\d+)$", "std of x_T (noise: 1)", LEVELS, True),
     ),
+    "reconstruction": (
+        Panel(r"_psnr$", "PSNR (dB)"),
+        Panel(r"_cosine$", "cosine to the source"),
+        Panel(r"_top_\d$", "share whose source is among the k nearest held-out images"),
+    ),
     "edits": (
         Panel(r"^(?P<line>.*)_cosine_(?P<x>[\d.]+)$", COSINE, THETA),
         Panel(r"^(?P<line>.*)_rise_to_(?P<x>[\d.]+)$", "rise of the cosine", THETA),

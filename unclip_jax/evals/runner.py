@@ -18,6 +18,7 @@ from unclip_jax.evals.pca import pca
 from unclip_jax.evals.plots import plot_suite
 from unclip_jax.evals.priors import priors
 from unclip_jax.evals.prompts import prompts
+from unclip_jax.evals.reconstruction import reconstruction
 from unclip_jax.evals.retrieval import retrieval
 from unclip_jax.evals.samples import samples
 from unclip_jax.evals.settings import Settings
@@ -34,6 +35,7 @@ SUITES: dict[str, Suite] = {
     "pca": pca,
     "inversion": inversion,
     "edits": edits,
+    "reconstruction": reconstruction,
 }
 
 

@@ -14,7 +14,7 @@ from unclip_jax.core.errors import UserError
 from unclip_jax.evals.clip_encoder import ClipEncoder, counted
 from unclip_jax.sampling.monitor import Progress
 
-JUDGING = ("samples", "combinations", "prompts", "priors", "edits")
+JUDGING = ("samples", "combinations", "prompts", "priors", "edits", "reconstruction")
 """Suites that judge images by the evaluation CLIP."""
 OWN_BY_DEFAULT = ("priors", "edits")
 """Those that take the model's own CLIP where no other is given."""
@@ -30,7 +30,7 @@ class Settings:
             trained on a subset is measured on that subset.
         splits: held-out splits; suites that use only one take the last.
         eval_clip: bundle of an independently trained CLIP; required by `samples`,
-            `combinations` and `prompts`, recommended for `edits`.
+            `combinations`, `prompts` and `reconstruction`, recommended for `edits`.
         limit: maximum number of images per split; None for all.
         prompts: number of prompts to sample.
         prompts_file: list of prompts of the suite `prompts`.
