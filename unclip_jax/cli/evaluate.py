@@ -83,31 +83,9 @@ def evaluate(model: str, suite: str, out: Path, **options: Any) -> None:
     lock = locked_beside(out, "unclip eval")
     with lock, files.scratch_for(out, inside=True) as scratch, Progress("it") as progress:
         files.refuse_existing(out, output_files(suite), overwrite=overwrite)
-        progress.phase(f"loading {model}")
         folder = scratch / "ready"
         folder.mkdir()
-        common.use_compile_cache()
-        # Imported late, so that `--help` and a taken --out do not wait for jax.
-        from unclip_jax.checkpoint import bundle
-        from unclip_jax.evals.runner import write_suite
-        from unclip_jax.evals.settings import Settings
-
-        options["styles"] = common.split_list(options["styles"])
-        options["splits"] = options["splits"] or held_out_splits(options["data"])
-        recorded = {"model": model, **options}
-        other, size = options.pop("eval_clip"), options.pop("size")
-        settings = Settings(
-            **options,
-            eval_clip=bundle.load(other) if other else None,
-            sample_size=size,
-            image_folder=folder,
-            report=progress.report,
-        )
-        loaded = bundle.load(model)
-        if settings.judged_by_itself(suite, loaded):
-            progress.say(OWN_CLIP)
-        progress.phase(f"suite {suite}")
-        report, table = write_suite(suite, loaded, settings, recorded, folder)
+        report, table = _measure(model, suite, folder, progress, options)
         files.publish(folder, out, overwrite=overwrite)
     if as_json:
         common.echo_json(report)
@@ -115,6 +93,35 @@ def evaluate(model: str, suite: str, out: Path, **options: Any) -> None:
         click.echo(table)
     _note_few(report)
     note(f"wrote {out}")
+
+
+def _measure(
+    model: str, suite: str, folder: Path, progress: Progress, options: dict[str, Any]
+) -> tuple[dict[str, Any], str]:
+    """Loads the bundles and writes the suite's files; returns its JSON object and Markdown."""
+    progress.phase(f"loading {model}")
+    common.use_compile_cache()
+    # Imported late, so that `--help` and a taken --out do not wait for jax.
+    from unclip_jax.checkpoint import bundle
+    from unclip_jax.evals.runner import write_suite
+    from unclip_jax.evals.settings import Settings
+
+    options["styles"] = common.split_list(options["styles"])
+    options["splits"] = options["splits"] or held_out_splits(options["data"])
+    recorded = {"model": model, **options}
+    other, size = options.pop("eval_clip"), options.pop("size")
+    settings = Settings(
+        **options,
+        eval_clip=bundle.load(other) if other else None,
+        sample_size=size,
+        image_folder=folder,
+        report=progress.report,
+    )
+    loaded = bundle.load(model)
+    if settings.judged_by_itself(suite, loaded):
+        progress.say(OWN_CLIP)
+    progress.phase(f"suite {suite}")
+    return write_suite(suite, loaded, settings, recorded, folder)
 
 
 def _note_few(report: dict[str, Any]) -> None:
