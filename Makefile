@@ -69,12 +69,13 @@ $(STAMP)-lint: $(ALL_PINS) | $(STAMP)-venv
 	@touch $@
 
 # torch by itself and first: what depends on it must find it there and bring no other. CLIP's own
-# tokenizer comes without its dependencies (torchvision): the tests load that one file alone. libtpu
-# stands apart: JAX asks the cloud for a TPU wherever it can import it.
+# tokenizer and the networks of evaluation come without their dependencies (torchvision): the tests
+# load single files of them. libtpu stands apart: JAX asks the cloud for a TPU wherever it can
+# import it.
 $(STAMP)-parity: $(STAMP)-test
 	$(PIP) torch==2.13.0
 	$(PIP) -e '.[test,parity]'
-	$(PIP) --no-deps clip-anytorch==2.6.0
+	$(PIP) --no-deps clip-anytorch==2.6.0 torch-fidelity==0.4.0 clean-fid==0.1.35 lpips==0.1.4
 	$(BIN)/python -m pip --disable-pip-version-check install -qq --no-deps \
 	  --target $(VENV)/libtpu libtpu
 	@touch $@

@@ -66,6 +66,7 @@ class Source:
 
 
 Table = Mapping[str, Source]
+Shapes = Mapping[str, tuple[int, ...]]
 
 
 def module(*names: str, **fields: Any) -> Source:
@@ -166,18 +167,22 @@ def _to_jax_axes(rank: int) -> tuple[int, ...]:
 
 
 @functools.lru_cache(maxsize=16)
-def _our_shapes(spec: StageSpec) -> Mapping[str, tuple[int, ...]]:
+def _our_shapes(spec: StageSpec) -> Shapes:
     leaves = flatten_paths(abstract_params(spec))
     return {path: tuple(leaf.shape) for path, leaf in leaves.items()}
 
 
 def their_shapes(spec: StageSpec, table: Table) -> dict[str, tuple[int, ...]]:
     """Returns keys and shapes of all tensors of a stage in the table's format."""
+    return _expected(spec.stage, _our_shapes(spec), table)
+
+
+def _expected(what: str, shapes: Shapes, table: Table) -> dict[str, tuple[int, ...]]:
     found: dict[str, tuple[int, ...]] = {}
-    for path, shape in _our_shapes(spec).items():
+    for path, shape in shapes.items():
         source, name = source_of(table, path), path.rpartition("/")[2]
         if source is None:
-            raise UserError(f"{spec.stage}: this format has no name for {path}")
+            raise UserError(f"{what}: this format has no name for {path}")
         pieces = to_theirs(np.broadcast_to(np.int8(0), shape), name, source)  # one byte, repeated
         shapes = [tuple(piece.shape) for piece in pieces]
         found |= dict(zip(source.keys(name), shapes, strict=True))
@@ -192,9 +197,21 @@ def import_tree(
     Args:
         ignored: keys that are not parameters.
     """
+    check_extent(tensors.files[0], f"{spec.stage}.", spec_to_dict(spec), tensors.shapes)
+    return import_leaves(spec.stage, _our_shapes(spec), table, tensors, ignored)
+
+
+def import_leaves(
+    what: str, leaves: Shapes, table: Table, tensors: TensorFile, ignored: Iterable[str] = ()
+) -> dict[str, Any]:
+    """Returns a network's parameters as `LazyArray`s, after checking every key and shape.
+
+    Args:
+        what: name of the network, for messages.
+        leaves: shapes of its parameters, by slash path.
+        ignored: keys that are not parameters.
+    """
     file = tensors.files[0]
-    check_extent(file, f"{spec.stage}.", spec_to_dict(spec), tensors.shapes)
-    leaves = _our_shapes(spec)
     sources = {path: source_of(table, path) for path in leaves}
     optional = {
         key
@@ -202,20 +219,20 @@ def import_tree(
         if source is not None and source.missing is not None
         for key in source.keys(path.rpartition("/")[2])
     }
-    expected = their_shapes(spec, table)
+    expected = _expected(what, leaves, table)
     unknown = sorted(set(tensors.shapes) - set(expected) - set(ignored))
     if unknown:
-        raise UserError(f"{file}: unknown keys for {spec.stage}: {_listed(unknown)}")
+        raise UserError(f"{file}: unknown keys for {what}: {_listed(unknown)}")
     absent = sorted(set(expected) - set(tensors.shapes) - optional)
     if absent:
-        raise UserError(f"{file}: missing keys for {spec.stage}: {_listed(absent)}")
+        raise UserError(f"{file}: missing keys for {what}: {_listed(absent)}")
     wrong = [
         f"{key} is {tensors.shapes[key]}, not {shape}"
         for key, shape in expected.items()
         if key in tensors.shapes and tensors.shapes[key] != shape
     ]
     if wrong:
-        raise UserError(f"{file}: wrong shapes for {spec.stage}: {_listed(wrong)}")
+        raise UserError(f"{file}: wrong shapes for {what}: {_listed(wrong)}")
     flat = {path: _lazy_leaf(path, shape, sources[path], tensors) for path, shape in leaves.items()}
     return unflatten_paths(flat)
 

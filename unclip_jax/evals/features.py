@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 from jaxtyping import Float, UInt8
@@ -9,11 +10,24 @@ from jaxtyping import Float, UInt8
 from unclip_jax.checkpoint.bundle import Bundle
 from unclip_jax.core.errors import UserError
 from unclip_jax.evals.clip_encoder import ClipEncoder
+from unclip_jax.evals.networks.inception import (
+    RECIPES,
+    InceptionFeatures,
+    Recipe,
+    load_inception,
+)
 from unclip_jax.sampling.monitor import Progress
 
 Extracted = dict[str, Float[np.ndarray, "n ..."]]
 
-KINDS = ("clip",)
+INCEPTION: dict[str, Recipe] = {
+    "inception": "torch-fidelity",
+    "inception-adm": "adm",
+    "inception-clean": "clean-fid",
+}
+"""Inception's recipe by the kind that asks for it; see `networks.inception`."""
+
+KINDS = ("clip", *(f"{kind}:FILE" for kind in INCEPTION))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,16 +51,22 @@ def load_features(spec: str, clip: Bundle, report: Progress | None = None) -> Fe
     """Returns the features that a text asks for.
 
     Args:
-        spec: "clip" for the image embeddings of a bundle's CLIP.
+        spec: "clip" for the image embeddings of a bundle's CLIP; "inception:FILE",
+            "inception-adm:FILE" or "inception-clean:FILE" for Inception in that recipe, with the
+            weights of a local file.
         clip: the bundle of "clip".
         report: see `ClipEncoder`.
 
     Raises:
-        UserError: there are no such features.
+        UserError: there are no such features, or the file does not have the network's weights.
     """
-    kind = spec.partition(":")[0]
-    if kind == "clip" and kind == spec:
+    kind, _, place = spec.partition(":")
+    if spec == "clip":
         return clip_features(clip, report)
+    if kind in INCEPTION and place:
+        recipe = INCEPTION[kind]
+        extract = InceptionFeatures(load_inception(Path(place)), recipe)
+        return Features("Inception", RECIPES[recipe], extract)
     raise UserError(f"unknown features {spec!r}; there are {', '.join(KINDS)}")
 
 

@@ -10,7 +10,6 @@ import numpy as np
 from jaxtyping import Array, Float, UInt8
 
 from unclip_jax.checkpoint.bundle import Bundle
-from unclip_jax.core.batching import map_batches
 from unclip_jax.core.errors import UserError
 from unclip_jax.core.types import Params, TextFeatures
 from unclip_jax.data.images import to_float, to_uint8
@@ -53,24 +52,6 @@ def _image_program(spec: StageSpec, dtype: str) -> Callable[..., Array]:
     return parallel.over_devices(encode, shared=(0,))
 
 
-def _map(
-    program: Callable[..., Any], params: Any, inputs: tuple[np.ndarray, ...], limit: int
-) -> Any:
-    """Runs `program` over the rows of `inputs`, at most `limit` a device and call; NumPy results.
-
-    The number of rows a device takes is a power of two: few distinct shapes, so that one more row
-    seldom compiles a program.
-    """
-    share = -(-len(inputs[0]) // parallel.device_count())
-    per_device = min(limit, 1 << (share - 1).bit_length())
-
-    def encode(rows: list[int]) -> Any:
-        split = parallel.split(tuple(array[rows] for array in inputs))
-        return parallel.join(program(params, *split), len(rows))
-
-    return map_batches(encode, range(len(inputs[0])), per_device * parallel.device_count())
-
-
 def encode_text(model: Bundle, prompts: Sequence[str], *, dtype: str = "float32") -> TextFeatures:
     """Encodes captions into everything the bundle's stages are conditioned on (NumPy arrays).
 
@@ -87,7 +68,7 @@ def encode_text(model: Bundle, prompts: Sequence[str], *, dtype: str = "float32"
     clip = model.tokenizer.encode(prompts, context=stage.spec.model.text.context)
     inputs = (np.asarray(clip.tokens), np.asarray(clip.mask))
     program = _text_program(stage.spec, dtype)
-    features = _map(program, parallel.placed_params(stage), inputs, TEXT_LIMIT)
+    features = parallel.map_rows(program, parallel.placed_params(stage), inputs, TEXT_LIMIT)
     own = [stage.spec.model.own_context for stage in model.stages.values()]
     longest = max((context for context in own if context is not None), default=None)
     if longest is None:
@@ -157,4 +138,4 @@ def encode_images(
         raise UserError("no image given")
     pixels = np.stack([fit_to_tower(stage.spec.model, array) for array in arrays])
     program = _image_program(stage.spec, dtype)
-    return _map(program, parallel.placed_params(stage), (pixels,), IMAGE_LIMIT)
+    return parallel.map_rows(program, parallel.placed_params(stage), (pixels,), IMAGE_LIMIT)

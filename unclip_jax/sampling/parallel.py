@@ -17,6 +17,7 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from unclip_jax.checkpoint.bundle import Stage
+from unclip_jax.core.batching import map_batches
 
 BATCH_LIMIT = 16  # images a device makes a call
 
@@ -93,3 +94,27 @@ def join(tree: Any, n: int) -> Any:
         return array.reshape(-1, *array.shape[2:])[:n]
 
     return jax.tree.map(merge, tree)
+
+
+def map_rows(
+    program: Callable[..., Any],
+    params: Any,
+    inputs: tuple[np.ndarray, ...],
+    limit: int,
+) -> Any:
+    """Runs `program` over the rows of `inputs`, at most `limit` a device and call; NumPy results.
+
+    The number of rows a device takes is a power of two: few distinct shapes, so that one more row
+    seldom compiles a program.
+
+    Args:
+        program: of `over_devices`, called with (params, *inputs).
+    """
+    share = -(-len(inputs[0]) // device_count())
+    per_device = min(limit, 1 << (share - 1).bit_length())
+
+    def run(rows: list[int]) -> Any:
+        arrays = split(tuple(array[rows] for array in inputs))
+        return join(program(params, *arrays), len(rows))
+
+    return map_batches(run, range(len(inputs[0])), per_device * device_count())
