@@ -238,8 +238,8 @@ def reconstruct(
             that is unknown or out of range.
     """
     chosen = settings_of(LatentSettings, "reconstruct", settings)
-    basis = require_pca(model, pca)
     plan = latents.resolve_latents(model, chosen, inverted=False)
+    basis = require_pca(model, pca)
     dims, monitor = manipulate.usable_dims(dims, basis), Monitor(progress)
     return manipulate.reconstruct(
         model, images, root_of(key), plan, pca=basis, dims=dims, monitor=monitor

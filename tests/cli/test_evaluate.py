@@ -22,7 +22,7 @@ def test_command_writes_the_report(toy_folder, tmp_path):
     result = json.loads(run.stdout)
     assert result["suite"] == "retrieval"
     assert set(result["metrics"]["test/recall_at_1"]) == {
-        *("value", "low", "high", "n", "baseline", "floor")
+        *("value", "low", "high", "n", "baseline", "floor", "recipe", "reference")
     }
     assert result["settings"]["splits"] == ["test"]
     written = {path.name for path in (tmp_path / "report").iterdir()}
@@ -114,3 +114,39 @@ def test_a_list_of_prompts_is_recorded_in_the_report(unclip, toy_folder, tmp_pat
     code, out, err = unclip(*args, "--prompts-file", listed, "--out", tmp_path / "report")
     assert code == 0, err
     assert json.loads(out)["settings"]["prompts_file"] == str(listed)
+
+
+def test_bundles_are_compared_in_a_smoke_run(unclip, toy_folder, tmp_path):
+    args = ("eval", "--model", toy_folder, "--data", SETTINGS.data, "--out", tmp_path / "report")
+    code, out, err = unclip(*args, "--smoke", "--compare", toy_folder, "--json")
+    assert code == 0, err
+    report = json.loads(out)
+    assert report["settings"]["compare"] == [str(toy_folder)]
+    assert report["settings"]["smoke"] is True and report["settings"]["limit"] == 8
+    assert report["compare"] == [{"model": str(toy_folder), "metrics": report["metrics"]}]
+    assert "note: This is a smoke run" in err
+
+
+def test_the_gallery_has_nothing_to_compare(refused, tmp_path):
+    args = ("eval", "--suite", "gallery", "--compare", "emoji", "--out", tmp_path / "report")
+    assert "no metrics to compare" in refused(*args)
+
+
+def test_a_taken_name_of_a_compared_image_fails_before_the_work(refused, tmp_path):
+    (tmp_path / "compare1_samples_images.png").write_text("mine")
+    args = ("eval", "--suite", "samples", "--model", "none", "--compare", "none")
+    assert "compare1_samples_images.png exists" in refused(*args, "--out", tmp_path)
+
+
+def test_a_missing_compared_bundle_is_refused(refused, toy_folder, tmp_path):
+    args = ("eval", "--model", toy_folder, "--data", SETTINGS.data, "--out", tmp_path / "r")
+    assert "no_such_bundle" in refused(*args, "--compare", "no_such_bundle")
+    assert not (tmp_path / "r").exists()
+
+
+def test_a_bad_list_of_prompts_is_refused_before_the_models(refused, tmp_path):
+    """The bundle does not exist and is not asked for."""
+    (tmp_path / "list.json").write_text('{"nouns": [3]}')
+    args = ("eval", "--suite", "prompts", "--model", "none", "--data", SETTINGS.data)
+    args += ("--prompts-file", tmp_path / "list.json", "--out", tmp_path / "r")
+    assert "nouns has an entry that is no prompt" in refused(*args)

@@ -8,6 +8,7 @@ import pytest
 
 from tests.toy import toy_bundle
 from unclip_jax.core.errors import UserError
+from unclip_jax.evals.clip_encoder import ClipEncoder
 from unclip_jax.evals.prompts import Prompt, prompt_metrics, ranks_of, read_prompts
 from unclip_jax.evals.runner import run_suite
 from unclip_jax.evals.settings import Settings
@@ -50,7 +51,13 @@ def test_a_rank_counts_the_texts_that_fit_as_well():
     """Image 0 is its text; image 1 is nearer to text 2; image 2 fits two texts equally well."""
     image_emb = np.array([[1.0, 0.0, 0.0], [0.0, 0.6, 0.8], [0.0, 0.0, 2.0]])
     text_emb = np.array([[3.0, 0.0, 0.0], [0.0, 1.0, 0.0], [0.0, 0.0, 1.0], [0.0, 0.0, 0.5]])
-    assert ranks_of(image_emb, text_emb).tolist() == [1, 3, 2]
+    assert ranks_of(image_emb, text_emb, [0, 1, 2]).tolist() == [1, 3, 2]
+
+
+def test_a_prompt_given_twice_is_one_text():
+    """Two images of text 0: neither ranks below a copy of its own text."""
+    image_emb = np.array([[1.0, 0.1], [1.0, 0.2], [0.0, 1.0]])
+    assert ranks_of(image_emb, np.eye(2), [0, 0, 1]).tolist() == [1, 1, 1]
 
 
 def test_hits_are_counted_by_group_and_kind():
@@ -96,14 +103,21 @@ def test_a_file_that_is_no_text_is_one_line(tmp_path):
         read_prompts(path)
 
 
-def test_every_prompt_gets_a_verdict(tmp_path):
+def test_every_prompt_gets_a_verdict(tmp_path, monkeypatch):
+    """Also one that is there twice, which the CLIP embeds once."""
     path = tmp_path / "list.txt"
-    path.write_text("a cat\na dog\n")
+    path.write_text("a cat\na cat\na dog\n")
+    embedded = []
+    captions = ClipEncoder.captions
+    monkeypatch.setattr(
+        ClipEncoder, "captions", lambda *args: embedded.append(args[1]) or captions(*args)
+    )
     model = toy_bundle()
     settings = Settings("shapes", eval_clip=model, prompts_file=path, image_folder=tmp_path)
     results = run_suite("prompts", model, settings)
-    assert results["prompts/top_1"].n == 2
+    assert results["prompts/top_1"].n == 3
+    assert len(set(embedded[0])) == len(embedded[0])
     verdicts = json.loads((tmp_path / "prompts_verdicts.json").read_text())
-    assert [v["prompt"] for v in verdicts] == ["a cat", "a dog"]
+    assert [v["prompt"] for v in verdicts] == ["a cat", "a cat", "a dog"]
     assert all(v["rank"] >= 1 and v["eye"] is None for v in verdicts)
     assert (tmp_path / "prompts_images.png").stat().st_size > 0

@@ -1,17 +1,21 @@
 """`unclip eval`: metrics of a bundle on a data set."""
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from unclip_jax.cli import common
 from unclip_jax.cli.common import FEW
+from unclip_jax.cli.completion import Model
 from unclip_jax.cli.progress import Progress, note
 from unclip_jax.core import files
 from unclip_jax.core.errors import UserError
 from unclip_jax.core.locks import locked_beside
 from unclip_jax.evals.outputs import SUITE_NAMES, output_files
+
+if TYPE_CHECKING:
+    from unclip_jax.evals.settings import Settings
 
 OWN_CLIP = (
     "the evaluation CLIP is the model's own: metrics of a CLIP that judges its own model favor it; "
@@ -30,6 +34,13 @@ OWN_CLIP = (
     "--eval-clip",
     "--judge",
     help="Bundle with an independently trained CLIP (all suites that judge images).",
+)
+@click.option(
+    "--compare",
+    "compared",
+    multiple=True,
+    type=Model(),
+    help="Bundle to measure in the same way, beside --model; repeatable.",
 )
 @click.option("--pca", help="PCA file for the gallery [the bundle's].")
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder to write.")
@@ -51,6 +62,7 @@ OWN_CLIP = (
     "--batch", type=click.IntRange(min=1), default=32, show_default=True, help="Batch size."
 )
 @common.seed_option
+@click.option("--smoke", is_flag=True, help="The least work: does the command run here?")
 @click.option("--overwrite", is_flag=True, help="Replace the suite's files in --out.")
 @common.json_option
 def evaluate(model: str, suite: str, out: Path, **options: Any) -> None:
@@ -75,17 +87,22 @@ def evaluate(model: str, suite: str, out: Path, **options: Any) -> None:
     SUITE_images.png.
 
     Every metric has a 95% bootstrap interval and, where there is one, the baseline to beat.
+    --compare puts other bundles' numbers beside them; their images are compare1_… and so on.
 
     Example: unclip eval --model emoji --data emoji --suite retrieval --out report
     """
     overwrite, as_json = options.pop("overwrite"), options.pop("as_json")
-    files.refuse_existing(out, output_files(suite), overwrite=overwrite)
+    compared = options.pop("compared")
+    names = output_files(suite, len(compared))
+    if compared and suite == "gallery":
+        raise UserError("suite gallery has no metrics to compare; run it once for each bundle")
+    files.refuse_existing(out, names, overwrite=overwrite)
     lock = locked_beside(out, "unclip eval")
     with lock, files.scratch_for(out, inside=True) as scratch, Progress("it") as progress:
-        files.refuse_existing(out, output_files(suite), overwrite=overwrite)
+        files.refuse_existing(out, names, overwrite=overwrite)
         folder = scratch / "ready"
         folder.mkdir()
-        report, table = _measure(model, suite, folder, progress, options)
+        report, table = _measure([model, *compared], suite, folder, progress, options)
         files.publish(folder, out, overwrite=overwrite)
     if as_json:
         common.echo_json(report)
@@ -96,20 +113,48 @@ def evaluate(model: str, suite: str, out: Path, **options: Any) -> None:
 
 
 def _measure(
-    model: str, suite: str, folder: Path, progress: Progress, options: dict[str, Any]
+    models: list[str], suite: str, folder: Path, progress: Progress, options: dict[str, Any]
 ) -> tuple[dict[str, Any], str]:
-    """Loads the bundles and writes the suite's files; returns its JSON object and Markdown."""
-    progress.phase(f"loading {model}")
+    """Loads the bundles and writes the suite's files; returns its JSON object and Markdown.
+
+    Args:
+        models: the bundle to measure, then those to compare it with.
+    """
     common.use_compile_cache()
     # Imported late, so that `--help` and a taken --out do not wait for jax.
     from unclip_jax.checkpoint import bundle
     from unclip_jax.evals.runner import write_suite
+
+    settings, recorded = _settings(options, folder, progress)
+    bundles = []
+    for name in models:
+        progress.phase(f"loading {name}")
+        bundles.append((name, bundle.load(name)))
+        if settings.judged_by_itself(suite, bundles[-1][1]):
+            progress.say(OWN_CLIP if len(models) == 1 else f"{name}: {OWN_CLIP}")
+    progress.phase(f"suite {suite}")
+    (model, loaded), *others = bundles
+    recorded = {"model": model, **recorded, "compare": models[1:]}
+    return write_suite(suite, loaded, settings, recorded, folder, others)
+
+
+def _settings(
+    options: dict[str, Any], folder: Path, progress: Progress
+) -> tuple["Settings", dict[str, Any]]:
+    """Returns the suite's settings, and the options as the report states them."""
+    from unclip_jax.checkpoint import bundle
+    from unclip_jax.evals.prompts import read_prompts
     from unclip_jax.evals.settings import Settings
+    from unclip_jax.evals.smoke import small_settings
 
     options["styles"] = common.split_list(options["styles"])
     options["splits"] = options["splits"] or held_out_splits(options["data"])
-    recorded = {"model": model, **options}
+    if options["prompts_file"]:
+        read_prompts(Path(options["prompts_file"]))  # an error before the models are loaded
+    recorded = dict(options)
     other, size = options.pop("eval_clip"), options.pop("size")
+    if other:
+        progress.phase(f"loading {other}")
     settings = Settings(
         **options,
         eval_clip=bundle.load(other) if other else None,
@@ -117,14 +162,16 @@ def _measure(
         image_folder=folder,
         report=progress.report,
     )
-    loaded = bundle.load(model)
-    if settings.judged_by_itself(suite, loaded):
-        progress.say(OWN_CLIP)
-    progress.phase(f"suite {suite}")
-    return write_suite(suite, loaded, settings, recorded, folder)
+    if settings.smoke:
+        settings = small_settings(settings)
+        recorded |= {name: getattr(settings, name) for name in ("limit", "prompts", "batch")}
+    return settings, recorded
 
 
 def _note_few(report: dict[str, Any]) -> None:
+    if "note" in report:
+        note(f"note: {report['note']}")
+        return
     fewest = min((metric["n"] for metric in report.get("metrics", {}).values()), default=FEW)
     if fewest < FEW:
         note(f"note: a metric of {fewest} examples means little")

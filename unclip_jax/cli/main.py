@@ -76,6 +76,18 @@ class LazyGroup(click.Group):
 
         return with_quiet(getattr(importlib.import_module(module), attribute))
 
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Parses what stands before the command; an option of commands is told its place."""
+        command = next((word for word in args if word in COMMANDS), None)
+        try:
+            return super().parse_args(ctx, args)
+        except click.NoSuchOption as error:
+            if command is None:
+                raise
+            ctx.fail(
+                f"{error.option_name} goes after the command: unclip {command} {error.option_name}"
+            )
+
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:

@@ -11,8 +11,7 @@ from unclip_jax.cli.completion import files
 from unclip_jax.cli.images import echo_images, prior_options
 from unclip_jax.cli.progress import Progress
 from unclip_jax.core.errors import UserError
-
-FILE_LIMIT = 256 << 20  # bytes of a file of prompts
+from unclip_jax.core.lines import read_lines
 
 
 @click.command()
@@ -90,15 +89,4 @@ def sample(
 
 def read_prompt_file(path: str) -> list[str]:
     """Reads a file of prompts, one per line; empty lines are skipped."""
-    try:
-        with open(path, "rb") as file:
-            data = file.read(FILE_LIMIT + 1)
-        lines = data.decode("utf-8-sig").splitlines()
-    except (OSError, ValueError) as error:  # ValueError: not UTF-8, or a NUL in the name
-        raise UserError(f"cannot read --prompts {path}: {error}") from error
-    if len(data) > FILE_LIMIT:
-        raise UserError(f"--prompts {path} is larger than {FILE_LIMIT >> 20} MiB; split it")
-    found = [line.strip() for line in lines if line.strip()]
-    if not found:
-        raise UserError(f"--prompts {path} contains no prompt")
-    return found
+    return read_lines(path, what="--prompts", entry="prompt")

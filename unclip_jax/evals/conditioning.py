@@ -62,7 +62,7 @@ def denoising_errors(
     spec, params = model.stage(stage).spec, model.stage(stage).params
     schedule = make_schedule(spec.diffusion.schedule, spec.diffusion.num_steps)
     network = api.denoise_fn(model, stage)
-    key = stage_key(root_key(settings.seed), spec.row.key_id)
+    key, times = stage_key(root_key(settings.seed), spec.row.key_id), settings.swept(TIMES)
 
     @jax.jit
     def error(
@@ -80,10 +80,10 @@ def denoising_errors(
     def errors(rows: Int[np.ndarray, " b"]) -> dict[str, Float[np.ndarray, " b"]]:
         found = {name: np.zeros(len(rows)) for name in conds}
         for name, cond in conds.items():
-            for fraction in TIMES:
+            for fraction in times:
                 t = np.full(len(rows), int(fraction * spec.diffusion.num_steps), np.int32)
                 mse = error(params, x0[rows], rows_of(cond, rows), rows, t)
-                found[name] += np.asarray(mse) / len(TIMES)
+                found[name] += np.asarray(mse) / len(times)
         return found
 
     return settings.map_batches(errors, len(x0), f"errors of {stage}")

@@ -53,7 +53,7 @@ def edits(model: Bundle, settings: Settings) -> dict[str, Metric]:
             key=root_key(settings.seed),
             frames=THETAS,
             max_theta=MAX_THETA,
-            invert_steps=LEVELS,
+            **{"invert_steps": LEVELS, **settings.inverting},
             size=size,
             progress=settings.report,
         )

@@ -14,7 +14,7 @@ from unclip_jax.core.prng import root_key
 from unclip_jax.data.images import to_square, to_uint8
 from unclip_jax.data.sets.captions import STYLE_WORDS
 from unclip_jax.data.sources import load_source, select
-from unclip_jax.evals.settings import Settings
+from unclip_jax.evals.settings import SMOKE_IMAGES, Settings
 from unclip_jax.sampling.encode import fit_to_tower
 from unclip_jax.sampling.latents import squares
 
@@ -73,6 +73,8 @@ def load_examples(
     source = select(source, concepts=settings.concepts, styles=settings.styles)
     if len(source) == 0:
         raise UserError(f"data set {settings.data!r} has no images in its split {split!r}")
+    if settings.smoke:  # of the training images too, which have no limit
+        limit = min(limit or SMOKE_IMAGES, SMOKE_IMAGES)
     indices = np.arange(len(source))
     if limit is not None and limit < len(source):
         rng = np.random.default_rng(settings.seed)

@@ -8,7 +8,7 @@ import functools
 import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
@@ -21,6 +21,7 @@ from unclip_jax.core.rendering import Strip, labeled_strips
 from unclip_jax.data.sources import split_sizes
 from unclip_jax.evals.examples import Examples, load_examples, main_captions, merge
 from unclip_jax.evals.settings import Settings
+from unclip_jax.evals.smoke import WARNING
 from unclip_jax.sampling.latents import image_fit, squares
 from unclip_jax.sampling.settings import decoder_size
 
@@ -40,6 +41,7 @@ DIMS = (0, 2, 4, 8, 12, 16, 24, 40, 128)
 GUIDED = ("a red heart", "a banana", "a green apple")
 SCALES = (1.0, 2.0, 3.0, 4.0)
 FILLED = (("red heart/3d", "a red heart"), ("red apple/3d", "a green apple"))
+T = TypeVar("T")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -94,17 +96,27 @@ class GalleryContext:
         seed, report = self.settings.seed, self.settings.report
         return {"key": root_key(seed), "size": self.size, "progress": report}
 
+    @property
+    def inverting(self) -> dict[str, Any]:
+        """Those options, for a call that inverts images."""
+        return self.options | self.settings.inverting
+
+    def swept(self, values: Sequence[T]) -> Sequence[T]:
+        """Returns a figure's rows or columns; of a smoke run the first two."""
+        return self.settings.swept(values)
+
 
 def variations(context: GalleryContext) -> Image.Image:
     """Figure 3: what the image embedding preserves, and what it leaves open."""
-    images, titles = context.pool.pick(VARIED)
+    images, titles = context.pool.pick(context.swept(VARIED))
+    etas = context.swept(ETAS)
     outputs = [
-        api.vary(context.model, images, eta=eta, num=num, **context.options).reshape(
+        api.vary(context.model, images, eta=eta, num=num, **context.inverting).reshape(
             len(images), num, context.size, context.size, 3
         )
-        for eta, num in ETAS
+        for eta, num in etas
     ]
-    labels = ["input", *(f"eta {eta:g}" for eta, num in ETAS for _ in range(num))]
+    labels = ["input", *(f"eta {eta:g}" for eta, num in etas for _ in range(num))]
     rows = zip(titles, context.shown(images), np.concatenate(outputs, axis=1), strict=True)
     return labeled_strips([Strip(title, [shown, *row], labels) for title, shown, row in rows])
 
@@ -112,12 +124,17 @@ def variations(context: GalleryContext) -> Image.Image:
 def interpolations(context: GalleryContext) -> Image.Image:
     """Figure 4: between two images, with interpolated inverted noise and with fixed noise."""
     strips, frames = [], 8
-    for number, pair in enumerate(PAIRS):
+    for number, pair in enumerate(context.swept(PAIRS)):
         images, titles = context.pool.pick(pair, first=2 * number)
         ends = context.shown(images)
         labels = ["input A", *(f"{i / (frames - 1):.2f}" for i in range(frames)), "input B"]
         call = functools.partial(
-            api.interpolate, context.model, images[:1], images[1:], frames=frames, **context.options
+            api.interpolate,
+            context.model,
+            images[:1],
+            images[1:],
+            frames=frames,
+            **context.inverting,
         )
         for title, outputs in (
             (f"{titles[0]} to {titles[1]}: both latents", call()),
@@ -131,13 +148,13 @@ def text_diffs(context: GalleryContext) -> Image.Image:
     """Figure 5: images edited toward a text."""
     strips, frames = [], 6
     captions = main_captions(context.pool.examples)
-    for number, (name, source, target) in enumerate(EDITS):
+    for number, (name, source, target) in enumerate(context.swept(EDITS)):
         row = context.pool.find(name, number)
         if context.pool.title(row).split(",")[0] != name.split("/")[0]:
             source, target = captions[row], captions[(row + 1) % len(captions)]
         image = context.pool.examples.images[row][None]
         outputs = api.edit(
-            context.model, image, target, source=source, frames=frames, **context.options
+            context.model, image, target, source=source, frames=frames, **context.inverting
         )
         labels = ["input", *(f"theta {i / (frames - 1) / 2:.1f}" for i in range(frames))]
         way = f"to: {target}" if source is None else f"from: {source}   to: {target}"
@@ -168,7 +185,7 @@ def typographic(context: GalleryContext) -> tuple[Image.Image, dict[str, Any]]:
     images, titles = context.pool.pick([name])
     pair = np.stack([images[0], written_on(images[0], word)])
     probabilities = api.classify(context.model, pair, labels)
-    varied = api.vary(context.model, pair, eta=1.0, num=5, **context.options)
+    varied = api.vary(context.model, pair, eta=1.0, num=5, **context.inverting)
     strips, facts = [], {}
     for i, what in enumerate(("plain", f'"{word}" written on it')):
         says = ", ".join(f"{x} {p:.1%}" for x, p in zip(labels, probabilities[i], strict=True))
@@ -180,9 +197,9 @@ def typographic(context: GalleryContext) -> tuple[Image.Image, dict[str, Any]]:
 
 def components(context: GalleryContext) -> Image.Image:
     """Figure 7: reconstructions from the first principal components of the image embedding."""
-    images, titles = context.pool.pick(COMPONENTS)
+    images, titles = context.pool.pick(context.swept(COMPONENTS))
     width = require_pca(context.model, context.settings.pca).width
-    dims = tuple(dict.fromkeys(min(count, width) for count in DIMS))
+    dims = tuple(dict.fromkeys(min(count, width) for count in context.swept(DIMS)))
     outputs = api.reconstruct(
         context.model, images, dims=dims, pca=context.settings.pca, **context.options
     )
@@ -196,16 +213,16 @@ def components(context: GalleryContext) -> Image.Image:
 
 def guidance(context: GalleryContext) -> Image.Image:
     """Figure 9: guidance scales of unCLIP, and of the decoder with the caption alone (GLIDE)."""
-    strips = []
+    strips, scales = [], context.swept(SCALES)
     for prior, title in ((None, "unCLIP"), ("none", "caption only")):
-        for prompt in GUIDED:
+        for prompt in context.swept(GUIDED):
             row = []
-            for scale in SCALES:
+            for scale in scales:
                 outputs = api.sample(
                     context.model, prompt, num=2, guidance=scale, prior=prior, **context.options
                 )
                 row += list(outputs)
-            labels = [f"scale {scale:g}" for scale in SCALES for _ in range(2)]
+            labels = [f"scale {scale:g}" for scale in scales for _ in range(2)]
             strips.append(Strip(f"{title}: {prompt}", row, labels))
     return labeled_strips(strips)
 
@@ -213,7 +230,7 @@ def guidance(context: GalleryContext) -> Image.Image:
 def fillings(context: GalleryContext) -> Image.Image:
     """Inpainting, a feature of the paper's production model: the right half is filled."""
     strips = []
-    for number, (name, prompt) in enumerate(FILLED):
+    for number, (name, prompt) in enumerate(context.swept(FILLED)):
         images, titles = context.pool.pick([name], first=number)
         shown = context.shown(images)
         mask = np.zeros(shown.shape[:3], bool)
@@ -274,6 +291,8 @@ def write_gallery(
     context = GalleryContext(model, settings, load_pool(settings, model, seen), size)
     result = {"suite": "gallery", "figures": {}, "settings": dict(recorded)}
     lines = [f"# Gallery of the bundle {model.name}", ""]
+    if settings.smoke:
+        lines += [WARNING, ""]
     lines += [f"`unclip eval --suite gallery`, {size} pixels, seed {settings.seed}.", ""]
     for name, (text, draw) in FIGURES.items():
         try:
@@ -289,6 +308,8 @@ def write_gallery(
         lines += [text, "", f"![{name.split('.')[0]}]({name})", ""]
     readme = "\n".join(lines)
     (folder / "README.md").write_text(readme, encoding="utf-8")
+    if settings.smoke:
+        result["note"] = WARNING
     text = json.dumps(result, ensure_ascii=False, indent=1)
     (folder / "gallery.json").write_text(text + "\n", encoding="utf-8")
     return result, readme

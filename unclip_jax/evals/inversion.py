@@ -22,6 +22,7 @@ from unclip_jax.sampling.monitor import Monitor
 from unclip_jax.sampling.settings import decoder_size
 
 LEVELS = (10, 20, 40, 100, 250)
+SMOKE_LEVELS = (3, 4)
 DEFAULT_LIMIT = 32
 SHOWN = 6  # images in the grid
 TARGET_PSNR = 25.0  # dB; the project's target
@@ -36,7 +37,7 @@ def inversion(model: Bundle, settings: Settings) -> dict[str, Metric]:
     true = latents.squares(examples.images, size, latents.image_fit(model))
     keys = image_keys(root_key(settings.seed), range(len(examples)), [0] * len(examples))
     results, images = {}, {"held-out image": true[:SHOWN]}
-    for count in LEVELS:
+    for count in SMOKE_LEVELS if settings.smoke else LEVELS:
         chosen = latents.LatentSettings(size=size, invert_steps=count)
         plan = latents.resolve_latents(model, chosen)
         monitor = Monitor(settings.report)

@@ -36,8 +36,15 @@ EXTRA_FILES: dict[str, tuple[str, ...]] = {
 SUITE_NAMES = (*EXTRA_FILES, "gallery")
 
 
-def output_files(suite: str) -> list[str]:
-    """Lists the names of all files that a suite may write."""
+def output_files(suite: str, compared: int = 0) -> list[str]:
+    """Lists the names of all files that a suite may write, with a number of compared bundles."""
     if suite == "gallery":
         return ["gallery.json", "README.md", *GALLERY]
-    return [*(f"{suite}.{suffix}" for suffix in ("json", "md", "png")), *EXTRA_FILES[suite]]
+    extra = EXTRA_FILES[suite]
+    theirs = [compared_file(i + 1, name) for i in range(compared) for name in extra]
+    return [*(f"{suite}.{suffix}" for suffix in ("json", "md", "png")), *extra, *theirs]
+
+
+def compared_file(number: int, name: str) -> str:
+    """Returns the name that a file of a suite has for the compared bundle `number`, from 1."""
+    return f"compare{number}_{name}"

@@ -6,9 +6,9 @@ A metric that no row takes goes to a panel of its unit, so that every reported n
 
 import dataclasses
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from unclip_jax.evals.metrics import Metric
 
@@ -40,6 +40,8 @@ class Panel:
 
 
 Named = dict[str, Metric]
+Runs = Sequence[tuple[str, Mapping[str, Metric]]]
+"""The metrics of one bundle or several, and their names for the legend."""
 
 THETA = "theta, share of the way from the image to the text"
 LEVELS = "levels of the inversion, without the noisiest"
@@ -96,23 +98,40 @@ PANELS: dict[str, tuple[Panel, ...]] = {
 }
 
 
-def plot_suite(path: Path, suite: str, results: Mapping[str, Metric]) -> None:
-    """Writes the plot of a suite's metrics as a PNG."""
-    make_figure(suite, results).savefig(path, dpi=120)
+def plot_suite(path: Path, suite: str, results: Mapping[str, Metric], **options: Any) -> None:
+    """Writes the plot of a suite's metrics as a PNG; takes the options of `make_figure`."""
+    make_figure(suite, results, **options).savefig(path, dpi=120)
 
 
-def make_figure(suite: str, results: Mapping[str, Metric]) -> "Figure":
-    """Returns the plot of a suite's metrics."""
+def make_figure(
+    suite: str,
+    results: Mapping[str, Metric],
+    *,
+    label: str = "",
+    others: Runs = (),
+    note: str = "",
+) -> "Figure":
+    """Returns the plot of a suite's metrics.
+
+    Args:
+        label: names the bundle in the legend.
+        others: metrics of other bundles, drawn beside them.
+        note: a second line of the title.
+    """
     import matplotlib.figure  # slow to import, and only needed here
 
-    panels = arrange(suite, results)
-    rows = [9 if panel.x_axis else 1 + len(found) for panel, found in panels]
+    runs = [(label, results), *others]
+    panels = arrange(suite, {name: found[name] for _, found in runs for name in found})
+    bars = 0.6 + 0.4 * len(runs)
+    rows = [9 if panel.x_axis else 1 + bars * len(found) for panel, found in panels]
     height = 0.5 + 0.6 * len(panels) + 0.27 * sum(rows)
     figure = matplotlib.figure.Figure(figsize=(8.0, height), layout="constrained")
     axes = figure.subplots(len(panels), 1, squeeze=False, height_ratios=rows)[:, 0]
     for ax, (panel, found) in zip(axes, panels, strict=True):
-        (draw_curves if panel.x_axis else draw_bars)(ax, panel, found)
-    axes[0].set_title(f"{suite}: 95% intervals; baselines in red", fontsize=9)
+        own = [(label, {n: run[n] for n in found if n in run}) for label, run in runs]
+        (draw_curves if panel.x_axis else draw_bars)(ax, panel, own)
+    title = f"{suite}: 95% intervals; baselines in red"
+    axes[0].set_title("\n".join(filter(None, (title, note))), fontsize=9)
     return figure
 
 
@@ -135,36 +154,62 @@ def axis_of(name: str) -> str:
     return next((axis for part, axis in UNITS.items() if part in name), "value")
 
 
-def draw_bars(ax: "Axes", panel: Panel, found: Mapping[str, Metric]) -> None:
-    """Draws a horizontal bar per metric, with its interval, and a mark at its baseline."""
-    rows = range(len(found))
-    ax.barh(rows, [metric.value for metric in found.values()], 0.6, color=VALUE, alpha=0.5)
-    for row, metric in zip(rows, found.values(), strict=True):
-        if metric.low is not None:
-            ax.plot([metric.low, metric.high], [row, row], color="0.2", linewidth=1.5)
-        if metric.baseline is not None:
-            ax.plot([metric.baseline] * 2, [row - 0.4, row + 0.4], color=BASELINE, linewidth=2)
-    ax.set_yticks(rows, list(found), fontsize=7)
-    ax.set_ylim(len(found) - 0.4, -0.6)
+def draw_bars(ax: "Axes", panel: Panel, runs: Runs) -> None:
+    """Draws a bar per metric and bundle, with its interval, and a mark at its baseline."""
+    names = list(dict.fromkeys(name for _, found in runs for name in found))
+    thick = 0.6 / len(runs)
+    for number, (label, found) in enumerate(runs):
+        rows = [
+            names.index(name) + thick * (number - (len(runs) - 1) / 2) for name in found
+        ]  # the bundles' bars of a metric lie below each other
+        values = [metric.value for metric in found.values()]
+        ax.barh(rows, values, thick, color=color_of(number), alpha=0.5, label=label)
+        for row, metric in zip(rows, found.values(), strict=True):
+            if metric.low is not None:
+                ax.plot([metric.low, metric.high], [row, row], color="0.2", linewidth=1.5)
+            if metric.baseline is not None:
+                ends = [row - thick / 1.5, row + thick / 1.5]
+                ax.plot([metric.baseline] * 2, ends, color=BASELINE, linewidth=2)
+    ax.set_yticks(range(len(names)), names, fontsize=7)
+    ax.set_ylim(len(names) - 0.4, -0.6)
     ax.set_xlabel(panel.axis, fontsize=8)
     ax.tick_params(axis="x", labelsize=7)
     ax.grid(axis="x", alpha=0.3)
+    if len(runs) > 1:
+        ax.legend(fontsize=7)
 
 
-def draw_curves(ax: "Axes", panel: Panel, found: Mapping[str, Metric]) -> None:
-    """Draws a curve per name of a line with its interval as a band, and baselines as lines."""
-    curves: dict[str, dict[float, Metric]] = {}
-    for name, metric in found.items():
-        match = re.search(panel.metrics, name)
-        curves.setdefault(match["line"], {})[float(match["x"])] = metric
-    for number, (name, points) in enumerate(curves.items()):
-        color = f"C{number if number < 3 else number + 1}"  # C3 is the baseline's
+def color_of(number: int) -> str:
+    """Returns the color of a curve or of a bundle; C3 is the baseline's."""
+    return f"C{number if number < 3 else number + 1}"
+
+
+def curves_of(panel: Panel, runs: Runs) -> dict[tuple[str, int], dict[float, Metric]]:
+    """Returns the points of every curve by its label and the number of its bundle."""
+    curves: dict[tuple[str, int], dict[float, Metric]] = {}
+    for number, (label, found) in enumerate(runs):
+        for name, metric in found.items():
+            match = re.search(panel.metrics, name)
+            title = f"{match['line']}, {label}" if len(runs) > 1 else match["line"]
+            curves.setdefault((title, number), {})[float(match["x"])] = metric
+    return curves
+
+
+def draw_curves(ax: "Axes", panel: Panel, runs: Runs) -> None:
+    """Draws a curve per name of a line with its interval as a band, and baselines as lines.
+
+    Bundles are told apart by the style of their lines.
+    """
+    curves = curves_of(panel, runs)
+    for place, ((title, number), points) in enumerate(curves.items()):
+        color, style = color_of(place), ("-", "--", ":", "-.")[number % 4]
         xs, metrics = list(points), list(points.values())
-        ax.plot(xs, [m.value for m in metrics], "o-", color=color, markersize=4, label=name)
+        values = [metric.value for metric in metrics]
+        ax.plot(xs, values, f"o{style}", color=color, markersize=4, label=title)
         if all(metric.low is not None for metric in metrics):
             ends = [m.low for m in metrics], [m.high for m in metrics]
             ax.fill_between(xs, *ends, color=color, alpha=0.15)
-    for baseline in {metric.baseline for metric in found.values()} - {None}:
+    for baseline in {m.baseline for _, found in runs for m in found.values()} - {None}:
         ax.axhline(baseline, color=BASELINE, linewidth=1)
     if panel.log:
         ax.set_xscale("log")

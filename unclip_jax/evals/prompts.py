@@ -8,7 +8,7 @@ number of texts. The verdicts also go to a file, with room for those of a person
 
 import dataclasses
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from jaxtyping import Float, Int, UInt8
 from unclip_jax.checkpoint.bundle import Bundle
 from unclip_jax.core.errors import UserError
 from unclip_jax.core.files import read_mapping
+from unclip_jax.core.lines import read_lines
 from unclip_jax.core.rendering import labeled_grid
 from unclip_jax.data.sets import captions
 from unclip_jax.evals import metrics
@@ -54,13 +55,7 @@ def read_prompts(path: Path) -> list[Prompt]:
     if path.suffix == ".json":
         prompts = list(_prompts_of(path, read_mapping(path, remedy=REMEDY)))
     else:
-        try:
-            lines = path.read_text(encoding="utf-8").splitlines()
-        except OSError as error:
-            raise UserError(f"cannot read {path}: {error.strerror or error}") from error
-        except UnicodeDecodeError as error:
-            raise UserError(f"cannot read {path}: it is not UTF-8 text") from error
-        prompts = [Prompt(line.strip(), "prompts") for line in lines if line.strip()]
+        prompts = [Prompt(line, "prompts") for line in read_lines(path, entry="prompt")]
     if not prompts:
         raise UserError(f"{path} has no prompts: {REMEDY}")
     return prompts
@@ -81,11 +76,15 @@ def _prompts_of(path: Path, groups: Mapping[str, Any]) -> Iterator[Prompt]:
 
 
 def ranks_of(
-    image_emb: Float[np.ndarray, "n d"], text_emb: Float[np.ndarray, "t d"]
+    image_emb: Float[np.ndarray, "n d"], text_emb: Float[np.ndarray, "t d"], own: Sequence[int]
 ) -> Int[np.ndarray, " n"]:
-    """Returns the rank of text i among all texts for image i; the first n texts are the prompts."""
-    own = np.eye(len(image_emb), len(text_emb), dtype=bool)
-    return metrics.ranks(metrics.similarity(image_emb, text_emb), own)
+    """Returns for image i the rank of text own[i] among all texts.
+
+    Args:
+        text_emb: of distinct texts: a text that is there twice would tie with itself.
+    """
+    relevant = np.asarray(own)[:, None] == np.arange(len(text_emb))[None]
+    return metrics.ranks(metrics.similarity(image_emb, text_emb), relevant)
 
 
 def prompt_metrics(
@@ -113,14 +112,13 @@ def prompts(model: Bundle, settings: Settings) -> dict[str, Metric]:
     clip = settings.judge("prompts")
     if settings.prompts_file is None:
         raise UserError("suite prompts needs a list; pass --prompts-file docs/prompts.json")
-    listed = read_prompts(Path(settings.prompts_file))
+    listed = settings.swept(read_prompts(Path(settings.prompts_file)), settings.prompts)
     side = clip.image_size  # an error before the sampling if it has no image tower
-    texts = [prompt.text for prompt in listed]
-    images = sample_prompts(model, texts, settings)
-    known = set(texts)
+    images = sample_prompts(model, [prompt.text for prompt in listed], settings)
     names = (captions.phrase(label) for label in captions.everyday_concepts())
-    texts += [name for name in dict.fromkeys(names) if name not in known]
-    ranks = ranks_of(clip.images(resized(images, side)), clip.captions(texts))
+    texts = list(dict.fromkeys((*(prompt.text for prompt in listed), *names)))
+    own = [texts.index(prompt.text) for prompt in listed]
+    ranks = ranks_of(clip.images(resized(images, side)), clip.captions(texts), own)
     if settings.image_folder is not None:
         _write(settings.image_folder, listed, ranks, images)
     return prompt_metrics(listed, ranks, len(texts))

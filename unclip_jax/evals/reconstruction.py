@@ -84,7 +84,9 @@ def reconstruction(model: Bundle, settings: Settings) -> dict[str, Metric]:
 def plan(model: Bundle, settings: Settings, *, inverted: bool) -> LatentPlan:
     """Returns how images are decoded: DDIM at the decoder's size, or the size of the settings."""
     size = settings.sample_size or decoder_size(model)
-    return latents.resolve_latents(model, LatentSettings(size=size), inverted=inverted)
+    return latents.resolve_latents(
+        model, LatentSettings(size=size, **settings.inverting), inverted=inverted
+    )
 
 
 def choose_rows(total: int, count: int, seed: int) -> Int[np.ndarray, " n"]:

@@ -1,9 +1,9 @@
 """What a suite measures with: data, effort, the evaluation CLIP, progress."""
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from jaxtyping import Int
@@ -18,6 +18,9 @@ JUDGING = ("samples", "combinations", "prompts", "priors", "edits", "reconstruct
 """Suites that judge images by the evaluation CLIP."""
 OWN_BY_DEFAULT = ("priors", "edits")
 """Those that take the model's own CLIP where no other is given."""
+SMOKE_IMAGES = 8  # of every split, in a smoke run
+SMOKE_LEVELS = 3  # of every inversion
+T = TypeVar("T")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,6 +42,7 @@ class Settings:
             the decoder's size where embeddings are decoded.
         image_folder: where a suite writes its images; None to write none.
         pca: PCA file for the gallery; None for the bundle's.
+        smoke: whether the least is done that still runs a suite's code; see smoke.py.
         report: called as report(what, done, total) while a suite works.
     """
 
@@ -55,7 +59,17 @@ class Settings:
     sample_size: int | None = None
     pca: str | None = None
     image_folder: Path | None = None
+    smoke: bool = False
     report: Progress | None = None
+
+    def swept(self, values: Sequence[T], count: int = 2) -> Sequence[T]:
+        """Returns the values that a suite goes through; of a smoke run the first `count`."""
+        return values[:count] if self.smoke else values
+
+    @property
+    def inverting(self) -> dict[str, int]:
+        """The levels of an inversion as options of a call: none, but few in a smoke run."""
+        return {"invert_steps": SMOKE_LEVELS} if self.smoke else {}
 
     def judged_by_itself(self, suite: str, model: Bundle) -> bool:
         """Whether a suite that judges images does so by the CLIP that the model was trained with.

@@ -18,6 +18,7 @@ from unclip_jax.models.stages import StageSpec, make_module
 from unclip_jax.sampling import parallel
 from unclip_jax.sampling.programs import PRECISION, compute_dtype
 from unclip_jax.sampling.prompts import check_lengths, read_prompts
+from unclip_jax.sampling.settings import check_bundle
 from unclip_jax.text.context import fit_context
 
 TEXT_LIMIT = 16  # captions per device and call
@@ -58,6 +59,7 @@ def encode_text(model: Bundle, prompts: Sequence[str], *, dtype: str = "float32"
     `tokens` have the longest context of the stages with a text transformer of their own; `fit_text`
     brings them to that of one stage.
     """
+    check_bundle(model)
     check_lengths(prompts)
     prompts = read_prompts(model, prompts)
     if not prompts:
@@ -128,6 +130,7 @@ def encode_images(
     Raises:
         UserError: an image is not [h, w, 3], or has floats far outside [-1, 1].
     """
+    check_bundle(model)
     stage = model.clip
     if stage.spec.model.vision is None:
         raise UserError(f"the CLIP of bundle {model.name!r} has no image tower")

@@ -35,6 +35,7 @@ from unclip_jax.sampling.pipeline import image_samplers, run_pipeline
 from unclip_jax.sampling.programs import ProgramKey, run_in_parts
 from unclip_jax.sampling.settings import (
     cascade_to,
+    check_bundle,
     check_dtype,
     decoder_size,
     decoder_stage,
@@ -113,6 +114,7 @@ def resolve_latents(
     model: Bundle, settings: LatentSettings, *, eta: float = 0.0, inverted: bool = True
 ) -> LatentPlan:
     """Fills unset settings and checks the others against the bundle."""
+    check_bundle(model)
     check_dtype(settings.dtype)
     if not 0.0 <= eta <= 1.0:
         raise UserError(f"eta must lie in 0..1, not {eta}")

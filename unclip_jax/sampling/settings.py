@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from unclip_jax.checkpoint.bundle import Bundle, CascadeStep
-from unclip_jax.core.errors import UserError
+from unclip_jax.core.errors import UserError, shorten
 from unclip_jax.core.suggest import did_you_mean
 from unclip_jax.diffusion.config import SAMPLER_NAMES, SamplingConfig
 from unclip_jax.models.prior_ar import CodeSampling
@@ -121,6 +121,15 @@ def decoder_size(model: Bundle) -> int:
     return model.stage(decoder_stage(model)).spec.model.sample_shape[0]
 
 
+def check_bundle(model: object) -> None:
+    """Refuses a bundle's name in place of the bundle."""
+    if not isinstance(model, Bundle):
+        raise UserError(
+            f"model must be a bundle, not {shorten(repr(model), 60)}; "
+            "load one: unclip_jax.load(NAME or FOLDER)"
+        )
+
+
 def check_dtype(name: str) -> None:
     """Refuses a dtype that no program computes in."""
     if name not in DTYPES:
@@ -129,6 +138,7 @@ def check_dtype(name: str) -> None:
 
 def resolve(model: Bundle, settings: SampleSettings) -> Plan:
     """Fills unset settings from the bundle and checks the others against it."""
+    check_bundle(model)
     check_dtype(settings.dtype)
     size, cascade = cascade_to(model, settings.size)
     decoder = decoder_stage(model)
