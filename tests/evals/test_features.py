@@ -22,7 +22,7 @@ def test_features_of_a_bundle_are_its_raw_image_embeddings(model):
 
 
 @pytest.mark.parametrize(
-    "spec", ["", "clap", "clip:file", "inception", "inception:", "inception3:f.pth"]
+    "spec", ["", "clap", "clip:file", "inception", "inception:", "inception3:f.pth", "dinov2"]
 )
 def test_unknown_features_are_refused_with_those_there_are(model, spec):
     with pytest.raises(UserError, match=r"unknown features .*; there are clip"):

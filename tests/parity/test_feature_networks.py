@@ -1,28 +1,22 @@
-"""Inception of torch-fidelity, with random weights, from the file that its class loads."""
+"""Inception, DINOv2 and LPIPS with random weights, from the files that the references read."""
 
 import importlib
-import importlib.util
 import sys
-import types
 import warnings
+from pathlib import Path
 from unittest.mock import MagicMock
 
 import jax
 import numpy as np
 import pytest
 import torch
+from transformers import Dinov2Config, Dinov2Model
 
+from tests.parity.karlo_models import redraw
+from tests.parity.shells import submodule
+from unclip_jax.evals.networks.dinov2 import Dinov2Features, load_dinov2, preprocess
 from unclip_jax.evals.networks.inception import Inception, InceptionFeatures, load_inception
-
-
-def submodule(name: str) -> types.ModuleType:
-    """Imports a module of a package whose own __init__ would ask for torchvision."""
-    package = name.partition(".")[0]
-    if package not in sys.modules:
-        shell = types.ModuleType(package)
-        shell.__path__ = list(importlib.util.find_spec(package).submodule_search_locations)
-        sys.modules[package] = shell
-    return importlib.import_module(name)
+from unclip_jax.evals.networks.lpips import LpipsDistance, load_lpips
 
 
 def redrawn(shapes: dict, seed: int = 0) -> dict:
@@ -110,3 +104,63 @@ def test_recipes(weights, params, agree, monkeypatch):
     (clean,) = theirs(torch.from_numpy(resized)[None].permute(0, 3, 1, 2))
     agree("Inception, clean-fid's recipe", made["clean-fid"], clean, 1e-4)
     assert np.abs(made["clean-fid"] - made["adm"]).max() > 1e-2 * np.abs(made["adm"]).max()
+
+
+@pytest.mark.parametrize("gated", [False, True], ids=["mlp", "swiglu"])
+@pytest.mark.parametrize("trained_at", [518, 224, 112])
+def test_dinov2(tmp_path, agree, trained_at, gated):
+    """Positions are interpolated down, not at all, and up; every parameter is drawn."""
+    sizes = {"hidden_size": 24, "num_hidden_layers": 2, "num_attention_heads": 3}
+    theirs = Dinov2Model(Dinov2Config(image_size=trained_at, use_swiglu_ffn=gated, **sizes))
+    redraw(theirs, 0).save_pretrained(tmp_path)
+    images = np.random.default_rng(0).integers(0, 256, (2, 70, 64, 3)).astype(np.uint8)
+    ours = Dinov2Features(*load_dinov2(tmp_path))(images)["pool"]
+    out = theirs(torch.from_numpy(preprocess(images)).permute(0, 3, 1, 2))
+    agree("DINOv2 class token", ours, out.pooler_output, 1e-4)
+
+
+def torchvision_features(name: str) -> torch.nn.Sequential:
+    """Returns `features` of torchvision's alexnet or vgg16, which is not installed here."""
+    if name == "alexnet":
+        rows = [(3, 64, 11, 4, 2), "M", (64, 192, 5, 1, 2), "M", (192, 384, 3, 1, 1)]
+        rows += [(384, 256, 3, 1, 1), (256, 256, 3, 1, 1), "M"]
+        side = 3
+    else:
+        rows, width, side = [], 3, 2
+        for part in ((64, 64), (128, 128), (256,) * 3, (512,) * 3, (512,) * 3):
+            for wide in part:
+                rows.append((width, wide, 3, 1, 1))
+                width = wide
+            rows.append("M")
+    layers = []
+    for row in rows:
+        if row == "M":
+            layers.append(torch.nn.MaxPool2d(side, 2))
+        else:
+            layers += [torch.nn.Conv2d(*row), torch.nn.ReLU()]
+    return torch.nn.Sequential(*layers)
+
+
+@pytest.mark.parametrize(("trunk", "model"), [("alex", "alexnet"), ("vgg", "vgg16")])
+def test_lpips(tmp_path, monkeypatch, agree, trunk, model):
+    """The class of lpips with its own published heads, on a trunk drawn at random."""
+    features = torchvision_features(model)
+    state = redrawn({key: tuple(value.shape) for key, value in features.state_dict().items()})
+    features.load_state_dict(state)
+    stub = MagicMock()
+    setattr(stub.models, model, lambda pretrained: MagicMock(features=features))
+    monkeypatch.setitem(sys.modules, "torchvision", stub)
+    lpips = importlib.import_module("lpips")
+    networks = importlib.import_module("lpips.pretrained_networks")
+    monkeypatch.setattr(networks, "tv", stub.models)
+    theirs = lpips.LPIPS(net=trunk, verbose=False)
+
+    path = tmp_path / "trunk.pth"
+    classifier = {"classifier.1.weight": torch.zeros(2, 2)}
+    torch.save({f"features.{key}": value for key, value in state.items()} | classifier, path)
+    heads = Path(lpips.__file__).parent / "weights" / "v0.1" / f"{trunk}.pth"
+    ours = LpipsDistance(trunk, load_lpips(trunk, path, heads))
+    images = np.random.default_rng(0).integers(0, 256, (2, 3, 65, 72, 3)).astype(np.uint8)
+    one, two = (torch.from_numpy(x / np.float32(127.5) - 1).permute(0, 3, 1, 2) for x in images)
+    out = theirs(one, two)[:, 0, 0, 0]
+    agree(f"LPIPS {model}", ours(*images), out, 1e-4)

@@ -10,6 +10,8 @@ from jaxtyping import Float, UInt8
 from unclip_jax.checkpoint.bundle import Bundle
 from unclip_jax.core.errors import UserError
 from unclip_jax.evals.clip_encoder import ClipEncoder
+from unclip_jax.evals.networks.dinov2 import RECIPE as DINOV2_RECIPE
+from unclip_jax.evals.networks.dinov2 import Dinov2Features, load_dinov2
 from unclip_jax.evals.networks.inception import (
     RECIPES,
     InceptionFeatures,
@@ -27,7 +29,7 @@ INCEPTION: dict[str, Recipe] = {
 }
 """Inception's recipe by the kind that asks for it; see `networks.inception`."""
 
-KINDS = ("clip", *(f"{kind}:FILE" for kind in INCEPTION))
+KINDS = ("clip", *(f"{kind}:FILE" for kind in INCEPTION), "dinov2:FOLDER")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,7 +55,7 @@ def load_features(spec: str, clip: Bundle, report: Progress | None = None) -> Fe
     Args:
         spec: "clip" for the image embeddings of a bundle's CLIP; "inception:FILE",
             "inception-adm:FILE" or "inception-clean:FILE" for Inception in that recipe, with the
-            weights of a local file.
+            weights of a local file; "dinov2:FOLDER" for a folder of transformers' Dinov2Model.
         clip: the bundle of "clip".
         report: see `ClipEncoder`.
 
@@ -67,6 +69,8 @@ def load_features(spec: str, clip: Bundle, report: Progress | None = None) -> Fe
         recipe = INCEPTION[kind]
         extract = InceptionFeatures(load_inception(Path(place)), recipe)
         return Features("Inception", RECIPES[recipe], extract)
+    if kind == "dinov2" and place:
+        return Features("DINOv2", DINOV2_RECIPE, Dinov2Features(*load_dinov2(Path(place))))
     raise UserError(f"unknown features {spec!r}; there are {', '.join(KINDS)}")
 
 

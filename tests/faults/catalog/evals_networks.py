@@ -3,6 +3,8 @@
 from tests.faults.catalog import Fault, faults_in
 
 INCEPTION = "tests/evals/networks/test_inception.py"
+DINOV2 = "tests/evals/networks/test_dinov2.py"
+LPIPS = "tests/evals/networks/test_lpips.py"
 RESIZING = "tests/evals/networks/test_resizing.py"
 
 FAULTS: list[Fault] = [
@@ -80,6 +82,66 @@ FAULTS: list[Fault] = [
             "if not found.startswith(stated[1]):",
             "if not found:",
             f"{INCEPTION}::test_a_file_is_checked_by_the_digest_in_its_name",
+        ),
+    ),
+    *faults_in(
+        "unclip_jax/evals/networks/dinov2.py",
+        (
+            "layer_scale_left_out",
+            "return y * scale[None, None]",
+            "return y",
+            f"{DINOV2}::test_class_token_is_that_of_the_oracle",
+        ),
+        (
+            "swiglu_gate_and_value_swapped",
+            "y = nn.silu(gate) * up",
+            "y = gate * nn.silu(up)",
+            f"{DINOV2}::test_class_token_is_that_of_the_oracle",
+        ),
+        (
+            "first_patch_for_the_class_token",
+            'return _norm("norm")(x[:, 0])',
+            'return _norm("norm")(x[:, 1])',
+            f"{DINOV2}::test_class_token_is_that_of_the_oracle",
+        ),
+        (
+            "positions_averaged",
+            '(grid, grid), "cubic"',
+            '(grid, grid), "area"',
+            f"{DINOV2}::test_positions_are_interpolated_between_pixel_centers",
+        ),
+        (
+            "dinov2_reads_bilinear_images",
+            "Image.Resampling.BICUBIC",
+            "Image.Resampling.BILINEAR",
+            f"{DINOV2}::test_preprocessing_is_pillows_in_8_bits",
+        ),
+        (
+            "swiglu_of_the_whole_width",
+            "return (int(hidden * 2 / 3) + 7) // 8 * 8 if gated else hidden",
+            "return hidden",
+            f"{DINOV2}::test_parameters_are_as_many_as_published",
+        ),
+    ),
+    *faults_in(
+        "unclip_jax/evals/networks/lpips.py",
+        (
+            "lpips_of_unscaled_images",
+            "- shift) / scale",
+            "- shift)",
+            f"{LPIPS}::test_distances_are_those_of_numpy",
+        ),
+        (
+            "lpips_of_raw_features",
+            "unit = x / (jnp.sqrt(jnp.square(x).sum(-1, keepdims=True)) + EPS)",
+            "unit = x",
+            f"{LPIPS}::test_distances_are_those_of_numpy",
+        ),
+        (
+            "vgg_of_19_layers",
+            "Layer(14, 256),",
+            "Layer(14, 256), Layer(16, 256),",
+            f"{LPIPS}::test_trunks_have_as_many_parameters_as_published",
         ),
     ),
 ]

@@ -16,6 +16,7 @@ from unclip_jax.convert.torch_files import TensorFile
 from unclip_jax.core.errors import UserError
 from unclip_jax.core.trees import flatten_paths
 from unclip_jax.core.types import Params
+from unclip_jax.models.stages import unboxed
 from unclip_jax.sampling import parallel
 
 HUB_NAME = re.compile(r"-([0-9a-f]{8,64})\.\w+$")
@@ -43,7 +44,8 @@ def check_hub_digest(path: Path) -> None:
 def param_shapes(module: nn.Module, *inputs: jax.ShapeDtypeStruct) -> Shapes:
     """Returns the shapes of a network's parameters by slash path; nothing is computed."""
     made = jax.eval_shape(module.init, jax.random.key(0), *inputs)
-    return {path: tuple(leaf.shape) for path, leaf in flatten_paths(made["params"]).items()}
+    leaves = flatten_paths(unboxed(made["params"]))
+    return {path: tuple(leaf.shape) for path, leaf in leaves.items()}
 
 
 def load_params(
