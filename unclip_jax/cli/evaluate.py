@@ -42,6 +42,13 @@ OWN_CLIP = (
     type=Model(),
     help="Bundle to measure in the same way, beside --model; repeatable.",
 )
+@click.option("--baseline", type=Model(), help="Bundle to compare with (suite preference).")
+@click.option(
+    "--answers",
+    multiple=True,
+    type=click.Path(),
+    help="Answers saved from the page of suite preference, a file a rater; repeatable.",
+)
 @click.option("--pca", help="PCA file for the gallery [the bundle's].")
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder to write.")
 @click.option("--limit", type=click.IntRange(min=2), help="Maximum number of images per split.")
@@ -81,6 +88,7 @@ def evaluate(model: str, suite: str, out: Path, **options: Any) -> None:
     inversion     PSNR of held-out images reconstructed from their latents, by number of levels
     edits         cosine of edited images with their target text, measured with another CLIP
     reconstruction  held-out images decoded from their latents, and varied: PSNR, cosine, identity
+    preference    a page on which people compare the model with --baseline; their --answers
     gallery       images: the paper's figures 3, 4, 5, 6, 7 and 9
 
     The suites conditioning, samples, inversion, edits and reconstruction also write
@@ -92,17 +100,21 @@ def evaluate(model: str, suite: str, out: Path, **options: Any) -> None:
     Example: unclip eval --model emoji --data emoji --suite retrieval --out report
     """
     overwrite, as_json = options.pop("overwrite"), options.pop("as_json")
-    compared = options.pop("compared")
-    names = output_files(suite, len(compared))
-    if compared and suite == "gallery":
-        raise UserError("suite gallery has no metrics to compare; run it once for each bundle")
+    compared, answers = options.pop("compared"), options.pop("answers")
+    rated = suite == "preference" and bool(answers)
+    names = output_files(suite, len(compared), rated=rated)
+    if compared and suite in ("gallery", "preference"):
+        raise UserError(f"suite {suite} has no metrics to compare; run it once for each bundle")
     files.refuse_existing(out, names, overwrite=overwrite)
     lock = locked_beside(out, "unclip eval")
     with lock, files.scratch_for(out, inside=True) as scratch, Progress("it") as progress:
         files.refuse_existing(out, names, overwrite=overwrite)
         folder = scratch / "ready"
         folder.mkdir()
-        report, table = _measure([model, *compared], suite, folder, progress, options)
+        if rated:
+            report, table = _rate([Path(file) for file in answers], folder, out)
+        else:
+            report, table = _measure([model, *compared], suite, folder, progress, options)
         files.publish(folder, out, overwrite=overwrite)
     if as_json:
         common.echo_json(report)
@@ -110,6 +122,13 @@ def evaluate(model: str, suite: str, out: Path, **options: Any) -> None:
         click.echo(table)
     _note_few(report)
     note(f"wrote {out}")
+
+
+def _rate(answers: list[Path], folder: Path, out: Path) -> tuple[dict[str, Any], str]:
+    """Writes the report on raters' answers; returns its JSON object and Markdown."""
+    from unclip_jax.evals.runner import write_answers
+
+    return write_answers(folder, out, answers, {"answers": [str(file) for file in answers]})
 
 
 def _measure(
@@ -153,11 +172,13 @@ def _settings(
         read_prompts(Path(options["prompts_file"]))  # an error before the models are loaded
     recorded = dict(options)
     other, size = options.pop("eval_clip"), options.pop("size")
-    if other:
-        progress.phase(f"loading {other}")
+    against = options.pop("baseline")
+    for name in filter(None, (other, against)):
+        progress.phase(f"loading {name}")
     settings = Settings(
         **options,
         eval_clip=bundle.load(other) if other else None,
+        baseline=bundle.load(against) if against else None,
         sample_size=size,
         image_folder=folder,
         report=progress.report,
