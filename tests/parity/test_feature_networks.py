@@ -14,8 +14,15 @@ from transformers import Dinov2Config, Dinov2Model
 
 from tests.parity.karlo_models import redraw
 from tests.parity.shells import submodule
+from tests.tf_graphs import constant, content
 from unclip_jax.evals.networks.dinov2 import Dinov2Features, load_dinov2, preprocess
-from unclip_jax.evals.networks.inception import Inception, InceptionFeatures, load_inception
+from unclip_jax.evals.networks.inception import (
+    Inception,
+    InceptionFeatures,
+    load_inception,
+    shapes,
+)
+from unclip_jax.evals.networks.inception_names import TF_LEAVES, tf_places, torch_fidelity_table
 from unclip_jax.evals.networks.lpips import LpipsDistance, load_lpips
 
 
@@ -104,6 +111,29 @@ def test_recipes(weights, params, agree, monkeypatch):
     (clean,) = theirs(torch.from_numpy(resized)[None].permute(0, 3, 1, 2))
     agree("Inception, clean-fid's recipe", made["clean-fid"], clean, 1e-4)
     assert np.abs(made["clean-fid"] - made["adm"]).max() > 1e-2 * np.abs(made["adm"]).max()
+
+
+def test_graph_of_tensorflow(weights, params, tmp_path):
+    """The axes of each kind of tensor are those that torch-fidelity's converter turns round."""
+    state, places = torch.load(weights), tf_places(shapes())
+    names = {theirs: ours for ours, theirs in places.items()}
+    kinds = ("conv", "weight", "bias", "running_mean", "running_var")
+    ends = dict(zip(TF_LEAVES.values(), kinds, strict=True))
+    nodes = [
+        constant("softmax/weights", (2048, 1008), content(state["fc.weight"].numpy().T)),
+        constant("softmax/biases", (1008,), content(state["fc.bias"].numpy())),
+        constant("Sub/y", (), content(np.array(128.0))),
+    ]
+    for theirs, ours in names.items():
+        key = torch_fidelity_table(shapes())[ours].names[0].removesuffix(".bn")
+        for end, torchs in ends.items():
+            value = state[f"{key}.conv.weight" if torchs == "conv" else f"{key}.bn.{torchs}"]
+            array = value.permute(2, 3, 1, 0).numpy() if value.ndim == 4 else value.numpy()
+            nodes.append(constant(f"{theirs}/{end}", array.shape, content(array)))
+    path = tmp_path / "classify_image_graph_def.pb"
+    path.write_bytes(b"".join(nodes))
+    made = load_inception(path)
+    assert jax.tree.all(jax.tree.map(np.array_equal, made, params))
 
 
 @pytest.mark.parametrize("gated", [False, True], ids=["mlp", "swiglu"])

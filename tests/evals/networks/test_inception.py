@@ -20,6 +20,11 @@ from unclip_jax.evals.networks.inception import (
     load_inception,
     pool,
     shapes,
+)
+from unclip_jax.evals.networks.inception_names import (
+    TF_ENDS,
+    tf_graph_table,
+    tf_places,
     torch_fidelity_table,
 )
 
@@ -53,6 +58,36 @@ def test_names_are_those_of_the_published_file(ours):
         "Mixed_7c.branch3x3dbl_3b.bn.bias",
         "fc.weight",
     } <= keys
+
+
+def test_names_of_the_graph_are_those_that_torch_fidelity_converts(ours):
+    """Pairs of its utils/util_convert_inception_weights.py, one for each kind of branch."""
+    made = tf_places(ours)
+    known = {
+        "conv_1a": "conv",
+        "conv_4a": "conv_4",
+        "mixed_5b/branch1x1": "mixed/conv",
+        "mixed_5b/branch5x5_2": "mixed/tower/conv_1",
+        "mixed_5b/branch3x3dbl_3": "mixed/tower_1/conv_2",
+        "mixed_5c/branch_pool": "mixed_1/tower_2/conv",
+        "mixed_6a/branch3x3": "mixed_3/conv",
+        "mixed_6a/branch3x3dbl_1": "mixed_3/tower/conv",
+        "mixed_6d/branch1x1": "mixed_6/conv",
+        "mixed_6e/branch7x7_3": "mixed_7/tower/conv_2",
+        "mixed_6e/branch7x7dbl_5": "mixed_7/tower_1/conv_4",
+        "mixed_7a/branch3x3_2": "mixed_8/tower/conv_1",
+        "mixed_7a/branch7x7x3_4": "mixed_8/tower_1/conv_3",
+        "mixed_7b/branch3x3_2b": "mixed_9/tower/mixed/conv_1",
+        "mixed_7c/branch3x3dbl_2": "mixed_10/tower_1/conv_1",
+        "mixed_7c/branch3x3dbl_3a": "mixed_10/tower_1/mixed/conv",
+        "mixed_7c/branch_pool": "mixed_10/tower_2/conv",
+    }
+    assert {place: made[place] for place in known} == known
+    assert len(set(made.values())) == 94
+    keys = {key for source in tf_graph_table(ours).values() for key in source.names}
+    assert {"conv_1/conv2d_params", "mixed_2/conv/batchnorm/moving_variance"} <= keys
+    assert {key.rpartition("/")[2] for key in keys} | {"biases"} == TF_ENDS
+    assert len(keys) == 5 * 94 + 1
 
 
 def test_features_have_the_sizes_of_both_evaluators(ours):

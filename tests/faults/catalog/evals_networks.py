@@ -144,4 +144,28 @@ FAULTS: list[Fault] = [
             f"{LPIPS}::test_trunks_have_as_many_parameters_as_published",
         ),
     ),
+    *faults_in(
+        "unclip_jax/evals/networks/inception_names.py",
+        (
+            "towers_in_the_order_of_their_names",
+            "sorted(branches, key=TOWERS.index)",
+            "sorted(branches)",
+            f"{INCEPTION}::test_names_of_the_graph_are_those_that_torch_fidelity_converts",
+        ),
+    ),
+    *faults_in(
+        "unclip_jax/convert/tf_graph.py",
+        (
+            "graph_constants_of_every_type",
+            "values[0].dtype == FLOAT",
+            "values[0].dtype",
+            "tests/convert/test_tf_graph.py::test_constants_are_read_by_name",
+        ),
+        (
+            "graph_constants_of_any_length",
+            "fills = size == given or",
+            "fills = size >= given or",
+            "tests/convert/test_tf_graph.py",
+        ),
+    ),
 ]

@@ -66,6 +66,9 @@ class Dinov2Config:
         check_ranges(self, **dict.fromkeys(names, COUNT))
         if self.width % self.heads:
             raise ValueError(f"width={self.width} must be a multiple of heads={self.heads}")
+        if self.patch_size > min(self.image_size, SIDE):
+            size = min(self.image_size, SIDE)
+            raise ValueError(f"patch_size={self.patch_size} is more than {size} pixels")
 
     @property
     def grid(self) -> int:

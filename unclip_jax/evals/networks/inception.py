@@ -26,9 +26,15 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Num, UInt8
 
-from unclip_jax.convert.name_tables import Shapes, Table, module, raw
+from unclip_jax.convert.name_tables import Shapes
+from unclip_jax.convert.tf_graph import only_named, open_graph
 from unclip_jax.convert.torch_files import open_tensors
 from unclip_jax.core.types import Params
+from unclip_jax.evals.networks.inception_names import (
+    TF_ENDS,
+    tf_graph_table,
+    torch_fidelity_table,
+)
 from unclip_jax.evals.networks.loading import check_hub_digest, load_params, param_shapes, runner
 from unclip_jax.evals.networks.resizing import pillow_bicubic, tf1_bilinear
 
@@ -241,46 +247,29 @@ def _stem(name: str, step: Step) -> ConvNorm:
     return ConvNorm(step, "VALID", name=name)
 
 
-STEM = {
-    "conv_1a": "Conv2d_1a_3x3",
-    "conv_2a": "Conv2d_2a_3x3",
-    "conv_2b": "Conv2d_2b_3x3",
-    "conv_3b": "Conv2d_3b_1x1",
-    "conv_4a": "Conv2d_4a_3x3",
-}
-
-
 @functools.cache
 def shapes() -> Shapes:
     """Returns the shapes of all parameters by slash path."""
     return param_shapes(Inception(), jax.ShapeDtypeStruct((1, SIDE, SIDE, 3), jnp.float32))
 
 
-def torch_fidelity_table(ours: Shapes) -> Table:
-    """Returns the names of torch-fidelity's weights file for parameters of these paths."""
-    table = {"fc": module("fc")}
-    for path in ours:
-        place, _, leaf = path.rpartition("/")
-        if leaf == "var":
-            first, _, rest = place.partition("/")
-            theirs = STEM.get(first) or f"{first.capitalize()}.{rest}"
-            table[f"{place}/kernel"] = module(f"{theirs}.conv")
-            table[place] = module(f"{theirs}.bn")
-            table[f"{place}/mean"] = raw(f"{theirs}.bn.running_mean")
-            table[f"{place}/var"] = raw(f"{theirs}.bn.running_var")
-    return table
-
-
 def load_inception(path: Path) -> Params:
-    """Reads the weights in torch-fidelity's layout ("weights-inception-2015-12-05-6726825d.pth").
+    """Reads the weights, all three recipes' being those of one graph.
+
+    Args:
+        path: torch-fidelity's file ("weights-inception-2015-12-05-6726825d.pth"), the same tensors
+            as safetensors, or TensorFlow's graph ("classify_image_graph_def.pb").
 
     Raises:
         UserError: the file is damaged, or has other keys or shapes; torchvision's Inception has.
     """
     check_hub_digest(path)
-    tensors, ours = open_tensors(path), shapes()
+    ours = shapes()
+    if path.suffix == ".pb":
+        tensors, table = only_named(open_graph(path), TF_ENDS), tf_graph_table(ours)
+        return load_params("InceptionV3", ours, table, tensors, ("softmax/biases",))
+    tensors, table = open_tensors(path), torch_fidelity_table(ours)
     counters = [key for key in tensors.shapes if key.endswith(".bn.num_batches_tracked")]
-    table = torch_fidelity_table(ours)
     return load_params("InceptionV3", ours, table, tensors, ("fc.bias", *counters))
 
 
