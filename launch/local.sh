@@ -15,7 +15,7 @@ if [[ "${1:-}" == --dry-run ]]; then
   shift
 fi
 if [[ ! "${1:-}" =~ ^[1-9][0-9]*$ || $# -lt 2 ]]; then
-  echo "usage: $0 [--dry-run] N train|sample ..." >&2
+  echo "usage: $0 [--dry-run] N train|sample|embed|eval ..." >&2
   exit 2
 fi
 count=$1

@@ -17,6 +17,11 @@ REPORTS = {"edits": "edits", "inversion": "inversion", "pca": "pca_sam", "priors
 HALF = Metric(0.5, 0.25, 0.75, 30, 0.125)
 NOT_COMMITTED = {
     "prompts": {"things/top_1": HALF, "things/top_5": HALF},
+    "fidelity": {
+        **dict.fromkeys(("frechet_clip", "kid_clip", "cmmd", "clip_score"), HALF),
+        **dict.fromkeys(("precision", "recall", "density", "coverage"), HALF),
+        "nearest_training_rms": HALF,
+    },
     "combinations": {"top_1": HALF, "over_nearest_1": HALF, "chance_1": Metric(0.1, None, None, 9)},
 }
 BLANK = np.zeros((4, 16, 16, 3), np.uint8)

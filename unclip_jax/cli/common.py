@@ -1,5 +1,6 @@
 """Shared by the commands: common options, the compile cache, results as JSON."""
 
+import contextlib
 import itertools
 import json
 import os
@@ -26,6 +27,9 @@ PRIORS = ("diffusion", "ar")
 
 FEW = 16
 """Number of examples below which a metric means little."""
+
+USUAL_SIZE = 256
+"""Pixels of images where a command has no --size, as far as memory is concerned."""
 
 CONCEPTS = 'all, common, no_flags, or labels: "red heart, taco".'
 """Help of --concepts."""
@@ -148,6 +152,28 @@ def use_compile_cache() -> None:
         jax.config.update("jax_compilation_cache_dir", str(cache_folder() / "jax"))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", 0)
+
+
+def use_cores(models: Sequence[str | None], size: int | None = None) -> None:
+    """Makes a CPU device a core, for a command that maps bundles over many images.
+
+    Must be called before the JAX backend starts.
+
+    Args:
+        models: folders or names of bundles; None for one that was not given.
+        size: pixels of the images that are made; None for the largest of the bundles' usual.
+    """
+    from unclip_jax.checkpoint.bundle import resolve
+    from unclip_jax.core.cpus import use_core_devices
+
+    folders = []
+    for model in models:
+        with contextlib.suppress(UserError):  # an unknown one is refused when it is loaded
+            folders += [] if model is None else [resolve(model)]
+    parameters = (path for folder in folders for path in folder.glob("*.safetensors"))
+    stored = sum(path.stat().st_size for path in parameters)
+    # Stored in two bytes, maybe, and held in four; 16 images are a device's share of a batch.
+    use_core_devices(2 * stored, 16, size or USUAL_SIZE)
 
 
 def split_list(text: str) -> tuple[str, ...]:

@@ -67,6 +67,7 @@ def embed(out: Path, as_json: bool, **options: Any) -> None:
     options["styles"] = common.split_list(options["styles"])
     with Progress() as progress:
         common.use_compile_cache()
+        common.use_cores([options["model"]])
         from unclip_jax.core import distributed
 
         # A process that is done waits at the end for process 0, which may have much left to do.

@@ -1,5 +1,10 @@
 """`unclip eval`: metrics of a bundle on a data set."""
 
+import contextlib
+import dataclasses
+import functools
+import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,11 +17,12 @@ from unclip_jax.cli.progress import Progress, note
 from unclip_jax.core import files
 from unclip_jax.core.errors import UserError
 from unclip_jax.core.locks import locked_beside
-from unclip_jax.evals.outputs import SUITE_NAMES, output_files
+from unclip_jax.evals.outputs import FEW_PROMPTS, PROMPTS, RESUMED, SUITE_NAMES, output_files
 
 if TYPE_CHECKING:
     from unclip_jax.evals.settings import Settings
 
+PATIENCE = 7 * 24 * 3600  # seconds that a process which is done waits for process 0
 OWN_CLIP = (
     "the evaluation CLIP is the model's own: metrics of a CLIP that judges its own model favor it; "
     "pass another as --eval-clip"
@@ -42,22 +48,13 @@ OWN_CLIP = (
     type=Model(),
     help="Bundle to measure in the same way, beside --model; repeatable.",
 )
-@click.option("--baseline", type=Model(), help="Bundle to compare with (suite preference).")
-@click.option(
-    "--answers",
-    multiple=True,
-    type=click.Path(),
-    help="Answers saved from the page of suite preference, a file a rater; repeatable.",
-)
 @click.option("--pca", help="PCA file for the gallery [the bundle's].")
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder to write.")
 @click.option("--limit", type=click.IntRange(min=2), help="Maximum number of images per split.")
 @click.option(
     "--prompts",
     type=click.IntRange(min=2),
-    default=200,
-    show_default=True,
-    help="Number of prompts to sample.",
+    help="Number of prompts to sample [200; fidelity: 500].",
 )
 @click.option(
     "--prompts-file",
@@ -65,11 +62,20 @@ OWN_CLIP = (
     help="Prompts of suite prompts: JSON of groups, or a prompt a line.",
 )
 @click.option("--size", type=int, help="Pixels of the samples [the bundle's].")
+@click.option("--guidance", type=float, help="Guidance of the samples of fidelity [the bundle's].")
+@click.option(
+    "--features",
+    default="clip",
+    show_default=True,
+    help="Features of fidelity: clip (--eval-clip's, else the model's), inception:FILE, "
+    "inception-adm:FILE, inception-clean:FILE (FID's), or dinov2:FOLDER.",
+)
 @click.option(
     "--batch", type=click.IntRange(min=1), default=32, show_default=True, help="Batch size."
 )
 @common.seed_option
 @click.option("--smoke", is_flag=True, help="The least work: does the command run here?")
+@common.hosts_options
 @click.option("--overwrite", is_flag=True, help="Replace the suite's files in --out.")
 @common.json_option
 def evaluate(model: str, suite: str, out: Path, **options: Any) -> None:
@@ -88,11 +94,14 @@ def evaluate(model: str, suite: str, out: Path, **options: Any) -> None:
     inversion     PSNR of held-out images reconstructed from their latents, by number of levels
     edits         cosine of edited images with their target text, measured with another CLIP
     reconstruction  held-out images decoded from their latents, and varied: PSNR, cosine, identity
-    preference    a page on which people compare the model with --baseline; their --answers
+    fidelity      Fréchet and kernel distances, precision and recall, CLIP score of samples of
+                  held-out captions; a run that was stopped continues
     gallery       images: the paper's figures 3, 4, 5, 6, 7 and 9
 
-    The suites conditioning, samples, inversion, edits and reconstruction also write
+    The suites conditioning, samples, inversion, edits, reconstruction and fidelity also write
     SUITE_images.png.
+
+    Several processes can share fidelity: the same command on each, with an --out that all see.
 
     Every metric has a 95% bootstrap interval and, where there is one, the baseline to beat.
     --compare puts other bundles' numbers beside them; their images are compare1_… and so on.
@@ -100,22 +109,28 @@ def evaluate(model: str, suite: str, out: Path, **options: Any) -> None:
     Example: unclip eval --model emoji --data emoji --suite retrieval --out report
     """
     overwrite, as_json = options.pop("overwrite"), options.pop("as_json")
-    compared, answers = options.pop("compared"), options.pop("answers")
-    rated = suite == "preference" and bool(answers)
-    names = output_files(suite, len(compared), rated=rated)
-    if compared and suite in ("gallery", "preference"):
-        raise UserError(f"suite {suite} has no metrics to compare; run it once for each bundle")
+    hosts = {name: options.pop(name) for name in common.HOSTS}
+    if suite not in RESUMED and any(value is not None for value in hosts.values()):
+        raise UserError(f"suite {suite} runs in one process; leave --coordinator out")
+    options["prompts"] = options["prompts"] or PROMPTS.get(suite, FEW_PROMPTS)
+    compared = options.pop("compared")
+    names = output_files(suite, len(compared))
+    if compared and suite == "gallery":
+        raise UserError("suite gallery has no metrics to compare; run it once for each bundle")
     files.refuse_existing(out, names, overwrite=overwrite)
-    lock = locked_beside(out, "unclip eval")
-    with lock, files.scratch_for(out, inside=True) as scratch, Progress("it") as progress:
-        files.refuse_existing(out, names, overwrite=overwrite)
-        folder = scratch / "ready"
-        folder.mkdir()
-        if rated:
-            report, table = _rate([Path(file) for file in answers], folder, out)
-        else:
-            report, table = _measure([model, *compared], suite, folder, progress, options)
-        files.publish(folder, out, overwrite=overwrite)
+    with Progress("it") as progress:
+        progress.phase(f"loading {model}")
+        common.use_compile_cache()
+        common.use_cores([model, *compared, options["eval_clip"]], options["size"])
+        # Imported late, so that `--help` and a taken --out do not wait for jax.
+        from unclip_jax.core import distributed
+
+        with distributed.joined(**hosts, shutdown_timeout=PATIENCE):
+            refuse = functools.partial(files.refuse_existing, out, names, overwrite=overwrite)
+            found = _run([model, *compared], suite, out, progress, options, refuse)
+            if found is None:
+                return
+            report, table = found
     if as_json:
         common.echo_json(report)
     else:
@@ -124,42 +139,78 @@ def evaluate(model: str, suite: str, out: Path, **options: Any) -> None:
     note(f"wrote {out}")
 
 
-def _rate(answers: list[Path], folder: Path, out: Path) -> tuple[dict[str, Any], str]:
-    """Writes the report on raters' answers; returns its JSON object and Markdown."""
-    from unclip_jax.evals.runner import write_answers
+def _run(
+    models: list[str],
+    suite: str,
+    out: Path,
+    progress: Progress,
+    options: dict[str, Any],
+    refuse: Callable[[], None],
+) -> tuple[dict[str, Any], str] | None:
+    """Runs a suite and publishes its files; processes other than 0 do their share, for None.
 
-    return write_answers(folder, out, answers, {"answers": [str(file) for file in answers]})
+    Args:
+        refuse: fails if a file of the suite exists and must stay.
+    """
+    from unclip_jax.core import distributed
+
+    cache = out.absolute().parent / f".{out.name}.{suite}" if suite in RESUMED else None
+    with contextlib.ExitStack() as stack:
+        folder: list[Path] = []
+
+        def begin() -> None:
+            stack.enter_context(locked_beside(out, "unclip eval"))
+            refuse()
+            folder.append(stack.enter_context(files.scratch_for(out, inside=True)) / "ready")
+            folder[0].mkdir()
+
+        distributed.run_on_process_zero(begin)
+        found = _measure(models, suite, (folder or [None])[0], cache, progress, options)
+        if found is not None:
+            refuse()
+            files.publish(folder[0], out, overwrite=True)
+        if found is not None and cache is not None:
+            shutil.rmtree(cache, ignore_errors=True)
+        return found
 
 
 def _measure(
-    models: list[str], suite: str, folder: Path, progress: Progress, options: dict[str, Any]
-) -> tuple[dict[str, Any], str]:
+    models: list[str],
+    suite: str,
+    folder: Path | None,
+    cache: Path | None,
+    progress: Progress,
+    options: dict[str, Any],
+) -> tuple[dict[str, Any], str] | None:
     """Loads the bundles and writes the suite's files; returns its JSON object and Markdown.
 
     Args:
         models: the bundle to measure, then those to compare it with.
+        folder: where to write; None in processes other than 0, which return None.
+        cache: see `Settings`.
     """
-    common.use_compile_cache()
-    # Imported late, so that `--help` and a taken --out do not wait for jax.
     from unclip_jax.checkpoint import bundle
-    from unclip_jax.evals.runner import write_suite
+    from unclip_jax.evals.runner import run_suite, write_suite
 
-    settings, recorded = _settings(options, folder, progress)
+    settings, recorded = _settings(options, progress)
+    settings = dataclasses.replace(settings, image_folder=folder, cache=cache)
     bundles = []
     for name in models:
         progress.phase(f"loading {name}")
         bundles.append((name, bundle.load(name)))
-        if settings.judged_by_itself(suite, bundles[-1][1]):
+        if folder is not None and settings.judged_by_itself(suite, bundles[-1][1]):
             progress.say(OWN_CLIP if len(models) == 1 else f"{name}: {OWN_CLIP}")
     progress.phase(f"suite {suite}")
+    if folder is None:
+        for _, loaded in bundles:
+            run_suite(suite, loaded, settings)
+        return None
     (model, loaded), *others = bundles
     recorded = {"model": model, **recorded, "compare": models[1:]}
     return write_suite(suite, loaded, settings, recorded, folder, others)
 
 
-def _settings(
-    options: dict[str, Any], folder: Path, progress: Progress
-) -> tuple["Settings", dict[str, Any]]:
+def _settings(options: dict[str, Any], progress: Progress) -> tuple["Settings", dict[str, Any]]:
     """Returns the suite's settings, and the options as the report states them."""
     from unclip_jax.checkpoint import bundle
     from unclip_jax.evals.prompts import read_prompts
@@ -172,16 +223,14 @@ def _settings(
         read_prompts(Path(options["prompts_file"]))  # an error before the models are loaded
     recorded = dict(options)
     other, size = options.pop("eval_clip"), options.pop("size")
-    against = options.pop("baseline")
-    for name in filter(None, (other, against)):
-        progress.phase(f"loading {name}")
+    if other:
+        progress.phase(f"loading {other}")
     settings = Settings(
         **options,
         eval_clip=bundle.load(other) if other else None,
-        baseline=bundle.load(against) if against else None,
         sample_size=size,
-        image_folder=folder,
         report=progress.report,
+        count=progress.count,
     )
     if settings.smoke:
         settings = small_settings(settings)

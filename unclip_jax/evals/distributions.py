@@ -32,11 +32,21 @@ def frechet_distance(real: Moments, fake: Moments) -> float:
     batches and hosts, so any number of images fits. With few images it is biased upwards (Chong
     and Forsyth 2020): compare distances of equal n, and next to that of real images to real ones.
     """
-    one, two = (moments.scatter / max(moments.count - 1, 1) for moments in (real, fake))
+    return frechet_from(real)(fake)
+
+
+def frechet_from(real: Moments) -> Callable[[Moments], float]:
+    """Returns `frechet_distance` from one set, whose square root is taken once."""
+    one = _sample_covariance(real)
     root = _square_root(one)
-    cross = np.sqrt(np.maximum(np.linalg.eigvalsh(_symmetric(root @ two @ root)), 0.0)).sum()
-    gap = np.square(real.mean - fake.mean).sum()
-    return float(max(gap + np.trace(one) + np.trace(two) - 2.0 * cross, 0.0))
+
+    def distance(fake: Moments) -> float:
+        two = _sample_covariance(fake)
+        cross = np.sqrt(np.maximum(np.linalg.eigvalsh(_symmetric(root @ two @ root)), 0.0)).sum()
+        gap = np.square(real.mean - fake.mean).sum()
+        return float(max(gap + np.trace(one) + np.trace(two) - 2.0 * cross, 0.0))
+
+    return distance
 
 
 def unit_frechet_distance(a: Rows, b: Others) -> float:
@@ -183,6 +193,10 @@ def _blocks(a: Rows, b: Others) -> Iterator[Float[np.ndarray, "b m"]]:
 def _mean_rbf(a: Rows, b: Others) -> float:
     total = sum(np.exp(-np.square(d) / (2.0 * CMMD_SIGMA**2)).sum() for d in _blocks(a, b))
     return float(total) / (len(a) * len(b))
+
+
+def _sample_covariance(moments: Moments) -> Float[np.ndarray, "d d"]:
+    return moments.scatter / max(moments.count - 1, 1)
 
 
 def _square_root(matrix: Float[np.ndarray, "d d"]) -> Float[np.ndarray, "d d"]:

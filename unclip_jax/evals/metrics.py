@@ -16,6 +16,7 @@ from unclip_jax.core.vectors import unit64
 
 DRAWS = 2000
 LEVEL = 0.95
+NORMAL_95 = 1.959964  # standard deviations of a normal distribution on either side
 
 
 @dataclasses.dataclass(frozen=True)
@@ -71,6 +72,23 @@ def bootstrap_interval(
         means[i] = (weight @ sums) / (weight @ counts)
     low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
     return float(low), float(high)
+
+
+def jackknife_interval(value: float, left_out: Float[np.ndarray, " g"]) -> tuple[float, float]:
+    """Returns the 95% interval of a statistic by the delete-a-group jackknife (Tukey 1958).
+
+        value +- 1.96 sqrt((g - 1) / g sum_i (s_i - mean(s))^2)
+
+    It serves where a bootstrap does not: rows that are drawn twice bring two sets closer.
+
+    Args:
+        value: the statistic of all rows.
+        left_out: s_i, that of all but the i-th of g random groups of equal size.
+    """
+    count = len(left_out)
+    spread = np.square(left_out - np.mean(left_out)).sum()
+    reach = NORMAL_95 * np.sqrt((count - 1) / count * spread)
+    return float(value - reach), float(value + reach)
 
 
 def mean_metric(

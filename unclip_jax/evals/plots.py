@@ -91,13 +91,18 @@ PANELS: dict[str, tuple[Panel, ...]] = {
         Panel(r"_cosine$", "cosine to the source"),
         Panel(r"_top_\d$", "share whose source is among the k nearest held-out images"),
     ),
-    "preference": (
-        Panel(r"not_sure$", "share of answers that are not sure"),
-        Panel(r"", "share that prefers the model to the baseline"),
-    ),
     "edits": (
         Panel(r"^(?P<line>.*)_cosine_(?P<x>[\d.]+)$", COSINE, THETA),
         Panel(r"^(?P<line>.*)_rise_to_(?P<x>[\d.]+)$", "rise of the cosine", THETA),
+    ),
+    "fidelity": (
+        Panel(r"frechet|fid", "Fréchet distance to real images"),
+        Panel(r"^kid", "kernel distance to real images (MMD^2)"),
+        Panel(r"^cmmd", "CMMD to real images"),
+        Panel(r"^(precision|recall|density|coverage)$", "share (density: over k)"),
+        Panel(r"^inception_score", "Inception score"),
+        Panel(r"^clip_score", "CLIP score (100 x cosine)"),
+        Panel(r"_rms", "distance to the nearest training image (gray levels RMS)"),
     ),
 }
 

@@ -9,16 +9,16 @@ from typing import Any
 
 from unclip_jax.checkpoint.bundle import Bundle
 from unclip_jax.core.errors import UserError
-from unclip_jax.evals import gallery, preference
+from unclip_jax.evals import gallery
 from unclip_jax.evals.combinations import combinations
 from unclip_jax.evals.conditioning import conditioning
 from unclip_jax.evals.edits import edits
+from unclip_jax.evals.fidelity import fidelity
 from unclip_jax.evals.inversion import inversion
 from unclip_jax.evals.metrics import Metric
 from unclip_jax.evals.outputs import compared_file
 from unclip_jax.evals.pca import pca
 from unclip_jax.evals.plots import plot_suite
-from unclip_jax.evals.preference_answers import rate
 from unclip_jax.evals.priors import priors
 from unclip_jax.evals.prompts import prompts
 from unclip_jax.evals.reconstruction import reconstruction
@@ -40,17 +40,13 @@ SUITES: dict[str, Suite] = {
     "inversion": inversion,
     "edits": edits,
     "reconstruction": reconstruction,
+    "fidelity": fidelity,
 }
 
 
 Named = Mapping[str, Metric]
 Others = Sequence[tuple[str, Named]]
 """The metrics of compared bundles, in the order of the options, with their names."""
-Written = tuple[dict[str, Any], str]
-WITHOUT_METRICS: dict[str, Callable[[Path, Bundle, Settings, Mapping[str, Any]], Written]] = {
-    "gallery": gallery.write_gallery,
-    "preference": preference.write_preference,
-}
 
 
 def run_suite(name: str, model: Bundle, settings: Settings) -> dict[str, Metric]:
@@ -69,8 +65,8 @@ def write_suite(
     recorded: Mapping[str, Any],
     folder: Path,
     others: Sequence[tuple[str, Bundle]] = (),
-) -> Written:
-    """Runs a suite, with metrics or without, and writes its files.
+) -> tuple[dict[str, Any], str]:
+    """Runs a suite or the gallery and writes its files.
 
     Args:
         recorded: the settings as the report states them.
@@ -79,10 +75,10 @@ def write_suite(
     Returns:
         The report's JSON object and its Markdown.
     """
-    if name in WITHOUT_METRICS:
+    if name == "gallery":
         if settings.smoke:
             model, settings = small_bundle(model), small_size(model, settings)
-        return WITHOUT_METRICS[name](folder, model, settings, recorded)
+        return gallery.write_gallery(folder, model, settings, recorded)
     start = time.perf_counter()
     results = run_suite(name, model, settings)
     compared = [
@@ -106,24 +102,13 @@ def run_apart(
     return results
 
 
-def write_answers(
-    folder: Path, out: Path, answers: Sequence[Path], recorded: Mapping[str, Any]
-) -> Written:
-    """Writes the report on raters' answers to the page that suite `preference` wrote into `out`."""
-    results, table, facts = rate(out, answers)
-    report, markdown = write_report(folder, "preference", results, {**recorded, **facts})
-    markdown = f"{markdown}\n{table}"
-    (folder / "preference.md").write_text(markdown, encoding="utf-8")
-    return report, markdown
-
-
 def write_report(
     folder: Path,
     suite: str,
     results: Named,
     recorded: Mapping[str, Any],
     others: Others = (),
-) -> Written:
+) -> tuple[dict[str, Any], str]:
     """Writes SUITE.json, SUITE.md and SUITE.png; returns the JSON object and the Markdown."""
     report = to_json(suite, results, recorded, others)
     text = json.dumps(report, indent=2) + "\n"

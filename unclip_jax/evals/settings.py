@@ -14,9 +14,12 @@ from unclip_jax.core.errors import UserError
 from unclip_jax.evals.clip_encoder import ClipEncoder, counted
 from unclip_jax.sampling.monitor import Progress
 
-JUDGING = ("samples", "combinations", "prompts", "priors", "edits", "reconstruction")
+JUDGING = (
+    *("samples", "combinations", "prompts", "priors", "edits", "reconstruction"),
+    *("fidelity", "guidance"),
+)
 """Suites that judge images by the evaluation CLIP."""
-OWN_BY_DEFAULT = ("priors", "edits")
+OWN_BY_DEFAULT = ("priors", "edits", "fidelity", "guidance")
 """Those that take the model's own CLIP where no other is given."""
 SMOKE_IMAGES = 8  # of every split, in a smoke run
 SMOKE_LEVELS = 3  # of every inversion
@@ -34,7 +37,6 @@ class Settings:
         splits: held-out splits; suites that use only one take the last.
         eval_clip: bundle of an independently trained CLIP; required by `samples`,
             `combinations`, `prompts` and `reconstruction`, recommended for `edits`.
-        baseline: bundle of the model that another is compared with.
         limit: maximum number of images per split; None for all.
         prompts: number of prompts to sample.
         prompts_file: list of prompts of the suite `prompts`.
@@ -42,9 +44,13 @@ class Settings:
         sample_size: height and width in pixels of the samples; None for the bundle's default, or
             the decoder's size where embeddings are decoded.
         image_folder: where a suite writes its images; None to write none.
+        guidance: of the samples of `fidelity`; None for the bundle's.
+        features: in which `fidelity` and `guidance` compare sets of images; see `load_features`.
+        cache: folder in which a suite keeps what a rerun needs not make again; None for memory.
         pca: PCA file for the gallery; None for the bundle's.
         smoke: whether the least is done that still runs a suite's code; see smoke.py.
         report: called as report(what, done, total) while a suite works.
+        count: called as count(done, total, unit) with how much of all samples is done.
     """
 
     data: str
@@ -52,17 +58,20 @@ class Settings:
     styles: tuple[str, ...] = ()
     splits: tuple[str, ...] = ("test_concepts", "test_combinations")
     eval_clip: Bundle | None = None
-    baseline: Bundle | None = None
     limit: int | None = None
     prompts: int = 200
     prompts_file: Path | str | None = None
     batch: int = 32
     seed: int = 0
     sample_size: int | None = None
+    guidance: float | None = None
+    features: str = "clip"
+    cache: Path | None = None
     pca: str | None = None
     image_folder: Path | None = None
     smoke: bool = False
     report: Progress | None = None
+    count: Callable[[int, int, str], None] | None = None
 
     def swept(self, values: Sequence[T], count: int = 2) -> Sequence[T]:
         """Returns the values that a suite goes through; of a smoke run the first `count`."""

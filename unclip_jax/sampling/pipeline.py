@@ -150,8 +150,15 @@ def generate(
     root: Key[Array, ""],
     plan: Plan,
     monitor: Monitor | None = None,
+    *,
+    batch: int | None = None,
 ) -> Iterator[UInt8[np.ndarray, "n h w 3"]]:
-    """Yields the requested images in order, a device batch at a time."""
+    """Yields the requested images in order, a device batch at a time.
+
+    Args:
+        batch: images of a call; None spreads the requests evenly. A caller with several lists of
+            requests gives the same number for all, so that nothing is compiled again.
+    """
     monitor = monitor or Monitor()
     samplers = make_pipeline(model, plan, monitor)
 
@@ -160,4 +167,4 @@ def generate(
         keys = prng.image_keys(root, [r.prompt_index for r in batch], [r.draw for r in batch])
         return to_uint8(run_pipeline(samplers, Cond(text=text), keys, uncond))
 
-    yield from iter_batches(draw, requests, parallel.device_batch(len(requests)))
+    yield from iter_batches(draw, requests, batch or parallel.device_batch(len(requests)))

@@ -1,0 +1,80 @@
+"""Planted faults of what compares sets of images: unclip_jax/evals and core/cpus.py."""
+
+from tests.faults.catalog import Fault, faults_in
+
+TESTS = "tests/evals/test_fidelity.py"
+
+FAULTS: list[Fault] = [
+    *faults_in(
+        "unclip_jax/evals/metrics.py",
+        (
+            "jackknife_as_if_rows_were_drawn",
+            "np.sqrt((count - 1) / count * spread)",
+            "np.sqrt(spread / count)",
+            f"{TESTS}::test_the_jackknife_of_a_mean_is_its_standard_error",
+        ),
+    ),
+    *faults_in(
+        "unclip_jax/evals/image_sets.py",
+        (
+            "no_group_is_left_out",
+            "enumerate(parts) if group != without)",
+            "enumerate(parts))",
+            f"{TESTS}::test_moments_of_chunks_are_those_of_the_whole",
+        ),
+        (
+            "groups_start_anew_in_each_chunk",
+            "(number * CHUNK + np.arange(len(rows))) % GROUPS",
+            "np.arange(len(rows)) % GROUPS",
+            f"{TESTS}::test_moments_of_chunks_are_those_of_the_whole",
+        ),
+    ),
+    *faults_in(
+        "unclip_jax/evals/comparison.py",
+        (
+            "baseline_of_the_samples",
+            "statistic(self.against)(self.other, None)",
+            "statistic(self.against)(self.sampled, None)",
+            f"{TESTS}::test_samples_are_compared_with_real_images_and_these_with_others",
+        ),
+    ),
+    *faults_in(
+        "unclip_jax/evals/fidelity.py",
+        (
+            "an_image_gives_all_its_captions_first",
+            "for k in range(most) for i in order if",
+            "for i in order for k in range(most) if",
+            f"{TESTS}::test_captions_go_around_the_images",
+        ),
+        (
+            "clip_score_below_zero",
+            "100.0 * np.maximum(metrics.cosine(image_emb, text_emb), 0.0)",
+            "100.0 * metrics.cosine(image_emb, text_emb)",
+            f"{TESTS}::test_the_clip_score_is_cut_at_zero",
+        ),
+        (
+            "nearest_of_the_last_block",
+            "np.min([pixel_distance(",
+            "np.max([pixel_distance(",
+            f"{TESTS}::test_the_nearest_training_image_is_found_across_blocks",
+        ),
+    ),
+    *faults_in(
+        "unclip_jax/evals/chunks.py",
+        (
+            "chunks_of_other_settings_are_read",
+            'json.dumps({"format": FORMAT, **settings}',
+            'json.dumps({"format": FORMAT}',
+            f"{TESTS}::test_the_suite_continues_from_its_chunks",
+        ),
+    ),
+    *faults_in(
+        "unclip_jax/core/cpus.py",
+        (
+            "all_of_the_memory",
+            "free // 2 // max(needed, 1)",
+            "free // max(needed, 1)",
+            "tests/core/test_cpus.py::test_half_of_the_memory_holds_all_devices",
+        ),
+    ),
+]
