@@ -53,14 +53,17 @@ $(STAMP)-venv:
 	@touch $@
 
 $(STAMP)-base$(ACCEL): setup.py $(ALL_PINS) | $(STAMP)-venv
+	@echo 'make: installing the package into $(VENV); this takes a few minutes once'
 	$(PIP) -e '.$(ACCEL_EXTRA)'
 	@touch $@
 
 $(STAMP)-demo: $(STAMP)-base$(ACCEL)
+	@echo 'make: installing what the page needs; this takes a minute once'
 	$(PIP) -e '.[demo]'
 	@touch $@
 
 $(STAMP)-test: $(STAMP)-base$(ACCEL)
+	@echo 'make: installing what the tests need; this takes a minute once'
 	$(PIP) -e '.[test]'
 	@touch $@
 

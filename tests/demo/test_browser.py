@@ -1,14 +1,12 @@
 """The shipped bundle's page in a real browser: a prompt is drawn, varied and edited.
 
-Needs chromium and chromedriver, as `.ci/run` installs them; UNCLIP_BROWSER=required makes their
-lack a failure. Screenshots go to $UNCLIP_SCREENSHOTS, or to the test's temporary folder.
+`tests/browser.py` says what it needs. Screenshots go to $UNCLIP_SCREENSHOTS, or to the test's
+temporary folder.
 """
 
-import base64
 import io
 import json
 import os
-import shutil
 import time
 import urllib.request
 from pathlib import Path
@@ -16,34 +14,19 @@ from urllib.parse import urlsplit
 
 import pytest
 from PIL import Image
-from selenium import webdriver
-from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 
+from tests.browser import DESKTOP, PHONE, chromium, shoot
 from tests.demo.serve import free_port, running
 
-BROWSER, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
 PATIENCE = 180.0  # seconds for a request whose programs are compiled
-DESKTOP, PHONE = (1280, 900), (390, 844)
 
 
 @pytest.fixture(scope="module")
 def browser():
-    if BROWSER is None or DRIVER is None:
-        if os.environ.get("UNCLIP_BROWSER") == "required":
-            pytest.fail("chromium or chromedriver is missing")
-        pytest.skip("chromium or chromedriver is missing: apt install chromium chromium-driver")
-    options = webdriver.ChromeOptions()
-    options.binary_location = BROWSER
-    for name in ("headless=new", "no-sandbox", "disable-dev-shm-usage", "no-first-run"):
-        options.add_argument(f"--{name}")
-    for name in ("disable-background-networking", "disable-component-update"):
-        options.add_argument(f"--{name}")
-    options.set_capability("goog:loggingPrefs", {"performance": "ALL", "browser": "ALL"})
-    driver = webdriver.Chrome(options=options, service=Service(DRIVER))
-    yield driver
-    driver.quit()
+    with chromium() as driver:
+        yield driver
 
 
 class Page:
@@ -111,15 +94,7 @@ class Page:
 
     def shoot(self, name, size):
         """Takes a screenshot of the whole page at a window's size; returns how wide the page is."""
-        metrics = {"width": size[0], "height": size[1], "deviceScaleFactor": 1, "mobile": False}
-        self.driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
-        time.sleep(1.0)  # it is laid out anew
-        wide = self.driver.execute_script("return document.documentElement.scrollWidth")
-        shot = {"captureBeyondViewport": True, "format": "webp"}
-        data = self.driver.execute_cdp_cmd("Page.captureScreenshot", shot)["data"]
-        (self.folder / f"{name}-{size[0]}.webp").write_bytes(base64.b64decode(data))
-        self.driver.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
-        return wide
+        return shoot(self.driver, self.folder / f"{name}-{size[0]}.webp", size)
 
 
 def hosts(driver):

@@ -22,6 +22,9 @@ from unclip_jax.evals.outputs import FEW_PROMPTS, PROMPTS, RESUMED, SUITE_NAMES,
 if TYPE_CHECKING:
     from unclip_jax.evals.settings import Settings
 
+Report = tuple[dict[str, Any], str]
+"""A report's JSON object and its Markdown."""
+
 PATIENCE = 7 * 24 * 3600  # seconds that a process which is done waits for process 0
 OWN_CLIP = (
     "the evaluation CLIP is the model's own: metrics of a CLIP that judges its own model favor it; "
@@ -47,6 +50,13 @@ OWN_CLIP = (
     multiple=True,
     type=Model(),
     help="Bundle to measure in the same way, beside --model; repeatable.",
+)
+@click.option("--baseline", type=Model(), help="Bundle to compare with (suite preference).")
+@click.option(
+    "--answers",
+    multiple=True,
+    type=click.Path(),
+    help="Answers saved from the page of suite preference, a file a rater; repeatable.",
 )
 @click.option("--pca", help="PCA file for the gallery [the bundle's].")
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder to write.")
@@ -94,6 +104,7 @@ def evaluate(model: str, suite: str, out: Path, **options: Any) -> None:
     inversion     PSNR of held-out images reconstructed from their latents, by number of levels
     edits         cosine of edited images with their target text, measured with another CLIP
     reconstruction  held-out images decoded from their latents, and varied: PSNR, cosine, identity
+    preference    a page on which people compare the model with --baseline; their --answers
     fidelity      Fréchet and kernel distances, precision and recall, CLIP score of samples of
                   held-out captions; a run that was stopped continues
     gallery       images: the paper's figures 3, 4, 5, 6, 7 and 9
@@ -109,28 +120,10 @@ def evaluate(model: str, suite: str, out: Path, **options: Any) -> None:
     Example: unclip eval --model emoji --data emoji --suite retrieval --out report
     """
     overwrite, as_json = options.pop("overwrite"), options.pop("as_json")
-    hosts = {name: options.pop(name) for name in common.HOSTS}
-    if suite not in RESUMED and any(value is not None for value in hosts.values()):
-        raise UserError(f"suite {suite} runs in one process; leave --coordinator out")
-    options["prompts"] = options["prompts"] or PROMPTS.get(suite, FEW_PROMPTS)
-    compared = options.pop("compared")
-    names = output_files(suite, len(compared))
-    if compared and suite == "gallery":
-        raise UserError("suite gallery has no metrics to compare; run it once for each bundle")
-    files.refuse_existing(out, names, overwrite=overwrite)
-    with Progress("it") as progress:
-        progress.phase(f"loading {model}")
-        common.use_compile_cache()
-        common.use_cores([model, *compared, options["eval_clip"]], options["size"])
-        # Imported late, so that `--help` and a taken --out do not wait for jax.
-        from unclip_jax.core import distributed
-
-        with distributed.joined(**hosts, shutdown_timeout=PATIENCE):
-            refuse = functools.partial(files.refuse_existing, out, names, overwrite=overwrite)
-            found = _run([model, *compared], suite, out, progress, options, refuse)
-            if found is None:
-                return
-            report, table = found
+    found = _run(model, suite, out, options, overwrite)
+    if found is None:
+        return
+    report, table = found
     if as_json:
         common.echo_json(report)
     else:
@@ -140,48 +133,84 @@ def evaluate(model: str, suite: str, out: Path, **options: Any) -> None:
 
 
 def _run(
-    models: list[str],
-    suite: str,
+    model: str, suite: str, out: Path, options: dict[str, Any], overwrite: bool
+) -> Report | None:
+    """Refuses what cannot be, joins the other processes, and runs; None but in process 0."""
+    hosts = {name: options.pop(name) for name in common.HOSTS}
+    if suite not in RESUMED and any(value is not None for value in hosts.values()):
+        raise UserError(f"suite {suite} runs in one process; leave --coordinator out")
+    options["prompts"] = options["prompts"] or PROMPTS.get(suite, FEW_PROMPTS)
+    compared, answers = options.pop("compared"), options.pop("answers")
+    rated = suite == "preference" and bool(answers)
+    names = output_files(suite, len(compared), rated=rated)
+    if compared and suite in ("gallery", "preference"):
+        raise UserError(f"suite {suite} has no metrics to compare; run it once for each bundle")
+    files.refuse_existing(out, names, overwrite=overwrite)
+    with Progress("it") as progress:
+        progress.phase(f"loading {model}")
+        common.use_compile_cache()
+        bundles = [model, *compared, options["eval_clip"], options["baseline"]]
+        common.use_cores(bundles, options["size"])
+        # Imported late, so that `--help` and a taken --out do not wait for jax.
+        from unclip_jax.core import distributed
+
+        measure = functools.partial(_measure, [model, *compared], suite, progress, options)
+        if rated:
+            measure = functools.partial(_rate, [Path(file) for file in answers], out)
+        cache = out.absolute().parent / f".{out.name}.{suite}" if suite in RESUMED else None
+        with distributed.joined(**hosts, shutdown_timeout=PATIENCE):
+            return _published(measure, out, names, cache, overwrite)
+
+
+def _published(
+    measure: Callable[[Path | None, Path | None], Report | None],
     out: Path,
-    progress: Progress,
-    options: dict[str, Any],
-    refuse: Callable[[], None],
-) -> tuple[dict[str, Any], str] | None:
+    names: list[str],
+    cache: Path | None,
+    overwrite: bool,
+) -> Report | None:
     """Runs a suite and publishes its files; processes other than 0 do their share, for None.
 
     Args:
-        refuse: fails if a file of the suite exists and must stay.
+        measure: writes the suite's files to a folder; takes that and `cache`.
+        names: of the suite's files.
+        cache: see `Settings`; removed once the files are there.
     """
     from unclip_jax.core import distributed
 
-    cache = out.absolute().parent / f".{out.name}.{suite}" if suite in RESUMED else None
     with contextlib.ExitStack() as stack:
         folder: list[Path] = []
 
         def begin() -> None:
             stack.enter_context(locked_beside(out, "unclip eval"))
-            refuse()
+            files.refuse_existing(out, names, overwrite=overwrite)
             folder.append(stack.enter_context(files.scratch_for(out, inside=True)) / "ready")
             folder[0].mkdir()
 
         distributed.run_on_process_zero(begin)
-        found = _measure(models, suite, (folder or [None])[0], cache, progress, options)
+        found = measure((folder or [None])[0], cache)
         if found is not None:
-            refuse()
-            files.publish(folder[0], out, overwrite=True)
+            files.publish(folder[0], out, overwrite=overwrite)
         if found is not None and cache is not None:
             shutil.rmtree(cache, ignore_errors=True)
         return found
 
 
+def _rate(answers: list[Path], out: Path, folder: Path, cache: None) -> Report:
+    """Writes the report on raters' answers; returns its JSON object and Markdown."""
+    from unclip_jax.evals.runner import write_answers
+
+    return write_answers(folder, out, answers, {"answers": [str(file) for file in answers]})
+
+
 def _measure(
     models: list[str],
     suite: str,
-    folder: Path | None,
-    cache: Path | None,
     progress: Progress,
     options: dict[str, Any],
-) -> tuple[dict[str, Any], str] | None:
+    folder: Path | None,
+    cache: Path | None,
+) -> Report | None:
     """Loads the bundles and writes the suite's files; returns its JSON object and Markdown.
 
     Args:
@@ -223,11 +252,13 @@ def _settings(options: dict[str, Any], progress: Progress) -> tuple["Settings", 
         read_prompts(Path(options["prompts_file"]))  # an error before the models are loaded
     recorded = dict(options)
     other, size = options.pop("eval_clip"), options.pop("size")
-    if other:
-        progress.phase(f"loading {other}")
+    against = options.pop("baseline")
+    for name in filter(None, (other, against)):
+        progress.phase(f"loading {name}")
     settings = Settings(
         **options,
         eval_clip=bundle.load(other) if other else None,
+        baseline=bundle.load(against) if against else None,
         sample_size=size,
         report=progress.report,
         count=progress.count,

@@ -1,4 +1,4 @@
-"""Self-contained HTML pages: one file without scripts, fonts or anything else to fetch.
+"""Self-contained HTML pages: one file without fonts or anything else to fetch.
 
 Whatever comes from a user is escaped: the functions take plain text and return HTML.
 """
@@ -35,15 +35,15 @@ pre { background: var(--box); padding: 0.8rem; overflow-x: auto; border-radius: 
 """
 
 
-def page(title: str, parts: Iterable[str]) -> str:
-    """Returns a whole page; `parts` are HTML, `title` is text."""
+def page(title: str, parts: Iterable[str], *, head: str = "") -> str:
+    """Returns a whole page; `parts` and `head` are HTML, `title` is text."""
     name = html.escape(title)
     return "\n".join(
         [
             "<!DOCTYPE html>",
             '<html lang="en"><head><meta charset="utf-8">',
             '<meta name="viewport" content="width=device-width, initial-scale=1">',
-            f"<title>{name}</title><style>{STYLE}</style></head><body>",
+            f"<title>{name}</title><style>{STYLE}</style>{head}</head><body>",
             f"<h1>{name}</h1>",
             *parts,
             "</body></html>\n",

@@ -10,6 +10,8 @@ PCA_CURVE = "pca_variance.png"
 COMBINATIONS_GRID = "combinations_images.png"
 PROMPTS_SHEET = "prompts_images.png"
 PROMPTS_VERDICTS = "prompts_verdicts.json"
+PREFERENCE_PAGE = "preference.html"
+PREFERENCE_KEY = "preference_key.json"
 FIDELITY_GRID = "fidelity_images.png"
 GALLERY = (
     "fig3_variations.png",
@@ -41,14 +43,21 @@ FEW_PROMPTS = 200
 PROMPTS = {"fidelity": 500}
 """Number of prompts of a suite, where it is not FEW_PROMPTS."""
 
-SUITE_NAMES = (*EXTRA_FILES, "gallery")
+SUITE_NAMES = (*EXTRA_FILES, "preference", "gallery")
 
 
-def output_files(suite: str, compared: int = 0) -> list[str]:
-    """Lists the names of all files that a suite may write, with a number of compared bundles."""
+def output_files(suite: str, compared: int = 0, *, rated: bool = False) -> list[str]:
+    """Lists the names of all files that a suite may write.
+
+    Args:
+        compared: number of bundles that are compared.
+        rated: whether `preference` reports on answers, not makes the page.
+    """
     if suite == "gallery":
         return ["gallery.json", "README.md", *GALLERY]
-    extra = EXTRA_FILES[suite]
+    if suite == "preference" and not rated:
+        return [PREFERENCE_PAGE, PREFERENCE_KEY]
+    extra = EXTRA_FILES.get(suite, ())
     theirs = [compared_file(i + 1, name) for i in range(compared) for name in extra]
     return [*(f"{suite}.{suffix}" for suffix in ("json", "md", "png")), *extra, *theirs]
 

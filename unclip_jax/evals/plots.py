@@ -91,6 +91,10 @@ PANELS: dict[str, tuple[Panel, ...]] = {
         Panel(r"_cosine$", "cosine to the source"),
         Panel(r"_top_\d$", "share whose source is among the k nearest held-out images"),
     ),
+    "preference": (
+        Panel(r"not_sure$", "share of answers that are not sure"),
+        Panel(r"", "share that prefers the model to the baseline"),
+    ),
     "edits": (
         Panel(r"^(?P<line>.*)_cosine_(?P<x>[\d.]+)$", COSINE, THETA),
         Panel(r"^(?P<line>.*)_rise_to_(?P<x>[\d.]+)$", "rise of the cosine", THETA),

@@ -9,7 +9,7 @@ from typing import Any
 
 from unclip_jax.checkpoint.bundle import Bundle
 from unclip_jax.core.errors import UserError
-from unclip_jax.evals import gallery
+from unclip_jax.evals import gallery, preference
 from unclip_jax.evals.combinations import combinations
 from unclip_jax.evals.conditioning import conditioning
 from unclip_jax.evals.edits import edits
@@ -19,6 +19,7 @@ from unclip_jax.evals.metrics import Metric
 from unclip_jax.evals.outputs import compared_file
 from unclip_jax.evals.pca import pca
 from unclip_jax.evals.plots import plot_suite
+from unclip_jax.evals.preference_answers import rate
 from unclip_jax.evals.priors import priors
 from unclip_jax.evals.prompts import prompts
 from unclip_jax.evals.reconstruction import reconstruction
@@ -47,6 +48,11 @@ SUITES: dict[str, Suite] = {
 Named = Mapping[str, Metric]
 Others = Sequence[tuple[str, Named]]
 """The metrics of compared bundles, in the order of the options, with their names."""
+Written = tuple[dict[str, Any], str]
+WITHOUT_METRICS: dict[str, Callable[[Path, Bundle, Settings, Mapping[str, Any]], Written]] = {
+    "gallery": gallery.write_gallery,
+    "preference": preference.write_preference,
+}
 
 
 def run_suite(name: str, model: Bundle, settings: Settings) -> dict[str, Metric]:
@@ -65,8 +71,8 @@ def write_suite(
     recorded: Mapping[str, Any],
     folder: Path,
     others: Sequence[tuple[str, Bundle]] = (),
-) -> tuple[dict[str, Any], str]:
-    """Runs a suite or the gallery and writes its files.
+) -> Written:
+    """Runs a suite, with metrics or without, and writes its files.
 
     Args:
         recorded: the settings as the report states them.
@@ -75,10 +81,10 @@ def write_suite(
     Returns:
         The report's JSON object and its Markdown.
     """
-    if name == "gallery":
+    if name in WITHOUT_METRICS:
         if settings.smoke:
             model, settings = small_bundle(model), small_size(model, settings)
-        return gallery.write_gallery(folder, model, settings, recorded)
+        return WITHOUT_METRICS[name](folder, model, settings, recorded)
     start = time.perf_counter()
     results = run_suite(name, model, settings)
     compared = [
@@ -102,13 +108,24 @@ def run_apart(
     return results
 
 
+def write_answers(
+    folder: Path, out: Path, answers: Sequence[Path], recorded: Mapping[str, Any]
+) -> Written:
+    """Writes the report on raters' answers to the page that suite `preference` wrote into `out`."""
+    results, table, facts = rate(out, answers)
+    report, markdown = write_report(folder, "preference", results, {**recorded, **facts})
+    markdown = f"{markdown}\n{table}"
+    (folder / "preference.md").write_text(markdown, encoding="utf-8")
+    return report, markdown
+
+
 def write_report(
     folder: Path,
     suite: str,
     results: Named,
     recorded: Mapping[str, Any],
     others: Others = (),
-) -> tuple[dict[str, Any], str]:
+) -> Written:
     """Writes SUITE.json, SUITE.md and SUITE.png; returns the JSON object and the Markdown."""
     report = to_json(suite, results, recorded, others)
     text = json.dumps(report, indent=2) + "\n"

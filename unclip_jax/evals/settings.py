@@ -37,6 +37,7 @@ class Settings:
         splits: held-out splits; suites that use only one take the last.
         eval_clip: bundle of an independently trained CLIP; required by `samples`,
             `combinations`, `prompts` and `reconstruction`, recommended for `edits`.
+        baseline: bundle of the model that another is compared with.
         limit: maximum number of images per split; None for all.
         prompts: number of prompts to sample.
         prompts_file: list of prompts of the suite `prompts`.
@@ -58,6 +59,7 @@ class Settings:
     styles: tuple[str, ...] = ()
     splits: tuple[str, ...] = ("test_concepts", "test_combinations")
     eval_clip: Bundle | None = None
+    baseline: Bundle | None = None
     limit: int | None = None
     prompts: int = 200
     prompts_file: Path | str | None = None

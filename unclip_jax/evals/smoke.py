@@ -23,6 +23,7 @@ def small_settings(settings: Settings) -> Settings:
         limit=min(settings.limit or SMOKE_IMAGES, SMOKE_IMAGES),
         prompts=min(settings.prompts, PROMPTS),
         batch=min(settings.batch, BATCH),
+        baseline=settings.baseline and small_bundle(settings.baseline),
     )
 
 

@@ -65,6 +65,38 @@ def read_list(case: bytes, folder: Path) -> None:
     assert all(prompt.text.strip() for prompt in read_prompts(path))
 
 
+STUDY = {"study": "0" * 16, "rater": "1"}
+
+
+def answers() -> st.SearchStrategy[bytes]:
+    return hostile_json({**STUDY, "answers": {"1": "first", "2": "not sure"}})
+
+
+def read_rater(case: bytes, folder: Path) -> None:
+    from unclip_jax.evals.preference_answers import Key, read_answers
+
+    path = folder / "answers.json"
+    path.write_bytes(case)
+    kinds = {"1": "caption", "2": "diversity"}
+    key = Key(STUDY["study"], "a", "b", kinds, {"1": True, "2": False})
+    assert {answer.score for answer in read_answers([path], key)} <= {0.0, 0.5, 1.0}
+
+
+def keys_of_pages() -> st.SearchStrategy[bytes]:
+    question = {"kind": "caption", "caption": "a cat", "first": "model"}
+    names = {"study": STUDY["study"], "model": "a", "baseline": "b"}
+    return hostile_json({**names, "questions": {"1": question}})
+
+
+def read_page_key(case: bytes, folder: Path) -> None:
+    from unclip_jax.evals.preference_answers import read_key
+
+    path = folder / "preference_key.json"
+    path.write_bytes(case)
+    key = read_key(path)
+    assert key.kinds.keys() == key.first.keys()
+
+
 def manifests() -> st.SearchStrategy[bytes]:
     return hostile_json({"images": [], **IDENTITY, "complete": False})
 
@@ -85,5 +117,7 @@ def go_on(case: bytes, folder: Path) -> None:
 TARGETS = [
     Target("--prompts FILE", st.deferred(prompt_files), read, ms=20.0),
     Target("--prompts-file of eval", st.deferred(prompt_lists), read_list, ms=3.0),
+    Target("--answers of eval", st.deferred(answers), read_rater, ms=3.0),
+    Target("preference_key.json", st.deferred(keys_of_pages), read_page_key, ms=3.0),
     Target("manifest.json of a bulk run", st.deferred(manifests), go_on, ms=3.0),
 ]
