@@ -127,14 +127,15 @@ def test_preprocessing_is_pillows_in_8_bits():
     np.testing.assert_allclose(again * 255, eight, atol=1e-3)
 
 
-def test_positions_are_interpolated_between_pixel_centers():
-    """A linear table stays linear away from the edges; the class token's position stays."""
-    rows = np.arange(10.0)[:, None] + np.zeros((10, 10))
+def test_positions_are_interpolated_by_torchs_bicubic_filter():
+    """Half-way between pixels its taps are -3/32, 19/32, 19/32, -3/32; the class token's stays."""
+    rows = np.square(np.arange(10.0))[:, None] + np.zeros((10, 10))
     table = np.concatenate([[-5.0], rows.reshape(-1)])[None, :, None].astype(np.float32)
     made = fit_positions(table, 5)
     assert made.shape == (1, 26, 1)
     assert made[0, 0, 0] == -5.0
-    np.testing.assert_allclose(made[0, 1:, 0].reshape(5, 5)[1:4, 2], [2.5, 4.5, 6.5], atol=1e-5)
+    expected = [(19 * (4 + 9) - 3 * (1 + 16)) / 32, (19 * (16 + 25) - 3 * (9 + 36)) / 32]
+    np.testing.assert_allclose(made[0, 1:, 0].reshape(5, 5)[1:3, 2], expected, atol=1e-5)
     assert fit_positions(table, 10) is table
 
 

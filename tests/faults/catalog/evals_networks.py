@@ -108,7 +108,7 @@ FAULTS: list[Fault] = [
             "positions_averaged",
             '(grid, grid), "cubic"',
             '(grid, grid), "area"',
-            f"{DINOV2}::test_positions_are_interpolated_between_pixel_centers",
+            f"{DINOV2}::test_positions_are_interpolated_by_torchs_bicubic_filter",
         ),
         (
             "dinov2_reads_bilinear_images",
