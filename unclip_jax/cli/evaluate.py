@@ -26,6 +26,7 @@ Report = tuple[dict[str, Any], str]
 """A report's JSON object and its Markdown."""
 
 PATIENCE = 7 * 24 * 3600  # seconds that a process which is done waits for process 0
+MOST_GUIDANCE = 1000.0
 OWN_CLIP = (
     "the evaluation CLIP is the model's own: metrics of a CLIP that judges its own model favor it; "
     "pass another as --eval-clip"
@@ -51,13 +52,21 @@ OWN_CLIP = (
     type=Model(),
     help="Bundle to measure in the same way, beside --model; repeatable.",
 )
-@click.option("--baseline", type=Model(), help="Bundle to compare with (suite preference).")
+@click.option(
+    "--baseline", type=Model(), help="Bundle to compare with (suites preference and aesthetics)."
+)
 @click.option(
     "--answers",
     multiple=True,
     type=click.Path(),
     help="Answers saved from the page of suite preference, a file a rater; repeatable.",
 )
+@click.option(
+    "--ratings",
+    type=click.Path(),
+    help="Table of image and rating (.csv, .tsv, .jsonl) of suite aesthetics.",
+)
+@click.option("--scales", default="1,2,3,4", show_default=True, help="Guidance scales of a sweep.")
 @click.option("--pca", help="PCA file for the gallery [the bundle's].")
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder to write.")
 @click.option("--limit", type=click.IntRange(min=2), help="Maximum number of images per split.")
@@ -104,13 +113,14 @@ def evaluate(model: str, suite: str, out: Path, **options: Any) -> None:
     inversion     PSNR of held-out images reconstructed from their latents, by number of levels
     edits         cosine of edited images with their target text, measured with another CLIP
     reconstruction  held-out images decoded from their latents, and varied: PSNR, cosine, identity
+    aesthetics    --ratings of images learned by a probe; rating and recall of samples by --scales
     preference    a page on which people compare the model with --baseline; their --answers
     fidelity      Fréchet and kernel distances, precision and recall, CLIP score of samples of
                   held-out captions; a run that was stopped continues
     gallery       images: the paper's figures 3, 4, 5, 6, 7 and 9
 
-    The suites conditioning, samples, inversion, edits, reconstruction and fidelity also write
-    SUITE_images.png.
+    The suites conditioning, samples, inversion, edits, reconstruction, aesthetics and fidelity also
+    write SUITE_images.png.
 
     Several processes can share fidelity: the same command on each, with an --out that all see.
 
@@ -140,7 +150,7 @@ def _run(
     if suite not in RESUMED and any(value is not None for value in hosts.values()):
         raise UserError(f"suite {suite} runs in one process; leave --coordinator out")
     options["prompts"] = options["prompts"] or PROMPTS.get(suite, FEW_PROMPTS)
-    compared, answers = options.pop("compared"), options.pop("answers")
+    compared, answers = options.pop("compared"), options["answers"]
     rated = suite == "preference" and bool(answers)
     names = output_files(suite, len(compared), rated=rated)
     if compared and suite in ("gallery", "preference"):
@@ -250,6 +260,7 @@ def _settings(options: dict[str, Any], progress: Progress) -> tuple["Settings", 
     options["splits"] = options["splits"] or held_out_splits(options["data"])
     if options["prompts_file"]:
         read_prompts(Path(options["prompts_file"]))  # an error before the models are loaded
+    options["scales"] = _scales(options["scales"])
     recorded = dict(options)
     other, size = options.pop("eval_clip"), options.pop("size")
     against = options.pop("baseline")
@@ -267,6 +278,19 @@ def _settings(options: dict[str, Any], progress: Progress) -> tuple["Settings", 
         settings = small_settings(settings)
         recorded |= {name: getattr(settings, name) for name in ("limit", "prompts", "batch")}
     return settings, recorded
+
+
+def _scales(text: str) -> tuple[float, ...]:
+    """Reads a list of guidance scales."""
+    try:
+        scales = tuple(dict.fromkeys(float(part) for part in common.split_list(text)))
+    except ValueError:
+        scales = ()
+    if not scales or not all(0.0 <= scale <= MOST_GUIDANCE for scale in scales):
+        raise UserError(
+            f"--scales takes guidance scales of 0 to {MOST_GUIDANCE:g}, as in 1,2,3,4, not {text!r}"
+        )
+    return scales
 
 
 def _note_few(report: dict[str, Any]) -> None:

@@ -10,6 +10,8 @@ PCA_CURVE = "pca_variance.png"
 COMBINATIONS_GRID = "combinations_images.png"
 PROMPTS_SHEET = "prompts_images.png"
 PROMPTS_VERDICTS = "prompts_verdicts.json"
+AESTHETICS_GRID = "aesthetics_images.png"
+AESTHETICS_CURVE = "aesthetics_recall.png"
 PREFERENCE_PAGE = "preference.html"
 PREFERENCE_KEY = "preference_key.json"
 FIDELITY_GRID = "fidelity_images.png"
@@ -34,6 +36,7 @@ EXTRA_FILES: dict[str, tuple[str, ...]] = {
     "edits": (EDITS_GRID,),
     "reconstruction": (RECONSTRUCTION_GRID,),
     "fidelity": (FIDELITY_GRID,),
+    "aesthetics": (AESTHETICS_GRID, AESTHETICS_CURVE),
 }
 """What the suites of metrics may write in addition to SUITE.json, SUITE.md and SUITE.png."""
 

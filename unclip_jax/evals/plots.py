@@ -47,6 +47,7 @@ THETA = "theta, share of the way from the image to the text"
 LEVELS = "levels of the inversion, without the noisiest"
 RECALL = "share of captions with a hit"
 COSINE = "cosine to the target text"
+SCALE = "guidance scale of the decoder"
 SHARE_LOST = "squared error (share of the variance)"
 PANELS: dict[str, tuple[Panel, ...]] = {
     "retrieval": (
@@ -90,6 +91,13 @@ PANELS: dict[str, tuple[Panel, ...]] = {
         Panel(r"_psnr$", "PSNR (dB)"),
         Panel(r"_cosine$", "cosine to the source"),
         Panel(r"_top_\d$", "share whose source is among the k nearest held-out images"),
+    ),
+    "aesthetics": (
+        Panel(r"^(?P<line>.*)/rating_(?P<x>[\d.]+)$", "mean predicted rating", SCALE),
+        Panel(r"^(?P<line>.*)/realism_(?P<x>[\d.]+)$", "mean photorealism proxy", SCALE),
+        Panel(r"^(?P<line>.*)/recall_(?P<x>[\d.]+)$", "recall", SCALE),
+        Panel(r"^(?P<line>.*)/precision_(?P<x>[\d.]+)$", "precision", SCALE),
+        Panel(r"^(probe|proxy)/", "of what the fit has not seen"),
     ),
     "preference": (
         Panel(r"not_sure$", "share of answers that are not sure"),

@@ -25,8 +25,14 @@ from unclip_jax.core.errors import UserError
 from unclip_jax.core.prng import root_key
 from unclip_jax.evals.examples import load_examples, main_captions, resized
 from unclip_jax.evals.outputs import PREFERENCE_KEY, PREFERENCE_PAGE
-from unclip_jax.evals.preference_answers import KINDS
-from unclip_jax.evals.preference_page import page_html
+from unclip_jax.evals.preference_answers import (
+    EVEN,
+    KINDS,
+    find_key,
+    read_answers,
+    read_key,
+)
+from unclip_jax.evals.preference_page import page_html, read_page
 from unclip_jax.evals.prior_images import random_subset
 from unclip_jax.evals.prompts import read_prompts
 from unclip_jax.evals.settings import Settings
@@ -81,6 +87,15 @@ class Study:
             for question in self.shown["questions"]
         }
         return {"study": self.shown["study"], **names, "questions": questions}
+
+
+@dataclasses.dataclass(frozen=True)
+class Judged:
+    """A pair of images, and which of them a person preferred."""
+
+    question: str
+    preferred: UInt8[np.ndarray, "s s 3"]
+    other: UInt8[np.ndarray, "s s 3"]
 
 
 def write_preference(
@@ -181,6 +196,27 @@ def make_study(captions: Sequence[str], drawn: tuple[Drawn, Drawn], seed: int) -
     content = {"questions": questions, "images": [whole[i] for i in order]}
     digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
     return Study({"study": digest[:16], **content}, first)
+
+
+def judged_pairs(files: Sequence[Path]) -> list[Judged]:
+    """Returns the judgements of photorealism in files of answers, without "not sure".
+
+    The page and its key lie beside the first file.
+    """
+    place = find_key(files[0].parent, files)
+    key = read_key(place)
+    images = read_page(place.parent / PREFERENCE_PAGE, key.study)
+    judged = []
+    for answer in read_answers(files, key):
+        if answer.kind != PHOTOREALISM or answer.score == EVEN:
+            continue
+        if answer.question not in images:
+            raise UserError(f"{place} has a question {answer.question!r} that the page lacks")
+        first, second = images[answer.question]
+        of_first = (answer.score == 1.0) == key.first[answer.question]
+        preferred, other = (first, second) if of_first else (second, first)
+        judged.append(Judged(answer.question, preferred, other))
+    return judged
 
 
 def tiled(images: UInt8[np.ndarray, "k s s 3"]) -> UInt8[np.ndarray, "h w 3"]:

@@ -4,12 +4,20 @@ Its content security policy allows what the file itself holds. Answers are kept 
 local storage under the study's id and saved as a JSON file, which `preference_answers` reads.
 """
 
+import base64
 import html
 import json
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
+import numpy as np
+from jaxtyping import UInt8
+
 from unclip_jax.core import pages
+from unclip_jax.core.errors import UserError
+from unclip_jax.core.files import parse_json
+from unclip_jax.data.images import decode, read_bytes
 
 POLICY = (
     "default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'unsafe-inline'; "
@@ -21,6 +29,8 @@ QUESTIONS = {
     "diversity": "Which set of images for the caption is more diverse?",
 }
 TITLE = "Which do you prefer?"
+STUDY = '<script type="application/json" id="study">'
+AGAIN = "make the page again"
 STYLE = """
 body { max-width: 960px; }
 h2 { margin: 0.6rem 0 0; } h2:focus { outline: none; }
@@ -214,8 +224,41 @@ def page_html(shown: Mapping[str, Any]) -> str:
     content = json.dumps({**shown, "ask": QUESTIONS}, ensure_ascii=True).replace("<", "\\u003c")
     parts = [
         BODY,
-        f'<script type="application/json" id="study">{content}</script>',
+        f"{STUDY}{content}</script>",
         f"<script>{SCRIPT}</script>",
     ]
     policy = f'<meta http-equiv="Content-Security-Policy" content="{html.escape(POLICY)}">'
     return pages.page(TITLE, parts, head=f"{policy}<style>{STYLE}</style>")
+
+
+Pair = tuple[UInt8[np.ndarray, "h w 3"], UInt8[np.ndarray, "h w 3"]]
+
+
+def read_page(path: Path, study: str) -> dict[str, Pair]:
+    """Reads a page's images back: of each question by its id, the first and the second.
+
+    Raises:
+        UserError: the file is missing, no such page, or the page of another study.
+    """
+    text = read_bytes(path).decode("utf-8", "replace")
+    _, found, rest = text.partition(STUDY)
+    if not found:
+        raise UserError(f"{path} is no page of suite preference; {AGAIN}")
+    shown = parse_json(rest.partition("</script>")[0], str(path), remedy=AGAIN)
+    try:
+        if shown["study"] != study:
+            raise UserError(f"{path} is of another study than {study!r}; {AGAIN}")
+        pictures = [_picture(uri) for uri in shown["images"]]
+        return {
+            str(question["id"]): (
+                pictures[int(question["images"][0])],
+                pictures[int(question["images"][1])],
+            )
+            for question in shown["questions"]
+        }
+    except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
+        raise UserError(f"{path} is damaged; {AGAIN}") from error
+
+
+def _picture(uri: str) -> UInt8[np.ndarray, "h w 3"]:
+    return decode(base64.b64decode(uri.partition(";base64,")[2], validate=True))

@@ -10,6 +10,7 @@ from typing import Any
 from unclip_jax.checkpoint.bundle import Bundle
 from unclip_jax.core.errors import UserError
 from unclip_jax.evals import gallery, preference
+from unclip_jax.evals.aesthetics import aesthetics
 from unclip_jax.evals.combinations import combinations
 from unclip_jax.evals.conditioning import conditioning
 from unclip_jax.evals.edits import edits
@@ -42,6 +43,7 @@ SUITES: dict[str, Suite] = {
     "edits": edits,
     "reconstruction": reconstruction,
     "fidelity": fidelity,
+    "aesthetics": aesthetics,
 }
 
 

@@ -15,7 +15,7 @@ from unclip_jax.evals.clip_encoder import ClipEncoder, counted
 from unclip_jax.sampling.monitor import Progress
 
 JUDGING = (
-    *("samples", "combinations", "prompts", "priors", "edits", "reconstruction"),
+    *("samples", "combinations", "prompts", "priors", "edits", "reconstruction", "aesthetics"),
     *("fidelity", "guidance"),
 )
 """Suites that judge images by the evaluation CLIP."""
@@ -36,8 +36,11 @@ class Settings:
             trained on a subset is measured on that subset.
         splits: held-out splits; suites that use only one take the last.
         eval_clip: bundle of an independently trained CLIP; required by `samples`,
-            `combinations`, `prompts` and `reconstruction`, recommended for `edits`.
+            `combinations`, `prompts`, `reconstruction` and `aesthetics`, recommended for `edits`.
         baseline: bundle of the model that another is compared with.
+        scales: guidance scales of a sweep.
+        ratings: table of images and ratings of the suite `aesthetics`.
+        answers: files of raters' answers to the page of `preference`.
         limit: maximum number of images per split; None for all.
         prompts: number of prompts to sample.
         prompts_file: list of prompts of the suite `prompts`.
@@ -60,6 +63,9 @@ class Settings:
     splits: tuple[str, ...] = ("test_concepts", "test_combinations")
     eval_clip: Bundle | None = None
     baseline: Bundle | None = None
+    scales: tuple[float, ...] = (1.0, 2.0, 3.0, 4.0)
+    ratings: Path | str | None = None
+    answers: tuple[Path | str, ...] = ()
     limit: int | None = None
     prompts: int = 200
     prompts_file: Path | str | None = None

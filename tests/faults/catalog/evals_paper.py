@@ -5,6 +5,8 @@ from tests.faults.catalog import Fault, faults_in
 TESTS = "tests/evals/test_reconstruction.py"
 ANSWERS = "tests/evals/test_preference_answers.py"
 STUDY = "tests/evals/test_preference.py"
+RATINGS = "tests/evals/test_ratings.py"
+SAMPLES = "tests/evals/test_aesthetics.py"
 
 FAULTS: list[Fault] = [
     *faults_in(
@@ -95,6 +97,81 @@ FAULTS: list[Fault] = [
             r'.replace("<", "\\u003c")',
             "",
             f"{STUDY}::test_a_caption_cannot_leave_its_place",
+        ),
+    ),
+    *faults_in(
+        "unclip_jax/evals/ratings.py",
+        (
+            "ridge_of_raw_embeddings",
+            "z, r = unit64(emb), np.asarray",
+            "z, r = np.asarray(emb, np.float64), np.asarray",
+            f"{RATINGS}::test_ridge_is_penalized_least_squares_of_unit_rows",
+        ),
+        (
+            "penalty_not_by_the_number_of_images",
+            "values / (values**2 + count * best)",
+            "values / (values**2 + best)",
+            f"{RATINGS}::test_ridge_is_penalized_least_squares_of_unit_rows",
+        ),
+        (
+            "offset_of_the_mean_alone",
+            "Linear(weights, mean - float(center @ weights))",
+            "Linear(weights, mean)",
+            f"{RATINGS}::test_ridge_is_penalized_least_squares_of_unit_rows",
+        ),
+        (
+            "penalty_by_the_error_of_the_fit",
+            "residual / np.maximum(1.0 - hat, 1e-12)",
+            "residual",
+            f"{RATINGS}::test_the_penalty_has_the_least_leave_one_out_error",
+        ),
+        (
+            "proxy_of_the_other_sign",
+            "x = unit64(preferred) - unit64(other)",
+            "x = unit64(other) - unit64(preferred)",
+            f"{RATINGS}::test_the_proxy_is_the_papers_likelihood",
+        ),
+        (
+            "raters_of_one_question_are_parted",
+            "part = np.random.default_rng(0).permutation(len(names))[member] % HELD_OUT",
+            "part = np.arange(len(member)) // len(names) % HELD_OUT",
+            f"{RATINGS}::test_a_question_is_not_in_its_own_fit",
+        ),
+    ),
+    *faults_in(
+        "unclip_jax/evals/aesthetics.py",
+        (
+            "probe_measured_on_its_fit",
+            "ratings.fit_ridge(emb[fitted], true[fitted])",
+            "ratings.fit_ridge(emb, true)",
+            f"{SAMPLES}::test_the_probe_is_measured_on_what_it_has_not_seen",
+        ),
+        (
+            "recall_of_the_real_images",
+            "found = overlap(real, batch.emb)",
+            "found = overlap(batch.emb, real)",
+            f"{SAMPLES}::test_means_recall_and_their_baselines",
+        ),
+        (
+            "guidance_is_not_swept",
+            "guidance=scale,",
+            "guidance=1.0,",
+            f"{SAMPLES}::test_samples_of_every_scale_are_rated",
+        ),
+        (
+            "the_lowest_are_the_highest",
+            '("lowest", own[::-1][:SHOWN])',
+            '("lowest", own[:SHOWN])',
+            f"{SAMPLES}::test_the_grid_has_the_highest_and_the_lowest",
+        ),
+    ),
+    *faults_in(
+        "unclip_jax/evals/preference.py",
+        (
+            "preferred_is_the_models",
+            "of_first = (answer.score == 1.0) == key.first[answer.question]",
+            "of_first = answer.score == 1.0",
+            f"{SAMPLES}::test_judged_pairs_hold_what_was_preferred",
         ),
     ),
 ]

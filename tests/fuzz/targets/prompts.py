@@ -97,6 +97,21 @@ def read_page_key(case: bytes, folder: Path) -> None:
     assert key.kinds.keys() == key.first.keys()
 
 
+def rating_tables() -> st.SearchStrategy[bytes]:
+    rows = b"image,rating\n" + b"".join(b"%d.png,%d\n" % (i, i % 5) for i in range(24))
+    lines = st.lists(hostile_json({"image": "1.png", "rating": 4.5}), min_size=1, max_size=30)
+    return damaged(rows) | lines.map(b"\n".join)
+
+
+def read_table(case: bytes, folder: Path) -> None:
+    from unclip_jax.evals.ratings import read_ratings
+
+    path = folder / ("ratings.csv" if case[:1] == b"i" else "ratings.jsonl")
+    path.write_bytes(case)
+    rated = read_ratings(path)
+    assert len(rated.paths) == len(rated.ratings) and abs(rated.ratings).max() < float("inf")
+
+
 def manifests() -> st.SearchStrategy[bytes]:
     return hostile_json({"images": [], **IDENTITY, "complete": False})
 
@@ -118,6 +133,7 @@ TARGETS = [
     Target("--prompts FILE", st.deferred(prompt_files), read, ms=20.0),
     Target("--prompts-file of eval", st.deferred(prompt_lists), read_list, ms=3.0),
     Target("--answers of eval", st.deferred(answers), read_rater, ms=3.0),
+    Target("--ratings of eval", st.deferred(rating_tables), read_table, ms=3.0),
     Target("preference_key.json", st.deferred(keys_of_pages), read_page_key, ms=3.0),
     Target("manifest.json of a bulk run", st.deferred(manifests), go_on, ms=3.0),
 ]
