@@ -150,3 +150,11 @@ def test_a_bad_list_of_prompts_is_refused_before_the_models(refused, tmp_path):
     args = ("eval", "--suite", "prompts", "--model", "none", "--data", SETTINGS.data)
     args += ("--prompts-file", tmp_path / "list.json", "--out", tmp_path / "r")
     assert "nouns has an entry that is no prompt" in refused(*args)
+
+
+@pytest.mark.parametrize("scales", ["", "high", "1,-2", "1,nan", "1,2000"])
+def test_scales_of_a_sweep_are_numbers(refused, toy_folder, tmp_path, scales):
+    args = ("eval", "--model", toy_folder, "--data", SETTINGS.data, "--suite", "aesthetics")
+    told = refused(*args, "--scales", scales, "--out", tmp_path / "report")
+    assert "--scales takes guidance scales of 0 to 1000" in told
+    assert list(tmp_path.iterdir()) == []
