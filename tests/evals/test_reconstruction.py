@@ -12,7 +12,13 @@ from tests.toy import toy_bundle, with_prior_ar
 from unclip_jax import api
 from unclip_jax.core.errors import UserError
 from unclip_jax.evals import examples, reconstruction
-from unclip_jax.evals.reconstruction import Rebuilt, identity_metrics, pixel_metrics
+from unclip_jax.evals.networks.lpips import LpipsDistance
+from unclip_jax.evals.reconstruction import (
+    Rebuilt,
+    identity_metrics,
+    lpips_metrics,
+    pixel_metrics,
+)
 from unclip_jax.evals.runner import run_suite
 from unclip_jax.sampling.latents import LatentSettings
 
@@ -41,6 +47,35 @@ def test_held_out_images_are_inverted_and_varied(model, monkeypatch, tmp_path):
     )
     with Image.open(tmp_path / "reconstruction_images.png") as image:
         assert image.width > 800  # source, inversion, two variations, numbers of components
+
+
+def test_lpips_is_of_each_draw_and_its_source(monkeypatch):
+    """With a distance that is the difference of the first pixels; another image is 100 away."""
+    monkeypatch.setattr(reconstruction, "DRAWS", 2)
+    true = np.zeros((2, 4, 4, 3), np.uint8)
+    true[1] = 100
+    varied = np.stack([true + np.uint8(5), true + np.uint8(20)], axis=1)
+
+    class Distance(LpipsDistance):
+        def __init__(self):
+            self.recipe = "LPIPS 0.1, none"
+
+        def __call__(self, one, two):
+            return np.abs(one[:, 0, 0, 0].astype(float) - two[:, 0, 0, 0])
+
+    rebuilt = Rebuilt(true, true + np.uint8(1), varied)
+    results = lpips_metrics(rebuilt, make_examples(["a", "b"]), Distance())
+    assert results["inversion_lpips"].value == 1.0
+    assert results["variation_lpips"].value == 12.5
+    assert results["variation_lpips"].baseline == 100.0
+    assert results["variation_lpips"].recipe == "LPIPS 0.1, none, 4 pixels"
+
+
+@pytest.mark.parametrize("spec", ["alex", "alex:a.pth", "squeeze:a.pth,b.pth"])
+def test_lpips_names_a_trunk_and_two_files(model, spec):
+    settings = dataclasses.replace(SETTINGS, eval_clip=toy_bundle(seed=1), lpips=spec)
+    with pytest.raises(UserError, match="--lpips takes alex:WEIGHTS,HEADS or vgg:WEIGHTS,HEADS"):
+        run_suite("reconstruction", model, settings)
 
 
 def test_it_needs_an_independent_clip(model):

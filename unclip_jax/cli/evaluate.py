@@ -62,6 +62,9 @@ OWN_CLIP = (
     help="Answers saved from the page of suite preference, a file a rater; repeatable.",
 )
 @click.option(
+    "--lpips", help="LPIPS of suite reconstruction: alex:WEIGHTS,HEADS or vgg:WEIGHTS,HEADS."
+)
+@click.option(
     "--ratings",
     type=click.Path(),
     help="Table of image and rating (.csv, .tsv, .jsonl) of suite aesthetics.",

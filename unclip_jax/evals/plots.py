@@ -89,6 +89,7 @@ PANELS: dict[str, tuple[Panel, ...]] = {
     ),
     "reconstruction": (
         Panel(r"_psnr$", "PSNR (dB)"),
+        Panel(r"_lpips$", "LPIPS to the source"),
         Panel(r"_cosine$", "cosine to the source"),
         Panel(r"_top_\d$", "share whose source is among the k nearest held-out images"),
     ),

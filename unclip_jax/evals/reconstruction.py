@@ -18,6 +18,7 @@ from unclip_jax.core.rendering import Strip, labeled_strips
 from unclip_jax.evals import metrics
 from unclip_jax.evals.examples import Examples, load_splits, main_captions, resized
 from unclip_jax.evals.metrics import Metric
+from unclip_jax.evals.networks.lpips import LpipsDistance, load_distance
 from unclip_jax.evals.outputs import RECONSTRUCTION_GRID
 from unclip_jax.evals.settings import Settings
 from unclip_jax.sampling import latents, manipulate
@@ -51,6 +52,7 @@ class Rebuilt:
 def reconstruction(model: Bundle, settings: Settings) -> dict[str, Metric]:
     """Encodes and decodes held-out images, and finds them again by the evaluation CLIP."""
     judge = settings.judge("reconstruction")
+    distance = load_distance(settings.lpips) if settings.lpips else None
     invert, fresh = (plan(model, settings, inverted=inverted) for inverted in (True, False))
     seen = max(invert.size, settings.clip(model).image_size)
     gallery = load_splits(settings, settings.splits, model=model, size=seen, limit=GALLERY)
@@ -69,6 +71,8 @@ def reconstruction(model: Bundle, settings: Settings) -> dict[str, Metric]:
         image = grid(rebuilt, main_captions(examples), ranks.reshape(len(rows), DRAWS), parts)
         image.save(settings.image_folder / RECONSTRUCTION_GRID, optimize=True)
     results = pixel_metrics(rebuilt, examples) | identity_metrics(inverted, varied, emb, rows)
+    if distance is not None:
+        results |= lpips_metrics(rebuilt, examples, distance)
     noise = f"x_T fresh, {num_steps(fresh.decode)} steps, guidance {fresh.decode.guidance}"
     ways = {
         "inversion": f"z_i and x_T of {num_steps(invert.invert)} levels of DDIM",
@@ -76,7 +80,11 @@ def reconstruction(model: Bundle, settings: Settings) -> dict[str, Metric]:
     }
     known = f"{len(gallery)} held-out images of {settings.data}"
     return {
-        name: dataclasses.replace(metric, recipe=ways[name.split("_")[0]], reference=known)
+        name: dataclasses.replace(
+            metric,
+            recipe="; ".join(filter(None, (ways[name.split("_")[0]], metric.recipe))),
+            reference=known,
+        )
         for name, metric in results.items()
     }
 
@@ -129,6 +137,22 @@ def pixel_metrics(rebuilt: Rebuilt, examples: Examples) -> dict[str, Metric]:
         ),
         "variation_psnr": by_source(np.stack(draws, axis=1), baseline),
     }
+
+
+def lpips_metrics(
+    rebuilt: Rebuilt, examples: Examples, distance: LpipsDistance
+) -> dict[str, Metric]:
+    """Returns the LPIPS of both ways to the source; see `pixel_metrics` for the baseline."""
+    true = rebuilt.true
+    other = true[metrics.derangement(examples.concepts)]
+    baseline = float(distance(other, true).mean())
+    draws = [distance(rebuilt.varied[:, draw], true) for draw in range(DRAWS)]
+    results = {
+        "inversion_lpips": metrics.mean_metric(distance(rebuilt.inverted, true), baseline=baseline),
+        "variation_lpips": by_source(np.stack(draws, axis=1), baseline),
+    }
+    recipe = f"{distance.recipe}, {true.shape[1]} pixels"
+    return {name: dataclasses.replace(metric, recipe=recipe) for name, metric in results.items()}
 
 
 def identity_metrics(

@@ -38,6 +38,7 @@ class Settings:
         eval_clip: bundle of an independently trained CLIP; required by `samples`,
             `combinations`, `prompts`, `reconstruction` and `aesthetics`, recommended for `edits`.
         baseline: bundle of the model that another is compared with.
+        lpips: network of LPIPS and its files, for `reconstruction`; None to leave it out.
         scales: guidance scales of a sweep.
         ratings: table of images and ratings of the suite `aesthetics`.
         answers: files of raters' answers to the page of `preference`.
@@ -63,6 +64,7 @@ class Settings:
     splits: tuple[str, ...] = ("test_concepts", "test_combinations")
     eval_clip: Bundle | None = None
     baseline: Bundle | None = None
+    lpips: str | None = None
     scales: tuple[float, ...] = (1.0, 2.0, 3.0, 4.0)
     ratings: Path | str | None = None
     answers: tuple[Path | str, ...] = ()

@@ -18,6 +18,7 @@ from jaxtyping import Array, Float, UInt8
 
 from unclip_jax.convert.name_tables import Table, module
 from unclip_jax.convert.torch_files import joined, open_tensors
+from unclip_jax.core.errors import UserError
 from unclip_jax.core.types import Params
 from unclip_jax.data.images import to_float
 from unclip_jax.evals.networks.loading import check_hub_digest, load_params, param_shapes, runner
@@ -125,6 +126,21 @@ def load_lpips(trunk: Trunk, weights: Path, heads: Path) -> Params:
     images = jax.ShapeDtypeStruct((1, 2, 64, 64, 3), jnp.float32)
     shapes = param_shapes(Lpips(trunk), images)
     return load_params(f"LPIPS ({trunk})", shapes, table(trunk), tensors)
+
+
+def load_distance(spec: str) -> "LpipsDistance":
+    """Returns the distance that a text asks for, "alex:WEIGHTS,HEADS" or "vgg:WEIGHTS,HEADS".
+
+    Raises:
+        UserError: it is no such text, or a file does not have the network's weights.
+    """
+    name, _, files = spec.partition(":")
+    weights, _, heads = files.partition(",")
+    for trunk in TRUNKS:
+        if name == trunk and weights and heads:
+            return LpipsDistance(trunk, load_lpips(trunk, Path(weights), Path(heads)))
+    known = " or ".join(f"{trunk}:WEIGHTS,HEADS" for trunk in TRUNKS)
+    raise UserError(f"--lpips takes {known}, not {spec!r}")
 
 
 class LpipsDistance:
