@@ -59,11 +59,11 @@ def prepare(
     """
     from unclip_jax.data.sets.emoji import STYLES
     from unclip_jax.data.sets.prepare import prepare_emoji
-    from unclip_jax.data.sources import data_root
+    from unclip_jax.data.sources import data_root, is_procedural
 
-    if name.partition(":")[0] == "shapes":
+    if is_procedural(name):
         raise UserError(
-            "shapes is procedural and needs no preparation; use it with data.name=shapes"
+            f"{name} is procedural and needs no preparation; use it with data.name={name}"
         )
     if name != "emoji":
         raise UserError(

@@ -53,7 +53,7 @@ OWN_CLIP = (
     help="Bundle to measure in the same way, beside --model; repeatable.",
 )
 @click.option(
-    "--baseline", type=Model(), help="Bundle to compare with (suites preference and aesthetics)."
+    "--baseline", type=Model(), help="Bundle to compare the model with, on the same prompts."
 )
 @click.option(
     "--answers",
@@ -120,10 +120,13 @@ def evaluate(model: str, suite: str, out: Path, **options: Any) -> None:
     preference    a page on which people compare the model with --baseline; their --answers
     fidelity      Fréchet and kernel distances, precision and recall, CLIP score of samples of
                   held-out captions; a run that was stopped continues
+    binding       colors and forms of two objects, read from the pixels (--data scenes)
+    complexity    objects drawn right, of one to six (--data scenes)
+    spelling      letters and words drawn right, by length (--data words)
     gallery       images: the paper's figures 3, 4, 5, 6, 7 and 9
 
-    The suites conditioning, samples, inversion, edits, reconstruction, aesthetics and fidelity also
-    write SUITE_images.png.
+    The suites conditioning, samples, inversion, edits, reconstruction, aesthetics, fidelity,
+    binding, complexity and spelling also write SUITE_images.png.
 
     Several processes can share fidelity: the same command on each, with an --out that all see.
 

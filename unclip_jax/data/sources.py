@@ -1,11 +1,12 @@
 """Random access to captioned images, whatever they are stored in.
 
 A source knows its length and returns example i as a dict; shuffling, resizing and tokenization are
-pipeline.py's. `load_source` opens a prepared folder by name or path, or the procedural "shapes",
-which need no files.
+pipeline.py's. `load_source` opens a prepared folder by name or path, or a procedural set
+("shapes", "scenes", "words"), which needs no files.
 """
 
 import hashlib
+import importlib
 import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -20,6 +21,9 @@ from unclip_jax.data.sets import captions as captions_lib
 
 INFO_LIMIT = 500_000
 """Largest source, in examples, whose metadata are cached and whose captions are all listed."""
+
+PROCEDURAL = ("shapes", "scenes", "words")
+"""Data sets that are drawn when they are read (data/sets/)."""
 
 _FLAG_CATEGORIES = ("flag", "country-flag", "subdivision-flag")
 
@@ -161,16 +165,21 @@ def load_source(name_or_dir: str | os.PathLike, split: str = "train") -> Source:
     """Opens a split of a prepared data set or of the procedural shapes.
 
     Args:
-        name_or_dir: a name under `data_root()` such as "emoji", a path, "shapes", or
-            "shapes:size=32,count=500".
+        name_or_dir: a name under `data_root()` such as "emoji", a path, a procedural set such as
+            "shapes", or one with options, "scenes:size=32,count=500".
         split: "train", "test", or another split of the data set; several are joined by "+".
     """
     name = os.fspath(name_or_dir)
-    if name.partition(":")[0] == "shapes":
-        from unclip_jax.data.sets import shapes  # imports this module's types
-
-        return shapes.from_name(name, split)
+    if is_procedural(name):
+        # The module has the name of its source.
+        module = importlib.import_module(f"unclip_jax.data.sets.{name.partition(':')[0]}")
+        return module.from_name(name, split)
     return RecordSource(locate(name), split)
+
+
+def is_procedural(name_or_dir: str | os.PathLike) -> bool:
+    """Whether a data set is drawn, not read: shapes, scenes or words, with or without options."""
+    return os.fspath(name_or_dir).partition(":")[0] in PROCEDURAL
 
 
 def locate(name_or_dir: str | os.PathLike) -> Path:
@@ -193,7 +202,7 @@ def fingerprint(name_or_dir: str | os.PathLike) -> str | None:
 
     The records are not read: there may be terabytes of them. None for procedural shapes.
     """
-    if os.fspath(name_or_dir).partition(":")[0] == "shapes":
+    if is_procedural(name_or_dir):
         return None
     folder, digest = locate(name_or_dir), hashlib.sha256()
     for path in sorted(p for p in folder.rglob("*") if p.is_file()):
@@ -207,7 +216,7 @@ def fingerprint(name_or_dir: str | os.PathLike) -> str | None:
 def split_sizes(name_or_dir: str | os.PathLike) -> dict[str, int]:
     """Returns the number of examples of each split of a data set."""
     name = os.fspath(name_or_dir)
-    if name.partition(":")[0] == "shapes":
+    if is_procedural(name):
         return {split: len(load_source(name, split)) for split in ("train", "test")}
     from unclip_jax.data import builder
 

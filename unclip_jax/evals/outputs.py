@@ -15,6 +15,9 @@ AESTHETICS_CURVE = "aesthetics_recall.png"
 PREFERENCE_PAGE = "preference.html"
 PREFERENCE_KEY = "preference_key.json"
 FIDELITY_GRID = "fidelity_images.png"
+BINDING_GRID = "binding_images.png"
+COMPLEXITY_GRID = "complexity_images.png"
+SPELLING_GRID = "spelling_images.png"
 GALLERY = (
     "fig3_variations.png",
     "fig4_interpolations.png",
@@ -37,6 +40,9 @@ EXTRA_FILES: dict[str, tuple[str, ...]] = {
     "reconstruction": (RECONSTRUCTION_GRID,),
     "fidelity": (FIDELITY_GRID,),
     "aesthetics": (AESTHETICS_GRID, AESTHETICS_CURVE),
+    "binding": (BINDING_GRID,),
+    "complexity": (COMPLEXITY_GRID,),
+    "spelling": (SPELLING_GRID,),
 }
 """What the suites of metrics may write in addition to SUITE.json, SUITE.md and SUITE.png."""
 

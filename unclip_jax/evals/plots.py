@@ -43,6 +43,8 @@ Named = dict[str, Metric]
 Runs = Sequence[tuple[str, Mapping[str, Metric]]]
 """The metrics of one bundle or several, and their names for the legend."""
 
+OBJECTS = "objects of the caption"
+LENGTH = "letters of the word"
 THETA = "theta, share of the way from the image to the text"
 LEVELS = "levels of the inversion, without the noisiest"
 RECALL = "share of captions with a hit"
@@ -116,6 +118,20 @@ PANELS: dict[str, tuple[Panel, ...]] = {
         Panel(r"^inception_score", "Inception score"),
         Panel(r"^clip_score", "CLIP score (100 x cosine)"),
         Panel(r"_rms", "distance to the nearest training image (gray levels RMS)"),
+    ),
+    "binding": (
+        Panel(r"/(bound|related|count|colors|forms)$", "share of captions"),
+        Panel(r"/swapped$", "share with the colors swapped"),
+    ),
+    "complexity": (
+        Panel(r"^(?P<line>over_baseline/.*)_(?P<x>\d)$", "above the baseline", OBJECTS),
+        Panel(r"^(?P<line>.*/objects)_(?P<x>\d)$", "share of the objects", OBJECTS),
+        Panel(r"^(?P<line>.*/scenes)_(?P<x>\d)$", "share of whole scenes", OBJECTS),
+    ),
+    "spelling": (
+        Panel(r"^(?P<line>.*/over_baseline/.*)_(?P<x>\d)$", "above the baseline", LENGTH),
+        Panel(r"^(?P<line>.*/letters)_(?P<x>\d)$", "share of the letters", LENGTH),
+        Panel(r"^(?P<line>.*/words)_(?P<x>\d)$", "share of whole words", LENGTH),
     ),
 }
 

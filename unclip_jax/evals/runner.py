@@ -11,7 +11,9 @@ from unclip_jax.checkpoint.bundle import Bundle
 from unclip_jax.core.errors import UserError
 from unclip_jax.evals import gallery, preference
 from unclip_jax.evals.aesthetics import aesthetics
+from unclip_jax.evals.binding import binding
 from unclip_jax.evals.combinations import combinations
+from unclip_jax.evals.complexity import complexity
 from unclip_jax.evals.conditioning import conditioning
 from unclip_jax.evals.edits import edits
 from unclip_jax.evals.fidelity import fidelity
@@ -28,6 +30,7 @@ from unclip_jax.evals.retrieval import retrieval
 from unclip_jax.evals.samples import samples
 from unclip_jax.evals.settings import Settings
 from unclip_jax.evals.smoke import WARNING, small_bundle, small_settings, small_size
+from unclip_jax.evals.spelling import spelling
 
 Suite = Callable[[Bundle, Settings], dict[str, Metric]]
 
@@ -44,6 +47,9 @@ SUITES: dict[str, Suite] = {
     "reconstruction": reconstruction,
     "fidelity": fidelity,
     "aesthetics": aesthetics,
+    "binding": binding,
+    "complexity": complexity,
+    "spelling": spelling,
 }
 
 

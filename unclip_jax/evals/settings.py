@@ -37,7 +37,7 @@ class Settings:
         splits: held-out splits; suites that use only one take the last.
         eval_clip: bundle of an independently trained CLIP; required by `samples`,
             `combinations`, `prompts`, `reconstruction` and `aesthetics`, recommended for `edits`.
-        baseline: bundle of the model that another is compared with.
+        baseline: bundle that the model is compared with; None for none.
         lpips: network of LPIPS and its files, for `reconstruction`; None to leave it out.
         scales: guidance scales of a sweep.
         ratings: table of images and ratings of the suite `aesthetics`.

@@ -8,7 +8,7 @@ from typing import Any
 
 from unclip_jax import __version__
 from unclip_jax.checkpoint import bundle
-from unclip_jax.checkpoint.bundle import Bundle, Stage, cascade_of
+from unclip_jax.checkpoint.bundle import Bundle, SamplingDefaults, Stage, cascade_of
 from unclip_jax.checkpoint.pca_file import PCA_FILE, load_pca
 from unclip_jax.checkpoint.runs import RunResult, params_digest, read_run
 from unclip_jax.convert.export_diffusers import export_diffusers as write_diffusers
@@ -18,7 +18,7 @@ from unclip_jax.core.files import parse_json, scratch_for
 from unclip_jax.core.renamed import with_new_names
 from unclip_jax.data.sources import fingerprint
 from unclip_jax.models.pca import Pca
-from unclip_jax.models.stages import CLIP, STAGES
+from unclip_jax.models.stages import CLIP, PRIORS, STAGES
 from unclip_jax.text.tokenizer import Tokenizer
 from unclip_jax.train.environment import git_commit
 from unclip_jax.workflows.model_card import read_metrics, write_card
@@ -116,10 +116,19 @@ def assemble(
         tokenizer=_tokenizer(runs),
         license=options.license,
         provenance=provenance(runs),
+        sampling=SamplingDefaults(prior=default_prior(stages)),
         cascade=cascade_of(stages),
         arrays={f"{r.spec.stage}.{key}": array for r in runs for key, array in r.arrays.items()},
     )
     return with_settings(exported, options.changes), runs
+
+
+def default_prior(stages: Mapping[str, Stage]) -> str:
+    """Returns where z_i comes from unless a call says: nowhere for a decoder alone, as GLIDE is."""
+    decoders = [stage for stage in stages.values() if stage.spec.row.kind == "decoder"]
+    reads = any(stage.spec.model.reads_text for stage in decoders)
+    alone = reads and not any(stage in stages for stage in PRIORS.values())
+    return "none" if alone else SamplingDefaults().prior
 
 
 def _checked(run: RunResult, allow_unfinished: bool, say: Say) -> RunResult:

@@ -124,7 +124,7 @@ FAULTS: list[Fault] = [
         ),
         (
             "second_caption_not_mirrored",
-            "{_OPPOSITE[where]}",
+            "{OPPOSITE[where]}",
             "{where}",
             "tests/data/test_shapes.py::test_captions_of_one_and_of_two_forms",
         ),

@@ -5,6 +5,7 @@ in "train": they are the "test" split, so that composition can be measured.
 """
 
 import hashlib
+from collections.abc import Sequence
 
 import numpy as np
 from jaxtyping import Bool
@@ -22,7 +23,7 @@ COLORS = {
     "gray": (140, 140, 140),
 }
 FORMS = ("circle", "square", "triangle", "diamond", "ring", "cross", "bar", "star")
-_OPPOSITE = {"above": "below", "below": "above", "left of": "right of", "right of": "left of"}
+OPPOSITE = {"above": "below", "below": "above", "left of": "right of", "right of": "left of"}
 _COUNTS = {"train": 10_000, "test": 1_000}
 _HELD_OUT = 0.125
 _SAMPLES = 3  # per pixel and axis, for smooth edges
@@ -59,7 +60,7 @@ class ShapesSource:
         """Draws the scene: a list of (color, form, center, radius), the subject first."""
         if not 0 <= index < self.count:
             raise IndexError(f"{index=} outside of 0..{self.count - 1}")
-        rng = np.random.Generator(np.random.Philox(key=[_split_id(self.split), int(index)]))
+        rng = np.random.Generator(np.random.Philox(key=[split_id(self.split), int(index)]))
         first = self._pairs[rng.integers(len(self._pairs))]
         if rng.random() < 0.4:
             center = 0.5 + rng.uniform(-0.1, 0.1, 2)
@@ -82,7 +83,7 @@ class ShapesSource:
             where = relation(scene[0][2], scene[1][2])
             captions = (
                 f"{names[0]} {where} {names[1]}",
-                f"{names[1]} {_OPPOSITE[where]} {names[0]}",
+                f"{names[1]} {OPPOSITE[where]} {names[0]}",
             )
         concept = " + ".join(f"{color} {form}" for color, form, *_ in scene)
         key = f"shapes/{self.split}/{index}"
@@ -92,13 +93,20 @@ class ShapesSource:
 
 def from_name(name: str, split: str) -> ShapesSource:
     """Builds the source of "shapes" or "shapes:size=32,count=500"."""
-    options = {}
+    return ShapesSource(split, **options(name, ("size", "count")))
+
+
+def options(name: str, known: Sequence[str]) -> dict[str, int]:
+    """Reads "NAME:size=32,count=500", the name of a procedural source with options."""
+    found = {}
     for part in filter(None, name.partition(":")[2].split(",")):
         key, _, value = part.partition("=")
-        if key not in ("size", "count") or not value.isdigit() or int(value) < 1:
-            raise UserError(f"{name!r}: {part!r} is not size=PIXELS or count=NUMBER")
-        options[key] = int(value)
-    return ShapesSource(split, **options)
+        if key not in known or not value.isdigit() or int(value) < 1:
+            units = {"size": "PIXELS", "count": "NUMBER", "objects": "NUMBER"}
+            forms = " or ".join(f"{key}={units[key]}" for key in known)
+            raise UserError(f"{name!r}: {part!r} is not {forms}")
+        found[key] = int(value)
+    return found
 
 
 def all_pairs() -> list[tuple[str, str]]:
@@ -153,5 +161,6 @@ def relation(subject, other) -> str:
     return "above" if dy < 0 else "below"
 
 
-def _split_id(split: str) -> int:
+def split_id(split: str) -> int:
+    """Returns a number that is the split's own, for the keys of its examples."""
     return int.from_bytes(hashlib.sha256(split.encode()).digest()[:7], "big")

@@ -1,0 +1,79 @@
+r"""Diffusion prior of the shapes family: from a caption's CLIP features to an image embedding.
+
+    unclip train --config configs/shapes/prior_diffusion.py --config.clip=BUNDLE \
+        --workdir runs/prior
+
+Sizes of the model that are None are those of the bundle's CLIP.
+"""
+
+from ml_collections import ConfigDict
+
+from unclip_jax.configs import common
+from unclip_jax.configs.shapes import use_shapes
+
+VARIANTS = ("smoke",)
+
+
+def get_config(variant: str = "") -> ConfigDict:
+    """Returns the config; "smoke": a tiny one, an untrained CLIP."""
+    common.check_variant(variant, VARIANTS)
+    config = common.base("prior_diffusion")
+    config.model = model()
+    config.embedding_norm.scale = None  # paper: 17.2 at width 1024, so 0.5375 sqrt(width)
+    config.diffusion.update(
+        {
+            "prediction": "x0",  # paper: predicts z_i itself, mean squared error
+            "variance": "analytic",  # paper: analytic
+        }
+    )
+    config.sampling.update(
+        {
+            "steps": 16,  # paper: 64
+            "num_candidates": 2,  # paper: 2, the one nearer to z_t is kept
+            "guidance": 2.0,  # the paper's value is not stated
+            "x0_bound": None,  # embeddings have no range
+        }
+    )
+    use_shapes(config)
+    config.optim.update(
+        {
+            "learning_rate": 1e-3,  # paper: 1.1e-4
+            "b2": 0.96,  # paper: 0.96
+            "eps": 1e-6,  # paper: 1e-6
+            "weight_decay": 6.0e-2,  # paper: 6.0e-2
+            "schedule": "cosine",  # ours
+            "warmup_steps": 100,  # ours
+            "clip_norm": 1.0,  # ours
+            "ema_decay": 0.995,  # paper: 0.9999, for 600K iterations
+        }
+    )
+    config.train.update(
+        {
+            "steps": 2_000,  # paper: 600K
+            "batch_size": 64,  # paper: 4096
+            "caption_drop": 0.1,  # paper: 10%, caption and z_t together
+            "cache_clip": True,  # images are not augmented
+        }
+    )
+    if variant == "smoke":
+        config.model.transformer.update({"width": 16, "layers": 1, "heads": 2})
+        common.smoke(config, image_size=16)
+    return config
+
+
+def model() -> ConfigDict:
+    """Returns the sizes of the transformer and how it reads captions."""
+    return ConfigDict(
+        {
+            "transformer": {
+                "width": 128,  # paper: 2048
+                "layers": 3,  # paper: 24
+                "heads": 2,  # paper: 32
+                "dropout": 0.0,  # the paper states none
+            },
+            "text": "clip_states",  # paper: own tokens (our reading); Karlo: CLIP's states
+            "context": None,  # paper: 256
+            "text_emb_input": "unit",
+            "mask_text": True,
+        }
+    )

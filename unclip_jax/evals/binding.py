@@ -1,0 +1,73 @@
+"""Do colors stay with their forms? By a ground truth that is known, without a network.
+
+Captions of two objects are drawn and read back (shape_reader.py). Measured are: both objects there
+with their own colors (bound), with each other's (swapped), the right number of them, and where they
+are. The same for real images that are encoded and decoded from z_i alone: what the embedding keeps
+of the binding (the paper's figures 14 and 15). With `--baseline` another bundle draws the same
+captions, and the differences are paired.
+"""
+
+import numpy as np
+from jaxtyping import Float
+from PIL import Image
+
+from unclip_jax.checkpoint.bundle import Bundle
+from unclip_jax.core.rendering import labeled_grid
+from unclip_jax.evals.metrics import Metric
+from unclip_jax.evals.outputs import BINDING_GRID
+from unclip_jax.evals.scene_prompts import (
+    MODEL,
+    Images,
+    Prompts,
+    compared,
+    draw_all,
+    reconstructed,
+    scene_prompts,
+    training_costs,
+)
+from unclip_jax.evals.settings import Settings
+from unclip_jax.evals.shape_reader import judge_scene, read_scene
+
+RECIPE = "objects by color and form, read from the pixels"
+RECONSTRUCTION = "reconstruction"
+SHOWN = 10  # captions of the grid
+
+
+def binding(model: Bundle, settings: Settings) -> dict[str, Metric]:
+    """Draws captions of two objects of each split and reads the objects back."""
+    results, shown = {}, None
+    for split in settings.splits:
+        prompts = scene_prompts(settings, "binding", split, objects=2)
+        drawn = draw_all(model, prompts.captions, prompts.images, settings)
+        if "clip" in model.stages and model.clip.spec.model.vision is not None:
+            drawn[RECONSTRUCTION] = reconstructed(model, prompts.images, settings)
+        scores = {way: verdicts(images, prompts) for way, images in drawn.items()}
+        reference = f"{settings.data} {split}, {len(prompts.captions)} captions of two objects"
+        label = f"{split}/{{}}/{{}}".format
+        results |= compared(scores, label, RECIPE, reference)
+        shown = shown or binding_grid(prompts.captions, drawn)
+    if settings.image_folder is not None:
+        shown.save(settings.image_folder / BINDING_GRID)
+    return results | training_costs(model, settings)
+
+
+def verdicts(images: Images, prompts: Prompts) -> dict[str, Float[np.ndarray, " n"]]:
+    """Returns 0 or 1 for each caption and question; "related" is NaN unless the pair is bound."""
+    found = [
+        judge_scene(wanted, read_scene(image), where)
+        for image, wanted, where in zip(images, prompts.wanted, prompts.relations, strict=True)
+    ]
+    names = ("bound", "swapped", "count", "colors", "forms", "related")
+    values = {name: [getattr(verdict, name) for verdict in found] for name in names}
+    return {
+        name: np.asarray([np.nan if v is None else float(v) for v in column])
+        for name, column in values.items()
+    }
+
+
+def binding_grid(captions: list[str], drawn: dict[str, Images]) -> Image.Image:
+    """Draws the first captions, a row each of every way to draw."""
+    ways = sorted(drawn, key=lambda way: way != MODEL)
+    rows = [[drawn[way][i] for way in ways] for i in range(min(SHOWN, len(captions)))]
+    labels = [f"{caption}: {', '.join(ways)}" for caption in captions[: len(rows)]]
+    return labeled_grid(rows, labels, columns=len(ways))
