@@ -39,6 +39,8 @@ def spec_of(name: str, *flags: str) -> StageSpec:
     if STAGES[config["stage"]].needs_clip:
         config["clip"] = "some_bundle"
         clip = spec_of(clip_beside(name)).model
+    if STAGES[config["stage"]].reads:
+        config[STAGES[config["stage"]].reads] = "some_bundle"
     read_settings(config)
     return make_spec(resolve_model(config, clip, VOCABULARY))
 

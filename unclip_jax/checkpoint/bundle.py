@@ -45,7 +45,7 @@ from unclip_jax.models.stages import (
     Kind,
     StageSpec,
     abstract_params,
-    check_embeddings,
+    check_together,
     spec_from_dict,
     spec_to_dict,
     stages_of,
@@ -272,7 +272,7 @@ def load(
     if "arrays.safetensors" in files:
         arrays = tensors.read_arrays(folder / "arrays.safetensors")
     loaded = {n: _load_stage(folder, n, manifest, params_dtype) for n in wanted}
-    check_embeddings({name: stage.spec for name, stage in loaded.items()})
+    check_together({name: stage.spec for name, stage in loaded.items()})
     _check_vocabulary(folder, loaded, tokenizer)
     _check_tables(folder, loaded, arrays)
     return Bundle(
@@ -362,7 +362,7 @@ def save(
             stages do not fit each other.
     """
     out = Path(out)
-    check_embeddings({name: stage.spec for name, stage in bundle.stages.items()})
+    check_together({name: stage.spec for name, stage in bundle.stages.items()})
     with new_folder(out, "bundle.json", overwrite=overwrite) as folder:
         stages = {}
         for name, stage in bundle.stages.items():

@@ -20,10 +20,15 @@ class ModelConfig:
         reads_text: whether the network reads `Cond.text`.
         reads_clip_states: whether it reads `TextFeatures.text_states`.
         own_context: positions of a text transformer that the stage trains itself, None without one.
+        reads_tokens_alone: whether captions reach it as token ids at most, and no image embedding.
         clip_context: positions of the CLIP captions, None for a network without captions.
         required_cond: the fields of Cond of which at least one must be given.
         out_channels: channels of the output image, None where the config does not choose them.
         embedding_codec: of a network that writes z_i in codes, None of any other.
+        num_codes: codes that are written one after the other, a run of the network each; 1 of a
+            network that runs once. Diffusion has steps instead.
+        frozen: config of the other network that training runs, beside CLIP, and that has its own
+            stage (`StageDef.reads`); None without one.
         fitted_names: parameters that are fitted before training and never trained.
         open_fields: dotted names of required sizes that are still None; training fills them in from
             the frozen CLIP before it builds the network.
@@ -33,10 +38,13 @@ class ModelConfig:
     reads_text: bool = False
     reads_clip_states: bool = False
     own_context: int | None = None
+    reads_tokens_alone: bool = False
     clip_context: int | None = None
     required_cond: tuple[str, ...] = ()
     out_channels: int | None = None
     embedding_codec: Any = None
+    num_codes: int = 1
+    frozen: "ModelConfig | None" = None
     fitted_names: frozenset[str] = frozenset()
     open_fields: tuple[str, ...] = ()
 

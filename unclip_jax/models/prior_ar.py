@@ -115,6 +115,11 @@ class PriorArConfig(ModelConfig):
         return self.codec
 
     @property
+    def num_codes(self) -> int:
+        """Codes of one z_i."""
+        return self.codec.components
+
+    @property
     def sample_shape(self) -> tuple[int, ...]:
         """Shape of z_i."""
         return (self.image_dim,)

@@ -38,6 +38,9 @@ Sampling = SamplingConfig | CodeSampling
 Kind = Literal["clip", "prior", "decoder", "upsampler"]
 """What a stage does: embed, make z_i of a caption, an image of z_i, a larger image."""
 
+GIVES: dict[Kind, str] = {"prior": "image_emb"}
+"""The field of Cond that a kind of stage fills in for those after it; images are `low_res`."""
+
 TaskName = Literal["contrastive", "diffusion", "codes"]
 """How a stage is trained; the tasks are in train/tasks."""
 
@@ -56,6 +59,7 @@ class StageDef:
         sampling: class of its sampling settings, None for a stage that is not sampled.
         is_diffused: whether it has diffusion settings.
         needs_clip: whether it is trained against a frozen CLIP.
+        reads: another stage whose frozen network its training runs; `config.STAGE` is the bundle.
         takes_norm: whether the network takes the embedding norm of z_i.
         choice: a prior's name in settings and flags (`--prior`).
         follows: the upsampler whose last sampling step this one takes over.
@@ -70,14 +74,20 @@ class StageDef:
     sampling: type[Sampling] | None = SamplingConfig
     is_diffused: bool = True
     needs_clip: bool = False
+    reads: str | None = None
     takes_norm: bool = False
     choice: str | None = None
     follows: str | None = None
 
     @property
+    def gives(self) -> str:
+        """The field of Cond that its result is for the stages after it."""
+        return GIVES.get(self.kind, "low_res")
+
+    @property
     def gives_embedding(self) -> bool:
         """Whether its result is z_i; such a stage sees images only through CLIP."""
-        return self.kind == "prior"
+        return self.gives == "image_emb"
 
 
 ROWS = (
@@ -171,13 +181,18 @@ class StageSpec:
         if self.diffusion is not None:
             sampling_steps(self.sampling, self.diffusion.num_steps)  # fails if they do not fit
         count = self.sampling.num_candidates
-        if count > 1 and not self.row.gives_embedding:
+        if count > 1 and self.row.gives == "low_res":
             raise ValueError(f"sampling.num_candidates={count}: only a prior keeps the best")
 
     @property
     def row(self) -> StageDef:
         """The stage's row in STAGES."""
         return STAGES[self.stage]
+
+    @property
+    def frozen(self) -> "StageSpec | None":
+        """The other stage whose frozen network training runs, beside CLIP."""
+        return None if self.model.frozen is None else StageSpec(self.row.reads, self.model.frozen)
 
     @property
     def norm(self) -> EmbeddingNorm:
@@ -206,15 +221,22 @@ def clip_spec(cfg: ClipConfig) -> StageSpec:
     return StageSpec(CLIP, cfg)
 
 
-def check_embeddings(specs: Mapping[str, StageSpec]) -> None:
-    """Checks that the decoder reads embeddings of the length that the priors make.
+def check_together(specs: Mapping[str, StageSpec]) -> None:
+    """Checks that the stages of a bundle fit together.
 
-    The autoregressive prior and one that diffuses z / |z| give unit vectors; a decoder that does
-    not bring z_i to unit length itself takes them raw, several times as long.
+    The decoder must read embeddings of the length that the priors make: the autoregressive prior
+    and one that diffuses z / |z| give unit vectors; a decoder that does not bring z_i to unit
+    length itself takes them raw, several times as long. A stage that was trained on the output of
+    another must be with one of the same sizes.
 
     Raises:
         UserError: the stages do not fit together.
     """
+    for name, spec in specs.items():
+        if spec.frozen is not None and specs.get(spec.row.reads, spec.frozen).model != (
+            spec.frozen.model
+        ):
+            raise UserError(f"{name} was trained with another {spec.row.reads} than the bundle's")
     for decoder in specs.values():
         if decoder.row.kind != "decoder" or decoder.norm.kind == "l2":
             continue

@@ -5,8 +5,6 @@ that of step i code i + 1. A normal x is as good as a uniform Phi(x), and -log(-
 Gumbel variable whose addition to logits makes the largest a draw from their softmax.
 """
 
-import functools
-from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -20,14 +18,12 @@ from unclip_jax.models import pca_codec
 from unclip_jax.models.denoising import cfg_batch
 from unclip_jax.models.prior_ar import CodeSampling
 from unclip_jax.models.stages import make_module
-from unclip_jax.sampling import parallel
 from unclip_jax.sampling.programs import (
     INITIAL,
     PRECISION,
     ProgramKey,
     candidate_cond,
     compute_dtype,
-    example_noise,
     num_examples,
     stage_result,
 )
@@ -50,17 +46,6 @@ def draw_embeddings(
     return stage_result(program, params, cond, z)
 
 
-@functools.lru_cache(maxsize=64)
-def codes_program(program: ProgramKey) -> Callable[..., Array]:
-    """Compiles (params, uncond_text, scale, cond, keys) -> `draw_embeddings`."""
-
-    def draw(params: Any, uncond_text: Any, scale: Any, cond: Any, keys: Any) -> Array:
-        noise = example_noise(program, keys)
-        return draw_embeddings(program, params, uncond_text, scale, cond, noise)
-
-    return parallel.over_devices(draw, shared=(0, 1, 2))
-
-
 def sample_codes(
     program: ProgramKey, params: Params, cond: Cond, scale: Any, noise: NoiseFn
 ) -> Int[Array, "n k"]:
@@ -69,10 +54,26 @@ def sample_codes(
     Args:
         cond: of every candidate; with guidance, followed by its unconditional one (`cfg_batch`).
     """
-    module = make_module(program.spec, compute_dtype(program.dtype))
-    cfg, sampling = program.spec.model.codec, program.sampling
     copies = 2 if program.is_guided else 1
     rows = num_examples(program.spec, cond) // copies
+    uniform = ndtr(noise(INITIAL, (rows,)))
+    cfg, percentile = program.spec.model.codec, program.sampling.dot_percentile
+    dot = pca_codec.draw_dots(pca_codec.codec_of(params), cfg, uniform, percentile)
+    given = jnp.tile(dot, copies), jax.tree.map(jnp.asarray, cond)
+    return write_codes(program, params, given, scale, noise)
+
+
+def write_codes(
+    program: ProgramKey, params: Params, given: tuple[Any, ...], scale: Any, noise: NoiseFn
+) -> Int[Array, "n k"]:
+    """Draws the codes of a network with `begin` and `step`, one after the other.
+
+    Args:
+        given: arguments of `begin`; with guidance, the conditional rows and then as many
+            unconditional ones.
+    """
+    module = make_module(program.spec, compute_dtype(program.dtype))
+    copies = 2 if program.is_guided else 1
 
     def guided(logits: Array) -> Array:
         if not program.is_guided:
@@ -86,7 +87,7 @@ def sample_codes(
         return guided(logits), state
 
     def draw(logits: Array, step: Any) -> Array:
-        return draw_codes(logits, noise(step, logits.shape), sampling)
+        return draw_codes(logits, noise(step, logits.shape), program.sampling)
 
     def body(carry: tuple[Array, Any], number: Array) -> tuple[tuple[Array, Any], Array]:
         code, state = carry
@@ -94,11 +95,9 @@ def sample_codes(
         code = draw(logits, number)
         return (code, state), code
 
-    uniform = ndtr(noise(INITIAL, (rows,)))
-    dot = pca_codec.draw_dots(pca_codec.codec_of(params), cfg, uniform, sampling.dot_percentile)
-    logits, state = apply("begin", jnp.tile(dot, copies), jax.tree.map(jnp.asarray, cond))
+    logits, state = apply("begin", *given)
     first = draw(logits, 0)
-    _, rest = jax.lax.scan(body, (first, state), jnp.arange(1, cfg.components))
+    _, rest = jax.lax.scan(body, (first, state), jnp.arange(1, program.spec.model.num_codes))
     return jnp.concatenate([first[None], rest]).T
 
 

@@ -14,7 +14,7 @@ from unclip_jax.core.errors import UserError
 from unclip_jax.core.types import Params, TextFeatures
 from unclip_jax.data.images import to_float, to_uint8
 from unclip_jax.models.clip import ClipConfig, fit_images, text_features
-from unclip_jax.models.stages import StageSpec, make_module
+from unclip_jax.models.stages import CLIP, StageSpec, make_module
 from unclip_jax.sampling import parallel
 from unclip_jax.sampling.programs import PRECISION, compute_dtype
 from unclip_jax.sampling.prompts import check_lengths, read_prompts
@@ -64,9 +64,11 @@ def encode_text(model: Bundle, prompts: Sequence[str], *, dtype: str = "float32"
     prompts = read_prompts(model, prompts)
     if not prompts:
         raise UserError("no prompt given")
-    stage = model.clip
     if model.tokenizer is None:
         raise UserError(f"bundle {model.name!r} has no tokenizer")
+    if CLIP not in model.stages and reads_tokens_alone(model):
+        return TextFeatures(tokens=model.tokenizer.encode(prompts, caption_context(model)).tokens)
+    stage = model.clip
     clip = model.tokenizer.encode(prompts, context=stage.spec.model.text.context)
     inputs = (np.asarray(clip.tokens), np.asarray(clip.mask))
     program = _text_program(stage.spec, dtype)
@@ -76,6 +78,19 @@ def encode_text(model: Bundle, prompts: Sequence[str], *, dtype: str = "float32"
     if longest is None:
         return features
     return features.replace(tokens=model.tokenizer.encode(prompts, longest).tokens)
+
+
+def reads_tokens_alone(model: Bundle) -> bool:
+    """Whether no stage of a bundle reads what a CLIP makes of a caption or an image."""
+    specs = [stage.spec for stage in model.stages.values()]
+    return all(spec.model.reads_tokens_alone or not spec.row.needs_clip for spec in specs)
+
+
+def caption_context(model: Bundle) -> int:
+    """Returns the tokens of a caption that are read: CLIP's or, without one, the stages' own."""
+    if CLIP in model.stages or not reads_tokens_alone(model):
+        return model.clip.spec.model.text.context
+    return max(stage.spec.model.own_context or 0 for stage in model.stages.values())
 
 
 def fit_text(spec: StageSpec, text: TextFeatures) -> TextFeatures:

@@ -39,6 +39,7 @@ from unclip_jax.sampling.settings import (
     check_dtype,
     decoder_size,
     decoder_stage,
+    diffused_decoder,
     num_steps,
     override,
     spread_levels,
@@ -119,7 +120,7 @@ def resolve_latents(
     if not 0.0 <= eta <= 1.0:
         raise UserError(f"eta must lie in 0..1, not {eta}")
     size, cascade = cascade_to(model, settings.size)
-    decoder = decoder_stage(model)
+    decoder = diffused_decoder(model)
     own, limit = stage_sampling(model, decoder), model.stage(decoder).spec.diffusion.num_steps
     levels = [int(t) for t in sampling_steps(own, limit)]
     climb = spread_levels(levels[0], levels[-1], settings.invert_steps, "invert_steps", least=3)

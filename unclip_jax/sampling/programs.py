@@ -76,10 +76,11 @@ class ProgramKey:
         round_low_res: bool = False,
     ) -> "ProgramKey":
         """Returns the key of a stage by itself; `shape` defaults to that of its network."""
+        is_guided = sampling.guidance != 1.0
         return cls(
             spec=spec,
-            sampling=dataclasses.replace(sampling, guidance=1.0),
-            is_guided=sampling.guidance != 1.0,
+            sampling=dataclasses.replace(sampling, guidance=1.0) if is_guided else sampling,
+            is_guided=is_guided,
             dtype=dtype,
             noise_id=spec.row.key_id,
             shape=spec.model.sample_shape if shape is None else shape,

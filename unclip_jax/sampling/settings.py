@@ -14,7 +14,7 @@ from unclip_jax.core.errors import UserError, shorten
 from unclip_jax.core.suggest import did_you_mean
 from unclip_jax.diffusion.config import SAMPLER_NAMES, SamplingConfig
 from unclip_jax.models.prior_ar import CodeSampling
-from unclip_jax.models.stages import PRIORS, Sampling, stages_of
+from unclip_jax.models.stages import PRIORS, STAGES, Sampling, stages_of
 
 PRIOR_CHOICES = (*PRIORS, "text", "none")
 DTYPES = ("float32", "bfloat16")
@@ -29,7 +29,9 @@ class SampleSettings:
     Attributes:
         size: side of the square image in pixels: the decoder's own or one of the cascade's.
         prior: where z_i comes from: "diffusion" or "ar" (a trained prior, unCLIP §2.2), "text" (z_t
-            itself) or "none" (caption only); the last two are the paper's baselines (§5.1).
+            itself) or "none" (caption only); the last two are the paper's baselines (§5.1). Not for
+            a bundle whose decoder reads image tokens: there the settings of the prior are those of
+            the stage that writes them.
         guidance: classifier-free guidance scale of the decoder, 0 to 1000; 1 is off.
         prior_guidance: the same of the prior.
         steps: denoising steps of the decoder, from 1. They are spread over the first to the last
@@ -66,14 +68,15 @@ class Plan:
     prior: str
     prior_stage: str | None
     prior_sampling: Sampling | None
-    decoder_sampling: SamplingConfig
+    decoder_sampling: Sampling
     cascade: tuple[CascadeStep, ...]
     negative: str
     dtype: str
 
     def to_json(self) -> dict[str, Any]:
         """Returns the settings as JSON values, as the commands report them."""
-        prior = self.prior_sampling
+        prior, decoder = self.prior_sampling, self.decoder_sampling
+        is_diffused = isinstance(decoder, SamplingConfig)
         is_codes = isinstance(prior, CodeSampling)
         codes = {}
         if is_codes:
@@ -81,10 +84,10 @@ class Plan:
         return {
             "size": self.size,
             "prior": self.prior,
-            "guidance": self.decoder_sampling.guidance,
+            "guidance": decoder.guidance if is_diffused else None,
             "prior_guidance": None if prior is None else prior.guidance,
-            "sampler": self.decoder_sampling.sampler,
-            "steps": num_steps(self.decoder_sampling),
+            "sampler": decoder.sampler if is_diffused else None,
+            "steps": num_steps(decoder) if is_diffused else None,
             "prior_steps": None if prior is None or is_codes else num_steps(prior),
             **codes,
             "negative": self.negative,
@@ -141,11 +144,7 @@ def resolve(model: Bundle, settings: SampleSettings) -> Plan:
     check_bundle(model)
     check_dtype(settings.dtype)
     size, cascade = cascade_to(model, settings.size)
-    decoder = decoder_stage(model)
-    prior = settings.prior or model.sampling.prior
-    if prior not in PRIOR_CHOICES:
-        raise UserError(f"prior must be one of {', '.join(PRIOR_CHOICES)}, not {prior!r}")
-    prior_stage = PRIORS.get(prior)
+    prior, prior_stage = _prior(model, settings)
     prior_sampling = None
     if prior_stage is not None:
         prior_sampling = _prior_sampling(model, prior_stage, settings)
@@ -156,18 +155,63 @@ def resolve(model: Bundle, settings: SampleSettings) -> Plan:
         prior=prior,
         prior_stage=prior_stage,
         prior_sampling=prior_sampling,
-        decoder_sampling=override(
-            stage_sampling(model, decoder),
-            "",
-            limit=model.stage(decoder).spec.diffusion.num_steps,
-            guidance=settings.guidance,
-            steps=settings.steps,
-            sampler=settings.sampler,
-        ),
+        decoder_sampling=_decoder_sampling(model, settings),
         cascade=cascade,
         negative=settings.negative,
         dtype=settings.dtype,
     )
+
+
+def _prior(model: Bundle, settings: SampleSettings) -> tuple[str, str | None]:
+    """Returns where the decoder's condition comes from, and the stage that makes it, if any."""
+    decoder = model.stage(decoder_stage(model)).spec
+    if decoder.diffusion is None:
+        wanted = decoder.model.required_cond
+        writers = [name for name in model.stages if STAGES[name].gives in wanted]
+        if not writers:
+            raise UserError(
+                f"bundle {model.name!r} makes images of {', '.join(wanted)} and has no stage that "
+                "writes these for a caption"
+            )
+        if settings.prior is not None:
+            raise UserError(
+                f"bundle {model.name!r} has no choice of a prior: {writers[0]} reads the caption"
+            )
+        return writers[0], writers[0]
+    prior = settings.prior or model.sampling.prior
+    if prior not in PRIOR_CHOICES:
+        raise UserError(f"prior must be one of {', '.join(PRIOR_CHOICES)}, not {prior!r}")
+    return prior, PRIORS.get(prior)
+
+
+def _decoder_sampling(model: Bundle, settings: SampleSettings) -> Sampling:
+    """Returns the decoder's settings with the call's own; one that it does not have is an error."""
+    decoder = decoder_stage(model)
+    base, diffusion = stage_sampling(model, decoder), model.stage(decoder).spec.diffusion
+    if diffusion is None:
+        for name in ("guidance", "steps", "sampler", "negative"):
+            if getattr(settings, name):
+                raise UserError(f"{name} is for a decoder that is diffused, not for {decoder}")
+        return base
+    return override(
+        base,
+        "",
+        limit=diffusion.num_steps,
+        guidance=settings.guidance,
+        steps=settings.steps,
+        sampler=settings.sampler,
+    )
+
+
+def diffused_decoder(model: Bundle) -> str:
+    """Returns the name of the bundle's decoder, which must be one that is diffused."""
+    name = decoder_stage(model)
+    if model.stage(name).spec.diffusion is None:
+        raise UserError(
+            f"bundle {model.name!r} makes images of tokens: this needs a decoder of CLIP image "
+            "embeddings"
+        )
+    return name
 
 
 def _check_no_prior_settings(prior: str, settings: SampleSettings) -> None:

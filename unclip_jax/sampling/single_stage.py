@@ -88,16 +88,18 @@ def predict(
         model: a bundle with the stage.
         stage: name of the stage; "prior" is the bundle's default prior.
         x_t: noisy sample: [n, d] of the diffusion prior, [n, h, w, 3] of images; of the
-            autoregressive prior its codes, int [n, k].
-        t: int [n], timestep in 0..T-1; of the autoregressive prior the dot tokens.
+            autoregressive prior its codes, int [n, k]; of DALL·E its image tokens, int [n, k].
+        t: int [n], timestep in 0..T-1; of the autoregressive prior the dot tokens; read by neither
+            DALL·E nor the discrete VAE.
         image_emb: [n, d], raw CLIP embeddings z_i; None is the null embedding.
         text: encoded captions of n examples; None is the empty caption.
         low_res: [n, h, w, 3] in [-1, 1], images at the size that an upsampler takes.
 
     Returns:
         float32 array. Diffusion prior [n, d], z_i in the space it works in; autoregressive prior
-        [n, k, buckets], logits of the codes; decoder [n, h, w, 6], noise and variance channels;
-        upsampler [n, h, w, 3], noise.
+        [n, k, buckets], logits of the codes; DALL·E [n, k, codes], logits of the tokens; discrete
+        VAE [n, h, w, 3], images made of their likeliest tokens; decoder [n, h, w, 6], noise and
+        variance channels; upsampler [n, h, w, 3], noise.
 
     Raises:
         UserError: the bundle has no such stage, or the condition lacks what the stage needs.
@@ -162,7 +164,7 @@ def run_stage(
     key: Key[Array, ""] | Key[Array, " n"] | None = None,
     sampling: Sampling | None = None,
     dtype: str = "float32",
-) -> Float[np.ndarray, " n *d"]:
+) -> Num[np.ndarray, " n *d"]:
     """Runs the whole reverse process of one stage.
 
     Example i draws its noise from fold_in(key, i), or from `key[i]` if `key` has one key per
@@ -180,7 +182,8 @@ def run_stage(
         dtype: of the networks' arithmetic, "float32" or "bfloat16".
 
     Returns:
-        float32 [n, d], raw z_i, from a prior; [n, h, w, 3] in [-1, 1] from the other stages.
+        float32 [n, d], raw z_i, from a prior; int32 [n, k] tokens from DALL·E, [n, candidates, k]
+        if it draws several; [n, h, w, 3] in [-1, 1] from the other stages.
 
     Raises:
         UserError: no such stage, a condition that lacks what the stage needs, another number of
@@ -204,7 +207,7 @@ def run_stage(
 
 def _run_injected(
     sampler: StageSampler, cond: Cond, uncond_text: TextFeatures | None, noise: NoiseFn
-) -> Float[np.ndarray, " n *d"]:
+) -> Num[np.ndarray, " n *d"]:
     """Runs a stage on the default device with the given noise, for parity."""
 
     @jax.jit
@@ -226,7 +229,7 @@ def network_as_noise(spec: StageSpec, dtype: str) -> NetworkFn:
     Variance channels pass through; a prior stays what it is, a prediction of z_i or of codes.
     """
     apply = stage_network(spec, dtype)
-    if spec.row.gives_embedding or spec.diffusion.prediction == "eps":
+    if spec.row.gives_embedding or spec.diffusion is None or spec.diffusion.prediction == "eps":
         return apply
     schedule = make_schedule(spec.diffusion.schedule, spec.diffusion.num_steps)
 

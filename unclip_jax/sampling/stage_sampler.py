@@ -12,7 +12,7 @@ from typing import Any
 
 import jax
 import numpy as np
-from jaxtyping import Array, Float, Key
+from jaxtyping import Array, Float, Key, Num
 
 from unclip_jax.checkpoint.bundle import Bundle, CascadeStep, Stage
 from unclip_jax.core.errors import UserError
@@ -20,7 +20,7 @@ from unclip_jax.core.types import Cond, Params, Size, TextFeatures
 from unclip_jax.data.images import to_uint8
 from unclip_jax.diffusion.samplers import SAMPLERS, NoiseFn, SamplerState
 from unclip_jax.models.stages import Sampling, StageSpec
-from unclip_jax.sampling import codes, parallel, programs
+from unclip_jax.sampling import parallel, programs, whole
 from unclip_jax.sampling.encode import fit_text
 from unclip_jax.sampling.monitor import Monitor
 from unclip_jax.sampling.programs import ProgramKey
@@ -54,7 +54,7 @@ class Sampler:
         latent: Array | np.ndarray | None = None,
         *,
         uncond_text: TextFeatures | None = None,
-    ) -> Float[Array | np.ndarray, " n *d"]:
+    ) -> Num[Array | np.ndarray, " n *d"]:
         """Samples n examples.
 
         Args:
@@ -97,14 +97,13 @@ class StageSampler(Sampler):
         self.name = stage if step is None else step.nets[0].stage
         self.sampling = sampling or stage_sampling(model, self.name)
         self.nets = _nets(model, self.name, step, self.sampling, dtype)
-        row = self.nets[0].stage.spec.row
-        self.gives = "image_emb" if row.gives_embedding else "low_res"
+        self.gives = self.nets[0].stage.spec.row.gives
         self.uncond_caption = uncond_caption
         self._monitor = monitor or Monitor()
 
     @property
     def kind(self) -> str:
-        """Kind of the stage: prior, decoder or upsampler."""
+        """Kind of the stage, such as prior, decoder or upsampler."""
         return self.nets[0].stage.spec.row.kind
 
     @property
@@ -138,7 +137,7 @@ class StageSampler(Sampler):
         latent: Float[np.ndarray, " n *d"] | None = None,
         *,
         uncond_text: TextFeatures | None = None,
-    ) -> Float[np.ndarray, " n *d"]:
+    ) -> Num[np.ndarray, " n *d"]:
         """Samples over the local devices: raw z_i from a prior, else images in [-1, 1].
 
         Raises:
@@ -153,13 +152,13 @@ class StageSampler(Sampler):
 
     def _run(
         self, cond: Cond, keys: Any, latent: Any, uncond_text: TextFeatures | None, n: Size
-    ) -> Float[Array, "device b *d"]:
+    ) -> Num[Array, "device b *d"]:
         """Runs the programs on arguments with a leading device axis, of n examples in all."""
         report = self._monitor.report(self.name, self.num_steps)
         params = [parallel.placed_params(net.stage) for net in self.nets]
         first, scale = self.nets[0].program, np.float32(self.sampling.guidance)
         if first.spec.diffusion is None:
-            result = codes.codes_program(first)(params[0], uncond_text, scale, cond, keys)
+            result = whole.whole_program(first)(params[0], uncond_text, scale, cond, keys)
             if report is not None:
                 jax.block_until_ready(result)
                 report(self.num_steps)
@@ -188,7 +187,7 @@ class StageSampler(Sampler):
         latent: Float[Array, " n *d"] | None = None,
         *,
         uncond_text: TextFeatures | None = None,
-    ) -> Float[Array, " n *d"]:
+    ) -> Num[Array, " n *d"]:
         """Samples as a pure function of arrays.
 
         Args:
@@ -199,7 +198,7 @@ class StageSampler(Sampler):
         first, scale = self.nets[0].program, np.float32(self.sampling.guidance)
         own = tuple(params[net.stage.spec.stage] for net in self.nets)
         if first.spec.diffusion is None:
-            return codes.draw_embeddings(first, own[0], uncond_text, scale, cond, noise)
+            return whole.draw(first, own[0], uncond_text, scale, cond, noise)
         nets = tuple((net.program, net.num_steps) for net in self.nets)
         return programs.reverse_process(nets, own, uncond_text, scale, cond, noise, latent)
 
@@ -219,7 +218,7 @@ class PureSampler(Sampler):
         latent: Float[Array, " n *d"] | None = None,
         *,
         uncond_text: TextFeatures | None = None,
-    ) -> Float[Array, " n *d"]:
+    ) -> Num[Array, " n *d"]:
         """Samples as `StageSampler.__call__` does, on one device."""
         sampler, params = self._sampler, self._params
         noise = programs.example_noise(sampler.nets[0].program, keys)
@@ -254,7 +253,7 @@ def _nets(
 
 def _num_steps(program: ProgramKey) -> int:
     if program.spec.diffusion is None:
-        return program.spec.model.embedding_codec.components
+        return program.spec.model.num_codes
     return programs.sampling_plan(program).num_steps
 
 

@@ -18,7 +18,14 @@ from jax.typing import DTypeLike
 from unclip_jax.core.types import Params, TextFeatures
 from unclip_jax.data.bsr import FACTOR
 from unclip_jax.models.clip import Clip, ClipConfig, text_features
-from unclip_jax.models.stages import StageSpec, abstract_boxed, clip_spec, make_module, unboxed
+from unclip_jax.models.stages import (
+    StageSpec,
+    abstract_boxed,
+    abstract_params,
+    clip_spec,
+    make_module,
+    unboxed,
+)
 from unclip_jax.train import resolve
 from unclip_jax.train.config import TrainConfig
 from unclip_jax.train.frozen_clip import params_of
@@ -89,14 +96,19 @@ class Program:
         if not self.spec.row.needs_clip:
             return StepConstants()
         clip = unboxed(self._clip_params()) if self.encoders else None
-        return StepConstants(clip=clip, empty=self._captions(1))
+        other = self.spec.frozen
+        frozen = None if other is None else abstract_params(other)
+        return StepConstants(clip=clip, empty=self._captions(1), frozen=frozen)
 
     def constant_shardings(self, mesh: Mesh | AbstractMesh) -> StepConstants:
         """Returns the shardings of the step's constants."""
         whole = jax.tree.map(lambda _: replicated(mesh), self.constants)
-        if whole.clip is None:
-            return whole
-        return whole.replace(clip=param_shardings(self._clip_params(), mesh, self.rules))
+        if whole.clip is not None:
+            whole = whole.replace(clip=param_shardings(self._clip_params(), mesh, self.rules))
+        if whole.frozen is not None:
+            boxed = abstract_boxed(self.spec.frozen)
+            whole = whole.replace(frozen=param_shardings(boxed, mesh, self.rules))
+        return whole
 
     def batch(self, rows: int) -> dict[str, jax.ShapeDtypeStruct]:
         """Returns the shapes of a batch: the entries that the task reads."""
@@ -117,7 +129,7 @@ class Program:
             shapes |= {"tokens": text.clip_tokens, "mask": text.text_mask}
             shapes |= {"own_tokens": text.tokens}
             if "image" not in self.encoders:
-                shapes["image_emb"] = _shape((rows, model.image_dim), np.float32)
+                shapes["image_emb"] = _shape((rows, getattr(model, "image_dim", 0)), np.float32)
             if "text" not in self.encoders:
                 shapes |= {"text_emb": text.text_emb, "text_states": text.text_states}
         names = self.task.batch_keys
@@ -143,7 +155,7 @@ class Program:
         if model.reads_clip_states:
             states = _shape((rows, context, model.text_dim), np.float32)
         return TextFeatures(
-            text_emb=_shape((rows, model.image_dim), np.float32),
+            text_emb=_shape((rows, getattr(model, "image_dim", 0)), np.float32),
             text_states=states,
             text_mask=mask,
             clip_tokens=tokens,

@@ -26,7 +26,7 @@ from unclip_jax.models.clip import ClipConfig
 from unclip_jax.models.stages import STAGES, StageSpec, spec_from_dict, stages_of
 from unclip_jax.text.tokenizer import Tokenizer, train_tokenizer
 from unclip_jax.train.config import EvalConfig, OptimConfig, TrainConfig
-from unclip_jax.train.sections import NAMES, RUN_SECTIONS, section_classes
+from unclip_jax.train.sections import NAMES, READS, RUN_SECTIONS, section_classes
 
 SPEC_SECTIONS = ("model", "embedding_norm", "diffusion", "sampling")
 """Sections that describe the stage, of which each stage has its own."""
@@ -61,6 +61,8 @@ class Settings:
     Attributes:
         clip: bundle of the frozen CLIP, or `RANDOM`; empty for a stage that is trained without
             one, even if the config names it, so that one set of flags serves all stages.
+        frozen: bundle of the other stage that this one is trained on (`StageDef.reads`), or
+            `RANDOM`; empty where it reads none.
     """
 
     seed: int
@@ -72,13 +74,15 @@ class Settings:
     optim: OptimConfig
     train: TrainConfig
     eval: EvalConfig
+    frozen: str = ""
 
 
 def read_settings(config: Mapping[str, Any], *, needs_clip: bool = True) -> Settings:
     """Builds the sections that say how a stage is trained, and checks them.
 
     Args:
-        needs_clip: whether a stage that is conditioned on CLIP must name one.
+        needs_clip: whether a stage that is conditioned on CLIP, or trained on another stage, must
+            name one.
     """
     for key in config:
         if key not in SECTIONS:
@@ -110,7 +114,13 @@ def read_settings(config: Mapping[str, Any], *, needs_clip: bool = True) -> Sett
         raise UserError(
             "config.train.prior_samples is for the decoder, with config.train.cache_clip=True"
         )
-    names = {name: config.get(name, "") for name in NAMES}
+    names = {name: config.get(name, "") for name in NAMES if name not in READS}
+    names["frozen"] = config.get(row.reads, "") if row.reads else ""
+    if needs_clip and row.reads and not names["frozen"]:
+        raise UserError(
+            f"stage {stage} needs a trained {row.reads}: pass --config.{row.reads}=BUNDLE (unclip "
+            "export RUN)"
+        )
     if not row.needs_clip:
         names["clip"] = ""
     if names["pca"] and names["clip"] == RANDOM:
@@ -303,9 +313,9 @@ def comparable(config: Mapping[str, Any]) -> dict[str, Any]:
     if built["optim"]["frozen"] in NAMED_FITTED:
         built["optim"]["frozen"] = ""
     spec = make_spec(config)
-    unread = {}
+    unread: dict[str, Any] = {name: "" for name in READS if name != spec.row.reads}
     if not spec.row.needs_clip:
-        unread = {"clip": "", "identity": {**(config.get("identity") or {}), "clip": None}}
+        unread |= {"clip": "", "identity": {**(config.get("identity") or {}), "clip": None}}
     return {**config, **_comparable_spec(spec), **built, **unread}
 
 

@@ -3,10 +3,13 @@
 from unclip_jax.data.config import DataConfig
 from unclip_jax.diffusion.config import DiffusionConfig
 from unclip_jax.models.embedding_norm import EmbeddingNorm
-from unclip_jax.models.stages import STAGES
+from unclip_jax.models.stages import ROWS, STAGES
 from unclip_jax.train.config import EvalConfig, OptimConfig, TrainConfig
 
-NAMES = ("clip", "init_from", "pca")
+READS = tuple(dict.fromkeys(row.reads for row in ROWS if row.reads is not None))
+"""Stages beside CLIP whose frozen networks others are trained on."""
+
+NAMES = ("clip", *READS, "init_from", "pca")
 """Bundles and files at the top level of a config, "" if there is none."""
 
 RUN_SECTIONS: dict[str, type] = {

@@ -32,6 +32,7 @@ from unclip_jax.text.tokenizer import Tokenizer
 from unclip_jax.train import fitting, resolve
 from unclip_jax.train.environment import write_environment
 from unclip_jax.train.frozen_clip import FrozenClip, load_frozen_clip, params_of
+from unclip_jax.train.frozen_stage import FrozenStage, load_frozen_stage
 from unclip_jax.train.init_from import check_init_from, init_from
 from unclip_jax.train.inputs import DeviceBatches, RunInputs
 from unclip_jax.train.metrics import Log, NullWriter, RunWriter, Writer
@@ -114,7 +115,8 @@ def set_up(
     resolved = resolve_config(config, clip, tokenizer)
     program = make_program(settings, resolve.make_spec(resolved), clip and clip.cfg)
     check_against(program, stores, mesh, log)
-    resolved["identity"] = identity(settings, clip, stores)
+    frozen = load_frozen(program)
+    resolved["identity"] = identity(settings, clip, stores) | frozen_identity(program, frozen)
     write_config(workdir, resolved, is_fresh=is_fresh, log=log)
 
     store = stack.enter_context(open_checkpoints(settings, workdir, log))
@@ -123,7 +125,7 @@ def set_up(
     batches = inputs.training_batches()
     if start.data is not None:
         batches.set_state(start.data)
-    constants = make_constants(program, clip, tokenizer, mesh)
+    constants = make_constants(program, clip, tokenizer, mesh, frozen)
     state = start.state
     if start.needs_fitting:
         state = fit(program, clip, state, constants, batches, workdir, mesh, log)
@@ -180,6 +182,15 @@ def load_clip(
     return dataclasses.replace(clip, params=params_of(clip.params, ("text",)))
 
 
+def load_frozen(program: Program) -> FrozenStage | None:
+    """Loads the other stage that this one is trained on; None where it reads none."""
+    spec = program.spec.frozen
+    if spec is None:
+        return None
+    with single_device_mesh():
+        return load_frozen_stage(spec, program.settings.frozen)
+
+
 def load_samples(settings: Settings, clip: FrozenClip | None) -> PriorSamples | None:
     """Loads the prior's samples that the config names, which must be of the run's CLIP."""
     path = settings.train.prior_samples
@@ -220,6 +231,13 @@ def identity(settings: Settings, clip: FrozenClip | None, stores: Stores | None)
     if samples:
         values["prior_samples"] = sha256(Path(samples))
     return values
+
+
+def frozen_identity(program: Program, frozen: FrozenStage | None) -> dict[str, Any]:
+    """Returns the digest of the other stage that a run is trained on, by that stage's name."""
+    if frozen is None or program.settings.frozen == RANDOM:
+        return {}
+    return {program.spec.row.reads: frozen.digest}
 
 
 def write_config(workdir: Path, resolved: Mapping[str, Any], *, is_fresh: bool, log: Log) -> None:
@@ -285,9 +303,13 @@ def restore_or_init(program: Program, store: CheckpointStore, mesh: Mesh, log: L
 
 
 def make_constants(
-    program: Program, clip: FrozenClip | None, tokenizer: Tokenizer | None, mesh: Mesh
+    program: Program,
+    clip: FrozenClip | None,
+    tokenizer: Tokenizer | None,
+    mesh: Mesh,
+    frozen: FrozenStage | None = None,
 ) -> StepConstants:
-    """Returns the constants of the step, on the mesh: the empty caption, CLIP's parameters."""
+    """Returns the step's constants, on the mesh: empty caption, parameters of the frozen stages."""
     if clip is None:
         return StepConstants()
     model, encoders = program.spec.model, program.encoders
@@ -298,10 +320,12 @@ def make_constants(
         empty = empty.replace(tokens=jnp.asarray(tokens))
     if "text" not in encoders and not model.reads_clip_states:
         empty = empty.replace(text_states=None)  # as in the batches: nothing reads them
-    params = None
+    shardings, params, other = program.constant_shardings(mesh), None, None
     if encoders:
-        params = place(clip.params, program.constant_shardings(mesh).clip)
-    return StepConstants(clip=params, empty=place(empty, replicated(mesh)))
+        params = place(clip.params, shardings.clip)
+    if frozen is not None:
+        other = place(frozen.params, shardings.frozen)
+    return StepConstants(clip=params, empty=place(empty, replicated(mesh)), frozen=other)
 
 
 def fit(

@@ -82,7 +82,7 @@ def make_train_step(
         state: TrainState, constants: StepConstants, batch: Batch
     ) -> tuple[TrainState, Logged]:
         key = step_key(stage_key(root_key(seed), task.key_id), state.step)
-        keys = batch_keys(key, train.batch_size)
+        keys = batch_keys(key, train.batch_size)._replace(step=state.step)
         grads, metrics = accumulate(task, state.params, constants, batch, keys, train.accumulation)
         norm = optax.global_norm(grads)
         finite = jnp.isfinite(norm) & jnp.isfinite(metrics["loss"][0])
@@ -154,7 +154,9 @@ def accumulate(
     if parts == 1:
         return loss_and_grad(task, params, constants, batch, keys)
     micro = split_interleaved(batch, parts)
-    micro_keys = Keys(split_interleaved(keys.rows, parts), split_key(keys.dropout, parts))
+    rows, dropout = split_interleaved(keys.rows, parts), split_key(keys.dropout, parts)
+    step = None if keys.step is None else jnp.broadcast_to(keys.step, (parts,))
+    micro_keys = Keys(rows, dropout, step)
     if task.accumulate is not None:
         return task.accumulate(params, constants, micro, micro_keys)
 

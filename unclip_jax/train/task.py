@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import struct
 from jax.typing import ArrayLike
-from jaxtyping import Array, Float, Key, PyTree
+from jaxtyping import Array, Float, Int, Key, PyTree
 
 from unclip_jax.core.types import Params, TextFeatures
 
@@ -27,10 +27,17 @@ Metrics = dict[str, Sums]
 
 
 class Keys(NamedTuple):
-    """Random keys of a batch: one for each row, and one for the layers' dropout."""
+    """What is drawn or counted anew for each batch.
+
+    Attributes:
+        rows: a random key for each row.
+        dropout: the key of the layers' dropout.
+        step: steps that were taken before, for what is annealed; None on held-out data.
+    """
 
     rows: Key[Array, "*parts b"]
     dropout: Key[Array, "*parts"]
+    step: Int[Array, "*parts"] | None = None
 
 
 @struct.dataclass
@@ -40,10 +47,12 @@ class StepConstants:
     Attributes:
         clip: parameters of the frozen CLIP; None where no encoder runs inside the step.
         empty: features of the empty caption, for one example; None without captions.
+        frozen: parameters of the other stage that this one is trained on; None without one.
     """
 
     clip: Params | None = None
     empty: TextFeatures | None = None
+    frozen: Params | None = None
 
 
 Loss = Callable[[Params, StepConstants, Batch, Keys, bool], tuple[Float[Array, ""], Metrics]]

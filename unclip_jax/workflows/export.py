@@ -110,6 +110,7 @@ def assemble(
             )
         stages[run.spec.stage] = Stage(run.spec, run.ema_params, options.dtype or "float16")
     _check_clip(runs, say)
+    _check_frozen(runs)
     exported = Bundle(
         name=options.name or out.resolve().name,
         stages=stages,
@@ -243,6 +244,18 @@ def _check_clip(runs: Sequence[RunResult], say: Say) -> None:
             raise UserError(
                 f"{run.folder} was trained against the CLIP in {name}, "
                 f"which is not that of {clip.folder}"
+            )
+
+
+def _check_frozen(runs: Sequence[RunResult]) -> None:
+    """Refuses a run that was trained on another stage than the one exported with it."""
+    by_stage = {run.spec.stage: run for run in runs}
+    for run in runs:
+        name = run.spec.row.reads
+        digest = (run.config.get("identity") or {}).get(name)
+        if name in by_stage and digest is not None and digest not in by_stage[name].digests:
+            raise UserError(
+                f"{run.folder} was trained on another {name} than that of {by_stage[name].folder}"
             )
 
 

@@ -22,6 +22,7 @@ from unclip_jax.core import distributed, files
 from unclip_jax.core.errors import UserError
 from unclip_jax.core.prng import root_key
 from unclip_jax.core.rendering import labeled_grid, slug
+from unclip_jax.sampling.encode import caption_context
 from unclip_jax.sampling.monitor import Monitor
 from unclip_jax.sampling.pipeline import Request, generate, requests_for
 from unclip_jax.sampling.prompts import (
@@ -178,7 +179,7 @@ def _warn(
     """Warns of what may surprise; returns the prompts that are longer than CLIP's context."""
     if not model.cascade and job.settings.get("size") is None:
         reporter.say(f"images have {plan.size} pixels: bundle {model.name!r} has no upsampler")
-    context = model.clip.spec.model.text.context
+    context = caption_context(model)
     cut = []
     if model.tokenizer is not None:
         flags = model.tokenizer.encode(list(read.values()), context=context).truncated

@@ -91,8 +91,8 @@ FAULTS: list[Fault] = [
         ),
         (
             "guidance_below_one_is_none",
-            "is_guided=sampling.guidance != 1.0",
-            "is_guided=sampling.guidance > 1.0",
+            "is_guided = sampling.guidance != 1.0",
+            "is_guided = sampling.guidance > 1.0",
             "tests/sampling/test_api.py::test_guidance_is_the_linear_mix_of_two_predictions",
         ),
     ),
@@ -115,8 +115,8 @@ FAULTS: list[Fault] = [
         "unclip_jax/sampling/settings.py",
         (
             "prior_guidance_for_the_decoder",
-            "            guidance=settings.guidance,",
-            "            guidance=settings.prior_guidance,",
+            "        guidance=settings.guidance,",
+            "        guidance=settings.prior_guidance,",
             "tests/sampling/test_settings.py::test_given_settings_go_to_their_stage",
         ),
         (
