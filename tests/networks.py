@@ -14,6 +14,7 @@ from unclip_jax.core.types import Cond, TextFeatures
 from unclip_jax.diffusion.config import DiffusionConfig
 from unclip_jax.models.clip import ClipConfig, TextConfig, VisionConfig
 from unclip_jax.models.decoder import DecoderConfig, TextEncoderConfig
+from unclip_jax.models.dvae import DvaeConfig, TokenDecoding
 from unclip_jax.models.embedding_norm import EmbeddingNorm
 from unclip_jax.models.pca_codec import CodecConfig
 from unclip_jax.models.prior_ar import CodeSampling, PriorArConfig
@@ -87,6 +88,13 @@ def upsampler_spec():
         2 * SIZE, 8, (1, 2), 1, in_channels=6, mid_attention=False, norm_groups=4, patch=2
     )
     return StageSpec("upsampler_256", UpsamplerConfig(unet, SIZE), DiffusionConfig())
+
+
+def dvae_spec(**changes):
+    """4 x 4 tokens of 7 codes."""
+    base = {"likelihood": "l2", "res_blocks": 1, "code_width": 6}
+    cfg = DvaeConfig(SIZE, 7, 8, channel_mult=(1, 2), **(base | changes))
+    return StageSpec("dvae", cfg, sampling=TokenDecoding())
 
 
 @functools.cache

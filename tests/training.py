@@ -8,7 +8,17 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from tests.networks import CODEC, CONTEXT, DIM, SIZE, VOCAB, WIDTH, captions, clip_spec
+from tests.networks import (
+    CODEC,
+    CONTEXT,
+    DIM,
+    SIZE,
+    VOCAB,
+    WIDTH,
+    captions,
+    clip_spec,
+    dvae_spec,
+)
 from unclip_jax.diffusion.config import DiffusionConfig
 from unclip_jax.models.clip import Clip
 from unclip_jax.models.decoder import DecoderConfig, TextEncoderConfig
@@ -69,6 +79,7 @@ def spec_of(name):
             "prior_diffusion", prior, DiffusionConfig(prediction="x0"), None, NORM
         ),
         "decoder": StageSpec("decoder", decoder, hybrid, None, NORM),
+        "dvae": dvae_spec(),
         "upsampler_256": StageSpec("upsampler_256", upsampler, DiffusionConfig()),
         "upsampler_1024": StageSpec("upsampler_1024", upsampler, DiffusionConfig("linear")),
     }[name]
@@ -126,7 +137,9 @@ class Toy:
         module = Clip(spec.model, dtype)
         text = jax.tree.map(lambda x: x[:1], captions(1, seed=9))
         empty = text if self.reads_own_tokens else text.replace(tokens=None)
-        self.constants = StepConstants(fresh_params(spec, module, 7), empty)
+        other = self.spec.frozen
+        frozen = None if other is None else fresh_params(other, make_module(other), 8)
+        self.constants = StepConstants(fresh_params(spec, module, 7), empty, frozen)
         return module
 
     @property

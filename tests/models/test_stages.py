@@ -38,6 +38,7 @@ SPECS = {
     "decoder text": networks.decoder_spec(text="transformer"),
     "decoder without text": networks.decoder_spec(text="none"),
     "upsampler": networks.upsampler_spec(),
+    "dvae": networks.dvae_spec(),
 }
 
 
@@ -94,6 +95,7 @@ def test_stage_numbers_never_change():
         "upsampler_1024": 5,
         "super_res_first": 6,
         "super_res_last": 7,
+        "dvae": 8,
     }
 
 
@@ -103,6 +105,7 @@ def test_rows_of_the_table_fit_each_other():
     for row in ROWS:
         assert (row.choice is None) == (row.kind != "prior") == (not row.gives_embedding)
         assert row.follows is None or STAGES[row.follows].kind == "upsampler"
+        assert row.reads is None or not STAGES[row.reads].needs_clip
     assert PRIORS == {"diffusion": "prior_diffusion", "ar": "prior_ar"}
     assert common.PRIORS == tuple(PRIORS)
 

@@ -51,6 +51,7 @@ class Cond:
             from; None = the null embedding. The networks themselves do not read it.
         text (TextFeatures): n captions; a dropped caption is the encoded empty one (`where_text`).
         low_res (float [n, h, w, 3]): images in [-1, 1] at the size that an upsampler takes.
+        image_tokens (int32 [n, k]): codes of a discrete VAE, row by row.
     """
 
     image_emb: Any = None
@@ -58,6 +59,7 @@ class Cond:
     negative_emb: Any = None
     text: TextFeatures | None = None
     low_res: Any = None
+    image_tokens: Any = None
 
 
 def where_text(keep: Bool[Array, " n"], text: TextFeatures, empty: TextFeatures) -> TextFeatures:

@@ -28,12 +28,13 @@ from unclip_jax.diffusion.timesteps import sampling_steps
 from unclip_jax.models.clip import Clip, ClipConfig
 from unclip_jax.models.config import ModelConfig
 from unclip_jax.models.decoder import Decoder, DecoderConfig
+from unclip_jax.models.dvae import Dvae, DvaeConfig, TokenDecoding
 from unclip_jax.models.embedding_norm import EmbeddingNorm
 from unclip_jax.models.prior_ar import CodeSampling, PriorAr, PriorArConfig
 from unclip_jax.models.prior_diffusion import PriorDiffusion, PriorDiffusionConfig
 from unclip_jax.models.upsampler import Upsampler, UpsamplerConfig
 
-Sampling = SamplingConfig | CodeSampling
+Sampling = SamplingConfig | CodeSampling | TokenDecoding
 
 Kind = Literal["clip", "prior", "decoder", "upsampler"]
 """What a stage does: embed, make z_i of a caption, an image of z_i, a larger image."""
@@ -41,7 +42,7 @@ Kind = Literal["clip", "prior", "decoder", "upsampler"]
 GIVES: dict[Kind, str] = {"prior": "image_emb"}
 """The field of Cond that a kind of stage fills in for those after it; images are `low_res`."""
 
-TaskName = Literal["contrastive", "diffusion", "codes"]
+TaskName = Literal["contrastive", "diffusion", "codes", "dvae"]
 """How a stage is trained; the tasks are in train/tasks."""
 
 
@@ -121,6 +122,7 @@ ROWS = (
     StageDef(
         "super_res_last", "upsampler", UpsamplerConfig, Upsampler, 7, follows="super_res_first"
     ),
+    StageDef("dvae", "decoder", DvaeConfig, Dvae, 8, "dvae", TokenDecoding, is_diffused=False),
 )
 
 STAGES: dict[str, StageDef] = {row.name: row for row in ROWS}

@@ -127,6 +127,10 @@ class TrainConfig:
         blur_kernel: Side of that blur's kernel in pixels.
         sam_rho: Radius of the sharpness-aware perturbation (SAM); CLIP only, None or 0 is off.
         sam_group: Examples that share one perturbation.
+        gumbel_temperature: Temperature of the relaxed tokens at the end; the discrete VAE only.
+        gumbel_steps: Steps in which it falls to that from 1.
+        kl_weight: Weight beta of the KL to uniform tokens at the end; the discrete VAE only.
+        kl_steps: Steps in which it rises to that from 0.
     """
 
     steps: int
@@ -154,6 +158,10 @@ class TrainConfig:
     blur_kernel: int = 3
     sam_rho: float | None = None
     sam_group: int = 64
+    gumbel_temperature: float = 1 / 16
+    gumbel_steps: int = 150_000
+    kl_weight: float = 6.6
+    kl_steps: int = 5_000
 
     def __post_init__(self):
         """Checks ranges, and that the batch can be split into microbatches and groups."""
@@ -165,6 +173,9 @@ class TrainConfig:
                 (*counts, "skip_limit", "crop_size", "blur_kernel", "sam_group"), COUNT
             ),
             **dict.fromkeys(("steps", "sample_every", "keep_best"), COUNT_OR_NONE),
+            **dict.fromkeys(("gumbel_steps", "kl_steps"), COUNT_OR_NONE),
+            gumbel_temperature=POSITIVE,
+            kl_weight=NOT_NEGATIVE,
             **dict.fromkeys(shares, SHARE),
             save_seconds=NOT_NEGATIVE,
             blur_sigma=POSITIVE,

@@ -1,4 +1,4 @@
-"""One task per kind of training: CLIP's contrastive loss, diffusion, and PCA codes of z_i."""
+"""One task per kind of training, such as CLIP's contrastive loss, diffusion, codes of z_i."""
 
 import flax.linen as nn
 
@@ -9,8 +9,12 @@ from unclip_jax.train.task import Task
 from unclip_jax.train.tasks.clip import make_clip_task
 from unclip_jax.train.tasks.codes import make_code_task
 from unclip_jax.train.tasks.diffusion import make_diffusion_task
+from unclip_jax.train.tasks.dvae import make_dvae_task
 
 __all__ = ["Task", "make_task"]
+
+TASKS = {"codes": make_code_task, "diffusion": make_diffusion_task, "dvae": make_dvae_task}
+"""The makers of all tasks but CLIP's."""
 
 
 def make_task(
@@ -24,5 +28,4 @@ def make_task(
     """
     if spec.row.task == "contrastive":
         return make_clip_task(module, train_cfg.sam_rho or None, train_cfg.sam_group)
-    make = {"codes": make_code_task, "diffusion": make_diffusion_task}[spec.row.task]
-    return make(spec, module, train_cfg, clip)
+    return TASKS[spec.row.task](spec, module, train_cfg, clip)
