@@ -30,7 +30,7 @@ STAMP := $(VENV)/.installed
 export PROMPT
 export PYTHONUNBUFFERED = 1
 
-.PHONY: help install sample demo test test-matrix test-parity fuzz kill-test faults lint format audit bench docs tour clean
+.PHONY: help install sample demo test test-matrix test-parity fuzz kill-test faults lint format audit bench docs tour reproduce reproduce-smoke clean
 help:
 	@echo 'make sample PROMPT="a red heart"   install if needed, sample, print the paths of the PNGs'
 	@echo 'make demo                          install if needed, serve the web page and open it'
@@ -41,6 +41,7 @@ help:
 	@echo 'make fuzz CASES=100000             hostile input for every parser; a table in docs/reliability.md'
 	@echo 'make faults                        planted faults: the tests must catch every one'
 	@echo 'make docs                          the documentation, site/index.html; warnings are errors'
+	@echo 'make reproduce-smoke               every command of docs/reproduce.md, with the least work'
 	@echo 'make tour                          the tour of the docs and its GIF, from the shipped bundle'
 	@echo 'make audit                         an SBOM, and known vulnerabilities of what is installed'
 	@echo 'make lint | format | bench | clean'
@@ -146,6 +147,15 @@ docs: $(STAMP)-docs
 tour: $(STAMP)-test
 	$(BIN)/python -m tools.tour.notebook
 	$(BIN)/python -m tools.tour.gif
+
+# The tables of docs/reproduce.md, from unclip_jax/evals/paper.toml and docs/evals.
+reproduce: $(STAMP)-base$(ACCEL)
+	$(BIN)/python -m tools.docs.reproduce
+
+# On the shipped bundle and procedural images, into .cache/reproduce; SUITE=guidance runs one.
+reproduce-smoke: $(STAMP)-base$(ACCEL)
+	rm -rf .cache/reproduce
+	$(BIN)/python -m tools.docs.reproduce --smoke .cache/reproduce $(SUITE)
 
 bench: $(STAMP)-base$(ACCEL)
 	$(BIN)/python benchmarks/sample.py $(ARGS)

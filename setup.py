@@ -16,7 +16,7 @@ setup(
     python_requires=">=3.11,<3.14",
     packages=find_packages(include=["unclip_jax", "unclip_jax.*"]) + CONFIG_PACKAGES,
     package_dir={"unclip_jax.configs": "configs"},
-    package_data={"unclip_jax": ["bundles/**", "data/sets/*.txt"]},
+    package_data={"unclip_jax": ["bundles/**", "data/sets/*.txt", "evals/paper*.*"]},
     entry_points={"console_scripts": ["unclip = unclip_jax.cli.main:main"]},
     install_requires=[
         "absl-py>=2.1,<3",

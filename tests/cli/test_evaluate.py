@@ -13,6 +13,9 @@ from unclip_jax.cli.evaluate import evaluate, held_out_splits
 from unclip_jax.core.errors import UserError
 from unclip_jax.data import sources
 from unclip_jax.data.ingest import ingest
+from unclip_jax.evals import runner
+from unclip_jax.evals.metrics import Metric
+from unclip_jax.evals.outputs import output_files
 
 
 def test_command_writes_the_report(toy_folder, tmp_path):
@@ -158,3 +161,18 @@ def test_scales_of_a_sweep_are_numbers(refused, toy_folder, tmp_path, scales):
     told = refused(*args, "--scales", scales, "--out", tmp_path / "report")
     assert "--scales takes guidance scales of 0 to 1000" in told
     assert list(tmp_path.iterdir()) == []
+
+
+def test_the_paper_is_one_report(unclip, toy_folder, tmp_path, monkeypatch):
+    """As the page calls it: the suites write as they do alone, into one folder."""
+    one = {"frechet_clip": Metric(1.0, None, None, 9)}
+    monkeypatch.setattr(runner, "SUITES", dict.fromkeys(runner.SUITES, lambda *args: one))
+    drawn = dict.fromkeys(runner.WITHOUT_METRICS, lambda folder, *args: ({"suite": "drawn"}, ""))
+    monkeypatch.setattr(runner, "WITHOUT_METRICS", drawn)
+    args = ("eval", "--suite", "paper", "--model", toy_folder, "--data", SETTINGS.data)
+    code, out, err = unclip(*args, "--eval-clip", toy_folder, "--out", tmp_path / "report")
+    assert code == 0, err
+    written = {path.name for path in (tmp_path / "report").iterdir()}
+    assert {"paper.json", "paper.md", "priors.json", "priors.png"} <= written
+    assert written <= set(output_files("paper"))
+    assert "| Figure 3 |" in out

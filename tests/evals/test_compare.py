@@ -45,11 +45,13 @@ def test_every_number_of_every_bundle_is_drawn():
     assert rows[0] < rows[1] and sum(rows) == pytest.approx(0)  # around the name's row
     colors = {bar.get_facecolor() for bar in top.patches}
     assert len(colors) == 2
-    assert [text.get_text() for text in top.get_legend().get_texts()] == ["a", "b"]
+    (legend,) = figure.legends
+    assert [text.get_text() for text in legend.get_texts()] == ["a", "b"]
+    assert {patch.get_facecolor() for patch in legend.get_patches()} == colors
     assert [bar.get_width() for bar in rest.patches] == [1.0, 7.0]
-    alone = plots.make_figure("samples", OURS).axes[0]
-    assert [bar[:2] for bar in drawn_bars(alone)] == [("top_1", 0.5)]
-    assert alone.get_legend() is None
+    alone = plots.make_figure("samples", OURS)
+    assert [bar[:2] for bar in drawn_bars(alone.axes[0])] == [("top_1", 0.5)]
+    assert alone.legends == []
 
 
 def test_curves_of_bundles_are_told_apart():

@@ -22,6 +22,7 @@ NOT_COMMITTED = {
     "binding": {"test/model/bound": HALF, "test/model/swapped": HALF},
     "complexity": {**CURVES, "over_baseline/objects_1": HALF},
     "spelling": {**LETTERS, "seen/over_baseline/words_1": HALF},
+    "aesthetics": {f"model/{name}_{x}": HALF for name in ("rating", "recall") for x in (1, 2)},
     "prompts": {"things/top_1": HALF, "things/top_5": HALF},
     "fidelity": {
         **dict.fromkeys(("frechet_clip", "kid_clip", "cmmd", "clip_score"), HALF),

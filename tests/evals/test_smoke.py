@@ -15,7 +15,7 @@ WHOLE = dataclasses.replace(SETTINGS, limit=None, prompts=200, batch=32)
 
 def test_a_smoke_run_is_small():
     small = small_settings(WHOLE)
-    assert small.smoke and (small.limit, small.prompts, small.batch) == (8, 4, 4)
+    assert small.smoke and (small.limit, small.prompts, small.batch) == (8, 8, 4)
     asked = dataclasses.replace(WHOLE, limit=3, prompts=2, batch=1)
     small = small_settings(asked)
     assert (small.limit, small.prompts, small.batch) == (3, 2, 1)

@@ -124,6 +124,7 @@ def evaluate(model: str, suite: str, out: Path, **options: Any) -> None:
     complexity    objects drawn right, of one to six (--data scenes)
     spelling      letters and words drawn right, by length (--data words)
     gallery       images: the paper's figures 3, 4, 5, 6, 7 and 9
+    paper         every suite that makes a table or figure of the paper, beside its numbers
 
     The suites conditioning, samples, inversion, edits, reconstruction, aesthetics, fidelity,
     binding, complexity and spelling also write SUITE_images.png.

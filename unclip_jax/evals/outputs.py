@@ -1,5 +1,7 @@
 """The suites' names and output files, for checks before the work; imports nothing slow."""
 
+from unclip_jax.evals import paper_rows
+
 PRIORS_GRID = "priors_images.png"
 CONDITIONING_GRID = "conditioning_images.png"
 SAMPLES_GRID = "samples_images.png"
@@ -52,7 +54,7 @@ FEW_PROMPTS = 200
 PROMPTS = {"fidelity": 500}
 """Number of prompts of a suite, where it is not FEW_PROMPTS."""
 
-SUITE_NAMES = (*EXTRA_FILES, "preference", "gallery")
+SUITE_NAMES = (*EXTRA_FILES, "preference", "gallery", "paper")
 
 
 def output_files(suite: str, compared: int = 0, *, rated: bool = False) -> list[str]:
@@ -62,6 +64,11 @@ def output_files(suite: str, compared: int = 0, *, rated: bool = False) -> list[
         compared: number of bundles that are compared.
         rated: whether `preference` reports on answers, not makes the page.
     """
+    if suite == "paper":
+        parts = [
+            output_files(part, compared) for part in paper_rows.suites() if part in SUITE_NAMES
+        ]
+        return ["paper.json", "paper.md", *sum(parts, [])]
     if suite == "gallery":
         return ["gallery.json", "README.md", *GALLERY]
     if suite == "preference" and not rated:

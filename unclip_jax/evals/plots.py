@@ -157,6 +157,7 @@ def make_figure(
         note: a second line of the title.
     """
     import matplotlib.figure  # slow to import, and only needed here
+    import matplotlib.patches
 
     runs = [(label, results), *others]
     panels = arrange(suite, {name: found[name] for _, found in runs for name in found})
@@ -168,6 +169,12 @@ def make_figure(
     for ax, (panel, found) in zip(axes, panels, strict=True):
         own = [(label, {n: run[n] for n in found if n in run}) for label, run in runs]
         (draw_curves if panel.x_axis else draw_bars)(ax, panel, own)
+    if others and not all(panel.x_axis for panel, _ in panels):  # curves have their own
+        handles = [
+            matplotlib.patches.Patch(color=color_of(number), alpha=0.5, label=name)
+            for number, (name, _) in enumerate(runs)
+        ]
+        figure.legend(handles=handles, loc="outside lower center", ncols=4, fontsize=7)
     title = f"{suite}: 95% intervals; baselines in red"
     axes[0].set_title("\n".join(filter(None, (title, note))), fontsize=9)
     return figure
@@ -196,12 +203,12 @@ def draw_bars(ax: "Axes", panel: Panel, runs: Runs) -> None:
     """Draws a bar per metric and bundle, with its interval, and a mark at its baseline."""
     names = list(dict.fromkeys(name for _, found in runs for name in found))
     thick = 0.6 / len(runs)
-    for number, (label, found) in enumerate(runs):
+    for number, (_, found) in enumerate(runs):
         rows = [
             names.index(name) + thick * (number - (len(runs) - 1) / 2) for name in found
         ]  # the bundles' bars of a metric lie below each other
         values = [metric.value for metric in found.values()]
-        ax.barh(rows, values, thick, color=color_of(number), alpha=0.5, label=label)
+        ax.barh(rows, values, thick, color=color_of(number), alpha=0.5)
         for row, metric in zip(rows, found.values(), strict=True):
             if metric.low is not None:
                 ax.plot([metric.low, metric.high], [row, row], color="0.2", linewidth=1.5)
@@ -213,8 +220,6 @@ def draw_bars(ax: "Axes", panel: Panel, runs: Runs) -> None:
     ax.set_xlabel(panel.axis, fontsize=8)
     ax.tick_params(axis="x", labelsize=7)
     ax.grid(axis="x", alpha=0.3)
-    if len(runs) > 1:
-        ax.legend(fontsize=7)
 
 
 def color_of(number: int) -> str:

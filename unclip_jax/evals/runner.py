@@ -9,7 +9,7 @@ from typing import Any
 
 from unclip_jax.checkpoint.bundle import Bundle
 from unclip_jax.core.errors import UserError
-from unclip_jax.evals import gallery, preference
+from unclip_jax.evals import gallery, paper, preference
 from unclip_jax.evals.aesthetics import aesthetics
 from unclip_jax.evals.binding import binding
 from unclip_jax.evals.combinations import combinations
@@ -89,10 +89,13 @@ def write_suite(
     Returns:
         The report's JSON object and its Markdown.
     """
+    if name == "paper":
+        return paper.write_paper(folder, model, settings, recorded, others, write_suite)
     if name in WITHOUT_METRICS:
         if settings.smoke:
             model, settings = small_bundle(model), small_size(model, settings)
-        return WITHOUT_METRICS[name](folder, model, settings, recorded)
+        report, text = WITHOUT_METRICS[name](folder, model, settings, recorded)
+        return ({**report, "note": WARNING} if settings.smoke else report), text
     start = time.perf_counter()
     results = run_suite(name, model, settings)
     compared = [

@@ -5,13 +5,18 @@ command works on a machine; its numbers mean nothing, and its report says so.
 """
 
 import dataclasses
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
 
 from unclip_jax.checkpoint.bundle import Bundle, Stage
 from unclip_jax.diffusion.config import SamplingConfig
 from unclip_jax.evals.settings import SMOKE_IMAGES, Settings
 from unclip_jax.sampling.settings import decoder_size, override
 
-PROMPTS, BATCH, STEPS = 4, 4, 2
+PROMPTS, BATCH, STEPS = 8, 4, 2
+RATED = 25  # images of a table of ratings
 WARNING = "This is a smoke run: it shows that the command works. Its numbers mean nothing."
 
 
@@ -23,6 +28,7 @@ def small_settings(settings: Settings) -> Settings:
         limit=min(settings.limit or SMOKE_IMAGES, SMOKE_IMAGES),
         prompts=min(settings.prompts, PROMPTS),
         batch=min(settings.batch, BATCH),
+        scales=settings.scales[:2],
         baseline=settings.baseline and small_bundle(settings.baseline),
     )
 
@@ -46,3 +52,19 @@ def _in_few_steps(stage: Stage) -> Stage:
         return stage
     fewer = override(sampling, "", steps=STEPS, limit=stage.spec.diffusion.num_steps)
     return dataclasses.replace(stage, spec=dataclasses.replace(stage.spec, sampling=fewer))
+
+
+def stand_in_ratings(folder: Path) -> Path:
+    """Writes a table of rated images, as `--ratings` takes: gray squares, the brighter the better.
+
+    Returns:
+        The table's path, in `folder`.
+    """
+    lines = ["image,rating"]
+    for i in range(RATED):
+        name = f"rated{i}.png"
+        Image.fromarray(np.full((32, 32, 3), 8 * i, np.uint8)).save(folder / name)
+        lines.append(f"{name},{i / 4}")
+    table = folder / "ratings.csv"
+    table.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return table

@@ -85,7 +85,7 @@ FAULTS: list[Fault] = [
         "unclip_jax/evals/conditioning.py",
         (
             "errors_summed_over_levels",
-            "np.asarray(mse) / len(TIMES)",
+            "np.asarray(mse) / len(times)",
             "np.asarray(mse)",
             "tests/evals/test_conditioning.py::test_errors_are_means_over_the_noise_levels",
         ),

@@ -1,0 +1,99 @@
+"""Planted faults of evals: reports of several bundles, smoke runs, the paper's rows."""
+
+from tests.faults.catalog import Fault, faults_in
+
+SMOKE, COMPARE = "tests/evals/test_smoke.py", "tests/evals/test_compare.py"
+PAPER = "tests/evals/test_paper.py"
+
+FAULTS: list[Fault] = [
+    *faults_in(
+        "unclip_jax/evals/smoke.py",
+        (
+            "smoke_in_all_steps",
+            'override(sampling, "", steps=STEPS,',
+            'override(sampling, "",',
+            f"{SMOKE}::test_samplers_make_two_steps_and_images_of_the_decoders_size",
+        ),
+        (
+            "smoke_asks_for_more",
+            "prompts=min(settings.prompts, PROMPTS)",
+            "prompts=PROMPTS",
+            f"{SMOKE}::test_a_smoke_run_is_small",
+        ),
+    ),
+    *faults_in(
+        "unclip_jax/evals/examples.py",
+        (
+            "smoke_reads_all_training_images",
+            "limit = min(limit or SMOKE_IMAGES, SMOKE_IMAGES)",
+            "limit = limit and min(limit, SMOKE_IMAGES)",
+            f"{SMOKE}::test_training_images_are_few_too",
+        ),
+    ),
+    *faults_in(
+        "unclip_jax/evals/runner.py",
+        (
+            "compared_columns_are_the_first",
+            "metrics = [found.get(name) for _, found in runs]",
+            "metrics = [runs[0][1].get(name) for _ in runs]",
+            f"{COMPARE}::test_metrics_stand_side_by_side",
+        ),
+        (
+            "compared_images_are_lost",
+            "path.rename(folder / compared_file(number, path.name))",
+            "path.unlink()",
+            f"{COMPARE}::test_a_compared_bundle_is_measured_with_the_same_settings",
+        ),
+        (
+            "smoke_report_is_silent",
+            'lines += [f"**{WARNING}**", ""]',
+            "pass",
+            f"{SMOKE}::test_the_report_says_so",
+        ),
+    ),
+    *faults_in(
+        "unclip_jax/evals/plots.py",
+        (
+            "compared_bars_lie_on_each_other",
+            "thick * (number - (len(runs) - 1) / 2)",
+            "0 * number",
+            f"{COMPARE}::test_every_number_of_every_bundle_is_drawn",
+        ),
+    ),
+    *faults_in(
+        "unclip_jax/evals/prompts.py",
+        (
+            "a_prompt_given_twice_ties_with_itself",
+            "texts = list(dict.fromkeys((*(prompt.text for prompt in listed), *names)))",
+            "texts = [*(prompt.text for prompt in listed), *names]",
+            "tests/evals/test_prompts.py::test_every_prompt_gets_a_verdict",
+        ),
+        (
+            "ranks_of_the_wrong_text",
+            "np.asarray(own)[:, None] == np.arange(len(text_emb))[None]",
+            "np.arange(len(own))[:, None] == np.arange(len(text_emb))[None]",
+            "tests/evals/test_prompts.py::test_a_prompt_given_twice_is_one_text",
+        ),
+    ),
+    *faults_in(
+        "unclip_jax/evals/paper.py",
+        (
+            "ours_is_that_of_the_compared",
+            'ours = report.get("metrics", {}).get(number.metric)',
+            'ours = report.get("metrics", {}).get(number.what)',
+            f"{PAPER}::test_numbers_stand_beside_the_papers",
+        ),
+        (
+            "a_smoke_run_has_no_judge",
+            "chosen.eval_clip or model",
+            "chosen.eval_clip",
+            f"{PAPER}::test_a_smoke_run_judges_by_the_models_own_clip",
+        ),
+        (
+            "nothing_run_is_a_report",
+            "if not reports:",
+            "if reports is None:",
+            f"{PAPER}::test_where_nothing_runs_the_reason_is_given",
+        ),
+    ),
+]
