@@ -29,6 +29,12 @@ NOT_COMMITTED = {
         **dict.fromkeys(("precision", "recall", "density", "coverage"), HALF),
         "nearest_training_rms": HALF,
     },
+    "guidance": {
+        f"{name}/{statistic}_{scale}": HALF
+        for statistic in ("frechet_clip", "precision", "recall", "diversity", "clip_score")
+        for name in ("unclip", "baseline")
+        for scale in ("1", "1.5")
+    },
     "combinations": {"top_1": HALF, "over_nearest_1": HALF, "chance_1": Metric(0.1, None, None, 9)},
 }
 BLANK = np.zeros((4, 16, 16, 3), np.uint8)

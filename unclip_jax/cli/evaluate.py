@@ -76,7 +76,7 @@ OWN_CLIP = (
 @click.option(
     "--prompts",
     type=click.IntRange(min=2),
-    help="Number of prompts to sample [200; fidelity: 500].",
+    help="Number of prompts to sample [200; fidelity: 500; guidance: 60].",
 )
 @click.option(
     "--prompts-file",
@@ -89,8 +89,8 @@ OWN_CLIP = (
     "--features",
     default="clip",
     show_default=True,
-    help="Features of fidelity: clip (--eval-clip's, else the model's), inception:FILE, "
-    "inception-adm:FILE, inception-clean:FILE (FID's), or dinov2:FOLDER.",
+    help="Features of fidelity and guidance: clip (--eval-clip's, else the model's), "
+    "inception:FILE, inception-adm:FILE, inception-clean:FILE (FID's), or dinov2:FOLDER.",
 )
 @click.option(
     "--batch", type=click.IntRange(min=1), default=32, show_default=True, help="Batch size."
@@ -120,6 +120,7 @@ def evaluate(model: str, suite: str, out: Path, **options: Any) -> None:
     preference    a page on which people compare the model with --baseline; their --answers
     fidelity      Fréchet and kernel distances, precision and recall, CLIP score of samples of
                   held-out captions; a run that was stopped continues
+    guidance      fidelity, diversity and CLIP score by --scales; --baseline reads captions only
     binding       colors and forms of two objects, read from the pixels (--data scenes)
     complexity    objects drawn right, of one to six (--data scenes)
     spelling      letters and words drawn right, by length (--data words)
@@ -127,9 +128,8 @@ def evaluate(model: str, suite: str, out: Path, **options: Any) -> None:
     paper         every suite that makes a table or figure of the paper, beside its numbers
 
     The suites conditioning, samples, inversion, edits, reconstruction, aesthetics, fidelity,
-    binding, complexity and spelling also write SUITE_images.png.
-
-    Several processes can share fidelity: the same command on each, with an --out that all see.
+    guidance, binding, complexity and spelling also write SUITE_images.png. Several processes can
+    share fidelity and guidance: the same command on each, with an --out that all see.
 
     Every metric has a 95% bootstrap interval and, where there is one, the baseline to beat.
     --compare puts other bundles' numbers beside them; their images are compare1_… and so on.

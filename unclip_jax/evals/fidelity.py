@@ -30,6 +30,7 @@ from unclip_jax.evals.image_sets import (
     gather,
     real_images,
     sampled_images,
+    say_compared,
     thumbnails,
 )
 from unclip_jax.evals.metrics import Metric
@@ -73,6 +74,7 @@ def fidelity(model: Bundle, settings: Settings) -> dict[str, Metric]:
     sets = make_sets(model, settings, plan, extract)
     if sets is None:
         return {}
+    say_compared(settings)
     if settings.image_folder is not None:
         shown = sets.sampled.rows["shown"][:GRID]
         grid = labeled_grid([[image] for image in shown], sets.prompts[: len(shown)])

@@ -219,6 +219,12 @@ def gather(chunks: Chunks, images: ImageSet) -> Gathered:
     return Gathered({kind: np.concatenate(rows) for kind, rows in parts.items()}, groups)
 
 
+def say_compared(settings: Settings) -> None:
+    """Reports that all images are made and their statistics begin."""
+    if settings.report is not None:
+        settings.report("comparing the sets", 0, 0)
+
+
 def sum_moments(parts: Iterable[Moments]) -> Moments:
     """Returns the moments of several sets together."""
     first, *others = parts

@@ -20,6 +20,7 @@ FIDELITY_GRID = "fidelity_images.png"
 BINDING_GRID = "binding_images.png"
 COMPLEXITY_GRID = "complexity_images.png"
 SPELLING_GRID = "spelling_images.png"
+GUIDANCE_GRID = "guidance_images.png"
 GALLERY = (
     "fig3_variations.png",
     "fig4_interpolations.png",
@@ -45,13 +46,14 @@ EXTRA_FILES: dict[str, tuple[str, ...]] = {
     "binding": (BINDING_GRID,),
     "complexity": (COMPLEXITY_GRID,),
     "spelling": (SPELLING_GRID,),
+    "guidance": (GUIDANCE_GRID,),
 }
 """What the suites of metrics may write in addition to SUITE.json, SUITE.md and SUITE.png."""
 
-RESUMED = ("fidelity",)
+RESUMED = ("fidelity", "guidance")
 """Suites that keep finished parts beside --out, and that several processes share."""
 FEW_PROMPTS = 200
-PROMPTS = {"fidelity": 500}
+PROMPTS = {"fidelity": 500, "guidance": 60}
 """Number of prompts of a suite, where it is not FEW_PROMPTS."""
 
 SUITE_NAMES = (*EXTRA_FILES, "preference", "gallery", "paper")

@@ -110,6 +110,14 @@ PANELS: dict[str, tuple[Panel, ...]] = {
         Panel(r"^(?P<line>.*)_cosine_(?P<x>[\d.]+)$", COSINE, THETA),
         Panel(r"^(?P<line>.*)_rise_to_(?P<x>[\d.]+)$", "rise of the cosine", THETA),
     ),
+    "guidance": (
+        Panel(r"^(?P<line>.*)/fid_(?P<x>[\d.]+)$", "FID", SCALE),
+        Panel(r"^(?P<line>.*)/frechet_\w+_(?P<x>[\d.]+)$", "Fréchet distance", SCALE),
+        Panel(r"^(?P<line>.*)/precision_(?P<x>[\d.]+)$", "precision", SCALE),
+        Panel(r"^(?P<line>.*)/recall_(?P<x>[\d.]+)$", "recall", SCALE),
+        Panel(r"^(?P<line>.*)/diversity_(?P<x>[\d.]+)$", "1 - cosine within a caption", SCALE),
+        Panel(r"^(?P<line>.*)/clip_score_(?P<x>[\d.]+)$", "CLIP score (100 x cosine)", SCALE),
+    ),
     "fidelity": (
         Panel(r"frechet|fid", "Fréchet distance to real images"),
         Panel(r"^kid", "kernel distance to real images (MMD^2)"),

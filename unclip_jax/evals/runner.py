@@ -17,6 +17,7 @@ from unclip_jax.evals.complexity import complexity
 from unclip_jax.evals.conditioning import conditioning
 from unclip_jax.evals.edits import edits
 from unclip_jax.evals.fidelity import fidelity
+from unclip_jax.evals.guidance import guidance
 from unclip_jax.evals.inversion import inversion
 from unclip_jax.evals.metrics import Metric
 from unclip_jax.evals.outputs import compared_file
@@ -50,6 +51,7 @@ SUITES: dict[str, Suite] = {
     "binding": binding,
     "complexity": complexity,
     "spelling": spelling,
+    "guidance": guidance,
 }
 
 

@@ -78,3 +78,18 @@ FAULTS: list[Fault] = [
         ),
     ),
 ]
+FAULTS += faults_in(
+    "unclip_jax/evals/guidance.py",
+    (
+        "images_of_a_caption_in_four_groups",
+        "key=lambda r: (r.draw, r.prompt_index)",
+        "key=lambda r: (r.prompt_index, r.draw)",
+        "tests/evals/test_guidance.py::test_all_images_of_a_caption_are_left_out_together",
+    ),
+    (
+        "diversity_among_captions",
+        "rows.reshape(DRAWS, -1, rows.shape[-1])",
+        "rows.reshape(-1, DRAWS, rows.shape[-1]).swapaxes(0, 1)",
+        "tests/evals/test_guidance.py::test_diversity_is_within_a_caption",
+    ),
+)
