@@ -13,6 +13,7 @@ from unclip_jax.core.trees import flatten_paths, unflatten_paths
 from unclip_jax.core.types import Cond, TextFeatures
 from unclip_jax.diffusion.config import DiffusionConfig
 from unclip_jax.models.clip import ClipConfig, TextConfig, VisionConfig
+from unclip_jax.models.dalle import DalleConfig
 from unclip_jax.models.decoder import DecoderConfig, TextEncoderConfig
 from unclip_jax.models.dvae import DvaeConfig, TokenDecoding
 from unclip_jax.models.embedding_norm import EmbeddingNorm
@@ -97,6 +98,12 @@ def dvae_spec(**changes):
     return StageSpec("dvae", cfg, sampling=TokenDecoding())
 
 
+def dalle_spec(scanned=False):
+    stack = TransformerConfig(WIDTH, layers=2, heads=2, scan_layers=scanned)
+    cfg = DalleConfig(stack, dvae_spec().model, vocab_size=VOCAB, context=CONTEXT)
+    return StageSpec("dalle", cfg, sampling=CodeSampling())
+
+
 @functools.cache
 def make(spec, seed=0):
     """Returns (module, params, jitted apply(params, *inputs))."""
@@ -147,6 +154,13 @@ def decoder_inputs(n=2, seed=0):
 def prior_inputs(n=2, seed=0):
     """(x_t, t, cond) with captions."""
     return normal(n, DIM, seed=seed), jnp.arange(n) * 400 + 10, Cond(text=captions(n, seed))
+
+
+def dalle_inputs(n=2, seed=0):
+    """(image tokens, t, cond) with captions."""
+    tokens = np.random.default_rng(seed).integers(0, 7, size=(n, 16))
+    text = TextFeatures(tokens=captions(n, seed).tokens)
+    return jnp.asarray(tokens), jnp.zeros(n, jnp.int32), Cond(text=text)
 
 
 def prior_ar_inputs(n=2, seed=0):

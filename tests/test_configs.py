@@ -58,6 +58,7 @@ def check_rules(spec, mesh):
 def test_there_are_configs_of_the_emoji_family():
     stages = {Path(name).stem for name in CONFIGS if name.startswith("configs/emoji/")}
     assert {"clip", "prior_diffusion", "prior_ar", "decoder", "upsampler_256"} <= stages
+    assert {"glide", "dvae", "dalle"} <= stages
 
 
 def test_variants_are_found():

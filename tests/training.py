@@ -17,6 +17,7 @@ from tests.networks import (
     WIDTH,
     captions,
     clip_spec,
+    dalle_spec,
     dvae_spec,
 )
 from unclip_jax.diffusion.config import DiffusionConfig
@@ -80,6 +81,7 @@ def spec_of(name):
         ),
         "decoder": StageSpec("decoder", decoder, hybrid, None, NORM),
         "dvae": dvae_spec(),
+        "dalle": dalle_spec(),
         "upsampler_256": StageSpec("upsampler_256", upsampler, DiffusionConfig()),
         "upsampler_1024": StageSpec("upsampler_1024", upsampler, DiffusionConfig("linear")),
     }[name]

@@ -21,15 +21,16 @@ from ml_collections import ConfigDict
 from unclip_jax.configs import common
 from unclip_jax.configs.emoji import use_emoji
 
-VARIANTS = ("tune", "smoke", "smoke_glide")
+VARIANTS = ("tune", "baseline", "smoke", "smoke_glide")
 
 
 def get_config(variant: str = "") -> ConfigDict:
     """Returns the config.
 
-    The variant "tune" is the second phase, on a prior's samples. "smoke" has procedural images and
-    an untrained CLIP; "smoke_glide" also reads captions as the paper does, by a text encoder of the
-    decoder's own.
+    The variant "tune" is the second phase, on a prior's samples; "baseline" costs as much as GLIDE
+    and DALL·E together with that of the prior (configs/emoji/dvae.py). "smoke" has procedural
+    images and an untrained CLIP; "smoke_glide" also reads captions as the paper does, by a text
+    encoder of the decoder's own.
     """
     common.check_variant(variant, VARIANTS)
     config = common.base("decoder")
@@ -61,6 +62,9 @@ def get_config(variant: str = "") -> ConfigDict:
     if variant == "tune":
         config.train.update({"steps": 1_500, "batch_size": 64, "prior_share": 0.6})
         config.optim.learning_rate = 5e-4
+    if variant == "baseline":
+        config.train.update({"steps": 1_720, "batch_size": 64, "save_every": 200})
+        config.optim.learning_rate = 1e-3
     if variant in ("smoke", "smoke_glide"):
         smoke(config)
     if variant == "smoke_glide":

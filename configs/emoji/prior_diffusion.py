@@ -11,11 +11,15 @@ from ml_collections import ConfigDict
 from unclip_jax.configs import common
 from unclip_jax.configs.emoji import use_emoji
 
-VARIANTS = ("smoke",)
+VARIANTS = ("baseline", "smoke")
 
 
 def get_config(variant: str = "") -> ConfigDict:
-    """Returns the config; "smoke": procedural images, an untrained CLIP, caption tokens."""
+    """Returns the config.
+
+    The variant "baseline" costs as much as GLIDE and DALL·E together with that of the decoder
+    (configs/emoji/dvae.py). "smoke" has procedural images, an untrained CLIP and caption tokens.
+    """
     common.check_variant(variant, VARIANTS)
     config = common.base("prior_diffusion")
     config.model = model()
@@ -55,6 +59,9 @@ def get_config(variant: str = "") -> ConfigDict:
             "cache_clip": True,  # images are not augmented
         }
     )
+    if variant == "baseline":
+        use_emoji(config, image_size=64, concepts="everyday", styles=("3d", "flat"))
+        config.train.update({"steps": 2_000, "batch_size": 64})
     if variant == "smoke":
         config.model.text = "tokens"  # the paper's path, so that it too is exercised
         config.model.transformer.update({"width": 16, "layers": 1, "heads": 2})

@@ -32,7 +32,10 @@ def made():
 def test_tokens_are_decoded_as_their_one_hot_vectors(made):
     module, params, apply = made
     images = jnp.asarray(RNG.uniform(-1, 1, (2, 8, 8, 3)), jnp.float32)
-    run = lambda method, x: module.apply({"params": params}, x, method=method)  # noqa: E731
+
+    def run(method, x):
+        return jax.jit(lambda p: module.apply({"params": p}, x, method=method))(params)
+
     logits, tokens = run("logits", images), run("encode", images)
     assert logits.shape == (2, 4, 4, 7) and logits.dtype == jnp.float32
     np.testing.assert_array_equal(tokens, np.asarray(logits).reshape(2, 16, 7).argmax(-1))
@@ -48,7 +51,7 @@ def test_tokens_are_decoded_as_their_one_hot_vectors(made):
 def test_a_token_is_in_its_place(made):
     """Changing the token of a corner moves the pixels of that corner the most."""
     module, params, _ = made
-    decode = lambda x: module.apply({"params": params}, x, method="decode_tokens")  # noqa: E731
+    decode = jax.jit(lambda x: module.apply({"params": params}, x, method="decode_tokens"))
     tokens = jnp.zeros((1, 16), jnp.int32)
     change = jnp.abs(decode(tokens.at[0, 3].set(4)) - decode(tokens))[0].sum(-1)
     place = np.unravel_index(np.asarray(change).argmax(), change.shape)

@@ -39,6 +39,7 @@ SPECS = {
     "decoder without text": networks.decoder_spec(text="none"),
     "upsampler": networks.upsampler_spec(),
     "dvae": networks.dvae_spec(),
+    "dalle": networks.dalle_spec(),
 }
 
 
@@ -96,6 +97,7 @@ def test_stage_numbers_never_change():
         "super_res_first": 6,
         "super_res_last": 7,
         "dvae": 8,
+        "dalle": 9,
     }
 
 

@@ -136,6 +136,7 @@ def _top_level() -> str:
         "seed": "seed of initialization, data order, noise and drops",
         "stage": "the stage to train: one of the models below",
         "clip": "bundle with the frozen CLIP: a folder or a shipped name",
+        "dvae": "bundle with the discrete VAE that `dalle` is trained on",
         "pca": "`pca.safetensors` for the codec of an autoregressive prior",
         "init_from": "bundle to fine-tune from",
     }

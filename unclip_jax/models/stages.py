@@ -27,6 +27,7 @@ from unclip_jax.diffusion.config import DiffusionConfig, SamplingConfig
 from unclip_jax.diffusion.timesteps import sampling_steps
 from unclip_jax.models.clip import Clip, ClipConfig
 from unclip_jax.models.config import ModelConfig
+from unclip_jax.models.dalle import Dalle, DalleConfig
 from unclip_jax.models.decoder import Decoder, DecoderConfig
 from unclip_jax.models.dvae import Dvae, DvaeConfig, TokenDecoding
 from unclip_jax.models.embedding_norm import EmbeddingNorm
@@ -36,13 +37,13 @@ from unclip_jax.models.upsampler import Upsampler, UpsamplerConfig
 
 Sampling = SamplingConfig | CodeSampling | TokenDecoding
 
-Kind = Literal["clip", "prior", "decoder", "upsampler"]
-"""What a stage does: embed, make z_i of a caption, an image of z_i, a larger image."""
+Kind = Literal["clip", "prior", "tokens", "decoder", "upsampler"]
+"""What a stage does: embed; make z_i or image tokens of a caption; an image of it; a larger one."""
 
-GIVES: dict[Kind, str] = {"prior": "image_emb"}
+GIVES: dict[Kind, str] = {"prior": "image_emb", "tokens": "image_tokens"}
 """The field of Cond that a kind of stage fills in for those after it; images are `low_res`."""
 
-TaskName = Literal["contrastive", "diffusion", "codes", "dvae"]
+TaskName = Literal["contrastive", "diffusion", "codes", "dvae", "tokens"]
 """How a stage is trained; the tasks are in train/tasks."""
 
 
@@ -123,6 +124,18 @@ ROWS = (
         "super_res_last", "upsampler", UpsamplerConfig, Upsampler, 7, follows="super_res_first"
     ),
     StageDef("dvae", "decoder", DvaeConfig, Dvae, 8, "dvae", TokenDecoding, is_diffused=False),
+    StageDef(
+        "dalle",
+        "tokens",
+        DalleConfig,
+        Dalle,
+        9,
+        "tokens",
+        sampling=CodeSampling,
+        is_diffused=False,
+        needs_clip=True,
+        reads="dvae",
+    ),
 )
 
 STAGES: dict[str, StageDef] = {row.name: row for row in ROWS}

@@ -2,7 +2,8 @@
 
 A block is x + self(norm(x)), x + cross(norm(x), context), x + mlp(norm(x)). In one pass a block
 gets the context itself; step by step it gets a cache: the keys and values of the positions so far,
-and those of the context, computed with the first positions.
+and those of the context, computed with the first positions. A stack without a context has no
+cross-attention.
 """
 
 from typing import Any
@@ -41,12 +42,13 @@ class CrossInputs:
 
     Attributes:
         context: float [b, m, w]; None once its keys are in the cache.
-        visible: bool [b, m], the positions of the context that may be seen.
+        visible: bool [b, m], the positions of the context that may be seen; None of a stack without
+            a context.
         index: of the first position of x; only with a cache.
     """
 
-    context: Any
-    visible: Any
+    context: Any = None
+    visible: Any = None
     index: Any = None
 
 
@@ -114,7 +116,7 @@ class CrossAttention(nn.Module):
 
 
 class CausalBlock(nn.Module):
-    """x + self(norm(x)), then x + cross(norm(x), context), then x + mlp(norm(x))."""
+    """x + self(norm(x)), x + cross(norm(x), context) where there is one, x + mlp(norm(x))."""
 
     cfg: TransformerConfig
     dtype: DTypeLike = jnp.float32
@@ -132,9 +134,10 @@ class CausalBlock(nn.Module):
         attn = CausalAttention(cfg, dtype, name="attn")
         out, cache = attn(LayerNorm(dtype, name="ln_1")(x), cache, cross.index)
         x = constrain(x + drop(out), *RESIDUAL_AXES)
-        attn = CrossAttention(cfg, dtype, name="cross")
-        out, cache = attn(LayerNorm(dtype, name="ln_2")(x), cross, cache)
-        x = constrain(x + drop(out), *RESIDUAL_AXES)
+        if cross.visible is not None:
+            attn = CrossAttention(cfg, dtype, name="cross")
+            out, cache = attn(LayerNorm(dtype, name="ln_2")(x), cross, cache)
+            x = constrain(x + drop(out), *RESIDUAL_AXES)
         x = x + drop(Mlp(cfg, dtype, name="mlp")(LayerNorm(dtype, name="ln_3")(x)))
         return constrain(x, *RESIDUAL_AXES), cache
 

@@ -8,7 +8,7 @@ import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
-from jaxtyping import Array, Float, Key, UInt8
+from jaxtyping import Array, Float, Key, Num, UInt8
 
 from unclip_jax.checkpoint.bundle import Bundle, CascadeStep
 from unclip_jax.core import prng
@@ -17,11 +17,12 @@ from unclip_jax.core.errors import UserError
 from unclip_jax.core.trees import take
 from unclip_jax.core.types import Cond, TextFeatures
 from unclip_jax.data.images import to_uint8
-from unclip_jax.diffusion.config import SamplingConfig
+from unclip_jax.models.stages import Sampling
 from unclip_jax.sampling import parallel
 from unclip_jax.sampling.encode import encode_text
 from unclip_jax.sampling.monitor import Monitor
 from unclip_jax.sampling.prompts import check_lengths
+from unclip_jax.sampling.rerank import best_of_candidates
 from unclip_jax.sampling.settings import Plan, decoder_stage
 from unclip_jax.sampling.stage_sampler import Sampler, StageSampler
 
@@ -53,9 +54,8 @@ def make_pipeline(model: Bundle, plan: Plan, monitor: Monitor | None = None) -> 
     samplers: list[Sampler] = []
     if plan.prior_stage is not None:
         sampling = plan.prior_sampling
-        samplers.append(
-            StageSampler(model, plan.prior_stage, sampling, plan.dtype, monitor=monitor)
-        )
+        prior = StageSampler(model, plan.prior_stage, sampling, plan.dtype, monitor=monitor)
+        samplers.append(best_of_candidates(model, prior, plan.dtype))
     elif plan.prior == "text":
         samplers.append(TextPrior())
     decoder, caption = plan.decoder_sampling, plan.negative
@@ -66,7 +66,7 @@ def make_pipeline(model: Bundle, plan: Plan, monitor: Monitor | None = None) -> 
 
 def image_samplers(
     model: Bundle,
-    decoder: SamplingConfig,
+    decoder: Sampling,
     cascade: Sequence[CascadeStep],
     dtype: str,
     *,
@@ -92,7 +92,7 @@ def run_pipeline(
     keys: Key[Array, " n"],
     uncond: Uncond,
     latent: Float[np.ndarray, " n *x"] | None = None,
-) -> Float[Array | np.ndarray, " n *d"]:
+) -> Num[Array | np.ndarray, " n *d"]:
     """Runs samplers one after the other and returns the last one's result.
 
     Args:

@@ -12,13 +12,17 @@ from jaxtyping import Array
 from unclip_jax.core.types import Cond, Params, TextFeatures
 from unclip_jax.diffusion.samplers import NoiseFn
 from unclip_jax.models.stages import TaskName
-from unclip_jax.sampling import codes, dvae, parallel
+from unclip_jax.sampling import codes, dvae, parallel, tokens
 from unclip_jax.sampling.programs import ProgramKey, example_noise
 
 Draw = Callable[[ProgramKey, Params, TextFeatures | None, Any, Cond, NoiseFn], Array]
 """(program, params, uncond_text, guidance scale, cond, noise) -> the stage's result."""
 
-DRAWS: dict[TaskName, Draw] = {"codes": codes.draw_embeddings, "dvae": dvae.draw_images}
+DRAWS: dict[TaskName, Draw] = {
+    "codes": codes.draw_embeddings,
+    "dvae": dvae.draw_images,
+    "tokens": tokens.draw_tokens,
+}
 
 
 def draw(

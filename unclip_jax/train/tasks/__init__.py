@@ -10,10 +10,16 @@ from unclip_jax.train.tasks.clip import make_clip_task
 from unclip_jax.train.tasks.codes import make_code_task
 from unclip_jax.train.tasks.diffusion import make_diffusion_task
 from unclip_jax.train.tasks.dvae import make_dvae_task
+from unclip_jax.train.tasks.tokens import make_token_task
 
 __all__ = ["Task", "make_task"]
 
-TASKS = {"codes": make_code_task, "diffusion": make_diffusion_task, "dvae": make_dvae_task}
+TASKS = {
+    "codes": make_code_task,
+    "diffusion": make_diffusion_task,
+    "dvae": make_dvae_task,
+    "tokens": make_token_task,
+}
 """The makers of all tasks but CLIP's."""
 
 
