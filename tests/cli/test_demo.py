@@ -1,9 +1,11 @@
 """`unclip demo`: what it says before it serves, and what it hands on."""
 
+import socket
 import sys
 
 import pytest
 
+from tests.demo.serve import free_port
 from unclip_jax.cli import demo
 from unclip_jax.demo import server
 
@@ -19,6 +21,7 @@ def served(monkeypatch):
 
     opened = []
     monkeypatch.setattr(server, "serve", serve)
+    monkeypatch.setattr(server, "check_address", lambda host, port: None)
     monkeypatch.setattr(demo.webbrowser, "open", opened.append)
     return calls, opened
 
@@ -56,5 +59,20 @@ def test_without_gradio_one_line_names_the_extra(refused, monkeypatch):
 
 
 def test_bundles_that_cannot_draw_are_one_line(refused):
-    assert "emojii" in refused("demo", "--model", "emojii")
+    port = str(free_port())
+    assert "emojii" in refused("demo", "--model", "emojii", "--port", port)
     assert "--port" in refused("demo", "--port", "70000")
+
+
+def test_an_address_that_cannot_be_served_on_is_told_before_anything_is_loaded(
+    refused, monkeypatch
+):
+    monkeypatch.setattr(server.bundle, "load", lambda name: pytest.fail("loaded"))
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = str(taken.getsockname()[1])
+        assert f"cannot serve on 127.0.0.1, port {port}" in refused("demo", "--port", port)
+    for host in ("no.such.host.invalid", "192.0.2.1", "a..b", "x" * 300):
+        line = refused("demo", "--host", host, "--port", port)
+        assert "cannot serve on" in line and "--host" in line

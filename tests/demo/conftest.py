@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tests.demo.serve import free_port, running
 from tests.toy import toy_bundle, with_prior_ar
 from unclip_jax.demo.studio import Studio
 from unclip_jax.workflows.images import ImageOutputs, OutputImage
@@ -22,6 +23,14 @@ def toy():
 @pytest.fixture
 def studio(toy, tmp_path):
     return Studio(toy, "toy", tmp_path)
+
+
+@pytest.fixture(scope="package")
+def page(tmp_path_factory):
+    """Serves the toy bundle: its address, the folder of its process, and its log."""
+    home, port = tmp_path_factory.mktemp("page"), free_port()
+    with running(home, port, "tests.demo.serve", str(port), str(home)) as (address, _, log):
+        yield address, home, log
 
 
 @dataclasses.dataclass(frozen=True)

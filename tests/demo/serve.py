@@ -19,7 +19,7 @@ import time
 import urllib.error
 import urllib.request
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -92,6 +92,17 @@ def end(url: str) -> tuple[str, Any]:
             if kind == "data" and event in ("complete", "error"):
                 return event, json.loads(text)
     raise AssertionError(f"{url} ended with {event!r}")
+
+
+def refused(page: Sequence[Any], name: str, values: dict[str, Any]) -> str:
+    """Sends a request that must be refused in one line, without a traceback; returns the line."""
+    before = page[2].read_text()
+    kind, answer = end(begin(page[0], name, list(values.values())))
+    assert kind == "error"
+    assert page[2].read_text() == before
+    message = answer["error"]
+    assert message and "\n" not in message and len(message) < 1000
+    return message
 
 
 def upload(address: str, data: bytes) -> dict[str, Any]:

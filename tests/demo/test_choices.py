@@ -8,7 +8,7 @@ import pytest
 from tests.toy import toy_bundle
 from unclip_jax.core.errors import UserError
 from unclip_jax.demo import choices
-from unclip_jax.demo.choices import Choices, number, pick, seed_of, text
+from unclip_jax.demo.choices import Choices, number, optional, pick, seed_of, text
 
 
 def test_the_bundles_own_come_first(toy):
@@ -70,7 +70,19 @@ def test_a_seed_that_is_left_out_is_new_each_time():
     assert len({seed_of(None), seed_of(""), seed_of("")}) == 3
 
 
-@pytest.mark.parametrize("value", [None, "", "  ", 7, ["a"]])
+@pytest.mark.parametrize("value", [None, "", "  ", 7, ["a"], "\0", "\u200b\u202e \ufeff", "\u200d"])
 def test_a_text_has_words(value):
     with pytest.raises(UserError, match="^the prompt is empty"):
         text("the prompt", value)
+
+
+def test_what_cannot_be_seen_is_left_out_of_a_text():
+    assert text("the prompt", " a\0 \u202ered\u200b heart ") == "a red heart"
+    assert text("the prompt", "👩\u200d🚀") == "👩\u200d🚀"
+    assert optional("from", "\u200b") is None and optional("from", None) is None
+    assert optional("from", "a sun") == "a sun"
+
+
+def test_a_text_is_called_by_its_name_when_it_is_too_long():
+    with pytest.raises(UserError, match="^the prompt has 2,001 characters"):
+        text("the prompt", "x" * 2001)

@@ -6,12 +6,13 @@ import sys
 import time
 import urllib.error
 import urllib.request
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from tests.demo.serve import begin, end, free_port, running, upload
+from tests.demo.serve import begin, end, free_port, refused, running, upload
 from unclip_jax.core.errors import UserError
 from unclip_jax.demo import server
 
@@ -33,25 +34,6 @@ BAD = [
 ]
 
 
-@pytest.fixture(scope="module")
-def page(tmp_path_factory):
-    """Serves the toy bundle: its address, the folder of its process, and its log."""
-    home, port = tmp_path_factory.mktemp("page"), free_port()
-    with running(home, port, "tests.demo.serve", str(port), str(home)) as (address, _, log):
-        yield address, home, log
-
-
-def refused(page, name, values):
-    """Sends a request that must be refused in one line, without a traceback; returns the line."""
-    before = page[2].read_text()
-    kind, answer = end(begin(page[0], name, list(values.values())))
-    assert kind == "error"
-    assert page[2].read_text() == before
-    message = answer["error"]
-    assert message and "\n" not in message and len(message) < 1000
-    return message
-
-
 @pytest.mark.parametrize("bad", BAD, ids=lambda bad: str(bad)[:40])
 def test_whatever_is_out_of_range_is_refused(page, bad):
     (name,) = bad
@@ -63,9 +45,9 @@ def test_whatever_is_out_of_range_is_refused(page, bad):
     ("image", "words"),
     [
         (None, "the image is missing; upload one"),
-        ("x", "wrong form"),
-        (5, "wrong form"),
-        ({"path": "/etc/passwd"}, "wrong form"),
+        ("x", "Image: the value has the wrong form"),
+        (5, "Image: the value has the wrong form"),
+        ({"path": "/etc/passwd"}, "not an upload"),
         ({"path": "https://127.0.0.1:1/a.png"}, "must be uploaded"),
         ({"url": "data:,", "path": None}, "upload it as a file"),
     ],
@@ -106,18 +88,19 @@ def test_a_line_that_is_full_says_so_and_loses_nobody(page):
     address, folder, _ = page
     prompts = [f"gray {shade} waits" for shade in range(1, 6)]
     asks = [list({**SAMPLE, "prompt": prompt}.values()) for prompt in prompts]
-    waiting = [begin(address, "sample", asks[0])]
+    listening = ThreadPoolExecutor(4)
+    waiting = [listening.submit(end, begin(address, "sample", asks[0]))]
     end_of_patience = time.monotonic() + 30
     while not (folder / "begun").exists():
         assert time.monotonic() < end_of_patience
         time.sleep(0.02)
-    waiting += [begin(address, "sample", ask) for ask in asks[1:4]]
+    waiting += [listening.submit(end, begin(address, "sample", ask)) for ask in asks[1:4]]
     with pytest.raises(urllib.error.HTTPError) as told:
         begin(address, "sample", asks[4])
     with told.value:
-        assert told.value.code == 503 and b"Queue is full" in told.value.read()
+        assert told.value.code == 503 and b"3 requests wait already" in told.value.read()
     (folder / "go").touch()
-    shades = [np.asarray(image_of(page, end(url))).max() for url in waiting]
+    shades = [np.asarray(image_of(page, told.result(60))).max() for told in waiting]
     assert shades == [1, 2, 3, 4]
 
 

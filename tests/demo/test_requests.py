@@ -46,6 +46,11 @@ def test_a_prior_that_is_no_network_has_no_guidance(choices):
     assert job.command.settings["prior_guidance"] is None
 
 
+def test_a_guidance_that_is_not_used_is_checked_too(choices):
+    with pytest.raises(UserError, match=r"prior guidance must be a number in 0\.\.20"):
+        requests.sample(choices, {**GIVEN, "prior": "text", "prior_guidance": "x"})
+
+
 def test_priors_side_by_side(choices):
     command = requests.compare(choices, GIVEN).command
     assert command == ComparePriors(("a red heart",), DECODING, 2, ("diffusion", "ar", "text"))

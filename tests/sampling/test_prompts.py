@@ -11,6 +11,7 @@ from PIL import Image, ImageDraw
 import unclip_jax
 from tests.toy import toy_bundle
 from unclip_jax.core.errors import UserError
+from unclip_jax.sampling import prompts
 from unclip_jax.text.tokenizer import Tokenizer
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -44,8 +45,6 @@ def test_plain_prompts_and_other_vocabularies_are_read_as_ever(model):
 
 
 def test_clips_own_vocabulary_gets_the_prompt_as_it_is(model, monkeypatch):
-    from unclip_jax.sampling import prompts
-
     typed = ["a 🍕.", "the sun!"]
     assert prompts.read_prompts(model, typed) == ["a pizza", "the sun"]
     monkeypatch.setattr(prompts, "CLIP_VOCAB_SIZE", model.tokenizer.vocab_size)
@@ -122,3 +121,34 @@ def test_photos_are_told_from_drawings():
         assert sheet.size == (1360, 576)
         tiles = [np.asarray(sheet.convert("RGB"))]
     assert not is_unlike_training(model, tiles[0])
+
+
+@pytest.mark.parametrize(
+    ("prompt", "words"),
+    [
+        ("a\0b", r"the prompt has a control character, '\\x00'; remove it"),
+        ("\u200b\u202e", "the prompt has nothing that can be seen"),
+        ("\u200d\ufe0f", "nothing that can be seen"),
+        ("x" * 2001, "the prompt has 2,001 characters"),
+    ],
+)
+def test_prompts_that_cannot_be_seen_are_refused(model, prompt, words):
+    with pytest.raises(UserError, match=words):
+        unclip_jax.embed_text(model, [prompt])
+
+
+def test_a_prompt_among_several_is_called_by_its_number():
+    prompts.check_prompts(["", "a\tred\nheart", "👩\u200d🚀", "❤\ufe0f"])
+    with pytest.raises(UserError, match="^prompt 2 has a control character"):
+        prompts.check_prompts(["a", "\x1b[2J"])
+
+
+def test_a_word_of_one_sign_may_be_unknown(model):
+    assert prompts.unknown_words(model, "猫") == ["猫"]
+    assert prompts.unknown_words(model, "a red heart x") == []
+
+
+def test_a_long_word_is_shortened_in_the_warning(model):
+    word = "z" * 1000
+    line = prompts.far_line(word, prompts.unknown_words(model, word))
+    assert "zzz ... zzz" in line and len(line) < 300

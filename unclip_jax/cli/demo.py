@@ -32,7 +32,8 @@ def demo(model: str, port: int, host: str, root_path: str | None, no_browser: bo
     """
     from unclip_jax.demo import server
 
-    server.require_gradio()  # before the warning, and before jax is loaded
+    server.require_gradio()  # before the warning, and before the bundle is loaded
+    server.check_address(host, port)
     if host not in LOCAL:
         warn(f"whoever reaches {host} can use the page, and with it this machine")
 

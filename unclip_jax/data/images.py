@@ -52,13 +52,17 @@ FILTERS = {
 }
 
 
-def decode(data: bytes) -> UInt8[np.ndarray, "h w 3"]:
+def decode(data: bytes, longest: int | None = None) -> UInt8[np.ndarray, "h w 3"]:
     """Decodes an image to RGB, upright by EXIF, composited on white; an animation's first frame.
+
+    Args:
+        longest: side in pixels from which on an image is shrunk, by the largest whole factor that
+            leaves its longer side at least as long; None shrinks nothing.
 
     Raises:
         UserError: the bytes are not a complete image of one of FORMATS, or it is too large.
     """
-    return _read(data, lambda image: _by_bands(image, lambda part: np.asarray(flatten(part))))
+    return _read(data, lambda image: _by_bands(image, flatten, _factor(image, longest)))
 
 
 def decode_mask(data: bytes) -> Bool[np.ndarray, "h w"]:
@@ -66,21 +70,21 @@ def decode_mask(data: bytes) -> Bool[np.ndarray, "h w"]:
 
     def fill(image: Image.Image) -> np.ndarray:
         if _has_alpha(image):
-            alpha = _by_bands(image, lambda part: np.asarray(part.convert("RGBA"))[..., 3])
+            alpha = _by_bands(image, _alpha)
             if alpha.min() < 255:
                 return alpha < 128
-        return _by_bands(image, lambda part: np.asarray(flatten(part).convert("L"))) >= 128
+        return _by_bands(image, lambda part: flatten(part).convert("L")) >= 128
 
     return _read(data, fill)
 
 
-def decode_opaque(data: bytes) -> Bool[np.ndarray, "h w"]:
-    """Decodes where an image is not transparent, such as what is painted on a clear layer."""
+def decode_opaque(data: bytes, longest: int | None = None) -> Bool[np.ndarray, "h w"]:
+    """Decodes where an image is not transparent, such as what is painted on a clear layer.
 
-    def alpha(image: Image.Image) -> np.ndarray:
-        return _by_bands(image, lambda part: np.asarray(part.convert("RGBA"))[..., 3]) >= 128
-
-    return _read(data, alpha)
+    Args:
+        longest: as of `decode`.
+    """
+    return _read(data, lambda image: _by_bands(image, _alpha, _factor(image, longest)) >= 128)
 
 
 def read_bytes(path: Path) -> bytes:
@@ -133,17 +137,32 @@ def _read(data: bytes, read: Callable[[Image.Image], np.ndarray]) -> np.ndarray:
         raise UserError(f"not a readable image: {error or type(error).__name__}") from error
 
 
-def _by_bands(image: Image.Image, convert: Callable[[Image.Image], np.ndarray]) -> np.ndarray:
-    """Converts a few rows at a time, so that intermediate copies stay small."""
-    rows = max(1, _BAND // image.width)
+def _by_bands(
+    image: Image.Image, convert: Callable[[Image.Image], Image.Image], factor: int = 1
+) -> np.ndarray:
+    """Converts a few rows at a time, so that intermediate copies stay small.
+
+    Args:
+        factor: pixels a side that become one, by their mean.
+    """
+    rows = max(1, _BAND // image.width // factor) * factor
     out = None
     for top in range(0, image.height, rows):
-        bottom = min(top + rows, image.height)
-        band = convert(image.crop((0, top, image.width, bottom)))
+        part = convert(image.crop((0, top, image.width, min(top + rows, image.height))))
+        band = np.asarray(part.reduce(factor) if factor > 1 else part)
         if out is None:
-            out = np.empty((image.height, *band.shape[1:]), band.dtype)
-        out[top:bottom] = band
+            out = np.empty((-(-image.height // factor), *band.shape[1:]), band.dtype)
+        out[top // factor : top // factor + len(band)] = band
     return out
+
+
+def _factor(image: Image.Image, longest: int | None) -> int:
+    """Returns the whole number that an image is shrunk by."""
+    return 1 if longest is None else max(1, max(image.size) // longest)
+
+
+def _alpha(image: Image.Image) -> Image.Image:
+    return image.convert("RGBA").getchannel("A")
 
 
 def _orientation(image: Image.Image) -> int:

@@ -17,7 +17,7 @@ from unclip_jax.core.errors import UserError, shorten
 from unclip_jax.models.stages import CLIP, PRIORS
 from unclip_jax.sampling import manipulate
 from unclip_jax.sampling.latents import INVERT_STEPS, LatentSettings, resolve_latents
-from unclip_jax.sampling.prompts import is_of_emoji
+from unclip_jax.sampling.prompts import check_prompt, is_blank, is_of_emoji, visible
 from unclip_jax.sampling.settings import (
     SampleSettings,
     decoder_size,
@@ -143,8 +143,16 @@ def seed_of(value: Any) -> int:
     return int(digits)
 
 
+def optional(name: str, value: Any) -> str | None:
+    """Returns a text, or None for one that is missing or empty."""
+    is_missing = value is None or (isinstance(value, str) and is_blank(value))
+    return None if is_missing else text(name, value)
+
+
 def text(name: str, value: Any) -> str:
-    """Returns a text that is not empty."""
-    if not isinstance(value, str) or not value.strip():
+    """Returns a text that is not empty, without characters that cannot be seen."""
+    if not isinstance(value, str) or is_blank(value):
         raise UserError(f"{name} is empty; describe the image")
-    return value.strip()
+    found = visible(value).strip()
+    check_prompt(name, found)
+    return found

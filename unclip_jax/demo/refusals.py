@@ -1,11 +1,14 @@
 """What the page says when it refuses something: one line."""
 
-import html
 from typing import Any
 
 import gradio as gr
+from gradio.exceptions import ComponentProcessingError
 
 from unclip_jax.core.errors import UserError
+
+WRONG = (ComponentProcessingError, ValueError, TypeError, LookupError, AttributeError, OSError)
+"""What gradio raises for values of a wrong form."""
 
 
 def is_url(value: Any) -> bool:
@@ -19,14 +22,17 @@ def is_url(value: Any) -> bool:
 
 
 def reason(error: Exception) -> str:
-    """Returns the line of a UserError that gradio has wrapped; few words for anything else."""
+    """Returns the line of a UserError that gradio has wrapped; "" for anything else."""
     cause: BaseException | None = error
     while cause is not None and not isinstance(cause, UserError):
         cause = cause.__cause__
-    return "a value has the wrong form" if cause is None else str(cause)
+    return "" if cause is None else str(cause)
 
 
 def refusal(message: str) -> gr.Error:
-    """Returns an error that the visitor sees as one line of text."""
-    line = html.escape(str(UserError(message)), quote=False)
+    """Returns an error that the visitor sees as one line of text.
+
+    The page shows an error as HTML, and other clients as it is: so there are no angle brackets.
+    """
+    line = str(UserError(message)).replace("<", "‹").replace(">", "›")
     return gr.Error(line, print_exception=False)

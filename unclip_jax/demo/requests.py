@@ -9,7 +9,7 @@ from typing import Any
 
 from unclip_jax.core.errors import UserError
 from unclip_jax.demo import choices as offered
-from unclip_jax.demo.choices import Choices, number, pick, seed_of, text
+from unclip_jax.demo.choices import Choices, number, optional, pick, seed_of, text
 from unclip_jax.demo.commands import ComparePriors, InterpolateCaptions, Sample
 from unclip_jax.demo.studio import Job
 from unclip_jax.models.stages import PRIORS
@@ -39,8 +39,9 @@ def _guidance(given: Given, name: str = "guidance") -> float | None:
 def _drawing(choices: Choices, given: Given) -> dict[str, Any]:
     """Returns the fields of SampleSettings."""
     prior = pick("prior", given["prior"], choices.priors)
-    own = _guidance(given, "prior_guidance") if prior in PRIORS else None
-    return {"prior": prior, "prior_guidance": own, **_decoding(choices, given)}
+    own = _guidance(given, "prior_guidance")  # checked even where it is not used
+    used = own if prior in PRIORS else None
+    return {"prior": prior, "prior_guidance": used, **_decoding(choices, given)}
 
 
 def _decoding(choices: Choices, given: Given) -> dict[str, Any]:
@@ -113,8 +114,7 @@ def mix(choices: Choices, given: Given) -> Job:
         if given[f"image_{number_of}"] is not None:
             images.append(given[f"image_{number_of}"])
             items.append(MixItem(None, Path(f"image {number_of}"), weight))
-        elif given[f"caption_{number_of}"]:
-            caption = text(f"caption {number_of}", given[f"caption_{number_of}"])
+        elif caption := optional(f"caption {number_of}", given[f"caption_{number_of}"]):
             items.append(MixItem(caption, None, weight))
     if not items:
         raise UserError("there is nothing to mix; write captions or upload images")
@@ -125,12 +125,11 @@ def mix(choices: Choices, given: Given) -> Job:
 
 def edit(choices: Choices, given: Given) -> Job:
     """An image on its way to a text."""
-    source = given["source"]
     command = Edit(
         UPLOAD,
         _inverting(choices, given),
         target=text("the text to edit to", given["target"]),
-        source=None if source is None or not str(source).strip() else text("from", source),
+        source=optional("the text to edit from", given["source"]),
         frames=pick("frames", given["frames"], offered.FRAMES),
         max_theta=pick("theta", given["max_theta"], offered.THETAS),
     )

@@ -7,6 +7,7 @@ import contextlib
 import importlib.util
 import os
 import shutil
+import socket
 import tempfile
 import threading
 from collections.abc import Callable, Iterator
@@ -41,6 +42,22 @@ def require_gradio() -> None:
         raise UserError('unclip demo needs gradio; run pip install "unclip_jax[demo]"')
 
 
+def check_address(host: str, port: int) -> None:
+    """Fails at once if a host and a port cannot be served on."""
+    plain = host.removeprefix("[").removesuffix("]")
+    try:
+        found = socket.getaddrinfo(plain, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        family, kind, protocol, _, address = found[0]
+        with socket.socket(family, kind, protocol) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(address)
+    except (OSError, UnicodeError) as error:
+        why = getattr(error, "strerror", None) or "no such host"
+        raise UserError(
+            f"cannot serve on {host}, port {port}: {why}; choose another --host or --port"
+        ) from error
+
+
 @contextlib.contextmanager
 def serving(model: str, *, host: str, port: int, root_path: str | None = None) -> Iterator[str]:
     """Serves a bundle's page until the block ends; yields its address.
@@ -53,10 +70,14 @@ def serving(model: str, *, host: str, port: int, root_path: str | None = None) -
         UserError: there is no gradio, the bundle cannot draw, or the port is taken.
     """
     require_gradio()
+    check_address(host, port)
     loaded = bundle.load(model)
     with results_folder() as folder, without_size_warning():
         own = {"GRADIO_TEMP_DIR": str(folder), "MPLCONFIGDIR": str(folder / "matplotlib")}
         os.environ.update(ENVIRONMENT | own)  # read when gradio is imported
+        from starlette.middleware import Middleware
+
+        from unclip_jax.demo.guard import Guard
         from unclip_jax.demo.page import CSS, build, theme
         from unclip_jax.demo.studio import Studio
 
@@ -81,6 +102,7 @@ def serving(model: str, *, host: str, port: int, root_path: str | None = None) -
                 pwa=False,
                 mcp_server=False,
                 footer_links=[],
+                app_kwargs={"middleware": [Middleware(Guard, desk=page.desk)]},
                 theme=theme(),
                 css=CSS,
             )

@@ -24,8 +24,9 @@ from unclip_jax.checkpoint.bundle import Bundle
 from unclip_jax.core.prng import root_key
 from unclip_jax.core.rendering import slug
 from unclip_jax.demo.choices import Choices
+from unclip_jax.demo.inputs import RESULTS
 from unclip_jax.sampling.monitor import Monitor
-from unclip_jax.sampling.prompts import check_lengths, far_line, spell_emoji, unknown_words
+from unclip_jax.sampling.prompts import check_prompts, far_line, spell_emoji, unknown_words
 from unclip_jax.sampling.unlike import is_unlike_training
 from unclip_jax.workflows.image_commands import ImageCommand, Pixels, Session
 from unclip_jax.workflows.images import GIF, GRID, origin_of, write_outputs
@@ -128,7 +129,7 @@ class Studio:
         """Makes the images of a job and writes them; the same thread does all."""
         start, command = time.perf_counter(), job.command
         monitor = watching(tell, is_stopped)
-        check_lengths(command.texts)
+        check_prompts(command.texts)
         session = Session(self.model, root_key(job.seed), monitor)
         tell(Step("encoding"))
         outputs = command.run(session, job.images)
@@ -164,10 +165,10 @@ class Studio:
     def _new_folder(self) -> Path:
         """Creates a folder whose name cannot be guessed, and removes those that are old."""
         oldest = time.time() - KEPT
-        for old in self.folder.glob("run-*"):
+        for old in self.folder.glob(f"{RESULTS}*"):
             if old.stat().st_mtime < oldest:
                 shutil.rmtree(old, ignore_errors=True)
-        return Path(tempfile.mkdtemp(prefix="run-", dir=self.folder))
+        return Path(tempfile.mkdtemp(prefix=RESULTS, dir=self.folder))
 
     def _count(self, event: str, duration: float, **_: object) -> None:
         self._compiled += event == COMPILED

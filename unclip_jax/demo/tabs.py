@@ -3,6 +3,7 @@
 import dataclasses
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import gradio as gr
@@ -178,14 +179,14 @@ def place(tab: Tab, studio: Studio, takers: dict[str, str]) -> Placed:
     return Placed(tab, inputs, outputs)
 
 
-def decoded(inputs: Inputs, given: dict[str, Any]) -> dict[str, Any]:
-    """Returns the values of an event with its images decoded."""
+def decoded(inputs: Inputs, given: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """Returns the values of an event with its images, which lie in a folder, decoded."""
     values = dict(given)
     for name, component in inputs.items():
         if isinstance(component, gr.Image):
-            values[name] = pixels_of(values[name])
+            values[name] = pixels_of(values[name], folder)
         elif isinstance(component, gr.ImageEditor):
-            values[name] = painting_of(values[name], component.blob_storage)
+            values[name] = painting_of(values[name], component.blob_storage, folder)
     return values
 
 
@@ -195,7 +196,7 @@ def runner(tab: Tab, studio: Studio, inputs: Inputs) -> Callable[..., Iterator[t
     def run(**given: Any) -> Iterator[tuple[Any, ...]]:
         said, before, start = "", True, time.monotonic()
         try:
-            job = tab.request(studio.choices, decoded(inputs, given))
+            job = tab.request(studio.choices, decoded(inputs, given, studio.folder))
             for step in studio.run(job):
                 if isinstance(step, Result):
                     yield widgets.finished(step, tab.is_path)
@@ -219,7 +220,7 @@ def place_all(tabs: list[Tab], studio: Studio) -> None:
         for taker in placed:
             if taker.tab.takes is not None:
                 field = taker.inputs[taker.tab.takes]
-                widgets.use_in(source.outputs, taker.tab.name, field, bar)
+                widgets.use_in(source.outputs, taker.tab.name, field, bar, studio.folder)
 
 
 def split(studio: Studio) -> tuple[list[Tab], list[tuple[Tab, str]]]:

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import gradio as gr
@@ -10,6 +11,7 @@ from gradio.components import Component
 
 from unclip_jax.demo import choices as offered
 from unclip_jax.demo.choices import Choices
+from unclip_jax.demo.inputs import is_result
 from unclip_jax.demo.refusals import refusal
 from unclip_jax.demo.studio import Result, Step
 from unclip_jax.sampling.prompts import PROMPT_LIMIT
@@ -235,14 +237,24 @@ def run_with(
     stopped.then(None, None, list(buttons), js=IDLE, **quiet)
 
 
-def use_in(source: Outputs, name: str, taker: Component, bar: gr.Tabs) -> None:
-    """Lets the chosen image of `source` be put into the input `taker` of the tab `name`."""
+def use_in(source: Outputs, name: str, taker: Component, bar: gr.Tabs, folder: Path) -> None:
+    """Lets the chosen image of `source` be put into the input `taker` of the tab `name`.
+
+    Args:
+        folder: of all results.
+    """
 
     def put(images: list[tuple[str, str | None]] | None, index: int) -> tuple[Any, Any]:
         if not images:
-            raise refusal("there is no image yet")
-        return images[min(index, len(images) - 1)][0], gr.Tabs(selected=name)
+            raise refusal("there is no image yet; generate one first")
+        path = images[max(0, min(index, len(images) - 1))][0]
+        if not is_result(path, folder):
+            raise refusal("the image is not finished; generate one first")
+        return path, gr.Tabs(selected=name)
 
     source.uses[name].click(
-        put, [source.gallery, source.chosen], [taker, bar], queue=False, api_visibility="private"
+        *(put, [source.gallery, source.chosen], [taker, bar]),
+        queue=False,
+        show_progress="hidden",
+        api_visibility="private",
     )

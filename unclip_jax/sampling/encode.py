@@ -17,7 +17,7 @@ from unclip_jax.models.clip import ClipConfig, fit_images, text_features
 from unclip_jax.models.stages import CLIP, StageSpec, make_module
 from unclip_jax.sampling import parallel
 from unclip_jax.sampling.programs import PRECISION, compute_dtype
-from unclip_jax.sampling.prompts import check_lengths, read_prompts
+from unclip_jax.sampling.prompts import check_prompts, read_prompts
 from unclip_jax.sampling.settings import check_bundle
 from unclip_jax.text.context import fit_context
 
@@ -60,7 +60,7 @@ def encode_text(model: Bundle, prompts: Sequence[str], *, dtype: str = "float32"
     brings them to that of one stage.
     """
     check_bundle(model)
-    check_lengths(prompts)
+    check_prompts(prompts)
     prompts = read_prompts(model, prompts)
     if not prompts:
         raise UserError("no prompt given")

@@ -35,7 +35,7 @@ from unclip_jax.sampling.pipeline import (
     make_pipeline,
     run_pipeline,
 )
-from unclip_jax.sampling.prompts import check_lengths
+from unclip_jax.sampling.prompts import check_prompts
 from unclip_jax.sampling.settings import Plan, SampleSettings, resolve, settings_of
 from unclip_jax.sampling.single_stage import root_of
 from unclip_jax.sampling.stage_sampler import Sampler
@@ -116,7 +116,7 @@ def _split(items: Sequence[Item] | Item) -> tuple[list[Source], list[Weight]]:
     captions = [source for source, _ in pairs if isinstance(source, str)]
     if not all(caption.strip() for caption in captions):
         raise UserError("a caption is empty; describe an image")
-    check_lengths(captions)
+    check_prompts(captions)
     return [source for source, _ in pairs], [weight for _, weight in pairs]
 
 

@@ -21,7 +21,7 @@ from unclip_jax.models.stages import Sampling
 from unclip_jax.sampling import parallel
 from unclip_jax.sampling.encode import encode_text
 from unclip_jax.sampling.monitor import Monitor
-from unclip_jax.sampling.prompts import check_lengths
+from unclip_jax.sampling.prompts import check_prompts
 from unclip_jax.sampling.rerank import best_of_candidates
 from unclip_jax.sampling.settings import Plan, decoder_stage
 from unclip_jax.sampling.stage_sampler import Sampler, StageSampler
@@ -130,7 +130,7 @@ def requests_for(prompts: Sequence[str], num: int, first: int = 0) -> list[Reque
     """Lists `num` images per prompt, grouped by prompt; `first` is the first prompt's index."""
     if not prompts:
         raise UserError("no prompt given")
-    check_lengths(prompts)
+    check_prompts(prompts)
     if num < 1:
         raise UserError(f"num must be at least 1, not {num}")
     if len(prompts) * num > REQUEST_LIMIT:

@@ -21,8 +21,11 @@ from unclip_jax.text.tokenizer import CLIP_VOCAB_SIZE, clean_text
 PROMPT_LIMIT = 2_000  # characters; CLIP reads 77 pieces, the paper's own text encoders 256
 SHOWN = 120  # characters of a prompt in messages
 SAID_WORDS = 5  # of a prompt that its line names
+SAID_LETTERS = 40  # of such a word
 FAR = "far from what this model was trained on"
 
+# What joins the parts of one emoji: it cannot be seen, and is no prompt alone.
+_JOINTS = re.compile("[\u200c\u200d\ufe0e\ufe0f\U000e0020-\U000e007f]")
 _ENDINGS = " .,;:!?…。！？"
 _DROPPED = re.compile("[\ufe0e\ufe0f\U0001f3fb-\U0001f3ff]")  # presentation and skin tones
 _OTHER_SYMBOLS = "[\u2600-\u27bf\U0001f000-\U0001faff]"
@@ -36,14 +39,42 @@ _PLAIN_WORDS = frozenset(
 _JOINING_WORDS = frozenset("and or with of on in at to for from by under over like love".split())
 
 
-def check_lengths(prompts: Sequence[str]) -> None:
-    """Refuses prompts longer than PROMPT_LIMIT."""
+def check_prompts(prompts: Sequence[str]) -> None:
+    """Refuses prompts that are too long, have control characters, or nothing that can be seen."""
     for number, prompt in enumerate(prompts, 1):
-        if len(prompt) > PROMPT_LIMIT:
-            raise UserError(
-                f"prompt {number} has {len(prompt):,} characters, more than the "
-                f"{PROMPT_LIMIT:,} that are accepted: {quoted(prompt)}"
-            )
+        check_prompt("the prompt" if len(prompts) == 1 else f"prompt {number}", prompt)
+
+
+def check_prompt(name: str, prompt: str) -> None:
+    """Refuses a prompt as `check_prompts` does; one that is "" stands for no prompt at all."""
+    if len(prompt) > PROMPT_LIMIT:
+        raise UserError(
+            f"{name} has {len(prompt):,} characters, more than the "
+            f"{PROMPT_LIMIT:,} that are accepted: {quoted(prompt)}"
+        )
+    if control := next((c for c in prompt if _is_control(c)), None):
+        raise UserError(f"{name} has a control character, {control!r}; remove it")
+    if prompt and is_blank(prompt):
+        raise UserError(f"{name} has nothing that can be seen; describe the image")
+
+
+def visible(text: str) -> str:
+    """Drops control characters and invisible ones, but not what joins the parts of an emoji."""
+    return "".join(c for c in text if _JOINTS.match(c) or not (_is_control(c) or _is_hidden(c)))
+
+
+def is_blank(text: str) -> bool:
+    """Whether a text has nothing that can be seen."""
+    return not _JOINTS.sub("", visible(text)).strip()
+
+
+def _is_control(character: str) -> bool:
+    return unicodedata.category(character) == "Cc" and not character.isspace()
+
+
+def _is_hidden(character: str) -> bool:
+    """Whether a character has no width, or changes the direction of the text."""
+    return unicodedata.category(character) == "Cf"
 
 
 def quoted(prompt: str) -> str:
@@ -114,13 +145,15 @@ def unknown_words(model: Bundle, prompt: str) -> list[str]:
         return []
     known = _caption_words()
     words = re.findall(r"[^\W\d_]+", clean_text(read_prompts(model, [prompt])[0]))
-    return [w for w in dict.fromkeys(words) if len(w) > 1 and not _is_known(w, known)]
+    whole = [w for w in dict.fromkeys(words) if len(w) > 1 or not w.isascii()]
+    return [w for w in whole if not _is_known(w, known)]
 
 
 def far_line(prompt: str, unknown: Sequence[str]) -> str:
     """Returns a warning that names a prompt's unknown words, with suggestions."""
     near = {word: _near(word, _caption_words()) for word in unknown[:SAID_WORDS]}
-    words = [f"{w!r} (did you mean {n!r}?)" if n else repr(w) for w, n in near.items()]
+    said = {word: repr(shorten(word, SAID_LETTERS)) for word in near}
+    words = [f"{said[w]} (did you mean {n!r}?)" if n else said[w] for w, n in near.items()]
     more = ", …" if len(unknown) > SAID_WORDS else ""
     return f"{FAR}: {quoted(prompt)}; it never saw {', '.join(words)}{more}"
 

@@ -15,7 +15,7 @@ from unclip_jax.core.prng import root_key
 from unclip_jax.core.rendering import slug
 from unclip_jax.sampling.latents import image_fit, squares
 from unclip_jax.sampling.monitor import Monitor
-from unclip_jax.sampling.prompts import check_lengths, far_line, spell_emoji, unknown_words
+from unclip_jax.sampling.prompts import check_prompts, far_line, spell_emoji, unknown_words
 from unclip_jax.sampling.unlike import is_unlike_training
 from unclip_jax.workflows.images import (
     GRID,
@@ -87,7 +87,7 @@ def run_command(
         out: folder to write; None for a new one in ./samples.
     """
     images = {path: read_image(path) for path in command.paths}
-    check_lengths(command.texts)
+    check_prompts(command.texts)
     name = slug(spell_emoji(f"{command.name} {command.stem}"))
     out = out or fresh_folder(Path("samples"), name)
     names = [*command.files, GRID, MANIFEST]
