@@ -162,13 +162,21 @@ def sweep_metrics(
 ) -> dict[str, Metric]:
     """Returns for each source and scale the mean of every probe, recall and precision.
 
+    Recall and precision are against as many training images as there are samples: the balls of few
+    samples among many images are so wide that they hold nearly all.
+
     Args:
         real: embeddings of training images.
         known: what they are, for the report.
     """
+    order = np.random.default_rng(0).permutation(len(real))
     count = min(len(batches[0].emb), len(real) // 2)
-    apart = overlap(real[count:], real[:count])
-    recipe = f"{PR_NEIGHBORS} neighbors, unscaled embeddings of the evaluation CLIP"
+    compared, apart = real[order[:count]], real[order[count : 2 * count]]
+    ceiling = overlap(compared, apart)
+    recipe = (
+        f"{PR_NEIGHBORS} neighbors, raw embeddings of the evaluation CLIP, {count} training images"
+        "; baseline: as many others"
+    )
     results = {}
     for batch in batches:
         at = f"{batch.source}/%s_{batch.scale:g}"
@@ -177,9 +185,9 @@ def sweep_metrics(
             results[at % name] = dataclasses.replace(
                 metric, recipe="mean of the probe; baseline: training images", reference=known
             )
-        found = overlap(real, batch.emb)
+        found = overlap(compared, batch.emb)
         for name in ("recall", "precision"):
-            value, best = getattr(found, name), getattr(apart, name)
+            value, best = getattr(found, name), getattr(ceiling, name)
             results[at % name] = Metric(value, None, None, len(batch.emb), best, recipe, known)
     return results
 
@@ -192,7 +200,10 @@ def overlap(real: Float[np.ndarray, "m d"], fake: Float[np.ndarray, "n d"]) -> N
 def rated_grid(
     batches: Sequence[Batch], scores: Sequence[Float[np.ndarray, " n"]], captions: Sequence[str]
 ) -> Image.Image:
-    """Returns the highest and the lowest rated samples of each source, with rating and scale."""
+    """Returns the highest and the lowest rated samples of each source, with rating and scale.
+
+    A caption is there once, with its highest or its lowest.
+    """
     strips = []
     side = min(batch.images.shape[1] for batch in batches)
     for source in dict.fromkeys(batch.source for batch in batches):
@@ -202,8 +213,12 @@ def rated_grid(
             if batch.source == source
             for score, caption, image in zip(values, captions, batch.images, strict=True)
         ]
-        own.sort(key=lambda sample: -sample[0])
-        for title, part in (("highest", own[:SHOWN]), ("lowest", own[::-1][:SHOWN])):
+        own.sort(key=lambda sample: sample[0])
+        # Of one caption the last stays: the highest in rising order.
+        best, worst = ({sample[1]: sample for sample in row} for row in (own, own[::-1]))
+        highest = sorted(best.values(), key=lambda sample: -sample[0])
+        lowest = sorted(worst.values(), key=lambda sample: sample[0])
+        for title, part in (("highest", highest[:SHOWN]), ("lowest", lowest[:SHOWN])):
             labels = [f"{s:.2f}, scale {scale:g}: {caption}" for s, caption, scale, _ in part]
             strips.append(Strip(f"{source}, {title} rated", [image[3] for image in part], labels))
     return labeled_strips(strips)

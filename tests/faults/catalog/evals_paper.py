@@ -148,8 +148,8 @@ FAULTS: list[Fault] = [
         ),
         (
             "recall_of_the_real_images",
-            "found = overlap(real, batch.emb)",
-            "found = overlap(batch.emb, real)",
+            "found = overlap(compared, batch.emb)",
+            "found = overlap(batch.emb, compared)",
             f"{SAMPLES}::test_means_recall_and_their_baselines",
         ),
         (
@@ -160,8 +160,8 @@ FAULTS: list[Fault] = [
         ),
         (
             "the_lowest_are_the_highest",
-            '("lowest", own[::-1][:SHOWN])',
-            '("lowest", own[:SHOWN])',
+            '("lowest", lowest[:SHOWN])',
+            '("lowest", highest[:SHOWN])',
             f"{SAMPLES}::test_the_grid_has_the_highest_and_the_lowest",
         ),
     ),
