@@ -176,3 +176,13 @@ def test_the_paper_is_one_report(unclip, toy_folder, tmp_path, monkeypatch):
     assert {"paper.json", "paper.md", "priors.json", "priors.png"} <= written
     assert written <= set(output_files("paper"))
     assert "| Figure 3 |" in out
+
+
+def test_prompts_are_ranked_without_a_data_set(unclip, toy_folder, tmp_path, monkeypatch):
+    """The data set does not exist and is not asked for."""
+    monkeypatch.setattr("unclip_jax.evals.runner.write_suite", lambda *args: ({}, "table"))
+    (tmp_path / "list.txt").write_text("a cat\n")
+    args = ("eval", "--suite", "prompts", "--model", toy_folder, "--data", tmp_path / "nowhere")
+    args += ("--prompts-file", tmp_path / "list.txt", "--out", tmp_path / "report")
+    code, _, err = unclip(*args)
+    assert code == 0, err

@@ -17,7 +17,14 @@ from unclip_jax.cli.progress import Progress, note
 from unclip_jax.core import files
 from unclip_jax.core.errors import UserError
 from unclip_jax.core.locks import locked_beside
-from unclip_jax.evals.outputs import FEW_PROMPTS, PROMPTS, RESUMED, SUITE_NAMES, output_files
+from unclip_jax.evals.outputs import (
+    FEW_PROMPTS,
+    PROMPTS,
+    RESUMED,
+    SUITE_NAMES,
+    WITHOUT_DATA,
+    output_files,
+)
 
 if TYPE_CHECKING:
     from unclip_jax.evals.settings import Settings
@@ -238,6 +245,8 @@ def _measure(
     from unclip_jax.checkpoint import bundle
     from unclip_jax.evals.runner import run_suite, write_suite
 
+    if suite not in WITHOUT_DATA:
+        options["splits"] = options["splits"] or held_out_splits(options["data"])
     settings, recorded = _settings(options, progress)
     settings = dataclasses.replace(settings, image_folder=folder, cache=cache)
     bundles = []
@@ -264,7 +273,6 @@ def _settings(options: dict[str, Any], progress: Progress) -> tuple["Settings", 
     from unclip_jax.evals.smoke import small_settings
 
     options["styles"] = common.split_list(options["styles"])
-    options["splits"] = options["splits"] or held_out_splits(options["data"])
     if options["prompts_file"]:
         read_prompts(Path(options["prompts_file"]))  # an error before the models are loaded
     options["scales"] = _scales(options["scales"])

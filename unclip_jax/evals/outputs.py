@@ -56,6 +56,9 @@ FEW_PROMPTS = 200
 PROMPTS = {"fidelity": 500, "guidance": 60}
 """Number of prompts of a suite, where it is not FEW_PROMPTS."""
 
+WITHOUT_DATA = ("prompts",)
+"""Suites that read no data set."""
+
 SUITE_NAMES = (*EXTRA_FILES, "preference", "gallery", "paper")
 
 
