@@ -24,6 +24,8 @@ SMOKE = {
     **dict.fromkeys(("DATA", "COCO", "emoji"), SHAPES),
     "scenes:size=32": "scenes:size=64,count=24",
     "words:size=32": "words:size=64",
+    "everyday": "all",
+    "3d,flat": "",
     "PCA": str(ROOT / "unclip_jax" / "bundles" / "emoji" / "pca.safetensors"),
 }
 """What the words in the commands stand for in a smoke run."""
