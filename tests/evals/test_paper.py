@@ -94,6 +94,19 @@ def test_numbers_stand_beside_the_papers(model, tmp_path):
     assert "[fig3_variations.png](fig3_variations.png)" in text
 
 
+def test_a_number_of_another_kind_says_so(model, tmp_path):
+    """Nothing is called FID without Inception's features, as the metric's name must tell."""
+    for row in ROWS:
+        for number in row.numbers:
+            named = number.metric.rpartition("/")[2].startswith("fid")
+            asked = "FID" in number.what + number.paper
+            assert not asked or not number.metric or named or number.differs
+    found = {"decoded/diffusion/frechet": Metric(0.3, None, None, 9)}
+    write = fake({"priors": found}, [])
+    _, text = paper.write_paper(tmp_path, model, SETTINGS, {"model": "m"}, (), write)
+    assert "| unCLIP | FID 7.99 | 0.3 (Fréchet distance of unit CLIP embeddings) |" in text
+
+
 def test_where_nothing_runs_the_reason_is_given(model, tmp_path):
     first = paper_rows.suites()[0]
     with pytest.raises(UserError, match=f"suite {first} needs something"):

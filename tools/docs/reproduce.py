@@ -107,8 +107,8 @@ def measured(number: Number) -> str:
         return ""
     metrics = json.loads((ROOT / number.file).read_text(encoding="utf-8"))["metrics"]
     file = Path(number.file).relative_to("docs").with_suffix(".md")
-    note = f"; {number.note}" if number.note else ""
-    return f"{shown(metrics[number.name])} ([{file.stem}]({file}){note})"
+    notes = "".join(f"; {note}" for note in (number.differs, number.note) if note)
+    return f"{shown(metrics[number.name])} ([{file.stem}]({file}){notes})"
 
 
 def published_table() -> Table:

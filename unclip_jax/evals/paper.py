@@ -138,7 +138,8 @@ def _number(number: Number, report: Report) -> Report:
         {"model": other["model"], "value": other["metrics"].get(number.metric)}
         for other in report.get("compare", ())
     ]
-    found = {"what": number.what, "paper": number.paper, "metric": number.metric, "ours": ours}
+    names = ("what", "paper", "metric", "differs")
+    found = {name: getattr(number, name) for name in names} | {"ours": ours}
     return found | ({"compare": theirs} if theirs else {})
 
 
@@ -172,7 +173,10 @@ def _ours(number: Report) -> str:
     for other in number.get("compare", ()):
         if other["value"] is not None:
             parts.append(f"{other['model']}: {shown(other['value'])}")
-    return "; ".join(parts) or "not measured"
+    if not parts:
+        return "not measured"
+    differs = f" ({number['differs']})" if number["differs"] else ""
+    return "; ".join(parts) + differs
 
 
 def shown(metric: Mapping[str, Any]) -> str:

@@ -24,15 +24,17 @@ class Number:
         what: it is.
         paper: as printed; "" where the paper has the quantity as a picture only, or not at all.
         metric: its name in the suite's report; "" where no suite gives it.
+        differs: what the metric is, where it is not the paper's quantity.
         file: a committed report with our measurement, from the root of the repository; "" for none.
         name: of the metric in that report.
-        note: how our measurement differs from the paper's quantity.
+        note: on that measurement.
         plan: a stage of configs/paper whose parameters are our number.
     """
 
     what: str
     paper: str = ""
     metric: str = ""
+    differs: str = ""
     file: str = ""
     name: str = ""
     note: str = ""
