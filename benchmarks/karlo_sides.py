@@ -102,19 +102,23 @@ def our_step(setup: Setup) -> Callable[[], None]:
     cond, empty = our_condition(setup, rng)
     plan, scale = programs.sampling_plan(program_key), np.float32(spec.sampling.guidance)
 
-    def step(params: Any, index: Any, cond: Any, empty: Any, keys: Any, state: Any) -> Any:
-        denoise = programs.program_denoiser(program_key, params, cond, empty, scale)
+    def read(params: Any, cond: Any, empty: Any) -> Any:
+        return programs.prepare(program_key, params, cond, empty)
+
+    def step(params: Any, index: Any, prepared: Any, keys: Any, state: Any) -> Any:
+        denoise = programs.prepared_denoiser(program_key, params, prepared, scale)
         noise = programs.example_noise(program_key, keys)
         return run_steps(denoise, state, plan, noise, start=index, count=1)[0]
 
-    program = jax.jit(step, donate_argnums=(5,))
+    program = jax.jit(step, donate_argnums=(4,))
+    prepared = jax.jit(read)(params, cond, empty)
     keys = prng.example_keys(prng.root_key(0), np.arange(setup.images))
     noise = rng.standard_normal((setup.images, *program_key.shape)).astype(np.float32)
     held = {"state": init_state(jnp.asarray(noise)), "index": 0}
 
     def run() -> None:
         index = np.int32(held["index"] % (plan.num_steps - 1))
-        held["state"] = program(params, index, cond, empty, keys, held["state"])
+        held["state"] = program(params, index, prepared, keys, held["state"])
         held["index"] += 1
         jax.block_until_ready(held["state"])
 

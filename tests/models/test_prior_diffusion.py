@@ -1,6 +1,7 @@
 """The prior uses what it is given, ignores what it must, and starts in its own space."""
 
 import dataclasses
+import re
 
 import jax
 import jax.numpy as jnp
@@ -11,8 +12,9 @@ from tests import networks
 from unclip_jax.core.errors import UserError
 from unclip_jax.core.types import Cond
 from unclip_jax.diffusion.config import DiffusionConfig
-from unclip_jax.models.prior_diffusion import PriorDiffusionConfig
-from unclip_jax.models.stages import StageSpec, make_module
+from unclip_jax.models.denoising import network_fn, prepared_network
+from unclip_jax.models.prior_diffusion import EXTRA, STEPPED, PriorDiffusionConfig
+from unclip_jax.models.stages import StageSpec, abstract_params, make_module
 
 
 @pytest.mark.parametrize("text", ["clip_states", "tokens"])
@@ -80,3 +82,46 @@ def test_the_learned_query_is_used():
     out = apply(params, *networks.prior_inputs())
     moved = apply({**params, "query": -params["query"]}, *networks.prior_inputs())
     assert np.abs(moved - out).max() > 1e-2
+
+
+@pytest.mark.parametrize(("text", "scanned"), [("clip_states", False), ("tokens", True)])
+def test_steps_after_a_prefix_predict_as_the_whole_network(text, scanned):
+    """Captions whose padding is hidden, of different lengths; float64, so that nothing is lost."""
+    spec = networks.prior_spec(text=text, mask_text=True)
+    stack = dataclasses.replace(spec.model.transformer, scan_layers=scanned)
+    spec = dataclasses.replace(spec, model=dataclasses.replace(spec.model, transformer=stack))
+    with jax.enable_x64(True):
+        module = make_module(spec, jnp.float64)
+        params = networks.redraw(abstract_params(spec), 0)
+        network, (x_t, t, cond) = prepared_network(module), networks.prior_inputs()
+
+        @jax.jit
+        def both(params, x_t, t, cond):
+            first = network.apply(params, x_t, t, network.prepare(params, cond))
+            return first, network_fn(module)(params, x_t, t, cond)
+
+        for shift in (0, 1):
+            found, whole = both(params, x_t + shift, t + 300 * shift, cond)
+            np.testing.assert_allclose(found, whole, rtol=0, atol=2e-6)
+            assert jnp.abs(whole).max() > 1e-2
+
+
+def test_a_step_computes_three_positions():
+    """Every product of a step has the rows of timestep, embedding and query, or of one of them."""
+    spec = networks.prior_spec()
+    network, (x_t, t, cond) = prepared_network(make_module(spec)), networks.prior_inputs()
+    params = networks.redraw(abstract_params(spec), 0)
+    prepared = network.prepare(params, cond)
+    kept = jax.tree.leaves(prepared.prefix)
+    assert {leaf.shape[1] for leaf in kept} == {networks.CONTEXT + 1}
+    assert len(kept) == 2 * spec.model.transformer.layers
+
+    def rows(function, *args):
+        """Rows of every product with a matrix of parameters."""
+        text = jax.jit(function).lower(*args).as_text()
+        found = re.findall(r"dot_general.*: \(tensor<2x(?:(\d+)x)?\d+xf32>, tensor<\d+x\d+x", text)
+        return {int(count or 1) for count in found}
+
+    whole = network_fn(make_module(spec))
+    assert rows(network.apply, params, x_t, t, prepared) == {1, STEPPED}
+    assert rows(whole, params, x_t, t, cond) == {1, networks.CONTEXT, networks.CONTEXT + EXTRA}

@@ -19,7 +19,7 @@ from unclip_jax.models.decoder import DecoderConfig, TextEncoderConfig
 from unclip_jax.models.prior_diffusion import PriorDiffusionConfig
 from unclip_jax.nn.transformer import TransformerConfig
 from unclip_jax.sampling.encode import encode_text
-from unclip_jax.sampling.programs import steps_program
+from unclip_jax.sampling.programs import prepare, steps_program
 from unclip_jax.sampling.stage_sampler import StageSampler
 
 PRIOR_CONTEXT, DECODER_CONTEXT = 6, 19  # shorter and longer than CLIP's 12
@@ -140,7 +140,8 @@ def test_the_text_encoder_is_outside_of_the_denoising_loop(model):
     steps = steps_program(net.program).__wrapped__  # of one device
 
     def program(x, span):
-        return steps(params, empty, np.float32(2.0), cond, keys, span, init_state(x)).x
+        prepared = prepare(net.program, params, cond, empty)
+        return steps(params, np.float32(2.0), prepared, keys, span, init_state(x)).x
 
     x = jnp.zeros((2, SIZE, SIZE, 3))
     lowered = jax.jit(program).lower(x, (jnp.int32(0), jnp.int32(2)))

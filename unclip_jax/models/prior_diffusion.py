@@ -5,6 +5,10 @@ the estimate of z_i. x_t lives in the normalized space of `EmbeddingNorm`. The c
 states of the frozen CLIP text tower (Karlo) or token embeddings trained here, read by the same
 causal transformer (our reading of the paper's "encoded text" with its context of 256). z_t enters
 raw, as Karlo's does, or scaled to unit variance.
+
+Caption and z_t stand before everything that a sampling step changes, and see nothing of it. So
+sampling reads them once: `PriorDiffusion.read_prefix` keeps their keys and values, and a step
+computes the three positions after them.
 """
 
 import dataclasses
@@ -32,6 +36,8 @@ from unclip_jax.text.context import until_eot
 
 EXTRA = 4
 """Positions after the caption: z_t, timestep, noised z_i, query."""
+STEPPED = 3
+"""Those of them that change from step to step: all but z_t."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,6 +65,7 @@ class PriorDiffusionConfig(ModelConfig):
     mask_text: bool = False
 
     reads_text = True
+    has_prefix = True
     required_cond = ("text",)
 
     def __post_init__(self):
@@ -111,46 +118,84 @@ class PriorDiffusion(nn.Module):
     norm: EmbeddingNorm = EmbeddingNorm()
     dtype: DTypeLike = jnp.float32
 
-    @nn.compact
     def __call__(
         self, x_t: Float[Array, "n d"], t: Num[Array, " n"], cond: Cond, train: bool = False
     ) -> Float[Array, "n d"]:
         """Predicts the clean embedding, in the space of x_t, float32."""
-        cfg, dtype = self.cfg, self.dtype
-        width = cfg.transformer.width
+        return self._read(cond, (x_t, t), train=train)
+
+    def read_prefix(self, cond: Cond) -> None:
+        """Keeps what caption and z_t give to the positions after them, in the collection PREFIX."""
+        self._read(cond)
+
+    def after_prefix(
+        self, x_t: Float[Array, "n d"], t: Num[Array, " n"], cond: Cond
+    ) -> Float[Array, "n d"]:
+        """Returns `__call__`'s prediction from the collection that `read_prefix` filled."""
+        return self._read(cond, (x_t, t), follows_prefix=True)
+
+    @nn.compact
+    def _read(
+        self,
+        cond: Cond,
+        stepped: tuple[Array, Array] | None = None,
+        *,
+        train: bool = False,
+        follows_prefix: bool = False,
+    ) -> Float[Array, "n d"] | None:
+        """Runs the network over the whole sequence, its prefix alone, or what follows that."""
+        cfg = self.cfg
         if cond.text is None:
             raise ValueError("cond.text is None; pass the encoded empty caption to drop it")
         stats_params(self, self.norm, cfg.image_dim)
-        caption, visible = self._caption(cond.text)
-        text_emb = text_emb_input(cond.text.text_emb, cfg.text_emb_input)
-        query = self.param("query", axes(normal(0.02), "embed"), (width,), jnp.float32)
-        tail = [
-            dense(width, ("cond", "embed"), name="text_emb_proj", dtype=dtype)(text_emb),
-            TimeEmbedding(width, width, name="time_embed")(t).astype(dtype),
-            dense(width, ("cond", "embed"), name="image_emb_proj", dtype=dtype)(x_t),
-            jnp.broadcast_to(query.astype(dtype)[None], (x_t.shape[0], width)),
-        ]
-        x = jnp.concatenate([caption, jnp.stack(tail, axis=1)], axis=1)
-        x = PositionEmbedding(name="pos_embed")(x)
-        mask = causal_mask(cfg.context + EXTRA)
-        if cfg.mask_text:
-            visible = jnp.pad(visible, ((0, 0), (0, EXTRA)), constant_values=True)
-            mask = mask & key_mask(visible)
-        x = Transformer(cfg.transformer, dtype, name="transformer")(x, mask=mask, train=train)
+        parts = [] if follows_prefix else self._prefix(cond.text)
+        if stepped is not None:
+            parts = [*parts, *self._stepped(*stepped)]
+        length = cfg.context + EXTRA
+        first = length - STEPPED if follows_prefix else 0
+        x = PositionEmbedding(length=length, name="pos_embed")(jnp.concatenate(parts, 1), first)
+        mask = self._mask(cond.text)[..., first : first + x.shape[1], : first + x.shape[1]]
+        x = Transformer(cfg.transformer, self.dtype, name="transformer")(x, mask=mask, train=train)
+        if stepped is None:
+            return None
         # The head is float32 whatever the dtype.
         x = LayerNorm(jnp.float32, name="ln_final")(x[:, -1])
         return dense(cfg.image_dim, ("embed", "cond"), name="out_proj", dtype=jnp.float32)(x)
 
-    def _caption(self, text: TextFeatures) -> tuple[Float[Array, "n ctx w"], Bool[Array, "n ctx"]]:
+    def _prefix(self, text: TextFeatures) -> list[Float[Array, "n _ w"]]:
+        """Returns the caption's positions and that of z_t."""
         cfg, dtype, width = self.cfg, self.dtype, self.cfg.transformer.width
         if cfg.text == "clip_states":
-            proj = dense(width, ("cond", "embed"), name="text_states_proj", dtype=dtype)
-            states, visible = proj(text.text_states), text.text_mask
+            states = dense(width, ("cond", "embed"), name="text_states_proj", dtype=dtype)(
+                text.text_states
+            )
         else:
             table = TokenEmbedding(cfg.vocab_size, width, dtype=dtype, name="token_embed")
-            states, visible = table(text.tokens), until_eot(text.tokens)
+            states = table(text.tokens)
         if states.shape[1] != cfg.context:
             raise ValueError(
                 f"{states.shape[1]} text positions for a prior with context={cfg.context}"
             )
-        return states, visible
+        text_emb = text_emb_input(text.text_emb, cfg.text_emb_input)
+        proj = dense(width, ("cond", "embed"), name="text_emb_proj", dtype=dtype)
+        return [states, proj(text_emb)[:, None]]
+
+    def _stepped(self, x_t: Array, t: Array) -> list[Float[Array, "n 1 w"]]:
+        """Returns the positions of the timestep, the noised z_i and the query."""
+        dtype, width = self.dtype, self.cfg.transformer.width
+        query = self.param("query", axes(normal(0.02), "embed"), (width,), jnp.float32)
+        tail = (
+            TimeEmbedding(width, width, name="time_embed")(t).astype(dtype),
+            dense(width, ("cond", "embed"), name="image_emb_proj", dtype=dtype)(x_t),
+            jnp.broadcast_to(query.astype(dtype)[None], (x_t.shape[0], width)),
+        )
+        return [row[:, None] for row in tail]
+
+    def _mask(self, text: TextFeatures) -> Bool[Array, "#n 1 all all"]:
+        """Returns what every position of the whole sequence sees."""
+        mask = causal_mask(self.cfg.context + EXTRA)
+        if not self.cfg.mask_text:
+            return mask
+        visible = until_eot(text.tokens) if self.cfg.text == "tokens" else text.text_mask
+        visible = jnp.pad(visible, ((0, 0), (0, EXTRA)), constant_values=True)
+        return mask & key_mask(visible)

@@ -16,6 +16,9 @@ from jaxtyping import Array, Bool, Float
 
 from unclip_jax.nn.layers import constrain, dense, torch_init
 
+PREFIX = "prefix"
+"""Collection of the keys and values of the positions before those of a call."""
+
 
 def causal_mask(length: int) -> Bool[Array, "1 1 n n"]:
     """Position i sees positions up to i."""
@@ -52,7 +55,11 @@ def split_heads(x: Float[Array, "b n d"], heads: int, parts: int) -> list[Float[
 
 
 class SelfAttention(nn.Module):
-    """Multi-head self-attention with one fused projection."""
+    """Multi-head self-attention with one fused projection.
+
+    Applied with the collection PREFIX mutable, it keeps its keys and values there; applied with a
+    filled one, its positions follow those, and see them too.
+    """
 
     heads: int
     dtype: DTypeLike = jnp.float32
@@ -61,13 +68,20 @@ class SelfAttention(nn.Module):
 
     @nn.compact
     def __call__(
-        self, x: Float[Array, "b n d"], mask: Bool[Array, "#b #h #n n"] | None = None
+        self, x: Float[Array, "b n d"], mask: Bool[Array, "#b #h #n m"] | None = None
     ) -> Float[Array, "b n d"]:
-        """Applies self-attention under `mask`."""
+        """Applies self-attention under `mask`, whose keys are those of the prefix and of x."""
         b, n, d = x.shape
         if d % self.heads:
             raise ValueError(f"width={d} must be a multiple of heads={self.heads}")
         qkv = dense(3 * d, ("embed", "heads"), name="qkv", dtype=self.dtype, init=self.qkv_init)(x)
         qkv = constrain(qkv, "batch", None, "heads")
-        out = attend(*split_heads(qkv, self.heads, 3), mask).reshape(b, n, d)
+        q, k, v = split_heads(qkv, self.heads, 3)
+        if self.has_variable(PREFIX, "keys"):
+            k = jnp.concatenate([self.get_variable(PREFIX, "keys"), k], axis=1)
+            v = jnp.concatenate([self.get_variable(PREFIX, "values"), v], axis=1)
+        elif self.is_mutable_collection(PREFIX) and not self.is_initializing():
+            self.put_variable(PREFIX, "keys", k)
+            self.put_variable(PREFIX, "values", v)
+        out = attend(q, k, v, mask).reshape(b, n, d)
         return dense(d, ("heads", "embed"), name="out", dtype=self.dtype, init=self.out_init)(out)

@@ -44,16 +44,22 @@ class TimeEmbedding(nn.Module):
 
 
 class PositionEmbedding(nn.Module):
-    """Adds a learned vector to each position."""
+    """Adds a learned vector to each position.
+
+    Attributes:
+        length: positions of the table; None for those of x.
+    """
 
     std: float = 0.01
+    length: int | None = None
 
     @nn.compact
-    def __call__(self, x: Float[Array, "b n d"]) -> Float[Array, "b n d"]:
-        """Returns x plus the table of its n positions."""
+    def __call__(self, x: Float[Array, "b n d"], first: int = 0) -> Float[Array, "b n d"]:
+        """Returns x, whose positions are those from `first` on, plus their vectors."""
         init = axes(normal(self.std), "position", "embed")
-        table = self.param("embedding", init, x.shape[1:], jnp.float32)
-        return x + table[None].astype(x.dtype)
+        shape = (self.length or x.shape[1], x.shape[2])
+        table = self.param("embedding", init, shape, jnp.float32)
+        return x + table[None, first : first + x.shape[1]].astype(x.dtype)
 
 
 class TokenEmbedding(nn.Module):

@@ -11,7 +11,7 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Bool, Float
 
 from unclip_jax.core.checks import BELOW_ONE, COUNT, MLP_RATIO, check_ranges
-from unclip_jax.nn.attention import SelfAttention
+from unclip_jax.nn.attention import PREFIX, SelfAttention
 from unclip_jax.nn.layers import ACTIVATIONS, LayerNorm, constrain, dense, normal
 
 Remat = Literal["none", "block", "dots"]
@@ -90,7 +90,7 @@ class Block(nn.Module):
     def __call__(
         self,
         x: Float[Array, "b n d"],
-        mask: Bool[Array, "#b 1 #n n"] | None = None,
+        mask: Bool[Array, "#b 1 #n m"] | None = None,
         train: bool = False,
     ) -> Float[Array, "b n d"]:
         """Applies one block; `train` is positional so that remat can keep it static."""
@@ -113,7 +113,7 @@ class Transformer(nn.Module):
         self,
         x: Float[Array, "b n d"],
         *,
-        mask: Bool[Array, "#b 1 #n n"] | None = None,
+        mask: Bool[Array, "#b 1 #n m"] | None = None,
         train: bool = False,
     ) -> Float[Array, "b n d"]:
         """Runs all blocks; no norm at the end."""
@@ -126,7 +126,7 @@ class Transformer(nn.Module):
             return x
         scan = nn.scan(
             lambda module, carry, _: (module(carry, mask, train), None),
-            variable_axes={"params": 0},
+            variable_axes={"params": 0, PREFIX: 0},
             split_rngs={"params": True, "dropout": True},
             length=cfg.layers,
             metadata_params={nn.PARTITION_NAME: "layers"},

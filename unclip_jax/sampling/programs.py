@@ -1,8 +1,8 @@
 """The device programs of a diffusion stage: what they depend on and what they compute.
 
-A stage runs as three programs: the start draws x_T, the steps run any part of a network's steps in
-one compilation, and the result leaves the space that is diffused. Noise comes from a key an
-example, or is injected.
+A stage runs as four programs: the start draws x_T, the preparation reads the condition, the steps
+run any part of a network's steps in one compilation, and the result leaves the space that is
+diffused. Noise comes from a key an example, or is injected.
 """
 
 import dataclasses
@@ -11,6 +11,7 @@ import itertools
 from collections.abc import Callable
 from typing import Any
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -31,7 +32,8 @@ from unclip_jax.diffusion.samplers import (
     run_steps,
 )
 from unclip_jax.diffusion.schedules import make_schedule
-from unclip_jax.models.denoising import NetworkFn, network_fn, stage_denoiser
+from unclip_jax.models import denoising
+from unclip_jax.models.denoising import Network, NetworkFn, Prepared
 from unclip_jax.models.embedding_norm import denormalize, stats_of
 from unclip_jax.models.stages import Sampling, StageSpec, make_module
 from unclip_jax.sampling import parallel
@@ -109,12 +111,25 @@ def stage_network(spec: StageSpec, dtype: str) -> NetworkFn:
     dtype "float32" multiplies matrices in full float32 on every platform; "bfloat16" is that of the
     layers' arithmetic, parameters staying as they are.
     """
-    network = network_fn(make_module(spec, dtype=compute_dtype(dtype)))
+    return _at_precision(denoising.network_fn(_module(spec, dtype)), dtype)
 
-    def apply(params: Params, x_t: Any, t: Any, cond: Cond) -> Float[Array, " b *e"]:
-        x_t, t, cond = jax.tree.map(jnp.asarray, (x_t, t, cond))
+
+def stepped_network(spec: StageSpec, dtype: str) -> Network:
+    """Returns a stage's network for many steps under one condition; see `stage_network`."""
+    network = denoising.prepared_network(_module(spec, dtype))
+    return Network(_at_precision(network.prepare, dtype), _at_precision(network.apply, dtype))
+
+
+def _module(spec: StageSpec, dtype: str) -> nn.Module:
+    return make_module(spec, dtype=compute_dtype(dtype))
+
+
+def _at_precision(function: Callable[..., Any], dtype: str) -> Callable[..., Any]:
+    """Returns a function (params, *arrays) that multiplies matrices as PRECISION says."""
+
+    def apply(params: Params, *arrays: Any) -> Any:
         with jax.default_matmul_precision(PRECISION[dtype]):
-            return network(params, x_t, t, cond)
+            return function(params, *jax.tree.map(jnp.asarray, arrays))
 
     return apply
 
@@ -143,13 +158,29 @@ def program_denoiser(
     program: ProgramKey, params: Params, cond: Cond, uncond_text: TextFeatures | None, scale: Any
 ) -> Denoiser:
     """Returns the guided denoiser of a program, x_0 limited as its settings say."""
-    return stage_denoiser(
+    prepared = prepare(program, params, cond, uncond_text)
+    return prepared_denoiser(program, params, prepared, scale)
+
+
+def prepare(
+    program: ProgramKey, params: Params, cond: Cond, uncond_text: TextFeatures | None
+) -> Prepared:
+    """Reads a condition once for all steps of a program, guidance's unconditional half included."""
+    network = stepped_network(program.spec, program.dtype)
+    guided = program.is_guided
+    return denoising.prepare(network, params, cond, is_guided=guided, uncond_text=uncond_text)
+
+
+def prepared_denoiser(
+    program: ProgramKey, params: Params, prepared: Prepared, scale: Any
+) -> Denoiser:
+    """Returns `program_denoiser` of a condition that has been read."""
+    return denoising.stage_denoiser(
         program.spec,
-        stage_network(program.spec, program.dtype),
+        stepped_network(program.spec, program.dtype),
         params,
-        cond,
+        prepared,
         scale=scale if program.is_guided else None,
-        uncond_text=uncond_text,
         limits=program.sampling,
     )
 
@@ -242,23 +273,32 @@ def start_program(program: ProgramKey) -> Callable[..., SamplerState]:
 
 
 @functools.lru_cache(maxsize=64)
+def prepare_program(program: ProgramKey) -> Callable[..., Prepared]:
+    """Compiles (params, uncond_text, cond) -> the condition of every candidate, read."""
+
+    def read(params: Any, uncond_text: Any, cond: Any) -> Prepared:
+        return prepare(program, params, candidate_cond(program, cond), uncond_text)
+
+    return parallel.over_devices(read, shared=(0, 1))
+
+
+@functools.lru_cache(maxsize=64)
 def steps_program(program: ProgramKey) -> Callable[..., SamplerState]:
-    """Compiles (params, uncond_text, scale, cond, keys, (start, count), state) -> state.
+    """Compiles (params, scale, prepared condition, keys, (start, count), state) -> state.
 
     Runs `count` steps from step `start` on. Both are arguments, so that one program serves a whole
     run and every part of one.
     """
 
     def steps(
-        params: Any, uncond_text: Any, scale: Any, cond: Any, keys: Any, span: Any, state: Any
+        params: Any, scale: Any, prepared: Prepared, keys: Any, span: Any, state: Any
     ) -> SamplerState:
-        noise = example_noise(program, keys)
-        prepared, plan = candidate_cond(program, cond), sampling_plan(program)
-        denoise = program_denoiser(program, params, prepared, uncond_text, scale)
+        noise, plan = example_noise(program, keys), sampling_plan(program)
+        denoise = prepared_denoiser(program, params, prepared, scale)
         start, count = span
         return run_steps(denoise, state, plan, noise, start=start, count=count)[0]
 
-    return parallel.over_devices(steps, shared=(0, 1, 2, 5))
+    return parallel.over_devices(steps, shared=(0, 1, 4))
 
 
 @functools.lru_cache(maxsize=64)

@@ -165,8 +165,9 @@ class StageSampler(Sampler):
             return result
         state, done = programs.start_program(first)(keys, latent), 0
         for net, own in zip(self.nets, params, strict=True):
+            prepared = programs.prepare_program(net.program)(own, uncond_text, cond)
             program = programs.steps_program(net.program)
-            steps = functools.partial(program, own, uncond_text, scale, cond, keys)
+            steps = functools.partial(program, own, scale, prepared, keys)
             count, show = net.num_steps, self._show(n)
             state = programs.run_in_parts(steps, state, count, report, first=done, show=show)
             done += net.num_steps

@@ -22,7 +22,7 @@ from unclip_jax.core.vectors import unit64
 from unclip_jax.diffusion.schedules import make_schedule
 from unclip_jax.diffusion.variance import variance_table, x0_error
 from unclip_jax.models.clip import Clip
-from unclip_jax.models.denoising import network_fn, stage_denoiser
+from unclip_jax.models.denoising import prepared_network, stage_denoiser
 from unclip_jax.models.embedding_norm import EmbeddingStats, with_stats
 from unclip_jax.models.pca import Pca, components_for, fit_pca, unit_moments
 from unclip_jax.models.pca_codec import make_codec, with_codec
@@ -127,6 +127,7 @@ def estimate_variance_table(
     schedule = make_schedule(spec.diffusion.schedule, num_steps)
     key = step_key(stage_key(root_key(seed), spec.row.key_id), VARIANCE_TABLE_STEP)
     rows = jax.tree.leaves(batches[0])[0].shape[0]
+    network = prepared_network(program.module)
 
     @functools.partial(jax.jit, out_shardings=PartitionSpec())  # whole for every process
     def errors(
@@ -139,7 +140,7 @@ def estimate_variance_table(
         keys = batch_keys(jax.random.fold_in(key, number), rows)
         x0, cond = inputs(params, constants, batch, keys, False)
         noise = jax.vmap(lambda k: jax.random.normal(k, x0.shape[1:]))(purpose_keys(keys, NOISE))
-        denoise = stage_denoiser(spec, network_fn(program.module), params, cond)
+        denoise = stage_denoiser(spec, network, params, network.prepare(params, cond))
         return x0_error(denoise, x0, t, noise, schedule), x0
 
     count = passes * len(batches) * rows

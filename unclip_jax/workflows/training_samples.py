@@ -18,7 +18,7 @@ from unclip_jax.core.types import Cond, Params
 from unclip_jax.data.images import to_uint8
 from unclip_jax.diffusion.samplers import sample_loop
 from unclip_jax.diffusion.schedules import make_schedule
-from unclip_jax.models.denoising import network_fn, stage_denoiser
+from unclip_jax.models.denoising import prepare, prepared_network, stage_denoiser
 from unclip_jax.train.loop import Hook
 from unclip_jax.train.setup import Run
 from unclip_jax.train.sharding import replicated
@@ -76,25 +76,21 @@ def _make_draw(run: Run) -> Callable[[Params, StepConstants, Batch], tuple[Any, 
 
     Low-res images are None and captions {} for a stage without them.
     """
-    spec, module = run.program.spec, run.program.module
+    spec = run.program.spec
     schedule = make_schedule(spec.diffusion.schedule, spec.diffusion.num_steps)
     inputs, _ = make_inputs(spec, run.program.settings.train, run.program.clip)
     key = step_key(stage_key(root_key(run.program.settings.seed), spec.row.key_id), GRID_STEP)
     count = min(IMAGES, run.program.settings.eval.batch_size)
-    scale = spec.sampling.guidance
+    guidance, network = spec.sampling.guidance, prepared_network(run.program.module)
 
     def draw(params: Params, constants: StepConstants, batch: Batch) -> tuple[Any, Any, Any, Any]:
         batch = jax.tree.map(lambda x: x[:count], batch)
         x0, cond = inputs(params, constants, batch, batch_keys(key, count), False)
-        denoise = stage_denoiser(
-            spec,
-            network_fn(module),
-            params,
-            cond,
-            scale=None if scale == 1.0 else scale,
-            uncond_text=constants.empty,
-            limits=spec.sampling,
+        scale = None if guidance == 1.0 else guidance
+        prepared = prepare(
+            network, params, cond, is_guided=scale is not None, uncond_text=constants.empty
         )
+        denoise = stage_denoiser(spec, network, params, prepared, scale=scale, limits=spec.sampling)
 
         def noise(step: Any, shape: tuple[int, ...]) -> Any:
             keys = example_keys(jax.random.fold_in(key, step), jnp.arange(count))

@@ -298,14 +298,14 @@ FAULTS: list[Fault] = [
         ),
         (
             "diffusion_prior_bidirectional",
-            "mask = causal_mask(cfg.context + EXTRA)",
-            "mask = jnp.ones((1, 1, cfg.context + EXTRA, cfg.context + EXTRA), bool)",
+            "mask = causal_mask(self.cfg.context + EXTRA)",
+            "mask = jnp.ones((1, 1, self.cfg.context + EXTRA, self.cfg.context + EXTRA), bool)",
             "tests/models/test_text_masks.py::test_the_diffusion_prior_is_causal",
         ),
         (
             "prior_padding_visible",
-            "mask = mask & key_mask(visible)",
-            "mask = mask & key_mask(visible | True)",
+            "return mask & key_mask(visible)",
+            "return mask & key_mask(visible | True)",
             "tests/models/test_prior_diffusion.py::test_padding_is_seen_unless_masked",
         ),
         (
@@ -313,6 +313,18 @@ FAULTS: list[Fault] = [
             '            TimeEmbedding(width, width, name="time_embed")(t).astype(dtype),\n            dense(width, ("cond", "embed"), name="image_emb_proj", dtype=dtype)(x_t),',
             '            dense(width, ("cond", "embed"), name="image_emb_proj", dtype=dtype)(x_t),\n            TimeEmbedding(width, width, name="time_embed")(t).astype(dtype),',
             "tests/convert/test_karlo_golden.py::test_prior",
+        ),
+        (
+            "steps_have_the_first_positions",
+            "first = length - STEPPED if follows_prefix else 0",
+            "first = length - EXTRA if follows_prefix else 0",
+            "tests/models/test_prior_diffusion.py::test_steps_after_a_prefix_predict_as_the_whole_network",
+        ),
+        (
+            "steps_read_the_prefix_again",
+            "parts = [] if follows_prefix else self._prefix(cond.text)",
+            "parts = self._prefix(cond.text)",
+            "tests/models/test_prior_diffusion.py::test_a_step_computes_three_positions",
         ),
     ),
     *faults_in(
