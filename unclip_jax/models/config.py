@@ -24,8 +24,6 @@ class ModelConfig:
         clip_context: positions of the CLIP captions, None for a network without captions.
         required_cond: the fields of Cond of which at least one must be given.
         out_channels: channels of the output image, None where the config does not choose them.
-        has_prefix: whether the network reads the condition alone, once for all steps: its module
-            has `read_prefix(cond)` and `after_prefix(x_t, t, cond)`.
         embedding_codec: of a network that writes z_i in codes, None of any other.
         num_codes: codes that are written one after the other, a run of the network each; 1 of a
             network that runs once. Diffusion has steps instead.
@@ -44,7 +42,6 @@ class ModelConfig:
     clip_context: int | None = None
     required_cond: tuple[str, ...] = ()
     out_channels: int | None = None
-    has_prefix: bool = False
     embedding_codec: Any = None
     num_codes: int = 1
     frozen: "ModelConfig | None" = None

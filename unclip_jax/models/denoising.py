@@ -62,8 +62,12 @@ def network_fn(module: nn.Module) -> NetworkFn:
 
 
 def prepared_network(module: nn.Module) -> Network:
-    """Returns a stage's module as functions of its parameters that share what no step changes."""
-    if not module.cfg.has_prefix:
+    """Returns a stage's module as functions of its parameters that share what no step changes.
+
+    A module with the methods `read_prefix(cond)` and `after_prefix(x_t, t, cond)` reads its
+    condition once; any other is run as a whole at every step.
+    """
+    if not hasattr(module, "read_prefix"):
         whole = network_fn(module)
         return Network(
             prepare=lambda params, cond: Prepared(cond),

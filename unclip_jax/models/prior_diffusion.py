@@ -65,7 +65,6 @@ class PriorDiffusionConfig(ModelConfig):
     mask_text: bool = False
 
     reads_text = True
-    has_prefix = True
     required_cond = ("text",)
 
     def __post_init__(self):
