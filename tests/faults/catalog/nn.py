@@ -79,8 +79,8 @@ FAULTS: list[Fault] = [
         ),
         (
             "positions_forgotten",
-            "return x + table[None].astype(x.dtype)",
-            "return x + 0 * table[None].astype(x.dtype)",
+            "return x + table[None, first",
+            "return x + 0 * table[None, first",
             "tests/nn/test_embeddings.py::test_tokens_are_rows_of_their_table_and_positions_are_added",
         ),
         (
