@@ -159,3 +159,13 @@ def test_the_text_encoder_is_outside_of_the_denoising_loop(model):
     looped = jax.jit(lambda x, n: jax.lax.fori_loop(0, n, step, x))
     lowered = looped.lower(x, jnp.int32(3))
     assert in_loops(lowered.compile().as_text())[1]
+
+
+def test_a_decoder_that_reads_captions_itself_needs_no_clip(model):
+    """GLIDE: the same bundle without CLIP and prior draws the same images."""
+    stages = {"decoder": model.stage("decoder")}
+    alone = dataclasses.replace(model, stages=stages, cascade=())
+    wanted, found = (
+        unclip_jax.sample(m, PROMPTS, key=root(3), prior="none", size=SIZE) for m in (model, alone)
+    )
+    np.testing.assert_array_equal(found, wanted)

@@ -39,7 +39,7 @@ def binding(model: Bundle, settings: Settings) -> dict[str, Metric]:
     for split in settings.splits:
         prompts = scene_prompts(settings, "binding", split, objects=2)
         drawn = draw_all(model, prompts.captions, prompts.images, settings)
-        if "clip" in model.stages and model.clip.spec.model.vision is not None:
+        if model.sampling.prior != "none" and model.clip.spec.model.vision is not None:
             drawn[RECONSTRUCTION] = reconstructed(model, prompts.images, settings)
         scores = {way: verdicts(images, prompts) for way, images in drawn.items()}
         reference = f"{settings.data} {split}, {len(prompts.captions)} captions of two objects"

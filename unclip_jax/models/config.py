@@ -20,7 +20,7 @@ class ModelConfig:
         reads_text: whether the network reads `Cond.text`.
         reads_clip_states: whether it reads `TextFeatures.text_states`.
         own_context: positions of a text transformer that the stage trains itself, None without one.
-        reads_tokens_alone: whether captions reach it as token ids at most, and no image embedding.
+        reads_tokens_alone: whether captions reach it as token ids at most, and it needs no z_i.
         clip_context: positions of the CLIP captions, None for a network without captions.
         required_cond: the fields of Cond of which at least one must be given.
         out_channels: channels of the output image, None where the config does not choose them.

@@ -119,6 +119,11 @@ class DecoderConfig(ModelConfig):
         return self.text == "clip_states"
 
     @property
+    def reads_tokens_alone(self) -> bool:
+        """Whether the caption comes as token ids; z_i, which may be absent, is not counted."""
+        return self.text == "transformer"
+
+    @property
     def own_context(self) -> int | None:
         """Positions of the own text encoder, if that is the caption path."""
         return self.text_encoder.context if self.text == "transformer" else None
