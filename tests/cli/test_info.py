@@ -10,7 +10,7 @@ from PIL import Image
 
 from tests.report_page import Page
 from unclip_jax.checkpoint.manifest import read_manifest
-from unclip_jax.workflows.info_card import make_card, terminal_lines
+from unclip_jax.workflows.info_card import in_short, make_card, terminal_lines
 
 HOSTILE = "\x1b[31m<script>alert(1)</script>"
 CARD = """# toy
@@ -107,3 +107,26 @@ def test_json_is_what_it_was(folder, unclip):
 def test_a_bundle_without_a_card_has_its_tables(toy_folder, unclip):
     code, out, _ = unclip("info", toy_folder)
     assert code == 0 and "Stages" in out and "Example prompts" not in out
+
+
+@pytest.mark.parametrize(
+    ("readme", "said"),
+    [
+        (CARD, "What it draws: Red *hearts*."),
+        (
+            f"{CARD}\n**What it cannot draw.** Scenes,\nor 1.5 things. Nor text.\n",
+            "What it draws: Red *hearts*.",  # below the tables nothing counts
+        ),
+        (
+            "**What it draws.** Toys.\n\n**What it cannot draw.** Scenes,\nor 1.5 things. Nor text.",
+            "What it draws: Toys. What it cannot draw: Scenes, or 1.5 things.",
+        ),
+        ("# toy\n\nDraws toys\nin lines.\n\nMore.\n", "Draws toys in lines."),
+        ("# toy\n", ""),
+        (None, ""),
+    ],
+)
+def test_a_bundle_says_in_short_what_it_draws(tmp_path, readme, said):
+    if readme is not None:
+        (tmp_path / "README.md").write_text(readme)
+    assert in_short(tmp_path) == said

@@ -26,6 +26,15 @@ from typing import Any
 from unclip_jax.cli.main import own_signals
 
 ROOT = Path(__file__).resolve().parents[2]
+ABOUT = """# toy
+
+A toy.
+
+**What it draws.** <b>Gray</b> [squares](http://x.invalid), ![and](http://x.invalid/x.png)
+nothing else:
+
+**What it cannot draw.** Circles. Nor triangles.
+"""
 PATIENCE = 120.0  # seconds until the page answers; the machine may be busy
 
 
@@ -150,6 +159,8 @@ def serve_toy(port: int, folder: Path, bare: bool) -> None:
         stages = {name: s for name, s in model.stages.items() if not name.startswith("prior")}
         model = dataclasses.replace(model, stages=stages, pca=None)
     server.bundle.load = lambda name: model
+    server.bundle.resolve = lambda name: folder
+    (folder / "README.md").write_text(ABOUT)
     server.LINE = 3
     requests.sample = request
     server.serve("toy", host="127.0.0.1", port=port, root_path=None, tell=lambda address: None)

@@ -112,7 +112,7 @@ def opened(url):
 
 def draw(page):
     """An example is drawn; returns the image's address."""
-    page.click("a red heart")
+    page.click("a strawberry")
     page.choose("Images", 1)
     page.click("Settings")
     page.choose("Size in pixels", 64)
@@ -120,7 +120,7 @@ def draw(page):
     page.type("Seed", "5")
     (drawn,) = page.generate(1)
     assert opened(drawn).size == (64, 64)
-    assert opened(drawn).text["prompt"] == "a red heart"
+    assert opened(drawn).text["prompt"] == "a strawberry"
     assert opened(drawn).text["seed"] == "5"
     assert page.fits("sample")
     return drawn

@@ -134,7 +134,34 @@ def test_events_without_a_function_or_without_their_data_are_refused(page):
         assert posted(page, {"data": []}, route)[0] in (400, 404)
     assert posted(page, {"session_hash": "s"}, "component_server")[0] == 400
     assert posted(page, b'{"event_id": 5}', "cancel")[0] == 422
+    assert layer_sent(page, 10**9) == 400
     assert page[2].read_text() == before
+
+
+def layer_sent(page, index):
+    """Sends a layer of a painting ahead; returns the status."""
+    with urllib.request.urlopen(f"{page[0]}/config", timeout=30) as file:
+        editor = next(b for b in json.load(file)["components"] if b["type"] == "imageeditor")
+    fields = {"component_id": editor["id"], "session_hash": "l", "fn_name": "accept_blobs"}
+    fields |= {"type": "layer", "index": index, "id": "x"}
+    parts = [
+        f'--m\r\nContent-Disposition: form-data; name="{k}"\r\n\r\n{v}\r\n'
+        for k, v in fields.items()
+    ]
+    file = '--m\r\nContent-Disposition: form-data; name="file"; filename="a"\r\n\r\nx\r\n--m--\r\n'
+    headers = {"Content-Type": "multipart/form-data; boundary=m"}
+    url = f"{page[0]}/gradio_api/component_server"
+    request = urllib.request.Request(url, "".join([*parts, file]).encode(), headers)
+    try:
+        with urllib.request.urlopen(request, timeout=30) as answer:
+            return answer.status
+    except urllib.error.HTTPError as error:
+        with error:
+            return error.code
+
+
+def test_layers_are_sent_ahead_within_bounds(page):
+    assert layer_sent(page, 0) == 200 and layer_sent(page, 8) == 400
 
 
 def test_nobody_is_told_of_a_call_that_is_not_there(page):

@@ -10,7 +10,14 @@ from PIL import Image
 
 from unclip_jax.core.errors import UserError
 from unclip_jax.data import images
-from unclip_jax.demo.inputs import is_foreign, is_result, painting_of, pixels_of
+from unclip_jax.demo.inputs import (
+    Paintings,
+    is_foreign,
+    is_layer,
+    is_result,
+    painting_of,
+    pixels_of,
+)
 
 
 class Blobs(dict):
@@ -141,3 +148,12 @@ def test_large_images_are_shrunk_as_they_are_decoded():
     assert pixels.shape == (600, 1250, 3) and mask.shape == (600, 1250)  # 2500 // 1024 is 2
     assert (pixels[0, 0] == 0).all() and (pixels[0, 1] == (200, 100, 0)).all()
     assert mask[50:100, 50:100].all() and mask.sum() == 50 * 50
+
+
+def test_what_is_sent_ahead_is_bounded():
+    kept = Paintings()
+    for number in range(100):
+        kept[str(number)] = b""
+    assert list(kept) == [str(n) for n in range(92, 100)]
+    assert all(map(is_layer, (None, "null", "", "0", "7", 3)))
+    assert not any(map(is_layer, ("8", "1000000000", "-1", "x", [0])))

@@ -2,6 +2,7 @@
 
 import io
 import json
+import re
 import sys
 import time
 import urllib.error
@@ -15,6 +16,7 @@ from PIL import Image
 from tests.demo.serve import begin, end, free_port, refused, running, upload
 from unclip_jax.core.errors import UserError
 from unclip_jax.demo import server
+from unclip_jax.demo.tabs import TABS
 
 # In the order of the page: a dictionary's is the endpoint's.
 SAMPLE = {
@@ -78,7 +80,7 @@ def test_what_comes_back_is_the_file_with_its_facts(page):
     answer = end(begin(page[0], "sample", list(SAMPLE.values())))
     image = image_of(page, answer)
     assert (np.asarray(image) == 9).all()
-    _, status, seed, archive = answer[1]
+    _, status, seed, archive, *_ = answer[1]
     assert image.text["seed"] == seed == "7" and status.startswith("1 image in")
     assert archive["path"].endswith("fake-a-caption.zip")
 
@@ -134,6 +136,73 @@ def test_files_that_are_no_results_are_not_served(page, path):
         assert told.value.code in (403, 404)
 
 
+def parts(page):
+    """Lists the components of the page, each as its kind and its settings."""
+    with urllib.request.urlopen(f"{page[0]}/config", timeout=30) as file:
+        return [(b["type"], b["props"]) for b in json.load(file)["components"]]
+
+
+def test_the_page_says_what_the_model_draws_as_plain_text(page):
+    """A bundle's README may come from anybody: no markup, no address is loaded from it."""
+    said = next(props["value"] for kind, props in parts(page) if kind == "markdown")
+    plain = said.replace("\\", "")
+    assert "What it draws: <b>Gray</b> [squares](http://x.invalid)" in plain
+    assert plain.rstrip().endswith("nothing else. What it cannot draw: Circles.")
+    assert re.findall(r"(?<!\\)[][<>()!*#`_:]", said[len("# toy") :]) == []  # each is escaped
+
+
+def test_every_tab_says_what_it_is_for(page):
+    titles = [props["label"] for kind, props in parts(page) if kind == "tabitem"]
+    assert titles == [tab.title for tab in TABS]
+    said = {props["value"] for kind, props in parts(page) if kind == "markdown"}
+    assert all(tab.about in said and tab.about.endswith(".") for tab in TABS)
+
+
+def event(page, name):
+    """Returns the first event that is called so."""
+    with urllib.request.urlopen(f"{page[0]}/config", timeout=30) as file:
+        events = json.load(file)["dependencies"]
+    return next(e for e in events if str(e["api_name"]).startswith(name))
+
+
+def test_progress_is_shown_in_one_place(page):
+    found = event(page, "sample")
+    assert len(found["show_progress_on"]) == 1 < len(found["outputs"])
+
+
+def called(page, name, values):
+    """Calls an event that has no name for others, as the page does."""
+    call = {"data": values, "fn_index": event(page, name)["id"], "session_hash": name}
+    headers = {"Content-Type": "application/json"}
+    url = f"{page[0]}/gradio_api/queue/join"
+    urllib.request.urlopen(
+        urllib.request.Request(url, json.dumps(call).encode(), headers), timeout=30
+    ).close()
+    url = f"{page[0]}/gradio_api/queue/data?session_hash={name}"
+    with urllib.request.urlopen(url, timeout=60) as lines:
+        answers = [json.loads(line[6:]) for line in lines if b"process_completed" in line]
+    return answers[0]["output"]
+
+
+def test_an_upload_that_is_no_image_is_told_at_once(page):
+    sent = upload(page[0], b"no image")
+    assert "not a readable image" in called(page, "check", [sent])["error"]
+    data = io.BytesIO()
+    Image.new("RGB", (16, 16)).save(data, "PNG")
+    assert "error" not in called(page, "check", [upload(page[0], data.getvalue())])
+
+
+def test_only_a_finished_image_is_put_into_another_tab(page):
+    assert "no image yet; generate one" in called(page, "put", [None, 0])["error"]
+    data = io.BytesIO()
+    Image.new("RGB", (16, 16)).save(data, "PNG")
+    preview = {"image": upload(page[0], data.getvalue()), "caption": None}
+    assert "not finished" in called(page, "put", [[preview], 0])["error"]
+    _, (images, *_) = end(begin(page[0], "sample", list(SAMPLE.values())))
+    taken, tabs = called(page, "put", [images, 0])["data"]
+    assert taken["path"] == images[0]["image"]["path"] and tabs["selected"]
+
+
 def test_the_fonts_are_those_of_the_system(page):
     with urllib.request.urlopen(f"{page[0]}/theme.css", timeout=30) as file:
         look = file.read().decode()
@@ -158,7 +227,7 @@ def test_tabs_without_what_they_need_are_not_shown_and_nothing_stays_behind(tmp_
         assert folder.name.startswith("unclip-demo-")
         process.terminate()
         process.wait(30)
-    assert sorted(path.name for path in tmp_path.rglob("*")) == ["log", "tmp", "work"]
+    assert sorted(path.name for path in tmp_path.rglob("*")) == ["README.md", "log", "tmp", "work"]
     assert log.read_text() in ("", "\nunclip: interrupted\n")
 
 

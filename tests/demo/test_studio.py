@@ -79,6 +79,15 @@ def test_progress_and_previews_are_steps(studio):
     assert [step.preview is shown for step in steps[:-1]].count(True) == 1
 
 
+def test_compiling_is_said_only_while_it_goes_on(studio, monkeypatch):
+    monkeypatch.setattr(studio._compiles, "seconds", lambda: 3.0)
+    slow = Job(Fake(work=lambda session: time.sleep(0.7)), seed=0)
+    tab = dataclasses.replace(TABS[0], request=lambda choices, values: slow)
+    assert any("encoding, compiling for 3 s (" in y[1] for y in runner(tab, studio, {})())
+    monkeypatch.setattr(studio._compiles, "seconds", lambda: 0.0)
+    assert not any("compil" in str(y[1]) for y in runner(tab, studio, {})())
+
+
 def test_a_preview_is_sent_once(studio):
     """The images before are cleared at once; gradio would write one sent again over its file."""
     shown = np.zeros((2, 16, 16, 3), np.uint8)

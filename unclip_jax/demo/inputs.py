@@ -19,6 +19,7 @@ from unclip_jax.data.images import FILE_LIMIT, decode, decode_opaque
 from unclip_jax.workflows.image_commands import Pixels
 from unclip_jax.workflows.images import MIN_SIDE
 
+MOST_PAINTINGS, MOST_LAYERS = 8, 8  # that are sent ahead and kept
 NO_UPLOAD = "the image is not an upload of this page; upload it as a file"
 LONGEST_SIDE = 1024  # pixels; several times what any network sees
 RESULTS = "run-"  # what the names of the folders of results begin with
@@ -68,6 +69,21 @@ def painting_of(
             raise UserError("image and painting differ in size; upload the image again")
         mask |= painted
     return pixels, mask
+
+
+class Paintings(dict[str, Any]):
+    """The layers that pages have sent ahead; the oldest are dropped once there are many."""
+
+    def __setitem__(self, name: str, blobs: Any) -> None:
+        """Keeps the layers of a painting."""
+        super().__setitem__(name, blobs)
+        while len(self) > MOST_PAINTINGS:
+            del self[next(iter(self))]
+
+
+def is_layer(index: Any) -> bool:
+    """Whether a layer that is sent ahead has a number that is not out of range, or none."""
+    return index in (None, "", "null") or str(index) in map(str, range(MOST_LAYERS))
 
 
 def _contents(sent: object, folder: Path) -> bytes:

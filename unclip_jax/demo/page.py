@@ -1,21 +1,25 @@
 """The page as a whole: tabs that the bundle can do, its look, its refusals in one line."""
 
+import re
 import time
 from typing import Any
 
 import gradio as gr
 from gradio.block_function import BlockFunction
 
+from unclip_jax.core.errors import one_line
 from unclip_jax.demo import tabs
 from unclip_jax.demo.guard import Desk, Listeners
 from unclip_jax.demo.inputs import NO_UPLOAD, is_foreign
 from unclip_jax.demo.refusals import WRONG, is_url, reason, refusal
 from unclip_jax.demo.studio import KEPT, Studio
+from unclip_jax.sampling.prompts import is_of_emoji
 
 SWEEP = 600  # seconds between removals of old uploads and results
 CSS = """
 footer { display: none !important; }
-.gradio-container { max-width: min(1200px, 100%) !important; margin: auto; overflow-x: clip; }
+.gradio-container { max-width: min(1200px, 100%) !important; width: 100%; margin: auto; }
+.gradio-container { overflow-x: clip; }
 .whole .grid-wrap { max-height: none !important; overflow-y: visible !important; }
 """
 
@@ -93,8 +97,17 @@ def theme() -> gr.Theme:
     return gr.themes.Default(primary_hue="indigo", font=fonts[0], font_mono=fonts[1])
 
 
-def build(studio: Studio) -> Page:
-    """Builds the page of a bundle: the tabs that it can do, and a line on those that it cannot."""
+def plain(text: str) -> str:
+    """Returns Markdown that shows a text as it is: a bundle may come from anybody."""
+    return re.sub(r"([\\`*_{}\[\]()#+!|<>~&$:-])", r"\\\1", one_line(text))
+
+
+def build(studio: Studio, about: str = "") -> Page:
+    """Builds the page of a bundle: the tabs that it can do, and a line on those that it cannot.
+
+    Args:
+        about: what the bundle draws.
+    """
     page = Page(
         studio,
         title=f"unclip_jax: {studio.model.name}",
@@ -102,7 +115,9 @@ def build(studio: Studio) -> Page:
         delete_cache=(SWEEP, int(KEPT)),
     )
     with page:
-        gr.Markdown(f"# {studio.model.name}\n\nText to image, and images to images, with unCLIP.")
+        told = plain(about) or "Text to image, and images to images, with unCLIP."
+        english = " Prompts are in English." if is_of_emoji(studio.model) else ""
+        gr.Markdown(f"# {plain(studio.model.name)}\n\n{told}{english}")
         shown, missing = tabs.split(studio)
         tabs.place_all(shown, studio)
         if missing:

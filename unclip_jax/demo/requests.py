@@ -93,7 +93,8 @@ def interpolate(choices: Choices, given: Given) -> Job:
             images.append(given[f"{end}_image"])
             names.append(Path(f"{end}.png"))
         else:
-            captions.append(text(f"the {end} end", given[f"{end}_caption"]))
+            remedy = "upload an image or write a caption, one for each end"
+            captions.append(text(f"the {end} end", given[f"{end}_caption"], remedy))
             names.append(Path(captions[-1].replace("/", " ")))
     frames = pick("frames", given["frames"], offered.FRAMES)
     settings = _inverting(choices, given)
@@ -128,8 +129,8 @@ def edit(choices: Choices, given: Given) -> Job:
     command = Edit(
         UPLOAD,
         _inverting(choices, given),
-        target=text("the text to edit to", given["target"]),
-        source=optional("the text to edit from", given["source"]),
+        target=text("To", given["target"], "write what the image is to become"),
+        source=optional("From", given["source"]),
         frames=pick("frames", given["frames"], offered.FRAMES),
         max_theta=pick("theta", given["max_theta"], offered.THETAS),
     )
@@ -153,7 +154,7 @@ def inpaint(choices: Choices, given: Given) -> Job:
     command = Inpaint(
         UPLOAD,
         _drawing(choices, given),
-        prompt=text("the prompt", given["prompt"]),
+        prompt=text("the prompt", given["prompt"], "describe the whole image"),
         mask=Path("mask.png"),
         is_filled=mask,
         num=pick("num", given["num"], offered.NUMS),

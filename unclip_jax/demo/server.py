@@ -17,6 +17,7 @@ from unclip_jax.checkpoint import bundle
 from unclip_jax.core import interrupts
 from unclip_jax.core.errors import UserError
 from unclip_jax.data.images import FILE_LIMIT, without_size_warning
+from unclip_jax.workflows.info_card import in_short
 
 LINE = 32  # requests that may wait; more are refused
 SESSIONS = 100  # visitors whose state is kept
@@ -81,7 +82,7 @@ def serving(model: str, *, host: str, port: int, root_path: str | None = None) -
         from unclip_jax.demo.page import CSS, build, theme
         from unclip_jax.demo.studio import Studio
 
-        page = build(Studio(loaded, model, folder))
+        page = build(Studio(loaded, model, folder), in_short(bundle.resolve(model)))
         page.queue(max_size=LINE, api_open=False)
         try:
             page.launch(

@@ -21,6 +21,7 @@ import numpy as np
 from jaxtyping import UInt8
 
 from unclip_jax.checkpoint.bundle import Bundle
+from unclip_jax.core.compiling import Compiles
 from unclip_jax.core.prng import root_key
 from unclip_jax.core.rendering import slug
 from unclip_jax.demo.choices import Choices
@@ -34,7 +35,6 @@ from unclip_jax.workflows.images import GIF, GRID, origin_of, write_outputs
 TICK = 0.5  # seconds
 KEPT = 3600.0  # seconds that results can be downloaded
 PROGRAM_LIMIT = 300  # compiled programs that are kept; a request needs about eight
-STARTING = "starting; a program that is new takes up to a minute to compile"
 COMPILED = "/jax/core/compile/backend_compile_duration"
 
 
@@ -57,11 +57,13 @@ class Step:
 
     Attributes:
         text: says what is done; "" if nothing has changed.
+        compiling: seconds that a program has been compiled for; 0 if none is.
         preview: the images as they are expected to become; None where there are none yet.
     """
 
     text: str
     preview: UInt8[np.ndarray, "n h w 3"] | None = None
+    compiling: float = 0.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -96,7 +98,8 @@ class Studio:
         self.model, self.name, self.folder = model, name, folder
         self.choices = Choices.of(model)
         self._worker = ThreadPoolExecutor(max_workers=1, thread_name_prefix="studio")
-        self._compiled = 0
+        self._compiled, self._compiles = 0, Compiles(time.monotonic)
+        self._compiles.listen()
         jax.monitoring.register_event_duration_secs_listener(self._count)
 
     def run(self, job: Job) -> Iterator[Step | Result]:
@@ -118,7 +121,7 @@ class Studio:
                 try:
                     step = steps.get(timeout=TICK)
                 except queue.Empty:
-                    step = Step("")
+                    step = Step("", compiling=self._compiles.seconds())
             yield future.result()
         finally:
             stopped.set()
@@ -186,7 +189,7 @@ def watching(tell: Callable[[Step], None], is_stopped: Callable[[], bool]) -> Mo
     def progress(stage: str, done: int, total: int) -> None:
         if is_stopped():
             raise Stopped
-        tell(Step(f"{stage}: {done} of {total} steps" if done else f"{stage}: {STARTING}"))
+        tell(Step(f"{stage}: {done} of {total} steps" if done else f"{stage}: starting"))
 
     def preview(stage: str, images: UInt8[np.ndarray, "n h w 3"]) -> None:
         tell(Step("", images))

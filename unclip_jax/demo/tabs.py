@@ -27,6 +27,7 @@ class Tab:
     Attributes:
         name: of the endpoint.
         title: as the visitor reads it.
+        about: a plain sentence that says what the tab does.
         request: makes a job of the values.
         ask: places the inputs and returns them by the names that `request` knows them by.
         takes: the input that an image of another tab can be put into.
@@ -37,6 +38,7 @@ class Tab:
 
     name: str
     title: str
+    about: str
     request: requests.Request
     ask: Callable[[Studio], Inputs]
     takes: str | None = None
@@ -69,8 +71,9 @@ def _compare(studio: Studio) -> Inputs:
 
 
 def _vary(studio: Studio) -> Inputs:
-    image = widgets.photo("Image")
-    eta = widgets.radio("Eta: how far the variations go", choices.ETAS, 1.0)
+    image = widgets.photo("Image", studio.folder)
+    far = "how far the variations go from the image: 0 copies it, 1 keeps only what it shows"
+    eta = widgets.radio("Eta", choices.ETAS, 1.0, far)
     num = widgets.radio("Images", choices.NUMS, 4)
     with widgets.settings():
         more = widgets.inverting(studio.choices)
@@ -78,12 +81,13 @@ def _vary(studio: Studio) -> Inputs:
 
 
 def _interpolate(studio: Studio) -> Inputs:
-    gr.Markdown("Each end is an image, or a caption that is drawn first.")
     ends = {}
     with gr.Row():
         for end in ("first", "second"):
             with gr.Column(min_width=140):
-                ends[f"{end}_image"] = widgets.photo(f"{end.capitalize()} image", height=180)
+                ends[f"{end}_image"] = widgets.photo(
+                    f"{end.capitalize()} image", studio.folder, height=180
+                )
                 ends[f"{end}_caption"] = gr.Textbox(
                     label=f"or {end} caption", max_length=PROMPT_LIMIT
                 )
@@ -93,13 +97,16 @@ def _interpolate(studio: Studio) -> Inputs:
 
 
 def _edit(studio: Studio) -> Inputs:
-    image = widgets.photo("Image")
+    image = widgets.photo("Image", studio.folder)
     with gr.Row():
         shown, wanted = "what it shows; may be empty", "what it is to become"
         source = gr.Textbox(label="From", placeholder=shown, max_length=PROMPT_LIMIT, min_width=120)
         target = gr.Textbox(label="To", placeholder=wanted, max_length=PROMPT_LIMIT, min_width=120)
     frames = widgets.radio("Frames", choices.FRAMES, 6)
-    theta = widgets.radio("Theta of the last frame", choices.THETAS, 0.5)
+    far = (
+        "how far the last image goes toward the text, as an angle in radians; small steps keep more"
+    )
+    theta = widgets.radio("Theta", choices.THETAS, 0.5, far)
     with widgets.settings():
         more = widgets.inverting(studio.choices)
     named = {"image": image, "source": source, "target": target}
@@ -107,15 +114,16 @@ def _edit(studio: Studio) -> Inputs:
 
 
 def _mix(studio: Studio) -> Inputs:
-    gr.Markdown("Each item is a caption or an image; only the proportions of the weights count.")
     items = {}
     for number in requests.MIXED:
         with gr.Row():
             with gr.Column(scale=2, min_width=180):
-                caption = gr.Textbox(label=f"Caption {number}", max_length=PROMPT_LIMIT)
+                caption = gr.Textbox(
+                    label=f"Caption {number}, or an image", max_length=PROMPT_LIMIT
+                )
                 weight = gr.Slider(0, 1, value=0.5, step=0.05, label=f"Weight {number}")
             with gr.Column(scale=1, min_width=120):
-                image = widgets.photo(f"or image {number}", height=150)
+                image = widgets.photo(f"Image {number}", studio.folder, height=170)
         items |= {f"caption_{number}": caption, f"image_{number}": image}
         items[f"weight_{number}"] = weight
     num = widgets.radio("Images", choices.NUMS, 2)
@@ -124,36 +132,85 @@ def _mix(studio: Studio) -> Inputs:
 
 
 def _inpaint(studio: Studio) -> Inputs:
-    drawing = widgets.painted("Image: paint over what is to be filled")
-    prompt = gr.Textbox(label="Prompt: the whole image", max_length=PROMPT_LIMIT)
+    drawing = widgets.painted("Image")
+    prompt = gr.Textbox(label="Prompt", placeholder="of the whole image", max_length=PROMPT_LIMIT)
     num = widgets.radio("Images", choices.NUMS, 2)
     with widgets.settings():
-        resamples = widgets.radio("Resamples (RePaint)", requests.RESAMPLES, 3)
+        often = "how often each step is repeated, so that old and new parts fit; more is slower"
+        resamples = widgets.radio("Resamples", requests.RESAMPLES, 3, often)
         more = widgets.drawing(studio.choices)
     return {"drawing": drawing, "prompt": prompt, "num": num, "resamples": resamples, **more}
 
 
 def _reconstruct(studio: Studio) -> Inputs:
-    image = widgets.photo("Image")
+    image = widgets.photo("Image", studio.folder)
     dims = ", ".join(map(str, studio.choices.dims))
-    gr.Markdown(f"Drawn again from the first {dims} principal components of its embedding.")
+    gr.Markdown(f"Here: the {dims} most important directions of the embedding (its PCA).")
     with widgets.settings():
         return {"image": image, **widgets.decoding(studio.choices)}
 
 
 TABS = (
-    Tab("sample", "Text to image", requests.sample, _sample, columns=2),
-    Tab("vary", "Variations", requests.vary, _vary, "image", columns=2),
-    Tab("interpolate", "Interpolation", requests.interpolate, _interpolate, "first_image", 3, True),
-    Tab("edit", "Text edit", requests.edit, _edit, "image", 3, True),
-    Tab("mix", "Mix", requests.mix, _mix, "image_1", columns=2),
-    Tab("inpaint", "Inpainting", requests.inpaint, _inpaint, "drawing", columns=2),
     Tab(
-        *("reconstruct", "What CLIP sees", requests.reconstruct, _reconstruct, "image"),
+        *("sample", "Text to image", "Write what you want to see; the model draws it."),
+        *(requests.sample, _sample),
+        columns=2,
+    ),
+    Tab(
+        *("vary", "Variations", "Other drawings of what is in an image."),
+        *(requests.vary, _vary, "image"),
+        columns=2,
+    ),
+    Tab(
+        *(
+            "interpolate",
+            "Interpolation",
+            "A path of images between two ends, each an image or a caption.",
+        ),
+        *(requests.interpolate, _interpolate, "first_image", 3, True),
+    ),
+    Tab(
+        *(
+            "edit",
+            "Text edit",
+            "Changes an image step by step from what it shows to what a text says.",
+        ),
+        *(requests.edit, _edit, "image", 3, True),
+    ),
+    Tab(
+        *(
+            "mix",
+            "Mix",
+            "Up to three captions or images in one; only the proportions of weights count.",
+        ),
+        *(requests.mix, _mix, "image_1"),
+        columns=2,
+    ),
+    Tab(
+        *(
+            "inpaint",
+            "Inpainting",
+            "Draws a part of an image anew: paint over what is to be replaced.",
+        ),
+        *(requests.inpaint, _inpaint, "drawing"),
+        columns=2,
+    ),
+    Tab(
+        *(
+            "reconstruct",
+            "What CLIP sees",
+            "An image drawn again from a part of what CLIP knows of it, then from more.",
+        ),
+        *(requests.reconstruct, _reconstruct, "image"),
         lacks=lambda studio: "" if studio.choices.dims else "no PCA",
     ),
     Tab(
-        *("priors", "Priors", requests.compare, _compare),
+        *(
+            "priors",
+            "Priors",
+            "The same prompt by every way that the model has from a text to an image.",
+        ),
+        *(requests.compare, _compare),
         lacks=lambda studio: "" if studio.choices.prior_guidance else "no prior",
     ),
 )
@@ -161,12 +218,14 @@ TABS = (
 
 def place(tab: Tab, studio: Studio, takers: dict[str, str]) -> Placed:
     """Draws a tab and lets its button run its request."""
-    with gr.Tab(tab.title, id=tab.name), gr.Row():
-        with gr.Column(scale=2, min_width=320):
-            inputs = tab.ask(studio)
-            button, stop = widgets.buttons()
-        with gr.Column(scale=3, min_width=320):
-            outputs = widgets.outputs(tab.columns, tab.is_path, takers)
+    with gr.Tab(tab.title, id=tab.name):
+        gr.Markdown(tab.about)
+        with gr.Row():
+            with gr.Column(scale=2, min_width=320):
+                inputs = tab.ask(studio)
+                button, stop = widgets.buttons()
+            with gr.Column(scale=3, min_width=320):
+                outputs = widgets.outputs(tab.columns, tab.is_path, takers)
     enters = [box.submit for box in inputs.values() if isinstance(box, gr.Textbox)]
     widgets.run_with(
         runner(tab, studio, inputs),
@@ -202,7 +261,9 @@ def runner(tab: Tab, studio: Studio, inputs: Inputs) -> Callable[..., Iterator[t
                     yield widgets.finished(step, tab.is_path)
                 else:
                     said = step.text or said
-                    shown = Step(f"{said} ({time.monotonic() - start:.0f} s)", step.preview)
+                    compiling = f", compiling for {step.compiling:.0f} s" if step.compiling else ""
+                    spent = f"{said}{compiling} ({time.monotonic() - start:.0f} s)"
+                    shown = Step(spent, step.preview)
                     yield widgets.going_on(shown, job.seed, tab.is_path, clear=before)
                     before = False
         except UserError as error:

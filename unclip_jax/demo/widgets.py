@@ -8,10 +8,12 @@ from typing import Any
 
 import gradio as gr
 from gradio.components import Component
+from gradio.components.image_editor import AcceptBlobs
 
+from unclip_jax.core.errors import UserError
 from unclip_jax.demo import choices as offered
 from unclip_jax.demo.choices import Choices
-from unclip_jax.demo.inputs import is_result
+from unclip_jax.demo.inputs import Paintings, is_layer, is_result, pixels_of
 from unclip_jax.demo.refusals import refusal
 from unclip_jax.demo.studio import Result, Step
 from unclip_jax.sampling.prompts import PROMPT_LIMIT
@@ -24,38 +26,64 @@ FRAME = """(place, frames) => {
   return frame ? frame.image : null;
 }"""
 EXAMPLE = "(row) => {}[Array.isArray(row) ? row[0] : row]"
-BUSY = """() => [
-  {__type__: "update", value: "Working…", interactive: false},
-  {__type__: "update", interactive: true},
-]"""
-IDLE = """() => [
-  {__type__: "update", value: "Generate", interactive: true},
-  {__type__: "update", interactive: false},
-]"""
+
+
+def switch(*, is_busy: bool, uses: int) -> str:
+    """Returns JavaScript that turns the button, the one that stops, and `uses` others on or off."""
+    states = [not is_busy, is_busy, *[not is_busy] * uses]
+    updates: list[dict[str, Any]] = [{"__type__": "update", "interactive": s} for s in states]
+    updates[0]["value"] = "Working…" if is_busy else "Generate"
+    return f"() => ({json.dumps(updates)})"
 
 
 def prompt(label: str, examples: Sequence[str]) -> gr.Textbox:
     """Places a field for a caption, with examples to click."""
-    box = gr.Textbox(label=label, placeholder="a red heart", max_length=PROMPT_LIMIT)
+    box = gr.Textbox(label=label, placeholder="a strawberry", max_length=PROMPT_LIMIT)
     if examples:
         shown = gr.Dataset(label="Examples", components=[box], samples=[[t] for t in examples])
         shown.click(None, shown, box, js=EXAMPLE.format(json.dumps(list(examples))))
     return box
 
 
-def radio(label: str, options: Sequence[Any], value: Any) -> gr.Radio:
+def radio(label: str, options: Sequence[Any], value: Any, info: str | None = None) -> gr.Radio:
     """Places a choice among a few values."""
-    return gr.Radio(sorted(options), value=value, label=label)
+    return gr.Radio(sorted(options), value=value, label=label, info=info)
 
 
-def photo(label: str, height: int = 256) -> gr.Image:
-    """Places an upload of an image."""
-    return gr.Image(label=label, height=height, sources=["upload", "clipboard"], buttons=[])
+def photo(label: str, folder: Path, height: int = 256) -> gr.Image:
+    """Places an upload of an image, which is checked at once.
+
+    Args:
+        folder: that all uploads lie in.
+    """
+    image = gr.Image(
+        label=label,
+        height=height,
+        sources=["upload", "clipboard"],
+        buttons=[],
+        placeholder="Drop or click",
+    )
+
+    def check(sent: Any) -> None:
+        try:
+            pixels_of(sent, folder)
+        except UserError as error:
+            raise refusal(str(error)) from None
+
+    image.upload(
+        *(check, image, None),
+        preprocess=False,
+        concurrency_id="uploads",
+        concurrency_limit=1,
+        show_progress="hidden",
+        api_visibility="private",
+    )
+    return image
 
 
 def painted(label: str) -> gr.ImageEditor:
-    """Places an upload of an image to paint a mask on."""
-    return gr.ImageEditor(
+    """Places an upload of an image to paint a mask on; what its page sends ahead is bounded."""
+    editor = gr.ImageEditor(
         label=label,
         sources=["upload", "clipboard"],
         transforms=(),
@@ -65,6 +93,16 @@ def painted(label: str) -> gr.ImageEditor:
         canvas_size=(256, 256),
         height=420,
     )
+    accept = editor.accept_blobs
+
+    def accept_few(data: AcceptBlobs) -> None:
+        if not is_layer(data.data.get("index")):
+            raise ValueError("no such layer")
+        accept(data)
+
+    accept_few._is_server_fn = True  # gradio's mark of what a browser may call
+    editor.accept_blobs, editor.blob_storage = accept_few, Paintings()
+    return editor
 
 
 def settings() -> gr.Accordion:
@@ -114,7 +152,8 @@ def inverting(choices: Choices) -> dict[str, Component]:
 def buttons() -> tuple[gr.Button, gr.Button]:
     """Places the button that runs a request and the one that stops it."""
     with gr.Row():
-        return gr.Button("Generate", variant="primary"), gr.Button("Stop", interactive=False)
+        run = gr.Button("Generate", variant="primary", min_width=120)
+        return run, gr.Button("Stop", interactive=False, min_width=80)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -139,8 +178,8 @@ class Outputs:
     @property
     def components(self) -> list[Component]:
         """In the order of what a request yields."""
-        shown = [self.gallery, self.status, self.seed, self.archive]
-        return shown if self.frame is None else [*shown, self.frame, self.slider]
+        path = [] if self.frame is None else [self.frame, self.slider]
+        return [self.gallery, self.status, self.seed, self.archive, *path, self.chosen]
 
 
 def outputs(columns: int, is_path: bool, takers: dict[str, str]) -> Outputs:
@@ -149,6 +188,7 @@ def outputs(columns: int, is_path: bool, takers: dict[str, str]) -> Outputs:
     Args:
         takers: titles of the tabs that can take an image, by name.
     """
+    status = gr.Textbox(label="Status", interactive=False, lines=1, max_lines=6)
     frame = slider = None
     if is_path:
         frame = gr.Image(label="Frame", height=280, interactive=False, buttons=[], format="png")
@@ -164,11 +204,11 @@ def outputs(columns: int, is_path: bool, takers: dict[str, str]) -> Outputs:
         preview=False,
         elem_classes="whole",
     )
-    status = gr.Textbox(label="Status", interactive=False, lines=1, max_lines=6)
     with gr.Row():
         seed = gr.Textbox(label="Seed used", interactive=False)
         archive = gr.DownloadButton("Download all")
-    with gr.Accordion("Use the chosen image in", open=True), gr.Row():
+    used = "Use an image in (click one to choose it, else it is the first)"
+    with gr.Accordion(used, open=True), gr.Row():
         uses = {name: gr.Button(title, size="sm", min_width=80) for name, title in takers.items()}
     made = Outputs(gallery, status, seed, archive, frame, slider, gr.State(0), uses)
     gallery.select(chosen, None, made.chosen, queue=False, api_visibility="private")
@@ -193,7 +233,8 @@ def going_on(step: Step, seed: int, is_path: bool, *, clear: bool) -> tuple[Any,
     """
     kept = [] if clear else gr.skip()
     preview = kept if step.preview is None else list(step.preview)
-    return preview, step.text, str(seed), None, *((None, 0) if is_path else ())
+    first = 0 if clear else gr.skip()
+    return preview, step.text, str(seed), None, *((None, 0) if is_path else ()), first
 
 
 def finished(result: Result, is_path: bool) -> tuple[Any, ...]:
@@ -202,7 +243,7 @@ def finished(result: Result, is_path: bool) -> tuple[Any, ...]:
     said = [f"{len(result.images)} image{plural} in {result.seconds:.1f} s", *result.notes]
     images = [(str(path), caption) for path, caption in result.images]
     shown = (images, "\n".join(said), str(result.seed), str(result.archive))
-    return (*shown, images[0][0], 0) if is_path else shown
+    return (*shown, images[0][0], 0, gr.skip()) if is_path else (*shown, gr.skip())
 
 
 def run_with(
@@ -218,23 +259,27 @@ def run_with(
     A request that comes while another one of the same visitor runs waits in the line.
     """
     quiet = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
-    gr.on(triggers, None, None, list(buttons), js=BUSY, **quiet)
+    changed = [*buttons, *outputs.uses.values()]
+    busy, idle = (switch(is_busy=busy, uses=len(outputs.uses)) for busy in (True, False))
+    gr.on(triggers, None, None, changed, js=busy, **quiet)
     running = gr.on(
         triggers,
         run,
         inputs_kwargs=inputs,
         outputs=outputs.components,
+        show_progress="minimal",
+        show_progress_on=outputs.status,
         api_name=name,
         concurrency_id=QUEUE,
         concurrency_limit=1,
         trigger_mode="multiple",
         preprocess=False,  # values are checked by requests.py, images decoded by inputs.py
     )
-    running.then(None, None, list(buttons), js=IDLE, **quiet)
+    running.then(None, None, changed, js=idle, **quiet)
     # `then` alone does not run what is only JavaScript after a failure.
-    running.failure(None, None, list(buttons), js=IDLE, **quiet)
+    running.failure(None, None, changed, js=idle, **quiet)
     stopped = buttons[1].click(None, None, None, cancels=[running], **quiet)
-    stopped.then(None, None, list(buttons), js=IDLE, **quiet)
+    stopped.then(None, None, changed, js=idle, **quiet)
 
 
 def use_in(source: Outputs, name: str, taker: Component, bar: gr.Tabs, folder: Path) -> None:

@@ -25,6 +25,7 @@ MOST_METRICS = 4  # of a suite, in a terminal
 MOST_PROMPTS = 8
 MOST_IMAGES, IMAGE_WIDTH = 4, 1000
 ABOUT = re.compile(r"^(?:\*\*What it draws\.\*\*|[A-Za-z]).*?(?=\n\s*\n|\Z)", re.M | re.S)
+PARAGRAPH = re.compile(r"^\S.*?(?=\n\s*\n|\Z)", re.M | re.S)
 PROMPT = re.compile(r"\bunclip sample((?:\s+\\?\s*\"[^\"\n]{1,200}\")+)")
 SAMPLING_KEYS = ("sampler", "steps", "guidance", "temperature", "top_p", "num_candidates")
 LEAST_COLUMN, WIDE_COLUMN = 8, 24
@@ -130,6 +131,20 @@ def _about(text: str) -> tuple[str, ...]:
     found = [match[0] for match in ABOUT.finditer(text.split("\n## ")[0])]
     chosen = found[:1] + [part for part in found[1:] if part.startswith("**What it draws")]
     return tuple(shorten(one_line(part.replace("**", "")), 600).rstrip(":") for part in chosen)
+
+
+def in_short(folder: Path) -> str:
+    """Returns what a bundle's README says that it draws, and the first sentence on what not.
+
+    A README without such a paragraph gives its first one; none at all gives "".
+    """
+    found = [one_line(m[0]) for m in PARAGRAPH.finditer(_readme(folder).split("\n## ")[0])]
+    drawn = [part for part in found if part.startswith("**What it draws.**")]
+    lacks = [part for part in found if part.startswith("**What it cannot draw.**")]
+    parts = drawn[:1] or [part for part in found if part[:1].isalpha()][:1]
+    parts += [re.match(r"\*\*.*?\*\*.*?(?:\.(?= |$)|$)", part)[0] for part in lacks[:1]]
+    sentences = [part.replace(".** ", ": ").replace("**", "").rstrip(":.") + "." for part in parts]
+    return shorten(" ".join(sentences), 600)
 
 
 def _prompts(text: str) -> tuple[str, ...]:

@@ -103,6 +103,12 @@ FAULTS: list[Fault] = [
             f"{INPUTS}::{READ}",
         ),
         (
+            "layers_without_end",
+            "str(index) in map(str, range(MOST_LAYERS))",
+            "str(index).isdigit()",
+            f"{INPUTS}::test_what_is_sent_ahead_is_bounded",
+        ),
+        (
             "pipes_are_read",
             "if not stat.S_ISREG(os.fstat(descriptor).st_mode):",
             "if descriptor < 0:",
