@@ -118,7 +118,7 @@ def test_a_bundle_without_a_card_has_its_tables(toy_folder, unclip):
             "What it draws: Red *hearts*.",  # below the tables nothing counts
         ),
         (
-            "**What it draws.** Toys.\n\n**What it cannot draw.** Scenes,\nor 1.5 things. Nor text.",
+            "**What it draws.** Toys.\n\n**What it cannot draw.** Scenes,\nor 1.5 things. No text.",
             "What it draws: Toys. What it cannot draw: Scenes, or 1.5 things.",
         ),
         ("# toy\n\nDraws toys\nin lines.\n\nMore.\n", "Draws toys in lines."),

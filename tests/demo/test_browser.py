@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 
 import pytest
 from PIL import Image
+from selenium.common.exceptions import ElementNotInteractableException
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 
@@ -51,7 +52,15 @@ class Page:
 
     def click(self, text):
         path = f"//button[starts-with(normalize-space(), '{text}')]"
-        self.until(lambda: self.all(path))[-1].click()
+
+        def clicked():
+            try:
+                self.all(path)[-1].click()
+            except (IndexError, ElementNotInteractableException):  # the page is laid out anew
+                return False
+            return True
+
+        self.until(clicked)
 
     def choose(self, label, value):
         """Chooses a value of the radio buttons under a label."""
@@ -108,6 +117,13 @@ def hosts(driver):
 def opened(url):
     with urllib.request.urlopen(url, timeout=30) as file:
         return Image.open(io.BytesIO(file.read()))
+
+
+def use_nothing(page):
+    """Without an image there is none to use elsewhere, and the page says so."""
+    page.click("Mix")
+    page.until(lambda: "there is no image yet" in str(page.told()))
+    page.until(lambda: not page.told())
 
 
 def draw(page):
@@ -177,6 +193,7 @@ def test_a_prompt_is_drawn_varied_and_edited(browser, tmp_path):
     args = ("unclip_jax", "demo", "--port", str(port), "--no-browser")
     with running(home, port, *args) as (address, _, log):
         page = Page(browser, address, folder)
+        use_nothing(page)
         drawn = draw(page)
         stop(page)
         page.generate(1)  # what the next tab takes

@@ -299,7 +299,8 @@ def use_in(source: Outputs, name: str, taker: Component, bar: gr.Tabs, folder: P
 
     source.uses[name].click(
         *(put, [source.gallery, source.chosen], [taker, bar]),
-        queue=False,
+        concurrency_id="uses",  # in a line of its own: of calls without one no error is shown
+        concurrency_limit=None,
         show_progress="hidden",
         api_visibility="private",
     )
