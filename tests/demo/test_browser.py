@@ -14,7 +14,10 @@ from urllib.parse import urlsplit
 
 import pytest
 from PIL import Image
-from selenium.common.exceptions import ElementNotInteractableException
+from selenium.common.exceptions import (
+    ElementNotInteractableException,
+    StaleElementReferenceException,
+)
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 
@@ -43,21 +46,25 @@ class Page:
 
     def until(self, found, patience=30.0):
         end = time.monotonic() + patience
-        while not (value := found()):
+        while not (value := self.now(found)):
             if time.monotonic() > end:
                 self.shoot("timeout", DESKTOP)
                 raise AssertionError(f"nothing after {patience} s; see {self.folder}")
             time.sleep(0.2)
         return value
 
+    def now(self, found):
+        """Returns what is found; None while the page is laid out anew."""
+        try:
+            return found()
+        except (ElementNotInteractableException, StaleElementReferenceException):
+            return None
+
     def click(self, text):
         path = f"//button[starts-with(normalize-space(), '{text}')]"
 
         def clicked():
-            try:
-                self.all(path)[-1].click()
-            except (IndexError, ElementNotInteractableException):  # the page is laid out anew
-                return False
+            self.until(lambda: self.all(path))[-1].click()
             return True
 
         self.until(clicked)
