@@ -123,6 +123,11 @@ def test_calls_of_a_wrong_form_are_refused(page, body, status):
     assert page[2].read_text() == before
 
 
+@pytest.mark.parametrize("body", [SURROGATE, b'{"data": ["\\ud800"]}'])
+def test_text_that_is_no_unicode_is_not_handed_on(page, body):
+    assert posted(page, body) == (400, {"detail": "the call is not valid JSON"})
+
+
 def test_events_without_a_function_or_without_their_data_are_refused(page):
     before = page[2].read_text()
     silent = next(e["id"] for e in events(page) if not e["backend_fn"])
@@ -178,11 +183,13 @@ def test_calls_that_nobody_listens_to_are_not_worked_on(page):
     address, folder, log = page
     before = log.read_text()
     (folder / "begun").unlink(missing_ok=True)
+    (folder / "go").touch()  # so that nothing hangs if it is worked on
     ask = list({**SAMPLE, "prompt": "gray 1 waits"}.values())
     number = numbered(page, "sample")
     assert posted(page, {"data": ask, "fn_index": number, "session_hash": "deaf"})[0] == 200
     url = begin(address, "sample", list({**SAMPLE, "prompt": "gray 2"}.values()))
     assert end(url)[0] == "complete"  # its turn comes after the other's patience
+    (folder / "go").unlink()
     assert not (folder / "begun").exists() and log.read_text() == before
 
 
