@@ -87,14 +87,22 @@ class Page:
         return [e.text for e in self.all("//*[contains(@class, 'toast-body')]")]
 
     def generate(self, count):
-        """Presses the button, which is off until the images are there; returns their addresses."""
+        """Presses the button and waits for new images; returns their addresses.
+
+        A request may be over before its first step is seen; previews are WebP, results PNG.
+        """
+        before, done = self.images(), f"{count} image"
         self.click("Generate")
-        self.until(lambda: self.all("//button[normalize-space()='Working…' and @disabled]"))
-        done = f"{count} image"
-        self.until(lambda: self.told() or self.status().startswith(done), PATIENCE)
+
+        def drawn():
+            found = [source for source in self.images() if source.endswith(".png")]
+            is_new = len(found) == count and found != before and self.status().startswith(done)
+            return self.told() or (found if is_new else None)
+
+        found = self.until(drawn, PATIENCE)
         assert self.told() == []
         self.until(lambda: self.all("//button[normalize-space()='Generate']"))
-        return self.until(self.images)
+        return found
 
     def images(self):
         path = "//*[contains(@class, 'grid-container')]//img"
@@ -150,11 +158,14 @@ def draw(page):
 
 
 def stop(page):
-    """A request that is stopped gives the button back."""
+    """A request that is stopped gives the button back, which is off meanwhile."""
+    page.choose("Steps of the decoder", 80)  # a program of its own, which takes seconds to compile
     page.click("Generate")
-    page.until(lambda: "s)" in page.status())
+    page.until(lambda: page.all("//button[normalize-space()='Working…' and @disabled]"))
+    page.until(lambda: page.all("//button[normalize-space()='Stop' and not(@disabled)]"))
     page.click("Stop")
     page.until(lambda: page.all("//button[normalize-space()='Generate']"))
+    page.choose("Steps of the decoder", 10)
 
 
 def vary(page, drawn):
