@@ -53,7 +53,7 @@ def test_bash_completes_what_is_typed(shim):
         ("unclip", "sample", "--model", "e"): {"emoji", "-o", "dirnames"},
         ("unclip", "info", "em"): {"emoji", "-o", "dirnames"},
         ("unclip", "sample", "--sampler", "dd"): {"ddpm", "ddim"},
-        ("unclip", "eval", "--suite", "re"): {"retrieval"},
+        ("unclip", "eval", "--suite", "re"): {"reconstruction", "retrieval"},
         ("unclip", "vary", "h"): {"-o", "default"},
         ("unclip", "train", "--work"): {"--workdir"},
         ("unclip", "train", "--config", "x", "--workdir", "r"): {"-o", "dirnames"},
