@@ -38,6 +38,13 @@ def data() -> None:
 )
 @click.option("--styles", help="Styles to draw, joined by commas [all eight].")
 @click.option(
+    "--pairs",
+    default=0,
+    show_default=True,
+    type=click.IntRange(0, 100_000),
+    help='Images of two things ("a cat and a dog") to add in each style.',
+)
+@click.option(
     "--packages",
     type=click.Path(path_type=Path),
     help="Folder of npm tarballs; missing ones are downloaded [cache folder].",
@@ -49,6 +56,7 @@ def prepare(
     out: Path | None,
     size: int,
     styles: str | None,
+    pairs: int,
     packages: Path | None,
     overwrite: bool,
     as_json: bool,
@@ -76,6 +84,7 @@ def prepare(
             packages=packages or cache_folder() / "npm",
             size=size,
             styles=STYLES if styles is None else split_list(styles),
+            pairs=pairs,
             overwrite=overwrite,
             report=functools.partial(progress.report, "drawing"),
         )

@@ -237,7 +237,7 @@ def matching_indices(
 
     Args:
         concepts: "all", "common" and "everyday" (the packaged lists; the second has the recolored
-            drawings of its concepts too), "no_flags", or labels joined by ", ".
+            drawings and the pairs of its concepts too), "no_flags", or labels joined by ", ".
         styles: empty means all.
 
     Raises:
@@ -258,7 +258,8 @@ def matching_indices(
         concept = info["concept"]
         if concepts == "everyday" and info["category"] == captions_lib.RECOLORED:
             concept = concept.partition(" ")[2]
-        if wanted is not None and concept not in wanted:
+        is_pair = concepts == "everyday" and info["category"] == captions_lib.PAIR
+        if wanted is not None and concept not in wanted and not is_pair:
             continue
         if concepts == "no_flags" and info["category"] in _FLAG_CATEGORIES:
             continue

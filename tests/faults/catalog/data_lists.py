@@ -2,6 +2,8 @@
 
 from tests.faults.catalog import Fault, faults_in
 
+PAIRS = "tests/data/test_pairs.py"
+
 FAULTS: list[Fault] = [
     *faults_in(
         "unclip_jax/data/lists.py",
@@ -172,9 +174,36 @@ FAULTS: list[Fault] = [
         ),
         (
             "category_is_the_style",
-            '"category": drawing.name.category,',
+            '"category": drawing.category,',
             '"category": drawing.style,',
             "tests/data/test_emoji.py::test_captions_tags_and_categories",
+        ),
+    ),
+    *faults_in(
+        "unclip_jax/data/sets/pairs.py",
+        (
+            "both_things_on_the_left",
+            "start = place * (size - side)",
+            "start = 0 * (size - side)",
+            f"{PAIRS}::test_each_thing_is_drawn_on_its_side",
+        ),
+        (
+            "held_out_under_the_first_name_only",
+            "(*captions_lib.kinds().get(label, ()), *short, own)",
+            "(own,)",
+            f"{PAIRS}::test_the_listed_pairs_are_held_out_under_every_name",
+        ),
+        (
+            "pairs_of_held_out_drawings",
+            'splits.get("train", ())',
+            "sum(splits.values(), [])",
+            f"{PAIRS}::test_pairs_are_made_of_training_drawings_of_one_style",
+        ),
+        (
+            "side_by_the_order_of_the_arguments",
+            "sorted((one, other), key=lambda d: d.name.label)",
+            "[one, other]",
+            f"{PAIRS}::test_which_is_on_the_left_depends_on_the_names_alone",
         ),
     ),
     *faults_in(

@@ -21,6 +21,8 @@ STYLE_WORDS = {
 }
 RECOLORED = "recolored"
 """Category of a drawing in another color; its concept is "blue automobile"."""
+PAIR = "pair"
+"""Category of an image of two things; its concept is "cat face and dog face"."""
 PLAIN_WORDS = ("a picture of", "icon", "on white")
 
 # Names without an article: uncountable nouns, actions, proper names.
@@ -149,6 +151,11 @@ def pinned_prompts() -> dict[str, str]:
     return dict(_table("emoji_pinned.txt"))
 
 
+def held_pairs() -> tuple[tuple[str, str], ...]:
+    """Returns the packaged pairs of things that are never trained on: ("cat", "dog"), ..."""
+    return tuple(_table("emoji_held_pairs.txt"))
+
+
 def common_concepts() -> tuple[str, ...]:
     """Returns the packaged list of common, visually distinct concepts (emojibase labels)."""
     return tuple(_lines("emoji_common.txt"))
@@ -197,6 +204,24 @@ def color_captions(noun: str, color: str, *, style: str = "") -> tuple[str, ...]
     captions = [colored, f"{emoji_of} {colored}", f"{plain}, {icon}", f"{colored} {manner}"]
     captions += [f"{phrase(noun)} in {color}", f"{plain} emoji", f"{phrase(noun)} that is {color}"]
     return tuple(captions)
+
+
+def pair_captions(left: Sequence[str], right: Sequence[str], *, style: str = "") -> tuple[str, ...]:
+    """Returns the captions of an image of two things: "a cat and a dog", "a dog and a cat", ...
+
+    Args:
+        left: names of the one, the plainest first.
+        right: those of the other.
+    """
+    emoji_of, icon, manner = STYLE_WORDS.get(style, PLAIN_WORDS)
+    captions: list[str] = []
+    for index in range(min(3, max(len(left), len(right)))):
+        names = (left[index % len(left)], right[index % len(right)])
+        for one, other in (names, names[::-1]):
+            two = f"{phrase(one)} and {phrase(other)}"
+            captions += [two, f"{emoji_of} {two}", f"{bare(one)} and {bare(other)}, {icon}"]
+            captions += [f"{two} {manner}", f"{phrase(one)} next to {phrase(other)}"]
+    return tuple(dict.fromkeys(captions))
 
 
 def _lines(filename: str) -> list[str]:

@@ -67,6 +67,11 @@ class Drawing:
     color: str = ""
     main: recolor.MainColor | None = None
 
+    @property
+    def category(self) -> str:
+        """That of its name."""
+        return self.name.category
+
     def render(self, size: int) -> bytes:
         """Renders a square PNG on white; vectors at `size`, bitmaps at their own size."""
         png = self._render_as_drawn(size)
@@ -246,12 +251,12 @@ def assign_splits(
     pinned, splits = frozenset(pinned), {}
     never_whole = pinned | frozenset(everyday)
     for concept, present in styles.items():
-        if concept not in never_whole and _share(f"concept:{concept}") < HELD_OUT:
+        if concept not in never_whole and hash_share(f"concept:{concept}") < HELD_OUT:
             splits |= {(concept, style): "test_concepts" for style in present}
             continue
-        ranked = sorted(present, key=lambda s: _share(f"cell:{concept}:{s}"))
+        ranked = sorted(present, key=lambda s: hash_share(f"cell:{concept}:{s}"))
         for place, style in enumerate(ranked):
-            held = concept not in pinned and _share(f"cell:{concept}:{style}") < HELD_OUT
+            held = concept not in pinned and hash_share(f"cell:{concept}:{style}") < HELD_OUT
             last = place == len(ranked) - 1
             splits[concept, style] = "test_combinations" if held and not last else "train"
     return splits
@@ -285,7 +290,7 @@ def _split(drawing: Drawing, splits: Mapping[tuple[str, str], str]) -> str:
     if not drawing.color:
         return splits[drawing.concept, drawing.style]
     original = splits[drawing.concept.removeprefix(f"{drawing.color} "), drawing.style]
-    if original == "train" and _share(f"color:{drawing.concept}") < HELD_OUT:
+    if original == "train" and hash_share(f"color:{drawing.concept}") < HELD_OUT:
         return "test_combinations"
     return original
 
@@ -339,6 +344,6 @@ def _shortcode_captions(name: Name, labels: set[str], known: tuple[str, ...]) ->
     return tuple(line for line in dict.fromkeys(lines) if line not in known)
 
 
-def _share(text: str) -> float:
+def hash_share(text: str) -> float:
     """Returns a number in [0, 1) that depends on the text alone."""
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") / 2**64

@@ -9,6 +9,7 @@ from unclip_jax.core.errors import UserError
 from unclip_jax.core.files import is_empty_folder
 from unclip_jax.data import builder
 from unclip_jax.data.sets import emoji, npm
+from unclip_jax.data.sets.pairs import Pair, with_pairs
 
 ABOUT = """Emoji in up to eight drawn styles with English captions. The drawings are rasterized on a
 white background; no skin tones. Some things are there in up to nine further colors ("a blue car"):
@@ -16,6 +17,8 @@ changed by this project, of category "recolored"; all others are unchanged. test
 about 8% of the concepts in every style, test_combinations about 8% of the other concepts' styles
 and of the pairs of thing and color. Concepts are grouped by code point with tone and gender
 stripped; no drawing is in two splits."""
+PAIRS = """ Images of category "pair" show two of the training drawings side by side, put together
+by this project; about 8% of the pairs of things are in test_combinations."""
 
 Report = Callable[[int, int], None]
 
@@ -26,6 +29,7 @@ def prepare_emoji(
     packages: Path,
     size: int = 256,
     styles: Sequence[str] = emoji.STYLES,
+    pairs: int = 0,
     overwrite: bool = False,
     report: Report | None = None,
 ) -> dict:
@@ -34,6 +38,7 @@ def prepare_emoji(
     Args:
         packages: folder of npm tarballs; those already there are not fetched again.
         size: side in pixels of the vector styles (3d is always 256).
+        pairs: images of two things ("a cat and a dog") to make in each style.
         report: called with (images rendered, images in total).
     """
     refuse_existing(out, overwrite)
@@ -47,10 +52,12 @@ def prepare_emoji(
     splits = {name: drawings for name, drawings in splits.items() if drawings}
     if not splits:
         raise UserError(f"no drawing in {packages} has a name; delete the folder and run again")
+    if pairs:
+        splits = with_pairs(splits, pairs)
     renderer = _Renderer(sum(map(len, splits.values())), report)
     records = {s: functools.partial(renderer.records, d, size) for s, d in splits.items()}
     licenses = [x for x in emoji.licenses() if x["part"] in tarballs]
-    about = " ".join(ABOUT.split())
+    about = " ".join((ABOUT + (PAIRS if pairs else "")).split())
     builder.write(out, records, about=about, licenses=licenses, overwrite=overwrite)
     counts = {
         name: dict(sorted(Counter(d.style for d in drawings).items()))
@@ -76,7 +83,9 @@ class _Renderer:
         self.total, self.done, self.report = total, 0, report
         self.broken: list[str] = []
 
-    def records(self, drawings: Sequence[emoji.Drawing], size: int) -> Iterator[builder.Record]:
+    def records(
+        self, drawings: Sequence[emoji.Drawing | Pair], size: int
+    ) -> Iterator[builder.Record]:
         for drawing in drawings:
             self.done += 1
             if self.report is not None:
@@ -91,6 +100,6 @@ class _Renderer:
                 "captions": list(drawing.captions),
                 "concept": drawing.concept,
                 "style": drawing.style,
-                "category": drawing.name.category,
+                "category": drawing.category,
                 "key": drawing.key,
             }
