@@ -40,8 +40,11 @@ def test_the_users_number_stays():
 def test_a_command_makes_a_device_a_core():
     code = (
         "from unclip_jax.core import cpus; import jax;"
-        "cpus.os.sched_getaffinity = lambda pid: range(3);"
-        "print(cpus.use_core_devices(1, 1, 1), len(jax.local_devices()));"
+        "cpus.os.sched_getaffinity = lambda pid: range(4);"
+        "print(cpus.use_core_devices(1, 1, 1, total=1));"
+        "print(cpus.use_core_devices(1, 1, 1, total=9));"
+        "jax.config.update('jax_num_cpu_devices', -1);"
+        "print(cpus.use_core_devices(1, 1, 1, total=3), len(jax.local_devices()));"
         "print(cpus.use_core_devices(1, 1, 1))"
     )
     env = {k: v for k, v in os.environ.items() if k not in ("JAX_NUM_CPU_DEVICES", "XLA_FLAGS")}
@@ -49,4 +52,4 @@ def test_a_command_makes_a_device_a_core():
     done = subprocess.run(
         [sys.executable, "-c", code], env=env, capture_output=True, text=True, timeout=120
     )
-    assert done.stdout.split() == ["3", "3", "None"], done.stderr
+    assert done.stdout.split() == ["1", "None", "3", "3", "None"], done.stderr

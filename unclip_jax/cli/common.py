@@ -31,6 +31,9 @@ FEW = 16
 USUAL_SIZE = 256
 """Pixels of images where a command has no --size, as far as memory is concerned."""
 
+SHARE = 16
+"""Images of a device's share of a batch."""
+
 CONCEPTS = 'all, common, no_flags, or labels: "red heart, taco".'
 """Help of --concepts."""
 
@@ -154,14 +157,17 @@ def use_compile_cache() -> None:
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", 0)
 
 
-def use_cores(models: Sequence[str | None], size: int | None = None) -> None:
-    """Makes a CPU device a core, for a command that maps bundles over many images.
+def use_cores(
+    models: Sequence[str | None], size: int | None = None, images: int | None = None
+) -> None:
+    """Makes a CPU device a core, for a command that maps bundles over images.
 
     Must be called before the JAX backend starts.
 
     Args:
         models: folders or names of bundles; None for one that was not given.
         size: pixels of the images that are made; None for the largest of the bundles' usual.
+        images: that are made; None for many.
     """
     from unclip_jax.checkpoint.bundle import resolve
     from unclip_jax.core.cpus import use_core_devices
@@ -172,8 +178,9 @@ def use_cores(models: Sequence[str | None], size: int | None = None) -> None:
             folders += [] if model is None else [resolve(model)]
     parameters = (path for folder in folders for path in folder.glob("*.safetensors"))
     stored = sum(path.stat().st_size for path in parameters)
-    # Stored in two bytes, maybe, and held in four; 16 images are a device's share of a batch.
-    use_core_devices(2 * stored, 16, size or USUAL_SIZE)
+    share = SHARE if images is None else min(SHARE, images)
+    # Stored in two bytes, maybe, and held in four.
+    use_core_devices(2 * stored, share, size or USUAL_SIZE, total=images)
 
 
 def split_list(text: str) -> tuple[str, ...]:

@@ -10,6 +10,9 @@ import click
 from unclip_jax.cli import common
 from unclip_jax.cli.progress import Progress, warn
 
+IMAGES = 4
+"""Images that the page makes at once, as it is when it opens."""
+
 LOCAL = ("127.0.0.1", "localhost", "::1")
 
 
@@ -47,6 +50,7 @@ def demo(model: str, port: int, host: str, root_path: str | None, no_browser: bo
                 webbrowser.open(address)
 
         common.use_compile_cache()
+        common.use_cores([model], images=IMAGES)
         server.serve(model, host=host, port=port, root_path=root_path, tell=tell)
 
 

@@ -1,7 +1,7 @@
 """The options of the commands that take images, and what these commands print."""
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -90,8 +90,14 @@ def run(command: Any, output: Output) -> None:
     where = {name: getattr(output, name) for name in ("model", "out", "seed", "overwrite")}
     with Progress() as progress:
         common.use_compile_cache()
+        common.use_cores([output.model], command.settings.get("size"), _count(command.files))
         result = run_command(command, **where, reporter=progress)
     echo_images(result, output.as_json)
+
+
+def _count(names: Sequence[str]) -> int:
+    """Returns how many of a command's files are images that it makes."""
+    return sum(name.endswith(".png") and not name.startswith("input") for name in names)
 
 
 def echo_images(result: Mapping[str, Any], as_json: bool) -> None:

@@ -73,8 +73,7 @@ def sample(
     with Progress() as progress:
         progress.phase(f"loading {model}")
         common.use_compile_cache()
-        if bulk:
-            common.use_cores([model], settings["size"])
+        common.use_cores([model], settings["size"], len(captions) * num)
         from unclip_jax.core import distributed
         from unclip_jax.workflows import text_to_image
         from unclip_jax.workflows.images import fresh_folder

@@ -16,8 +16,12 @@ GROUP_BYTES = Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory.cur
 HOST_BYTES = Path("/proc/meminfo")
 
 
-def use_core_devices(params_bytes: int, images: int, size: int) -> int | None:
+def use_core_devices(
+    params_bytes: int, images: int, size: int, *, total: int | None = None
+) -> int | None:
     """Makes as many CPU devices as cores, where half of the free memory holds all that they need.
+
+    No more than there are images: a device without one would repeat another's.
 
     A number that the user chose (JAX_NUM_CPU_DEVICES) stays, and so does that of a backend that has
     already started. Accelerators are not affected.
@@ -25,6 +29,7 @@ def use_core_devices(params_bytes: int, images: int, size: int) -> int | None:
     Args:
         params_bytes: parameters, of which each device has a copy.
         images: that a device makes at once, of `size` x `size` pixels.
+        total: images of all devices; None where there are many, or nobody knows.
 
     Returns:
         The number of devices; None where it was not for this function to choose.
@@ -32,8 +37,9 @@ def use_core_devices(params_bytes: int, images: int, size: int) -> int | None:
     chosen = "xla_force_host_platform_device_count" in os.environ.get("XLA_FLAGS", "")
     if chosen or jax.config.jax_num_cpu_devices != -1:
         return None
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     count = devices_for(
-        len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1,
+        min(cores or 1, total or cores or 1),
         free_bytes(),
         params_bytes + images * size**2 * PIXEL_BYTES,
     )

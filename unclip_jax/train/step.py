@@ -62,7 +62,7 @@ TPU: a sharded parameter is gathered before it is multiplied. In rounds of permu
 default for large arrays, the paper's decoder has 1.84 times the arithmetic and twice the
 memory on 8 chips (docs/plans.md).
 CPU: XLA's defaults without its library for single convolutions, whose gradients of 3 x 3 kernels
-take 1.2 to 1.9 times as long as Eigen's (benchmarks/README.md).
+take 1.2 to 1.9 times as long as Eigen's (docs/performance.md).
 """
 
 
