@@ -30,13 +30,14 @@ STAMP := $(VENV)/.installed
 export PROMPT
 export PYTHONUNBUFFERED = 1
 
-.PHONY: help install sample demo test test-matrix test-parity fuzz kill-test faults lint format audit bench docs tour reproduce reproduce-smoke clean
+.PHONY: help install sample demo test test-matrix test-parity budgets fuzz kill-test faults lint format audit bench docs tour reproduce reproduce-smoke clean
 help:
 	@echo 'make sample PROMPT="a red heart"   install if needed, sample, print the paths of the PNGs'
 	@echo 'make demo                          install if needed, serve the web page and open it'
 	@echo 'make test                          the test suite (no torch)'
 	@echo 'make test-matrix TESTS=tests/core  the suite, or a part, on Python 3.11 to 3.13; a table in docs/'
 	@echo 'make test-parity                   live comparisons with torch references'
+	@echo 'make budgets                       writes what key programs cost as the budgets of the tests'
 	@echo 'make kill-test KILLS=20 ONLY=embed  kills every command, or these, at random moments; resumable'
 	@echo 'make fuzz CASES=100000             hostile input for every parser; a table in docs/reliability.md'
 	@echo 'make faults                        planted faults: the tests must catch every one'
@@ -114,6 +115,10 @@ test-matrix: $(STAMP)-test
 
 test-parity: $(STAMP)-parity
 	$(BIN)/python -m pytest tests/parity $(ARGS)
+
+# The tests of the budgets, which write tests/budgets.json where they would compare.
+budgets: $(STAMP)-test
+	UNCLIP_BUDGETS=write $(BIN)/python -m pytest -q tests/plan/test_budgets.py $(ARGS)
 
 kill-test: $(STAMP)-test
 	$(BIN)/python -m tests.kill.run --kills $(KILLS) $(if $(ONLY),--only $(ONLY)) \

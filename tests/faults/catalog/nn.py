@@ -134,6 +134,18 @@ FAULTS: list[Fault] = [
             "x = x.astype(self.dtype)\n        size",
             "tests/nn/test_layers.py::test_norms_are_computed_in_float32_whatever_they_return",
         ),
+        (
+            "layer_norm_computed_twice",
+            "return norm(x).astype(self.dtype)",
+            "return (norm(x) / 2 + norm(x) / 2).astype(self.dtype)",
+            "tests/plan/test_budgets.py::test_a_program_costs_what_its_budget_says[embedding/captions]",
+        ),
+        (
+            "group_norm_computed_twice",
+            "var = self._per_channel(jnp.square(centered).sum((1, 2)), size)",
+            "var = sum(self._per_channel(jnp.square(centered).sum((1, 2)), size) / 2 for _ in range(2))",
+            "tests/plan/test_budgets.py::test_a_program_costs_what_its_budget_says[sampling/upsampler_256]",
+        ),
     ),
     *faults_in(
         "unclip_jax/nn/transformer.py",
