@@ -2,7 +2,9 @@
 
 Captions of two objects are drawn and read back (shape_reader.py). Measured are: both objects there
 with their own colors (bound), with each other's (swapped), the right number of them, and where they
-are. The same for real images that are encoded and decoded from z_i alone: what the embedding keeps
+are. Pairs of color and form that were trained on ("seen") are apart from held-out ones: of those
+every swap is a pair of the training set, so that a model that keeps to what it knows swaps too. The
+same for real images that are encoded and decoded from z_i alone: what the embedding keeps
 of the binding (the paper's figures 14 and 15). With `--baseline` another bundle draws the same
 captions, and the differences are paired.
 """
@@ -16,6 +18,7 @@ from unclip_jax.core.rendering import labeled_grid
 from unclip_jax.evals.metrics import Metric
 from unclip_jax.evals.outputs import BINDING_GRID
 from unclip_jax.evals.scene_prompts import (
+    GROUPS,
     MODEL,
     Images,
     Prompts,
@@ -34,17 +37,17 @@ SHOWN = 10  # captions of the grid
 
 
 def binding(model: Bundle, settings: Settings) -> dict[str, Metric]:
-    """Draws captions of two objects of each split and reads the objects back."""
+    """Draws captions of two objects, of seen pairs and of unseen ones, and reads them back."""
     results, shown = {}, None
-    for split in settings.splits:
-        prompts = scene_prompts(settings, "binding", split, objects=2)
+    for group in GROUPS:
+        prompts = scene_prompts(settings, "binding", group, objects=2)
         drawn = draw_all(model, prompts.captions, prompts.images, settings)
         if model.sampling.prior != "none" and model.clip.spec.model.vision is not None:
             drawn[RECONSTRUCTION] = reconstructed(model, prompts.images, settings)
         scores = {way: verdicts(images, prompts) for way, images in drawn.items()}
-        reference = f"{settings.data} {split}, {len(prompts.captions)} captions of two objects"
-        label = f"{split}/{{}}/{{}}".format
-        results |= compared(scores, label, RECIPE, reference)
+        reference = f"{settings.data}, {len(prompts.captions)} captions of two {group} objects"
+        label = f"{group}/{{}}/{{}}".format
+        results |= compared(scores, label, RECIPE, reference, prompts.groups)
         shown = shown or binding_grid(prompts.captions, drawn)
     if settings.image_folder is not None:
         shown.save(settings.image_folder / BINDING_GRID)
@@ -52,7 +55,10 @@ def binding(model: Bundle, settings: Settings) -> dict[str, Metric]:
 
 
 def verdicts(images: Images, prompts: Prompts) -> dict[str, Float[np.ndarray, " n"]]:
-    """Returns 0 or 1 for each caption and question; "related" is NaN unless the pair is bound."""
+    """Returns 0 or 1 for each caption and question.
+
+    "related" is NaN unless the pair is bound, "swapped" where both have one color or one form.
+    """
     found = [
         judge_scene(wanted, read_scene(image), where)
         for image, wanted, where in zip(images, prompts.wanted, prompts.relations, strict=True)

@@ -2,7 +2,8 @@
 
 The form of the paper's figure 17: the more a scene holds, the less of it is drawn. Measured for
 each number of objects: the share of the named objects that are there with their color and form, and
-the share of images that show all of them and nothing else.
+the share of images that show all of them and nothing else. The pairs of color and form are those of
+the training set, the scenes are not.
 """
 
 from collections import Counter
@@ -18,7 +19,7 @@ from unclip_jax.evals.binding import RECIPE
 from unclip_jax.evals.metrics import Metric
 from unclip_jax.evals.outputs import COMPLEXITY_GRID
 from unclip_jax.evals.scene_prompts import (
-    REAL,
+    NOT_DRAWN,
     Images,
     Prompts,
     compared,
@@ -33,17 +34,16 @@ SHOWN = 2  # captions of the grid for each number of objects
 
 
 def complexity(model: Bundle, settings: Settings) -> dict[str, Metric]:
-    """Draws captions of 1 to 6 objects of the last split, `settings.prompts` of each number."""
+    """Draws captions of 1 to 6 seen objects, `settings.prompts` of each number."""
     results, rows, labels = {}, [], []
-    split = settings.splits[-1]
     for number in range(1, MOST + 1):
-        prompts = scene_prompts(settings, "complexity", split, objects=number)
+        prompts = scene_prompts(settings, "complexity", "seen", objects=number)
         drawn = draw_all(model, prompts.captions, prompts.images, settings)
         scores = {way: shares(images, prompts) for way, images in drawn.items()}
-        reference = f"{settings.data} {split}, {len(prompts.captions)} captions of each number"
+        reference = f"{settings.data}, {len(prompts.captions)} captions of each number"
         label = f"{{}}/{{}}_{number}".format
-        results |= compared(scores, label, RECIPE, reference)
-        ways = [way for way in drawn if way != REAL]
+        results |= compared(scores, label, RECIPE, reference, prompts.groups)
+        ways = [way for way in drawn if way not in NOT_DRAWN]
         for i, caption in enumerate(prompts.captions[:SHOWN]):
             rows.append([drawn[way][i] for way in ways])
             labels.append(f"{caption}: {', '.join(ways)}")

@@ -3,7 +3,8 @@
 The suites binding, complexity and spelling have their ground truth from the source that made the
 captions (data/sets/scenes.py, data/sets/words.py). Each compares up to four ways to draw one
 caption: the bundle, its decoder given only the prior's embedding, the bundle of `--baseline`, and
-the source itself, whose score is the ceiling of the reader.
+the source itself, whose score is the ceiling of the reader. Drawings are softer than the source;
+`softened` real images tell what the reader loses by that alone.
 """
 
 import dataclasses
@@ -11,13 +12,15 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
-from jaxtyping import Float, UInt8
+from jaxtyping import Float, Shaped, UInt8
+from scipy import ndimage
 
 from unclip_jax import api
 from unclip_jax.checkpoint.bundle import Bundle
 from unclip_jax.core.errors import UserError
 from unclip_jax.core.prng import image_keys, root_key
-from unclip_jax.data.sources import load_source
+from unclip_jax.data.sets import shapes
+from unclip_jax.data.sets.scenes import SPLITS, ScenesSource
 from unclip_jax.evals import metrics
 from unclip_jax.evals.examples import sample_prompts
 from unclip_jax.evals.metrics import Metric
@@ -29,6 +32,11 @@ from unclip_jax.sampling import latents
 from unclip_jax.sampling.monitor import Monitor
 
 MODEL, ALONE, BASELINE, REAL = "model", "embedding_only", "baseline", "real"
+SOFT = "real_soft"
+NOT_DRAWN = (REAL, SOFT)
+GROUPS = {"seen": "train", "unseen": "test"}
+"""Splits of the sources: pairs of color and form that are trained on, and the others."""
+BLUR, NOISE = 0.7, 8.0  # of `softened`: pixels, and gray levels of 255
 RELATIONS = re.compile(r" (above|below|left of|right of) ")
 
 Images = UInt8[np.ndarray, "n s s 3"]
@@ -42,6 +50,8 @@ class Prompts:
     Attributes:
         wanted: pairs of color and form of each caption, the subject first.
         relations: of the first object to the second; None where the caption names none.
+
+    `groups` are the same for captions that name the same things: they are not independent.
     """
 
     captions: list[str]
@@ -49,14 +59,28 @@ class Prompts:
     wanted: list[list[tuple[str, str]]]
     relations: list[str | None]
 
+    @property
+    def groups(self) -> np.ndarray:
+        """What is named, in the order of the alphabet."""
+        return np.asarray([" + ".join(sorted(map(" ".join, pairs))) for pairs in self.wanted])
 
-def scene_prompts(settings: Settings, suite: str, split: str, objects: int) -> Prompts:
-    """Draws the captions of `settings.prompts` scenes of so many objects, by the seed."""
-    name, _, options = settings.data.partition(":")
-    if name != "scenes":
+
+def scene_prompts(settings: Settings, suite: str, group: str, objects: int) -> Prompts:
+    """Draws the captions of `settings.prompts` new scenes of so many objects, by the seed.
+
+    Args:
+        group: "seen": scenes of the pairs of color and form that are trained on, none of them a
+            scene of the training set; "unseen": of the pairs that are held out.
+    """
+    if settings.data.partition(":")[0] != "scenes":
         raise UserError(f"suite {suite} needs procedural scenes: pass --data scenes:size=32")
-    source = load_source(f"{name}:{options + ',' if options else ''}objects={objects}", split)
-    rows = np.random.default_rng(settings.seed).permutation(len(source))[: settings.prompts]
+    chosen = shapes.options(settings.data, ("size", "count", "objects"))
+    first = SPLITS["train"] if group == "seen" else 0
+    count = first + SPLITS["test"]
+    size = chosen.get("size", 32)
+    source = ScenesSource(GROUPS[group], size=size, count=count, objects=objects)
+    order = np.random.default_rng(settings.seed).permutation(count - first)
+    rows = first + order[: settings.prompts]
     examples = [source[int(row)] for row in rows]
     captions = [example["captions"][0] for example in examples]
     found = [RELATIONS.search(caption) for caption in captions]
@@ -84,7 +108,14 @@ def draw_all(
         drawn[ALONE] = decode_embeddings(model, image_emb, settings)
     if settings.baseline is not None:
         drawn[BASELINE] = sample_prompts(settings.baseline, captions, settings)
-    return {**drawn, REAL: real}
+    return {**drawn, REAL: real, SOFT: softened(real, settings.seed)}
+
+
+def softened(images: Images, seed: int) -> Images:
+    """Blurs images and adds noise, about as a small decoder draws them."""
+    blurred = ndimage.gaussian_filter(images.astype(np.float64), (0, BLUR, BLUR, 0))
+    noise = np.random.default_rng(seed).normal(0.0, NOISE, images.shape)
+    return np.clip(np.round(blurred + noise), 0, 255).astype(np.uint8)
 
 
 def decode_embeddings(
@@ -103,7 +134,11 @@ def reconstructed(model: Bundle, images: Images, settings: Settings) -> Images:
 
 
 def compared(
-    scores: Mapping[str, Scores], name: Callable[[str, str], str], recipe: str, reference: str
+    scores: Mapping[str, Scores],
+    name: Callable[[str, str], str],
+    recipe: str,
+    reference: str,
+    groups: Shaped[np.ndarray, " n"],
 ) -> dict[str, Metric]:
     """Returns the mean of every score of every way to draw, and paired differences of the two.
 
@@ -111,24 +146,30 @@ def compared(
         scores: values of each caption by way to draw and by what was scored; NaN: not defined, and
             left out.
         name: the metric's name, of a way to draw and a score.
+        groups: of the captions; the intervals draw whole groups.
     """
     results = {}
     for way, found in scores.items():
         for score, values in found.items():
-            results |= _mean(name(way, score), values)
+            results |= _mean(name(way, score), values, groups)
     if BASELINE in scores:
         for score, values in scores[MODEL].items():
             key = name("over_baseline", score)
-            results |= _mean(key, values - scores[BASELINE][score], baseline=0.0)
+            results |= _mean(key, values - scores[BASELINE][score], groups, baseline=0.0)
     described = {"recipe": recipe, "reference": reference}
     return {key: dataclasses.replace(found, **described) for key, found in results.items()}
 
 
 def _mean(
-    key: str, values: Float[np.ndarray, " n"], baseline: float | None = None
+    key: str,
+    values: Float[np.ndarray, " n"],
+    groups: Shaped[np.ndarray, " n"],
+    baseline: float | None = None,
 ) -> dict[str, Metric]:
-    kept = values[~np.isnan(values)]
-    return {key: metrics.mean_metric(kept, baseline=baseline)} if len(kept) else {}
+    kept = ~np.isnan(values)
+    if not kept.any():
+        return {}
+    return {key: metrics.mean_metric(values[kept], groups=groups[kept], baseline=baseline)}
 
 
 def training_costs(model: Bundle, settings: Settings) -> dict[str, Metric]:

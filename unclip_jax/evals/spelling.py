@@ -15,7 +15,7 @@ from unclip_jax.data.sets import words
 from unclip_jax.evals.metrics import Metric
 from unclip_jax.evals.outputs import SPELLING_GRID
 from unclip_jax.evals.scene_prompts import (
-    REAL,
+    NOT_DRAWN,
     Images,
     compared,
     draw_all,
@@ -42,8 +42,10 @@ def spelling(model: Bundle, settings: Settings) -> dict[str, Metric]:
             drawn = draw_all(model, captions, real, settings)
             scores = {way: letters_right(images, chosen) for way, images in drawn.items()}
             label = f"{group}/{{}}/{{}}_{length}".format
-            results |= compared(scores, label, RECIPE, f"{group} words of each length")
-            ways = [way for way in drawn if way != REAL]
+            results |= compared(
+                scores, label, RECIPE, f"{group} words of each length", np.asarray(chosen)
+            )
+            ways = [way for way in drawn if way not in NOT_DRAWN]
             for i, word in enumerate(chosen[:SHOWN]):
                 rows.append([drawn[way][i] for way in ways])
                 labels.append(f'"{word}" ({group}): {", ".join(ways)}')

@@ -17,9 +17,21 @@ FAULTS: list[Fault] = [
         ),
         (
             "undefined_counts_as_wrong",
-            "values[~np.isnan(values)]",
-            "np.nan_to_num(values)",
+            "kept = ~np.isnan(values)",
+            "kept, values = np.full(len(values), True), np.nan_to_num(values)",
             f"{SUITES}::test_differences_to_the_baseline_are_paired_and_nan_is_left_out",
+        ),
+        (
+            "captions_of_the_same_things_are_independent",
+            "groups=groups[kept], baseline=baseline",
+            "baseline=baseline",
+            f"{SUITES}::test_captions_that_name_the_same_are_one_group",
+        ),
+        (
+            "seen_scenes_are_those_of_training",
+            "rows = first + order[: settings.prompts]",
+            "rows = order[: settings.prompts]",
+            f"{SUITES}::test_seen_pairs_come_in_new_scenes",
         ),
         (
             "relation_of_no_caption",
