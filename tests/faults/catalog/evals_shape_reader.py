@@ -11,7 +11,7 @@ FAULTS: list[Fault] = [
             "soft_edges_are_a_color",
             "open_pixels &= off[:, kept[-1]] > MIXED",
             "open_pixels &= nearest != kept[-1]",
-            f"{TESTS}::test_the_soft_edge_of_a_color_is_no_other_color",
+            f"{TESTS}::test_soft_scenes_of_six_are_read_back",
         ),
         (
             "crisp_forms_only",
