@@ -8,12 +8,6 @@ FAULTS: list[Fault] = [
     *faults_in(
         "unclip_jax/evals/shape_reader.py",
         (
-            "soft_edges_are_a_color",
-            "open_pixels &= off[:, kept[-1]] > MIXED",
-            "open_pixels &= nearest != kept[-1]",
-            f"{TESTS}::test_soft_scenes_of_six_are_read_back",
-        ),
-        (
             "crisp_forms_only",
             "*itertools.product((0.7, 1.0), (1.0, 1.1, 1.2))",
             "",
