@@ -16,6 +16,7 @@ os.environ["TQDM_DISABLE"] = "1"
 
 import hypothesis
 import jax
+import pytest
 
 # How long an example takes tells of the machine's load and not of the code.
 hypothesis.settings.register_profile("tests", deadline=None)
@@ -25,3 +26,12 @@ jax.config.update("jax_num_cpu_devices", 8)
 jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
 jax.config.update("jax_persistent_cache_min_entry_size_bytes", 0)
+
+
+@pytest.fixture(autouse=True)
+def no_kept_programs():
+    """A command that ran in this process keeps its programs; a test that patches code must not."""
+    yield
+    from unclip_jax.core import ready
+
+    ready.use_folder(None)

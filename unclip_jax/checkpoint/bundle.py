@@ -37,15 +37,15 @@ from unclip_jax.core.errors import UserError
 from unclip_jax.core.files import new_folder
 from unclip_jax.core.renamed import with_old_keys
 from unclip_jax.core.suggest import did_you_mean
-from unclip_jax.core.trees import count_params, flatten_paths
+from unclip_jax.core.trees import count_params
 from unclip_jax.models.pca import Pca
 from unclip_jax.models.stages import (
     CLIP,
     STAGES,
     Kind,
     StageSpec,
-    abstract_params,
     check_together,
+    param_shapes,
     spec_from_dict,
     spec_to_dict,
     stages_of,
@@ -328,8 +328,7 @@ def _load_stage(folder: Path, name: str, manifest: Manifest, params_dtype: str |
     spec = spec_from_dict(entry.spec)
     if spec.stage != name:
         raise UserError(f"{folder / 'bundle.json'}: stage {name!r} has the spec of {spec.stage!r}")
-    leaves = flatten_paths(abstract_params(spec))
-    expected = {key: tuple(leaf.shape) for key, leaf in leaves.items()}
+    expected = param_shapes(spec)
     params = tensors.read_tree(folder / file, expected, params_dtype, stored=entry.dtype)
     stage = Stage(spec=spec, params=params, dtype=entry.dtype)
     stage.__dict__["params_digest"] = manifest.files[file].sha256  # the cached property

@@ -147,13 +147,19 @@ def hosts_options(command: Command) -> Command:
 def use_compile_cache() -> None:
     """Enables JAX's persistent compilation cache: $JAX_COMPILATION_CACHE_DIR or the user's cache.
 
-    Imports jax. If the folder cannot be written, programs are compiled again.
+    Traced programs are kept beside it. Imports jax. If the folder cannot be written, programs are
+    traced and compiled again.
     """
     import jax
 
-    if not os.environ.get("JAX_COMPILATION_CACHE_DIR"):
+    from unclip_jax.core import ready
+
+    chosen = os.environ.get("JAX_COMPILATION_CACHE_DIR")
+    if not chosen:
         jax.config.update("jax_compilation_cache_dir", str(cache_folder() / "jax"))
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
+    is_local = chosen and "://" not in chosen
+    ready.use_folder(Path(chosen) / "programs" if is_local else cache_folder() / "programs")
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.01)
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", 0)
 
 

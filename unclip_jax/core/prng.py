@@ -10,9 +10,10 @@ of devices or one more prompt leaves every other random number as it was.
 from collections.abc import Sequence
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Integer, Key
+
+from unclip_jax.core import ready
 
 # Steps that no training takes: what is random beside the steps has their keys.
 HELD_OUT_STEP = 2**31 - 1  # noise of the held-out loss
@@ -41,8 +42,8 @@ def image_keys(
     draw: Sequence[int] | Integer[Array | np.ndarray, " n"],
 ) -> Key[Array, " n"]:
     """Returns the keys of images by their prompt's (or input image's) number and their draw's."""
-    numbers = jnp.asarray(prompt_index, jnp.uint32), jnp.asarray(draw, jnp.uint32)
-    return _image_keys(root, *numbers)
+    inputs = root, np.asarray(prompt_index, np.uint32), np.asarray(draw, np.uint32)
+    return ready.program(_image_keys, ("image_keys",), inputs)(*inputs)
 
 
 @jax.jit

@@ -13,6 +13,8 @@ import jax.numpy as jnp
 from flax import struct
 from jaxtyping import Array, Bool
 
+from unclip_jax.core.ready import portable
+
 Params = Mapping[str, Any]
 """Plain nested dict of arrays, without partitioning boxes: {"block_0": {"kernel": array}}."""
 
@@ -20,6 +22,7 @@ Size = Any
 """A dimension's size: an int, or a symbol in a program exported with a symbolic batch size."""
 
 
+@portable
 @struct.dataclass
 class TextFeatures:
     """A batch of encoded captions; fields that the consumer does not use are None.
@@ -40,6 +43,7 @@ class TextFeatures:
     tokens: Any = None
 
 
+@portable
 @struct.dataclass
 class Cond:
     """Conditioning of a diffusion network; None means not given.

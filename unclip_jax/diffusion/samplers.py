@@ -13,6 +13,7 @@ import numpy as np
 from flax import struct
 from jaxtyping import Array, Float, Int
 
+from unclip_jax.core.ready import portable
 from unclip_jax.diffusion.config import DiffusionConfig, SamplerName, SamplingConfig, Variance
 from unclip_jax.diffusion.denoiser import Denoised, Denoiser
 from unclip_jax.diffusion.dpm_solver import dpmpp_step, no_history
@@ -149,6 +150,7 @@ def make_plan(
     return SamplingPlan(schedule, config, diffusion.variance, chosen, variance_table)
 
 
+@portable
 @struct.dataclass
 class SamplerState:
     """State carried from one step to the next.

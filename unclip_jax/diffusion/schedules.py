@@ -15,6 +15,7 @@ from flax import struct
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Int
 
+from unclip_jax.core.ready import portable
 from unclip_jax.diffusion.config import ScheduleName
 
 CLEAN = -1
@@ -22,6 +23,7 @@ COSINE_OFFSET = 0.008
 MAX_BETA = 0.999
 
 
+@portable
 @struct.dataclass
 class Level:
     """Noise levels: x = alpha x_0 + sigma eps, one for all examples or one per example."""

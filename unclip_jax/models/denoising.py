@@ -15,6 +15,7 @@ import jax.numpy as jnp
 from flax import struct
 from jaxtyping import Array, Float, Int
 
+from unclip_jax.core.ready import portable
 from unclip_jax.core.types import Cond, Params, Size, TextFeatures
 from unclip_jax.diffusion.config import SamplingConfig
 from unclip_jax.diffusion.denoiser import Denoiser, guided_network, limited, make_denoiser
@@ -26,6 +27,7 @@ NetworkFn = Callable[[Params, Array, Array, Cond], Float[Array, " b *e"]]
 """(params, x_t, t, cond) -> the raw output of a stage's network."""
 
 
+@portable
 @struct.dataclass
 class Prepared:
     """A condition, and what a network has already read of it.

@@ -11,6 +11,7 @@ Cond) for the autoregressive prior, (x_t, t, Cond) otherwise.
 """
 
 import dataclasses
+import json
 from collections.abc import Mapping
 from typing import Any, Literal
 
@@ -20,8 +21,10 @@ import jax.numpy as jnp
 from jax.typing import DTypeLike
 from jaxtyping import Array, Key
 
+from unclip_jax.core import ready
 from unclip_jax.core.config import build, to_dict
 from unclip_jax.core.errors import UserError
+from unclip_jax.core.trees import flatten_paths
 from unclip_jax.core.types import Params
 from unclip_jax.diffusion.config import DiffusionConfig, SamplingConfig
 from unclip_jax.diffusion.timesteps import sampling_steps
@@ -306,6 +309,18 @@ def init_variables(spec: StageSpec, module: nn.Module, key: Key[Array, ""]) -> P
 def abstract_params(spec: StageSpec) -> Params:
     """Returns the parameters as shapes and dtypes, without boxes; nothing is computed."""
     return unboxed(abstract_boxed(spec))
+
+
+def param_shapes(spec: StageSpec) -> dict[str, tuple[int, ...]]:
+    """Returns the shapes of a stage's parameters by path, kept for commands: tracing is slow."""
+    parts = ("shapes", spec)
+    stored = ready.read(parts)
+    if stored is not None:
+        return {path: tuple(shape) for path, shape in json.loads(stored).items()}
+    leaves = flatten_paths(abstract_params(spec))
+    shapes = {path: tuple(leaf.shape) for path, leaf in leaves.items()}
+    ready.write(parts, json.dumps(shapes).encode())
+    return shapes
 
 
 def abstract_boxed(spec: StageSpec) -> Params:

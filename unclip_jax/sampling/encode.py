@@ -39,7 +39,8 @@ def text_encoder(spec: StageSpec, dtype: str) -> Callable[[Params, Array, Array]
 
 @functools.lru_cache(maxsize=32)
 def _text_program(spec: StageSpec, dtype: str) -> Callable[..., TextFeatures]:
-    return parallel.over_devices(text_encoder(spec, dtype), shared=(0,))
+    key = ("text", spec, dtype)
+    return parallel.over_devices(text_encoder(spec, dtype), shared=(0,), key=key)
 
 
 @functools.lru_cache(maxsize=32)
@@ -50,7 +51,7 @@ def _image_program(spec: StageSpec, dtype: str) -> Callable[..., Array]:
         with jax.default_matmul_precision(PRECISION[dtype]):
             return module.apply({"params": params}, images, method="encode_image")
 
-    return parallel.over_devices(encode, shared=(0,))
+    return parallel.over_devices(encode, shared=(0,), key=("image", spec, dtype))
 
 
 def encode_text(model: Bundle, prompts: Sequence[str], *, dtype: str = "float32") -> TextFeatures:

@@ -133,7 +133,7 @@ def _fill_program(program: ProgramKey) -> Callable[..., Array]:
         span = (start, start + count)
         return repaint_along(denoise, x, known, where, transitions, schedule, noise, span=span)
 
-    return parallel.over_devices(fill, shared=(0, 1, 3))
+    return parallel.over_devices(fill, shared=(0, 1, 3), key=("inpaint", program))
 
 
 class RepaintSampler(Sampler):

@@ -186,7 +186,7 @@ def _invert_program(program: ProgramKey) -> Callable[..., Array]:
         start, count = span
         return invert_along(denoise, x, transitions, schedule, span=(start, start + count))
 
-    return parallel.over_devices(climb, shared=(0, 2, 3))
+    return parallel.over_devices(climb, shared=(0, 2, 3), key=("invert", program))
 
 
 def invert(

@@ -6,18 +6,22 @@ replicate use the same functions under `jax.jit` with sharded parameters instead
 """
 
 import functools
-import inspect
 import math
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from unclip_jax.checkpoint.bundle import Stage
+from unclip_jax.core import ready
 from unclip_jax.core.batching import map_batches
+
+EACH = PartitionSpec("device")
+"""An array's leading axis is that of the devices."""
 
 BATCH_LIMIT = 16  # images a device makes a call
 
@@ -46,16 +50,72 @@ def placed_params(stage: Stage) -> Any:
     return _placed[stage]
 
 
-def over_devices(function: Callable[..., Any], shared: tuple[int, ...]) -> Callable[..., Any]:
+def over_devices(
+    function: Callable[..., Any], shared: tuple[int, ...], key: tuple[Hashable, ...] | None = None
+) -> Callable[..., Any]:
     """Maps `function` over the local devices.
 
     Args:
         shared: positions of the arguments that all devices get whole (parameters, scalars); the
             others have a leading device axis, as `split` gives them.
+        key: all that the function depends on besides its arguments, its own name included, so that
+            its program can be kept (`core.ready`); None keeps none.
     """
-    count = len(inspect.signature(function).parameters)
-    axes = tuple(None if index in shared else 0 for index in range(count))
-    return jax.pmap(function, in_axes=axes, devices=jax.local_devices())
+    return _Mapped(function, shared, key)
+
+
+class _Mapped:
+    """A function mapped over the local devices, with a program for each kind of arguments."""
+
+    def __init__(
+        self,
+        function: Callable[..., Any],
+        shared: tuple[int, ...],
+        key: tuple[Hashable, ...] | None,
+    ):
+        self._function, self._shared, self._key = function, shared, key
+        self._programs: dict[Hashable, Callable[..., Any]] = {}
+
+    def __call__(self, *args: Any) -> Any:
+        specs = tuple(PartitionSpec() if i in self._shared else EACH for i in range(len(args)))
+        args = tuple(map(_on_devices, args, specs))
+        leaves, tree = jax.tree.flatten(args)
+        kind = tree, tuple((leaf.shape, leaf.dtype) for leaf in leaves)
+        if kind not in self._programs:
+            self._programs[kind] = self._program(leaves, tree, specs)
+        return self._programs[kind](*leaves)
+
+    def _program(
+        self, leaves: list[Any], tree: Any, specs: tuple[PartitionSpec, ...]
+    ) -> Callable[..., Any]:
+        """Returns the mapped function of leaves, its program kept where it may be."""
+
+        def each(*args: Any) -> Any:
+            own = (a if spec != EACH else _first(a) for a, spec in zip(args, specs, strict=True))
+            return jax.tree.map(lambda leaf: jnp.expand_dims(leaf, 0), self._function(*own))
+
+        mapped = jax.shard_map(each, mesh=_mesh(), in_specs=specs, out_specs=EACH, check_vma=False)
+        options = {
+            "in_shardings": tuple(leaf.sharding for leaf in leaves),
+            "out_shardings": NamedSharding(_mesh(), EACH),
+        }
+        jitted = jax.jit(lambda *leaves: mapped(*tree.unflatten(leaves)), **options)
+        if self._key is None:
+            return jitted
+        parts = (*self._key, str(tree), self._shared, device_count())
+        return ready.program(jitted, parts, leaves, **options)
+
+
+def _on_devices(tree: Any, spec: PartitionSpec) -> Any:
+    """Places every leaf of a tree; those that are in place stay."""
+    sharding = NamedSharding(_mesh(), spec)
+    if all(getattr(leaf, "sharding", None) == sharding for leaf in jax.tree.leaves(tree)):
+        return tree
+    return jax.device_put(tree, sharding)
+
+
+def _first(tree: Any) -> Any:
+    return jax.tree.map(lambda leaf: leaf[0], tree)
 
 
 def device_batch(n: int, limit: int | None = None) -> int:
@@ -77,6 +137,9 @@ def split(tree: Any) -> Any:
     devices = device_count()
 
     def pad(leaf: Any) -> Any:
+        if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):  # as numbers: no program is needed
+            numbers = np.asarray(jax.random.key_data(leaf))
+            return jax.random.wrap_key_data(pad(numbers), impl=jax.random.key_impl(leaf))
         n = leaf.shape[0]
         per_device = math.ceil(n / devices)
         index = np.minimum(np.arange(devices * per_device), n - 1)

@@ -269,7 +269,7 @@ def start_program(program: ProgramKey) -> Callable[..., SamplerState]:
         shape = (keys.shape[0] * program.num_candidates, *program.shape)
         return init_state(initial(program, example_noise(program, keys), shape, latent))
 
-    return parallel.over_devices(start, shared=())
+    return parallel.over_devices(start, shared=(), key=("start", program))
 
 
 @functools.lru_cache(maxsize=64)
@@ -279,7 +279,7 @@ def prepare_program(program: ProgramKey) -> Callable[..., Prepared]:
     def read(params: Any, uncond_text: Any, cond: Any) -> Prepared:
         return prepare(program, params, candidate_cond(program, cond), uncond_text)
 
-    return parallel.over_devices(read, shared=(0, 1))
+    return parallel.over_devices(read, shared=(0, 1), key=("prepare", program))
 
 
 @functools.lru_cache(maxsize=64)
@@ -298,7 +298,7 @@ def steps_program(program: ProgramKey) -> Callable[..., SamplerState]:
         start, count = span
         return run_steps(denoise, state, plan, noise, start=start, count=count)[0]
 
-    return parallel.over_devices(steps, shared=(0, 1, 4))
+    return parallel.over_devices(steps, shared=(0, 1, 4), key=("steps", program))
 
 
 @functools.lru_cache(maxsize=64)
@@ -308,7 +308,7 @@ def result_program(program: ProgramKey) -> Callable[..., Array]:
     def result(params: Any, cond: Any, x: Any) -> Array:
         return stage_result(program, params, cond, x)
 
-    return parallel.over_devices(result, shared=(0,))
+    return parallel.over_devices(result, shared=(0,), key=("result", program))
 
 
 def run_in_parts(

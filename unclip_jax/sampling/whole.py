@@ -46,4 +46,4 @@ def whole_program(program: ProgramKey) -> Callable[..., Array]:
         noise = example_noise(program, keys)
         return draw(program, params, uncond_text, scale, cond, noise)
 
-    return parallel.over_devices(drawn, shared=(0, 1, 2))
+    return parallel.over_devices(drawn, shared=(0, 1, 2), key=("whole", program))
