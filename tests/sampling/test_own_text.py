@@ -130,6 +130,12 @@ def in_loops(text):
     return products(blocks), products(reached)
 
 
+def encoder_products(text):
+    """Returns the products of a program, not yet compiled, with HIDDEN in their result."""
+    pattern = re.compile(rf"stablehlo\.dot_general.*-> tensor<(\d+x)*{HIDDEN}x(\d+x)*f32>")
+    return [line for line in text.splitlines() if pattern.search(line)]
+
+
 def test_the_text_encoder_is_outside_of_the_denoising_loop(model):
     """XLA moves what no step changes out of the loop: the caption is encoded once a call."""
     (net,) = StageSampler(model, "decoder").nets
@@ -147,6 +153,14 @@ def test_the_text_encoder_is_outside_of_the_denoising_loop(model):
     lowered = jax.jit(program).lower(x, (jnp.int32(0), jnp.int32(2)))
     everywhere, inside = in_loops(lowered.compile().as_text())
     assert everywhere and not inside
+
+    # Nor is it in the program of the steps, which a run with progress calls some ten times.
+    prepared = prepare(net.program, params, cond, empty)
+    span = jnp.int32(0), jnp.int32(2)
+    lowered = jax.jit(steps).lower(params, np.float32(2.0), prepared, keys, span, init_state(x))
+    assert not encoder_products(lowered.as_text())
+    whole = jax.jit(lambda params: prepare(net.program, params, cond, empty)).lower(params)
+    assert encoder_products(whole.as_text())
 
     # The reader sees an encoder that is inside: one whose caption changes with the step.
     denoise = unclip_jax.denoise_fn(model, "decoder")

@@ -67,6 +67,19 @@ def prior_options(command: common.Command) -> common.Command:
     return command
 
 
+def interval_options(command: common.Command) -> common.Command:
+    """Adds the intervals of guidance, of the decoder and of the prior."""
+    for prefix, whose in (("prior-", "prior"), ("", "decoder")):
+        command = click.option(
+            f"--{prefix}guidance-interval",
+            type=float,
+            nargs=2,
+            metavar="LOW HIGH",
+            help=f"Noise levels, sigma / alpha, between which the {whose} is guided [all].",
+        )(command)
+    return command
+
+
 @dataclasses.dataclass(frozen=True)
 class Output:
     """The bundle to use, where to write, and how to print the result."""

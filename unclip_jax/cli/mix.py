@@ -28,6 +28,7 @@ from unclip_jax.cli.completion import files
 @click.option(
     "--num", default=1, show_default=True, type=click.IntRange(1), help="Number of draws."
 )
+@images.interval_options
 @images.prior_options
 @images.options(inverts=False)
 def mix(

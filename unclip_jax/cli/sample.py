@@ -8,7 +8,7 @@ import click
 
 from unclip_jax.cli import common
 from unclip_jax.cli.completion import files
-from unclip_jax.cli.images import echo_images, prior_options
+from unclip_jax.cli.images import echo_images, interval_options, prior_options
 from unclip_jax.cli.progress import Progress
 from unclip_jax.core.errors import UserError
 from unclip_jax.core.lines import read_lines
@@ -35,6 +35,7 @@ from unclip_jax.core.lines import read_lines
 @click.option(
     "--negative", default="", help="Negative prompt: replaces the empty caption in guidance."
 )
+@interval_options
 @prior_options
 @common.dtype_option
 @common.hosts_options

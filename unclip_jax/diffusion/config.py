@@ -82,6 +82,9 @@ class SamplingConfig:
         step_list: explicit timesteps, descending; overrides `steps`.
         eta: DDIM's noise, 0 (deterministic) to 1 (the DDPM posterior); "ddim" only.
         guidance: classifier-free guidance scale; 1 is off.
+        guidance_interval: noise levels (low, high): guidance acts where low < sigma / alpha <=
+            high, and elsewhere the unconditional half is not computed (Kynkäänniemi et al. 2024).
+            None for all levels.
         x0_bound: largest |x0| of an estimate, which is clipped to it; None for none.
         threshold: dynamic thresholding's quantile of |x0| in (0, 1], None for off; replaces
             `x0_bound`.
@@ -95,6 +98,7 @@ class SamplingConfig:
     step_list: tuple[int, ...] | None = None
     eta: float = 0.0
     guidance: float = 1.0
+    guidance_interval: tuple[float, float] | None = None
     x0_bound: float | None = renamed("clip", default=1.0)
     threshold: float | None = None
     num_candidates: int = renamed("draws", default=1)
@@ -106,8 +110,12 @@ class SamplingConfig:
             steps=(1, MOST_STEPS),
             eta=SHARE,
             guidance=ANY,
+            guidance_interval=NOT_NEGATIVE,
             x0_bound=POSITIVE,
             threshold=(5e-324, 1.0),
             num_candidates=COUNT,
             initial_noise_scale=POSITIVE,
         )
+        interval = self.guidance_interval
+        if interval is not None and not (len(interval) == 2 and interval[0] < interval[1]):
+            raise ValueError(f"guidance_interval={interval} must be (low, high), with low < high")

@@ -10,12 +10,15 @@ embedding, and projected into extra context tokens. The caption takes one of two
 
 The context is [image tokens, text tokens]. A dropped z_i is a learned vector or zeros, in the
 normalized space; a dropped caption is the encoded empty one, which the caller passes.
+
+Sampling reads all of that once (`Decoder.read_prefix`); a step runs the U-Net alone.
 """
 
 import dataclasses
 from typing import Literal
 
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
 from jax.typing import DTypeLike
 from jaxtyping import Array, Bool, Float, Int, Num
@@ -31,10 +34,14 @@ from unclip_jax.models.embedding_norm import (
     text_emb_input,
 )
 from unclip_jax.models.unet import UNet, UNetConfig
+from unclip_jax.nn.attention import PREFIX
 from unclip_jax.nn.embeddings import PositionEmbedding, TokenEmbedding
 from unclip_jax.nn.layers import LayerNorm, axes, dense, normal
 from unclip_jax.nn.transformer import Transformer, TransformerConfig
 from unclip_jax.text.context import until_eot
+
+CONDITIONING = ("emb", "context", "context_mask")
+"""Arguments of the U-Net that no step changes, by their names in the collection PREFIX."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -191,7 +198,6 @@ class Decoder(nn.Module):
     norm: EmbeddingNorm = EmbeddingNorm()
     dtype: DTypeLike = jnp.float32
 
-    @nn.compact
     def __call__(
         self,
         x_t: Float[Array, "n h w c"],
@@ -200,8 +206,44 @@ class Decoder(nn.Module):
         train: bool = False,
     ) -> Float[Array, "n h w c2"]:
         """Returns the raw network output, float32: noise estimate and variance channels."""
-        cfg, dtype = self.cfg, self.dtype
-        z = self._image_emb(cond, x_t.shape[0])
+        return self._read(cond, (x_t, t), train=train)
+
+    def read_prefix(self, cond: Cond) -> None:
+        """Keeps what z_i and the caption give to every step, in the collection PREFIX."""
+        self._read(cond)
+
+    def after_prefix(
+        self, x_t: Float[Array, "n h w c"], t: Num[Array, " n"], cond: Cond
+    ) -> Float[Array, "n h w c2"]:
+        """Returns `__call__`'s output from the collection that `read_prefix` filled."""
+        return self._read(cond, (x_t, t), follows_prefix=True)
+
+    @nn.compact
+    def _read(
+        self,
+        cond: Cond,
+        stepped: tuple[Array, Array] | None = None,
+        *,
+        train: bool = False,
+        follows_prefix: bool = False,
+    ) -> Float[Array, "n h w c2"] | None:
+        """Reads the condition, or takes it as it was read; runs the U-Net on `stepped`."""
+        if follows_prefix:
+            read = {name: self.get_variable(PREFIX, name) for name in CONDITIONING}
+        else:
+            n = jax.tree.leaves(cond if stepped is None else stepped)[0].shape[0]
+            read = self._conditioning(cond, n, train)
+        if stepped is None:
+            for name, value in read.items():
+                if value is not None:
+                    self.put_variable(PREFIX, name, value)
+            return None
+        return UNet(self.cfg.unet, self.dtype, name="unet")(*stepped, **read, train=train)
+
+    def _conditioning(self, cond: Cond, n: Size, train: bool) -> dict[str, Array | None]:
+        """Returns the U-Net's arguments of a condition of n examples, CONDITIONING."""
+        cfg = self.cfg
+        z = self._image_emb(cond, n)
         emb = self._dense(cfg.unet.emb_width, "time", "image_time_proj")(z)
         context, masks = [], []
         if cfg.unet.has_attention and cfg.image_tokens:
@@ -218,14 +260,11 @@ class Decoder(nn.Module):
             if states is not None:
                 context.append(states)
                 masks.append(visible)
-        return UNet(cfg.unet, dtype, name="unet")(
-            x_t,
-            t,
-            emb=emb,
-            context=jnp.concatenate(context, 1) if context else None,
-            context_mask=jnp.concatenate(masks, 1) if masks and cfg.mask_text else None,
-            train=train,
-        )
+        return {
+            "emb": emb,
+            "context": jnp.concatenate(context, 1) if context else None,
+            "context_mask": jnp.concatenate(masks, 1) if masks and cfg.mask_text else None,
+        }
 
     def _image_emb(self, cond: Cond, n: Size) -> Float[Array, "n d"]:
         cfg, width = self.cfg, self.cfg.image_dim

@@ -207,6 +207,8 @@ def inpaint(
     keys = image_keys(key, rows, np.tile(np.arange(num), len(prompts)))
     text, uncond = encode_captions(model, [prompts[i] for i in rows], plan, monitor)
     known, fill = canvas.small(decoder_size(model))
+    everywhere = dataclasses.replace(plan.decoder_sampling, guidance_interval=None)
+    plan = dataclasses.replace(plan, decoder_sampling=everywhere)
     samplers = make_pipeline(model, plan, monitor)
 
     def draw(chosen: list[int]) -> UInt8[np.ndarray, "n s s 3"]:

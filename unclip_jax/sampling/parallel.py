@@ -75,6 +75,7 @@ class _Mapped:
     ):
         self._function, self._shared, self._key = function, shared, key
         self._programs: dict[Hashable, Callable[..., Any]] = {}
+        functools.update_wrapper(self, function)
 
     def __call__(self, *args: Any) -> Any:
         specs = tuple(PartitionSpec() if i in self._shared else EACH for i in range(len(args)))

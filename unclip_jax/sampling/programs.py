@@ -50,7 +50,8 @@ class ProgramKey:
     """All that a compiled program depends on, besides the shapes of its arguments; hashable.
 
     Attributes:
-        sampling: with guidance set to 1: the scale is an argument, only `is_guided` is static.
+        sampling: with guidance set to 1 and no interval: the scale is an argument, and only
+            `is_guided` is static.
         noise_id: key id of the stage whose keys draw the noise: of networks that share the steps of
             one upsampling step, the first's.
         shape: of one sample, without the batch.
@@ -79,6 +80,8 @@ class ProgramKey:
     ) -> "ProgramKey":
         """Returns the key of a stage by itself; `shape` defaults to that of its network."""
         is_guided = sampling.guidance != 1.0
+        if getattr(sampling, "guidance_interval", None) is not None:
+            sampling = dataclasses.replace(sampling, guidance_interval=None)
         return cls(
             spec=spec,
             sampling=dataclasses.replace(sampling, guidance=1.0) if is_guided else sampling,

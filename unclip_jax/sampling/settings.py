@@ -19,6 +19,14 @@ from unclip_jax.models.stages import PRIORS, STAGES, Sampling, stages_of
 PRIOR_CHOICES = (*PRIORS, "text", "none")
 DTYPES = ("float32", "bfloat16")
 T = TypeVar("T")
+PRIOR_SETTINGS = (
+    "prior_guidance",
+    "prior_guidance_interval",
+    "prior_steps",
+    "prior_temperature",
+    "prior_top_p",
+)
+HIGHEST_LEVEL = 1e9  # sigma / alpha; pure noise of 1000 cosine levels has some 20,000
 GUIDANCE_LIMIT = 1000.0  # scales in use are below 20
 
 
@@ -34,6 +42,10 @@ class SampleSettings:
             the stage that writes them.
         guidance: classifier-free guidance scale of the decoder, 0 to 1000; 1 is off.
         prior_guidance: the same of the prior.
+        guidance_interval: noise levels (low, high) of the decoder: it is guided where low < sigma /
+            alpha <= high, and elsewhere the unconditional half is not computed (Kynkäänniemi et al.
+            2024). `inpaint` guides at every level.
+        prior_guidance_interval: the same of the diffusion prior.
         steps: denoising steps of the decoder, from 1. They are spread over the first to the last
             timestep that the bundle visits; its own number of steps gives its own list.
         prior_steps: the same of the diffusion prior.
@@ -51,6 +63,8 @@ class SampleSettings:
     prior: str | None = None
     guidance: float | None = None
     prior_guidance: float | None = None
+    guidance_interval: tuple[float, float] | None = None
+    prior_guidance_interval: tuple[float, float] | None = None
     steps: int | None = None
     prior_steps: int | None = None
     prior_temperature: float | None = None
@@ -90,9 +104,17 @@ class Plan:
             "steps": num_steps(decoder) if is_diffused else None,
             "prior_steps": None if prior is None or is_codes else num_steps(prior),
             **codes,
+            **_intervals(decoder, prior),
             "negative": self.negative,
             "dtype": self.dtype,
         }
+
+
+def _intervals(decoder: Sampling, prior: Sampling | None) -> dict[str, list[float]]:
+    """Returns the intervals of guidance that are set, as JSON values."""
+    named = {"guidance_interval": decoder, "prior_guidance_interval": prior}
+    found = {name: getattr(own, "guidance_interval", None) for name, own in named.items()}
+    return {name: list(interval) for name, interval in found.items() if interval is not None}
 
 
 def settings_of(kind: type[T], call: str, values: Mapping[str, Any]) -> T:
@@ -189,7 +211,7 @@ def _decoder_sampling(model: Bundle, settings: SampleSettings) -> Sampling:
     decoder = decoder_stage(model)
     base, diffusion = stage_sampling(model, decoder), model.stage(decoder).spec.diffusion
     if diffusion is None:
-        for name in ("guidance", "steps", "sampler", "negative"):
+        for name in ("guidance", "guidance_interval", "steps", "sampler", "negative"):
             if getattr(settings, name):
                 raise UserError(f"{name} is for a decoder that is diffused, not for {decoder}")
         return base
@@ -200,6 +222,7 @@ def _decoder_sampling(model: Bundle, settings: SampleSettings) -> Sampling:
         guidance=settings.guidance,
         steps=settings.steps,
         sampler=settings.sampler,
+        interval=settings.guidance_interval,
     )
 
 
@@ -216,7 +239,7 @@ def diffused_decoder(model: Bundle) -> str:
 
 def _check_no_prior_settings(prior: str, settings: SampleSettings) -> None:
     """Refuses settings of a prior where no prior runs."""
-    for name in ("prior_guidance", "prior_steps", "prior_temperature", "prior_top_p"):
+    for name in PRIOR_SETTINGS:
         if getattr(settings, name) is not None:
             raise UserError(f"{name} is for the diffusion and ar priors, not for prior {prior!r}")
 
@@ -226,6 +249,8 @@ def _prior_sampling(model: Bundle, stage: str, settings: SampleSettings) -> Samp
     base, diffusion = stage_sampling(model, stage), model.stage(stage).spec.diffusion
     codes = {"temperature": settings.prior_temperature, "top_p": settings.prior_top_p}
     codes = {name: value for name, value in codes.items() if value is not None}
+    if diffusion is None and settings.prior_guidance_interval is not None:
+        raise UserError("prior_guidance_interval is for the diffusion prior: it has noise levels")
     if diffusion is None and settings.prior_steps is not None:
         raise UserError("prior_steps is for the diffusion prior; the ar prior has a step per code")
     if diffusion is not None and codes:
@@ -236,6 +261,7 @@ def _prior_sampling(model: Bundle, stage: str, settings: SampleSettings) -> Samp
         limit=diffusion.num_steps if diffusion else None,
         guidance=settings.prior_guidance,
         steps=settings.prior_steps,
+        interval=settings.prior_guidance_interval,
     )
     try:
         return dataclasses.replace(base, **codes)
@@ -259,6 +285,7 @@ def override(
     guidance: float | None = None,
     steps: int | None = None,
     sampler: str | None = None,
+    interval: tuple[float, float] | None = None,
 ) -> Sampling:
     """Returns `base` with what is not None replaced; `prefix` names the setting in messages."""
     changes: dict[str, Any] = {}
@@ -268,6 +295,8 @@ def override(
                 f"{prefix}guidance must be a number in 0..{GUIDANCE_LIMIT:g}, not {guidance}"
             )
         changes["guidance"] = float(guidance)
+    if interval is not None:
+        changes["guidance_interval"] = _checked_interval(interval, prefix)
     if steps is not None:
         changes |= _respaced(base, prefix, int(steps), limit)
     if sampler is not None:
@@ -275,6 +304,18 @@ def override(
             raise UserError(f"sampler must be one of {', '.join(SAMPLER_NAMES)}, not {sampler!r}")
         changes["sampler"] = sampler
     return dataclasses.replace(base, **changes)
+
+
+def _checked_interval(interval: Sequence[float], prefix: str) -> tuple[float, float]:
+    """Returns an interval of noise levels as floats."""
+    found = tuple(interval) if isinstance(interval, Sequence) else ()
+    are_numbers = all(isinstance(level, int | float) for level in found)
+    if len(found) == 2 and are_numbers and 0.0 <= found[0] < found[1] <= HIGHEST_LEVEL:
+        return float(found[0]), float(found[1])
+    raise UserError(
+        f"{prefix}guidance_interval must be two noise levels, low and high, with 0 <= low < high "
+        f"<= {HIGHEST_LEVEL:g}, not {interval}"
+    )
 
 
 def _respaced(base: Sampling, prefix: str, steps: int, limit: int | None) -> dict[str, Any]:

@@ -130,7 +130,8 @@ def x0_denoiser(
         model: a bundle with the stage.
         stage: name of a diffusion stage; "prior" is the bundle's default prior.
         cond: condition of n examples.
-        sampling: its `guidance`, `x0_bound` and `threshold` apply; None = the bundle's settings.
+        sampling: its `guidance` (at every noise level), `x0_bound` and `threshold` apply; None =
+            the bundle's settings.
         negative: caption of guidance's unconditional half; default: the empty caption.
         dtype: of the network's arithmetic, "float32" or "bfloat16".
 
@@ -147,7 +148,8 @@ def x0_denoiser(
     if own.spec.diffusion is None:
         raise UserError(f"{name} is not a diffusion stage: it has no denoiser")
     sampler = StageSampler(model, name, sampling, dtype)
-    program = dataclasses.replace(sampler.nets[0].program, spec=own.spec)
+    is_guided = sampler.sampling.guidance != 1.0  # at every level, whatever the interval
+    program = dataclasses.replace(sampler.nets[0].program, spec=own.spec, is_guided=is_guided)
     bound = _filled(own.spec, model, cond, num_examples(own.spec, cond))
     uncond_text = _caption(own.spec, model, negative)
     bound, uncond_text = jax.tree.map(jnp.asarray, (bound, uncond_text))

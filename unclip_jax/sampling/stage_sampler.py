@@ -7,6 +7,7 @@ it, so that a pipeline is a list of them (pipeline.py). It runs over the local d
 
 import dataclasses
 import functools
+import itertools
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -29,7 +30,7 @@ from unclip_jax.sampling.settings import stage_sampling
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Net:
-    """One network of a sampler, its program, and how many of the steps it runs."""
+    """One network of a sampler, its program, and how many of the steps it runs in a row."""
 
     stage: Stage
     program: ProgramKey
@@ -71,7 +72,8 @@ class StageSampler(Sampler):
 
     Attributes:
         name: of the stage; the first one's where several networks share an upsampling step.
-        nets: the networks in order, from noise to the result.
+        nets: the networks in order, from noise to the result; one that is guided in an interval of
+            noise levels stands there once for each stretch with guidance or without.
         sampling: the settings, of all networks.
         uncond_caption: the caption of guidance's unconditional half.
     """
@@ -96,7 +98,7 @@ class StageSampler(Sampler):
         step = next((s for s in model.cascade if stage in [net.stage for net in s.nets]), None)
         self.name = stage if step is None else step.nets[0].stage
         self.sampling = sampling or stage_sampling(model, self.name)
-        self.nets = _nets(model, self.name, step, self.sampling, dtype)
+        self.nets = by_interval(_nets(model, self.name, step, self.sampling, dtype), self.sampling)
         self.gives = self.nets[0].stage.spec.row.gives
         self.uncond_caption = uncond_caption
         self._monitor = monitor or Monitor()
@@ -224,6 +226,25 @@ class PureSampler(Sampler):
         sampler, params = self._sampler, self._params
         noise = programs.example_noise(sampler.nets[0].program, keys)
         return sampler.reverse_process(params, cond, noise, latent, uncond_text=uncond_text)
+
+
+def by_interval(nets: tuple[Net, ...], sampling: Sampling) -> tuple[Net, ...]:
+    """Splits networks where the interval of guidance begins and ends.
+
+    Without guidance a network runs for the conditional half alone: half of the work.
+    """
+    interval = getattr(sampling, "guidance_interval", None)
+    if interval is None or not nets[0].program.is_guided:
+        return nets
+    plan = programs.sampling_plan(nets[0].program)
+    levels = (plan.schedule.sigma / plan.schedule.alpha)[plan.steps]
+    is_guided = iter(((levels > interval[0]) & (levels <= interval[1])).tolist())
+    found = []
+    for net in nets:
+        for inside, steps in itertools.groupby(itertools.islice(is_guided, net.num_steps)):
+            program = dataclasses.replace(net.program, is_guided=inside)
+            found.append(Net(net.stage, program, len(list(steps))))
+    return tuple(found)
 
 
 def require_finite(values: np.ndarray, name: str) -> np.ndarray:
