@@ -143,6 +143,13 @@ def test_a_mapped_program_is_kept_with_its_devices(folder):
     assert len(run().sharding.device_set) == jax.local_device_count()
 
 
+def test_a_mapped_program_is_kept_with_its_key(folder):
+    x = parallel.split(np.arange(8, dtype=np.float32))
+    for factor in (2, 3):
+        mapped = parallel.over_devices(lambda x, f=factor: f * x, (), key=("times", factor))
+        np.testing.assert_array_equal(mapped(x), factor * x)
+
+
 def test_shapes_of_a_stage_are_kept(folder, monkeypatch):
     spec = toy_specs(300)["upsampler_256"]
     traced = flatten_paths(stages.abstract_params(spec))

@@ -1,6 +1,5 @@
 """Guidance in an interval of noise levels, and no unconditional half where there is none."""
 
-import dataclasses
 import re
 
 import jax
@@ -17,7 +16,7 @@ from unclip_jax.sampling.settings import SampleSettings, resolve
 from unclip_jax.sampling.stage_sampler import StageSampler
 
 T, STEPS, SCALE = 1000, 5, 3.0
-INTERVAL = (0.2, 4.0)
+INTERVAL = (0.2, 2.0)
 
 
 def levels():
@@ -117,7 +116,7 @@ def test_outside_of_the_interval_and_at_scale_1_the_other_half_is_not_computed(t
 
 def test_an_interval_over_all_levels_changes_nothing(toy):
     (net,) = sampler_of(toy, guidance=SCALE, guidance_interval=(0.0, 1e9)).nets
-    assert net == dataclasses.replace(net, num_steps=STEPS)
+    assert net.num_steps == STEPS
     assert net.program == sampler_of(toy, guidance=SCALE).nets[0].program
 
 

@@ -13,9 +13,30 @@ FAULTS: list[Fault] = [
         ),
         (
             "image_keys_swapped",
-            "return _image_keys(root, *numbers)",
-            "return _image_keys(root, *numbers[::-1])",
+            'return ready.program(_image_keys, ("image_keys",), inputs)(*inputs)',
+            "return _image_keys(root, *inputs[:0:-1])",
             "tests/core/test_prng.py::test_an_image_s_key_is_folded_with_its_prompt_and_then_its_draw",
+        ),
+    ),
+    *faults_in(
+        "unclip_jax/core/ready.py",
+        (
+            "damaged_entries_are_used",
+            "return data if hashlib.sha256(data).digest() == digest else None",
+            "return data if len(digest) == DIGEST_BYTES else None",
+            "tests/core/test_ready.py::test_a_damaged_entry_is_made_again",
+        ),
+        (
+            "kept_whatever_the_source",
+            "told = [*map(repr, parts), *versions(), source_digest()]",
+            "told = [*map(repr, parts), *versions()]",
+            "tests/core/test_ready.py::test_other_parts_another_source_or_other_versions_are_another_entry",
+        ),
+        (
+            "kept_whatever_the_shapes",
+            "parts = (*parts, shapes, *_platform(),",
+            "parts = (*parts, *_platform(),",
+            "tests/core/test_ready.py::test_other_shapes_are_another_program",
         ),
     ),
     *faults_in(

@@ -27,6 +27,12 @@ FAULTS: list[Fault] = [
     *faults_in(
         "unclip_jax/models/decoder.py",
         (
+            "text_encoder_in_every_step",
+            "read = {name: self.get_variable(PREFIX, name) for name in CONDITIONING}",
+            "read = self._conditioning(cond, stepped[0].shape[0], train)",
+            "tests/sampling/test_own_text.py::test_the_text_encoder_is_outside_of_the_denoising_loop",
+        ),
+        (
             "left_over_text_encoder_read",
             'return self.text_encoder.context if self.text == "transformer" else None',
             "return self.text_encoder.context if self.text_encoder else None",

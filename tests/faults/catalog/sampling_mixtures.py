@@ -33,6 +33,18 @@ FAULTS: list[Fault] = [
     *faults_in(
         "unclip_jax/sampling/stage_sampler.py",
         (
+            "guided_outside_of_the_interval",
+            "program = dataclasses.replace(net.program, is_guided=inside)",
+            "program = dataclasses.replace(net.program, is_guided=not inside)",
+            "tests/sampling/test_guidance_interval.py::test_a_numpy_loop_gives_the_same_images",
+        ),
+        (
+            "interval_of_sigma_alone",
+            "levels = (plan.schedule.sigma / plan.schedule.alpha)[plan.steps]",
+            "levels = plan.schedule.sigma[plan.steps]",
+            "tests/sampling/test_guidance_interval.py::test_a_numpy_loop_gives_the_same_images",
+        ),
+        (
             "negative_not_handed_on",
             "image_keep=cond.image_keep, negative_emb=cond.negative_emb",
             "image_keep=cond.image_keep",

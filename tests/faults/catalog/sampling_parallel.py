@@ -11,6 +11,12 @@ FAULTS: list[Fault] = [
             "index = np.arange(devices * per_device) % max(n - 1, 1)",
             "tests/sampling/test_parallel.py::test_split_and_join_are_inverse",
         ),
+        (
+            "kept_program_of_other_arguments",
+            "parts = (*self._key, str(tree), self._shared, device_count())",
+            'parts = ("program",)',
+            "tests/core/test_ready.py::test_a_mapped_program_is_kept_with_its_key",
+        ),
     ),
     *faults_in(
         "unclip_jax/sampling/pipeline.py",

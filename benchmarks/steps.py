@@ -1,0 +1,157 @@
+"""Samplers and numbers of steps of a stage, by quality against time.
+
+    python benchmarks/steps.py --eval-clip BUNDLE --stage decoder --out steps_decoder
+
+Each row samples the same held-out captions with the same keys, one stage changed. Quality: the
+Fréchet distance to the real images of these splits in the features of an independent CLIP, and its
+score of image and caption. Time: seconds an image after the first call, all stages together.
+Writes OUT.json after every row, continues what is there, and draws OUT.png.
+"""
+
+import dataclasses
+import json
+import os
+import platform
+import time
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import click
+import jax
+import numpy as np
+
+from unclip_jax import api
+from unclip_jax.checkpoint.bundle import Bundle
+from unclip_jax.cli import common
+from unclip_jax.cli.evaluate import held_out_splits
+from unclip_jax.core import files
+from unclip_jax.core.prng import root_key
+from unclip_jax.evals.clip_encoder import ClipEncoder
+from unclip_jax.evals.distributions import frechet_distance
+from unclip_jax.evals.fidelity import choose_captions, clip_score
+from unclip_jax.evals.image_sets import CHUNK, real_images
+from unclip_jax.evals.settings import Settings
+from unclip_jax.models.pca import Moments
+from unclip_jax.sampling.pipeline import generate, requests_for
+from unclip_jax.sampling.settings import SampleSettings, resolve
+
+SAMPLERS = ("dpm++", "ddim")
+STEPS = "5,8,10,15,20,30,40,50"
+
+
+def with_sampling(model: Bundle, stage: str, sampler: str, steps: int) -> Bundle:
+    """Returns the bundle with a stage sampled in another way, over all of its noise levels."""
+    own = model.stage(stage)
+    sampling = dataclasses.replace(own.spec.sampling, sampler=sampler, steps=steps, step_list=None)
+    spec = dataclasses.replace(own.spec, sampling=sampling)
+    return dataclasses.replace(
+        model, stages={**model.stages, stage: dataclasses.replace(own, spec=spec)}
+    )
+
+
+def sampled(model: Bundle, prompts: list[str], batch: int) -> tuple[np.ndarray, float]:
+    """Returns an image of each caption, and the seconds an image of all calls but the first."""
+    plan = resolve(model, SampleSettings())
+    made, marks = [], [time.perf_counter()]
+    for images in generate(model, requests_for(prompts, 1), root_key(0), plan, batch=batch):
+        made.append(images)
+        marks.append(time.perf_counter())
+    later = sum(map(len, made[1:]))
+    return np.concatenate(made), (marks[-1] - marks[1]) / later if later else float("nan")
+
+
+def plot(rows: list[dict[str, Any]], path: Path) -> None:
+    """Draws both measures of quality against seconds an image."""
+    import matplotlib.figure
+
+    figure = matplotlib.figure.Figure(figsize=(10, 4), layout="constrained")
+    for axes, name in zip(figure.subplots(1, 2), ("frechet", "clip_score"), strict=True):
+        for sampler in dict.fromkeys(row["sampler"] for row in rows):
+            own = sorted(
+                (row for row in rows if row["sampler"] == sampler), key=lambda row: row["steps"]
+            )
+            times = [row["seconds"] for row in own]
+            marker = "*" if sampler == "bundle" else "o"
+            axes.plot(times, [row[name] for row in own], marker=marker, label=sampler)
+            for row in own:
+                axes.annotate(row["steps"], (row["seconds"], row[name]), fontsize=7)
+        axes.set_xlabel("seconds an image")
+        axes.set_ylabel({"frechet": "Fréchet distance, lower is better"}.get(name, "CLIP score"))
+        axes.legend()
+    figure.savefig(path, dpi=120)
+
+
+def environment() -> dict[str, Any]:
+    """Returns the machine, its load and the versions."""
+    device = jax.local_devices()[0]
+    return {
+        "device": f"{device.device_kind} x{jax.local_device_count()}",
+        "load": round(os.getloadavg()[0], 2),
+        "python": platform.python_version(),
+        "jax": version("jax"),
+    }
+
+
+@click.command()
+@click.option("--model", default="emoji", show_default=True)
+@click.option("--eval-clip", required=True, help="Bundle with an independently trained CLIP.")
+@click.option("--data", default="emoji", show_default=True)
+@click.option("--stage", default="decoder", show_default=True)
+@click.option("--samplers", default=",".join(SAMPLERS), show_default=True)
+@click.option("--steps", default=STEPS, show_default=True)
+@click.option("--prompts", default=500, show_default=True, help="Captions, an image each.")
+@click.option("--batch", default=16, show_default=True, help="Images a call.")
+@click.option("--out", required=True, type=click.Path(path_type=Path), help="Without ending.")
+def main(
+    model: str,
+    eval_clip: str,
+    data: str,
+    stage: str,
+    out: Path,
+    batch: int,
+    **options: Any,
+) -> None:
+    """Measures every sampler at every number of steps, and the bundle's own setting."""
+    common.use_compile_cache()
+    common.use_cores([model, eval_clip], images=batch)
+    bundle, judge = api.load(model), api.load(eval_clip, stages=["clip"])
+    clip, splits = ClipEncoder(judge), held_out_splits(data)
+    real = real_images(Settings(data, splits=splits), splits, bundle, clip.image_size, "real")
+    numbers = range(real.images.count)
+    parts = [numbers[i : i + CHUNK] for i in range(0, len(numbers), CHUNK)]
+    wanted = Moments.of(np.concatenate([clip.images(real.images.make(part)) for part in parts]))
+    _, captions = choose_captions(real, options["prompts"], 0)
+    text_emb = clip.captions(captions)
+    record = out.with_suffix(".json")
+    told = {"model": model, "eval_clip": eval_clip, "stage": stage, "prompts": len(captions)}
+    rows = []
+    if record.exists():
+        before = json.loads(record.read_text())
+        rows = before["rows"] if before["settings"] == told else []
+    own = bundle.stage(stage).spec.sampling
+    count = own.steps if own.step_list is None else len(own.step_list)
+    wishes = [("bundle", count)]
+    wishes += [
+        (name, int(n))
+        for name in options["samplers"].split(",")
+        for n in options["steps"].split(",")
+    ]
+    for sampler, n in wishes:
+        if any((row["sampler"], row["steps"]) == (sampler, n) for row in rows):
+            continue
+        changed = bundle if sampler == "bundle" else with_sampling(bundle, stage, sampler, n)
+        images, seconds = sampled(changed, captions, batch)
+        emb = clip.images(images)
+        row = {"sampler": sampler, "steps": n, "seconds": seconds, **environment()}
+        row |= {"frechet": frechet_distance(wanted, Moments.of(emb))}
+        row |= {"clip_score": float(clip_score(emb, text_emb).mean())}
+        rows.append(row)
+        click.echo(json.dumps(row))
+        with files.whole_file(record) as part:
+            part.write_text(json.dumps({"settings": told, "rows": rows}, indent=1) + "\n")
+    plot(rows, out.with_suffix(".png"))
+
+
+if __name__ == "__main__":
+    main()
