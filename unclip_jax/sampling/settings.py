@@ -306,12 +306,10 @@ def override(
     return dataclasses.replace(base, **changes)
 
 
-def _checked_interval(interval: Sequence[float], prefix: str) -> tuple[float, float]:
+def _checked_interval(interval: tuple[float, float], prefix: str) -> tuple[float, float]:
     """Returns an interval of noise levels as floats."""
-    found = tuple(interval) if isinstance(interval, Sequence) else ()
-    are_numbers = all(isinstance(level, int | float) for level in found)
-    if len(found) == 2 and are_numbers and 0.0 <= found[0] < found[1] <= HIGHEST_LEVEL:
-        return float(found[0]), float(found[1])
+    if len(interval) == 2 and 0.0 <= interval[0] < interval[1] <= HIGHEST_LEVEL:
+        return float(interval[0]), float(interval[1])
     raise UserError(
         f"{prefix}guidance_interval must be two noise levels, low and high, with 0 <= low < high "
         f"<= {HIGHEST_LEVEL:g}, not {interval}"
