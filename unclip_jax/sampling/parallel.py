@@ -79,6 +79,8 @@ class _Mapped:
 
     def __call__(self, *args: Any) -> Any:
         specs = tuple(PartitionSpec() if i in self._shared else EACH for i in range(len(args)))
+        if any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(args)):
+            return self._mapped(specs)(*args)  # a part of another program
         args = tuple(map(_on_devices, args, specs))
         leaves, tree = jax.tree.flatten(args)
         kind = tree, tuple((leaf.shape, leaf.dtype) for leaf in leaves)
@@ -86,16 +88,18 @@ class _Mapped:
             self._programs[kind] = self._program(leaves, tree, specs)
         return self._programs[kind](*leaves)
 
-    def _program(
-        self, leaves: list[Any], tree: Any, specs: tuple[PartitionSpec, ...]
-    ) -> Callable[..., Any]:
-        """Returns the mapped function of leaves, its program kept where it may be."""
-
+    def _mapped(self, specs: tuple[PartitionSpec, ...]) -> Callable[..., Any]:
         def each(*args: Any) -> Any:
             own = (a if spec != EACH else _first(a) for a, spec in zip(args, specs, strict=True))
             return jax.tree.map(lambda leaf: jnp.expand_dims(leaf, 0), self._function(*own))
 
-        mapped = jax.shard_map(each, mesh=_mesh(), in_specs=specs, out_specs=EACH, check_vma=False)
+        return jax.shard_map(each, mesh=_mesh(), in_specs=specs, out_specs=EACH, check_vma=False)
+
+    def _program(
+        self, leaves: list[Any], tree: Any, specs: tuple[PartitionSpec, ...]
+    ) -> Callable[..., Any]:
+        """Returns the mapped function of leaves, its program kept where it may be."""
+        mapped = self._mapped(specs)
         options = {
             "in_shardings": tuple(leaf.sharding for leaf in leaves),
             "out_shardings": NamedSharding(_mesh(), EACH),
