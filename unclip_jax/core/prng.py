@@ -42,6 +42,8 @@ def image_keys(
     draw: Sequence[int] | Integer[Array | np.ndarray, " n"],
 ) -> Key[Array, " n"]:
     """Returns the keys of images by their prompt's (or input image's) number and their draw's."""
+    if any(isinstance(given, jax.core.Tracer) for given in (root, prompt_index, draw)):
+        return _image_keys(root, prompt_index.astype(np.uint32), draw.astype(np.uint32))
     inputs = root, np.asarray(prompt_index, np.uint32), np.asarray(draw, np.uint32)
     return ready.program(_image_keys, ("image_keys",), inputs)(*inputs)
 
