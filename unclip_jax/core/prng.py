@@ -10,6 +10,7 @@ of devices or one more prompt leaves every other random number as it was.
 from collections.abc import Sequence
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Integer, Key
 
@@ -43,7 +44,7 @@ def image_keys(
 ) -> Key[Array, " n"]:
     """Returns the keys of images by their prompt's (or input image's) number and their draw's."""
     if any(isinstance(given, jax.core.Tracer) for given in (root, prompt_index, draw)):
-        return _image_keys(root, prompt_index.astype(np.uint32), draw.astype(np.uint32))
+        return _image_keys(root, jnp.asarray(prompt_index, "uint32"), jnp.asarray(draw, "uint32"))
     inputs = root, np.asarray(prompt_index, np.uint32), np.asarray(draw, np.uint32)
     return ready.program(_image_keys, ("image_keys",), inputs)(*inputs)
 
