@@ -65,7 +65,10 @@ def over_devices(
 
 
 class _Mapped:
-    """A function mapped over the local devices, with a program for each kind of arguments."""
+    """A function mapped over the local devices, with a program for each kind of arguments.
+
+    The map is `jax.pmap`; a program of its own around it has a form that can be kept.
+    """
 
     def __init__(
         self,
@@ -89,11 +92,8 @@ class _Mapped:
         return self._programs[kind](*leaves)
 
     def _mapped(self, specs: tuple[PartitionSpec, ...]) -> Callable[..., Any]:
-        def each(*args: Any) -> Any:
-            own = (a if spec != EACH else _first(a) for a, spec in zip(args, specs, strict=True))
-            return jax.tree.map(lambda leaf: jnp.expand_dims(leaf, 0), self._function(*own))
-
-        return jax.shard_map(each, mesh=_mesh(), in_specs=specs, out_specs=EACH, check_vma=False)
+        axes = tuple(0 if spec == EACH else None for spec in specs)
+        return jax.pmap(self._function, in_axes=axes, devices=jax.local_devices())
 
     def _program(
         self, leaves: list[Any], tree: Any, specs: tuple[PartitionSpec, ...]
@@ -117,10 +117,6 @@ def _on_devices(tree: Any, spec: PartitionSpec) -> Any:
     if all(getattr(leaf, "sharding", None) == sharding for leaf in jax.tree.leaves(tree)):
         return tree
     return jax.device_put(tree, sharding)
-
-
-def _first(tree: Any) -> Any:
-    return jax.tree.map(lambda leaf: leaf[0], tree)
 
 
 def device_batch(n: int, limit: int | None = None) -> int:
