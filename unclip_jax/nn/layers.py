@@ -16,6 +16,8 @@ from jax.sharding import AxisType
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Shaped
 
+from unclip_jax.nn.convolution import convolve
+
 AXES = (
     "embed",  # the residual stream of a transformer or U-Net
     "mlp",  # hidden units between two matrices: MLPs, the two convolutions of a ResBlock
@@ -110,6 +112,7 @@ def conv(
         (size, size),
         padding=size // 2,
         dtype=dtype,
+        conv_general_dilated=convolve,
         kernel_init=axes(init, None, None, *names),
         bias_init=axes(zeros, names[1]),
         name=name,

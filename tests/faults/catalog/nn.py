@@ -148,6 +148,27 @@ FAULTS: list[Fault] = [
         ),
     ),
     *faults_in(
+        "unclip_jax/nn/convolution.py",
+        (
+            "patches_transposed",
+            "for i in range(3) for j in range(3)]",
+            "for j in range(3) for i in range(3)]",
+            "tests/nn/test_convolution.py::test_both_forms_are_the_sum_over_neighbors",
+        ),
+        (
+            "patches_on_every_platform",
+            "cpu=by_patches, default=by_windows",
+            "cpu=by_windows, default=by_patches",
+            "tests/nn/test_convolution.py::test_only_a_cpu_multiplies_patches_and_only_where_it_pays",
+        ),
+        (
+            "gradient_of_patches",
+            "    y = by_windows(x, kernel)\n",
+            "    y = _by_platform(x, kernel)\n",
+            "tests/nn/test_convolution.py::test_a_training_has_the_program_of_the_plain_convolution",
+        ),
+    ),
+    *faults_in(
         "unclip_jax/nn/transformer.py",
         (
             "block_without_residual",
