@@ -28,3 +28,12 @@ def test_report(tmp_path):
     assert markdown == (tmp_path / "priors.md").read_text(encoding="utf-8")
     assert "| cosine | 0.5000 | 0.4000 to 0.6000 | 0.1000 | 10 |" in markdown
     assert (tmp_path / "priors.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_many_metrics_of_one_recipe_are_named_by_the_first_and_the_last(tmp_path):
+    results = {f"m_{i}": Metric(0.0, None, None, 1, recipe="how") for i in range(13)}
+    _, markdown = write_report(tmp_path, "priors", results, {})
+    assert "- m_0 to m_12 (13 metrics): how" in markdown
+    del results["m_0"]
+    _, markdown = write_report(tmp_path, "priors", results, {})
+    assert f"- {', '.join(results)}: how" in markdown

@@ -57,7 +57,9 @@ def lowered(function, platform, *args):
 
 
 def convolutions(text):
-    return [re.sub(r"%\w+", "%", line.strip()) for line in text.splitlines() if "convolution(" in line]
+    return [
+        re.sub(r"%\w+", "%", line.strip()) for line in text.splitlines() if "convolution(" in line
+    ]
 
 
 @pytest.mark.parametrize("sides", [(4, 4), (1, 7), (8, 3)])

@@ -128,8 +128,10 @@ PANELS: dict[str, tuple[Panel, ...]] = {
         Panel(r"_rms", "distance to the nearest training image (gray levels RMS)"),
     ),
     "binding": (
-        Panel(r"/(bound|related|count|colors|forms)$", "share of captions"),
+        Panel(r"/bound$", "share of captions with both objects in their colors"),
         Panel(r"/swapped$", "share with the colors swapped"),
+        Panel(r"/(colors|forms)$", "share with all colors, with all forms"),
+        Panel(r"/(count|related)$", "share with so many objects; bound ones where they should be"),
     ),
     "complexity": (
         Panel(r"^(?P<line>over_baseline/.*)_(?P<x>\d)$", "above the baseline", OBJECTS),

@@ -33,6 +33,7 @@ from unclip_jax.evals.settings import Settings
 from unclip_jax.evals.smoke import WARNING, small_bundle, small_settings, small_size
 from unclip_jax.evals.spelling import spelling
 
+LISTED = 12  # metrics of one recipe that a report lists by name
 Suite = Callable[[Bundle, Settings], dict[str, Metric]]
 
 SUITES: dict[str, Suite] = {
@@ -186,8 +187,15 @@ def to_markdown(
         if how:
             measured_by.setdefault(how, {})[name] = None
     if measured_by:
-        lines += ["", *(f"- {', '.join(names)}: {how}" for how, names in measured_by.items())]
+        lines += ["", *(f"- {_listed(list(names))}: {how}" for how, names in measured_by.items())]
     return "\n".join(lines) + "\n"
+
+
+def _listed(names: list[str]) -> str:
+    """Returns names joined by commas; of many, the first and the last."""
+    if len(names) <= LISTED:
+        return ", ".join(names)
+    return f"{names[0]} to {names[-1]} ({len(names)} metrics)"
 
 
 def plain_table(results: Named) -> list[str]:
