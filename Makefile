@@ -30,7 +30,7 @@ STAMP := $(VENV)/.installed
 export PROMPT
 export PYTHONUNBUFFERED = 1
 
-.PHONY: help install sample demo test test-matrix test-parity budgets fuzz kill-test faults lint format audit bench docs tour reproduce reproduce-smoke clean
+.PHONY: help install sample demo test test-matrix test-parity budgets fuzz kill-test faults lint format audit bench docs tour reproduce reproduce-smoke search clean
 help:
 	@echo 'make sample PROMPT="a red heart"   install if needed, sample, print the paths of the PNGs'
 	@echo 'make demo                          install if needed, serve the web page and open it'
@@ -44,6 +44,7 @@ help:
 	@echo 'make docs                          the documentation, site/index.html; warnings are errors'
 	@echo 'make reproduce-smoke               every command of docs/reproduce.md, with the least work'
 	@echo 'make tour                          the tour of the docs and its GIF, from the shipped bundle'
+	@echo 'make search                        the fastest training steps on pods, compiled; hours, resumable'
 	@echo 'make audit                         an SBOM, and known vulnerabilities of what is installed'
 	@echo 'make lint | format | bench | clean'
 
@@ -161,6 +162,11 @@ reproduce: $(STAMP)-base$(ACCEL)
 reproduce-smoke: $(STAMP)-base$(ACCEL)
 	rm -rf .cache/reproduce
 	$(BIN)/python -m tools.docs.reproduce --smoke .cache/reproduce $(SUITE)
+
+# Into docs/plans.md; ARGS="--compiles 0" estimates only, ARGS="--only decoder" one stage.
+search: $(STAMP)-base$(ACCEL)
+	$(PIP) -e '.[plan]'
+	$(BIN)/python -m tools.search_plans $(ARGS)
 
 bench: $(STAMP)-base$(ACCEL)
 	$(BIN)/python benchmarks/sample.py $(ARGS)

@@ -2,7 +2,15 @@
 
 import importlib.util
 import json
+import math
+import os
+import subprocess
 import sys
+from pathlib import Path
+
+from tests.shipped_configs import ROOT
+from unclip_jax.cli.config_files import read_config, write_changes
+from unclip_jax.core.config_dict import changes_between
 
 DESIGN = {  # the keys that design promises
     "params",
@@ -84,3 +92,91 @@ def test_sizes_of_the_clip_are_the_shipped_ones_unless_it_is_named(unclip):
     code, named, err = unclip(*command, "--config.clip=emoji")
     assert (code, err) == (0, "")
     assert json.loads(assumed)["params"] == json.loads(named)["params"]
+
+
+SMALL = (
+    "--config=configs/paper/upsampler_256.py:smoke",
+    "--config.train.batch_size=8",
+    "--config.model.unet.channel_mult=(1,)",
+    "--config.train.blur_prob=0.0",
+    "--config.eval.batches=0",
+)
+
+
+def test_search_prints_a_table_and_writes_a_config(unclip, tmp_path):
+    out = tmp_path / "fast.py"
+    search = ("plan", *SMALL, "--topology", "v5p:2x2x1", "--search", "--compiles", 0)
+    code, text, _ = unclip(*search, "--out", out)
+    assert code == 0 and f"{out} written" in text
+    (chosen,) = [line.split() for line in text.splitlines() if line.startswith(">  ")]
+    made = read_config(str(out), ())
+    assert made["model"]["unet"]["remat"] == chosen[1]
+    assert made["train"]["accumulation"] == int(chosen[2])
+    mesh = made["train"]["mesh"]
+    assert [mesh["data"], mesh["fsdp"], mesh["tensor"]] == [int(chosen[i]) for i in (3, 5, 7)]
+    # The flags of the search are kept, everything else is the config's own.
+    before = read_config(SMALL[0].partition("=")[2], SMALL[1:])
+    changed = changes_between(before, made)
+    assert set(changed) <= {"model.unet.remat", "train.accumulation"} | {
+        f"train.mesh.{axis}" for axis in ("data", "fsdp", "tensor")
+    }
+    code, text, _ = unclip("plan", "--config", out, "--topology", "v5p:2x2x1", "--json")
+    assert code == 0 and json.loads(text)["batch_size"] == 8
+
+
+def test_search_as_json(unclip):
+    search = ("plan", *SMALL, "--topology", "h100:4", "--search", "--json")
+    code, text, _ = unclip(*search)
+    found = json.loads(text)
+    assert code == 0 and found["config"] is None and found["topology"] == "h100:4"
+    assert [row["is_chosen"] for row in found["rows"]].count(True) == 1
+    assert {row["source"] for row in found["rows"]} == {"estimated"}  # nothing compiles for GPUs
+    chosen = next(row for row in found["rows"] if row["is_chosen"])
+    assert chosen["on_front"] and math.prod(chosen["mesh"]) == 4
+
+
+def test_a_written_config_of_ones_own_is_found_from_elsewhere(tmp_path, monkeypatch):
+    own = tmp_path / "a" / "mine.py"
+    own.parent.mkdir()
+    own.write_text((ROOT / "configs/paper/upsampler_256.py").read_text())
+    monkeypatch.chdir(tmp_path)
+    write_changes(Path("b.py"), "a/mine.py:smoke", {"train.mesh.fsdp": 2, "seed": 7}, "about")
+    monkeypatch.chdir("/")
+    made = read_config(str(tmp_path / "b.py"), ())
+    assert (made["seed"], made["train"]["mesh"]["fsdp"], made["train"]["steps"]) == (7, 2, 20)
+
+
+def test_options_that_do_not_go_together(refused, tmp_path):
+    plan = ("plan", "--config", f"{CONFIG}:smoke")
+    chips = (*plan, "--topology", "v5p:2x2x1")
+    assert "--search needs --topology" in refused(*plan, "--search")
+    assert "leave --compile out" in refused(*chips, "--search", "--compile")
+    assert "pass --compile too" in refused(*chips, "--save", tmp_path / "x")
+    assert "pass --search too" in refused(*chips, "--compiles", 3)
+    assert "name the chips" in refused(*plan, "--topology", "local")
+    assert "ends in .py" in refused(*chips, "--search", "--out", tmp_path / "x.txt")
+    (tmp_path / "x.py").write_text("kept")
+    assert "exists" in refused(*chips, "--search", "--out", tmp_path / "x.py")
+    assert (tmp_path / "x.py").read_text() == "kept"
+
+
+def test_a_run_finds_the_programs_that_were_saved(tmp_path):
+    """In processes of their own, as on another machine: the run compiles neither step nor state."""
+    small = (*SMALL, "--config.train.steps=1", "--config.train.sample_every=0")
+    env = {k: v for k, v in os.environ.items() if k != "XLA_FLAGS"}
+    env |= {"PYTHONPATH": str(ROOT), "JAX_PLATFORMS": "cpu"}
+
+    def run(*args, **more):
+        command = [sys.executable, "-m", "unclip_jax", *args, "--json"]
+        done = subprocess.run(command, env=env | more, cwd=ROOT, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        return json.loads(done.stdout)
+
+    folder = str(tmp_path / "programs")
+    saved = run("plan", "--compile", "--topology", "local", "--save", folder, *small)["programs"]
+    assert [program["name"] for program in saved] == ["training step", "initial state"]
+    assert not any(program["was_there"] for program in saved)
+    workdir = ("--workdir", str(tmp_path / "run"))
+    programs = run("train", *small, *workdir, JAX_COMPILATION_CACHE_DIR=folder)["programs"]
+    for name in ("jit(step)", "jit(create)"):
+        assert programs["fetched"][name] == 1 and name not in programs["compiled"]

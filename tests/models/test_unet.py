@@ -8,9 +8,11 @@ import numpy as np
 import pytest
 
 from tests import networks
+from unclip_jax.core.flops import work_of
 from unclip_jax.core.trees import flatten_paths
 from unclip_jax.models.stages import unboxed
 from unclip_jax.models.unet import UNet, UNetConfig
+from unclip_jax.nn.remat import POLICIES
 
 CFG = dataclasses.replace(networks.UNET, channel_mult=(1, 2, 2), dropout=0.3)
 
@@ -54,10 +56,10 @@ def test_stem_keeps_the_image_size(patch):
 
 def test_remat_keeps_gradients_and_dropout():
     x, t = networks.normal(1, 8, 8, 3), jnp.array([5])
-    cfg = dataclasses.replace(CFG, channel_mult=(1, 2))
+    cfg = dataclasses.replace(CFG, channel_mult=(1,), attention_resolutions=())
     params = networks.redraw(shapes_of(cfg))
     results = []
-    for remat in ("none", "block"):
+    for remat in POLICIES:
         module = UNet(dataclasses.replace(cfg, remat=remat))
 
         def loss(params, key, module=module):
@@ -66,12 +68,32 @@ def test_remat_keeps_gradients_and_dropout():
             return jnp.square(out).mean()
 
         results.append(jax.jit(jax.value_and_grad(loss))(params, jax.random.key(0)))
-    (value, grads), (again, grads_again) = results
-    np.testing.assert_allclose(value, again, rtol=1e-5)
+    (value, grads), *others = results
     scale = max(float(jnp.abs(g).max()) for g in jax.tree.leaves(grads))
-    jax.tree.map(
-        lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5 * scale), grads, grads_again
-    )
+    for again, grads_again in others:
+        np.testing.assert_allclose(value, again, rtol=1e-5)
+        jax.tree.map(
+            lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5 * scale), grads, grads_again
+        )
+
+
+def test_what_each_policy_computes_again():
+    """A third of a step is the forward pass; with its products kept, attention's logits remain."""
+    cfg = dataclasses.replace(CFG, channel_mult=(1, 2))
+    shapes = shapes_of(cfg)
+
+    def flops(remat):
+        module = UNet(dataclasses.replace(cfg, remat=remat))
+        loss = lambda params, x, t: jnp.square(module.apply({"params": params}, x, t)).mean()  # noqa: E731
+        x = jax.ShapeDtypeStruct((1, 8, 8, 3), jnp.float32)
+        t = jax.ShapeDtypeStruct((1,), jnp.float32)
+        return work_of(jax.grad(loss), shapes, x, t).flops
+
+    plain = flops("none")
+    # Attention of the middle and of level 1 (once down, twice up): 16 pixels, 16 channels.
+    logits = 4 * 2 * 16 * 16 * 16
+    assert flops("dots") == flops("offload") == plain + logits
+    assert 1.15 * plain < flops("block") < 4 / 3 * plain
 
 
 def test_wrong_sizes_are_refused():

@@ -54,7 +54,13 @@ def test_masked_keys_reach_nobody_but_themselves():
 
 
 @pytest.mark.parametrize(
-    "changes", [{"remat": "block"}, {"remat": "dots"}, {"scan_layers": True, "remat": "block"}]
+    "changes",
+    [
+        {"remat": "block"},
+        {"remat": "dots"},
+        {"scan_layers": True, "remat": "block"},
+        {"scan_layers": True, "remat": "offload"},
+    ],
 )
 def test_variants_equal_the_plain_stack(changes):
     plain, params = stack()

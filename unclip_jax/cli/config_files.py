@@ -2,7 +2,8 @@
 
 import importlib.resources
 import importlib.util
-from collections.abc import Sequence
+import os
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from ml_collections import ConfigDict
 from unclip_jax.cli.common import Command
 from unclip_jax.cli.completion import ConfigFile
 from unclip_jax.core.errors import UserError
+from unclip_jax.core.files import whole_file
 from unclip_jax.core.suggest import closest, did_you_mean
 
 PASS_THROUGH = {"ignore_unknown_options": True, "allow_extra_args": True}
@@ -144,8 +146,7 @@ def find_config(name: str) -> Path:
     parts = path.parts[1:] if path.parts[:1] == ("configs",) else path.parts
     if not path.is_absolute():
         shipped = Path(str(importlib.resources.files("unclip_jax"))) / "configs" / Path(*parts)
-        checkout = Path(__file__).resolve().parents[2] / "configs" / Path(*parts)
-        for candidate in (shipped, checkout):
+        for candidate in (shipped, _CHECKOUT / Path(*parts)):
             if candidate.is_file():
                 return candidate
     raise UserError(f"no config file {name!r} here or in the package")
@@ -162,6 +163,58 @@ def make_configs_importable() -> None:
     root = str(package.parent)
     if not (package / "configs").is_dir() and root not in unclip_jax.__path__:
         unclip_jax.__path__.append(root)
+
+
+def changed_config(file: str, base: str, changes: Mapping[str, Any], variant: str) -> ConfigDict:
+    """Returns another file's config with changes: what a file of `write_changes` calls.
+
+    Args:
+        file: that calls; `base` is relative to its folder, or one of this package.
+    """
+    from unclip_jax.core.config_dict import with_changes
+
+    near = Path(file).resolve().parent / base
+    path = near if near.is_file() else find_config(base)
+    return with_changes(_run_file(path, variant), changes)
+
+
+def write_changes(out: Path, config_file: str, changes: Mapping[str, Any], about: str) -> None:
+    """Writes a config file that is another one with changes, whole or not at all.
+
+    Args:
+        config_file: FILE[:VARIANT].
+        about: a line about the changes.
+    """
+    name, _, variant = config_file.partition(":")
+    path = find_config(name).resolve()
+    shipped = (Path(__file__).resolve().parents[1] / "configs", _CHECKOUT)
+    base = os.path.relpath(path, out.absolute().parent)
+    for folder in shipped:
+        if path.is_relative_to(folder):
+            base = f"configs/{path.relative_to(folder)}"
+    lines = "".join(f"    {key!r}: {value!r},\n" for key, value in changes.items())
+    text = _CHANGED.format(about=about, base=base, lines=lines, variant=variant)
+    with whole_file(out) as part:
+        part.write_text(text, encoding="utf-8")
+
+
+_CHECKOUT = Path(__file__).resolve().parents[2] / "configs"
+
+_CHANGED = '''"""{about}"""
+
+from ml_collections import ConfigDict
+
+from unclip_jax.cli.config_files import changed_config
+
+BASE = {base!r}
+CHANGES = {{
+{lines}}}
+
+
+def get_config(variant: str = {variant!r}) -> ConfigDict:
+    """Returns BASE with CHANGES; variants are those of BASE."""
+    return changed_config(__file__, BASE, CHANGES, variant)
+'''
 
 
 def _complaint(error: BaseException, flags: Sequence[str]) -> str:

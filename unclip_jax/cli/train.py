@@ -1,6 +1,7 @@
 """`unclip train`: trains one stage from a config file; the same command resumes."""
 
 import functools
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +47,10 @@ def train(
 
     --profile writes WORKDIR/profile, for TensorBoard's profile plugin or Perfetto.
 
+    Compiled programs are kept in $JAX_COMPILATION_CACHE_DIR or the user's cache, and found there by
+    later runs; --json counts which were compiled and which fetched. `unclip plan --compile --save`
+    fills such a folder beforehand.
+
     On several hosts, run the same command on each of them, with a workdir that all of them see.
 
     Example: unclip train --config configs/emoji/clip.py --workdir runs/clip
@@ -54,11 +59,14 @@ def train(
         progress.phase("reading the config")
         config = read_config(config_file, ctx.args)
         common.use_compile_cache()
-        from unclip_jax.core import distributed  # jax and the rest only for a valid config
+        from unclip_jax.core import compilations, distributed  # jax only for a valid config
         from unclip_jax.train import experiment
         from unclip_jax.workflows.training_samples import make_hooks
 
-        with distributed.joined(**hosts, preemption=True):
+        with (
+            distributed.joined(**hosts, preemption=True),
+            compilations.counted_compilations() as counts,
+        ):
             is_first = distributed.is_process_zero()
             progress.phase("loading data and models" if is_first else "")
             finished = experiment.train(
@@ -72,6 +80,7 @@ def train(
     if not is_first:
         return
     if as_json:
-        common.echo_json({"workdir": str(workdir), "finished": finished})
+        made = {"compiled": Counter(counts.compiled), "fetched": Counter(counts.fetched)}
+        common.echo_json({"workdir": str(workdir), "finished": finished, "programs": made})
     else:
         click.echo(f"{workdir}: {'finished' if finished else 'stopped; run again to resume'}")

@@ -24,6 +24,7 @@ class Chip:
         hbm_rate: memory bandwidth in bytes per second.
         link_rate: bytes per second that a chip can send to its neighbors.
         device_kinds: prefixes of `jax.Device.device_kind`, in lower case.
+        lanes: side of the matrix unit, to which sizes are filled up; 16 of a GPU's tensor cores.
     """
 
     name: str
@@ -32,6 +33,7 @@ class Chip:
     hbm_rate: float
     link_rate: float
     device_kinds: tuple[str, ...]
+    lanes: int = 16
 
     @property
     def is_tpu(self) -> bool:
@@ -42,10 +44,10 @@ class Chip:
 CHIPS = {
     chip.name: chip
     for chip in (
-        Chip("v4", 275e12, 32 * GIB, 1228e9, 300e9, ("tpu v4",)),
-        Chip("v5e", 197e12, 16 * GIB, 819e9, 200e9, ("tpu v5 lite", "tpu v5e")),
-        Chip("v5p", 459e12, 95 * GIB, 2765e9, 600e9, ("tpu v5p", "tpu v5")),
-        Chip("v6e", 918e12, 32 * GIB, 1640e9, 400e9, ("tpu v6 lite", "tpu v6e")),
+        Chip("v4", 275e12, 32 * GIB, 1228e9, 300e9, ("tpu v4",), 128),
+        Chip("v5e", 197e12, 16 * GIB, 819e9, 200e9, ("tpu v5 lite", "tpu v5e"), 128),
+        Chip("v5p", 459e12, 95 * GIB, 2765e9, 600e9, ("tpu v5p", "tpu v5"), 128),
+        Chip("v6e", 918e12, 32 * GIB, 1640e9, 400e9, ("tpu v6 lite", "tpu v6e"), 256),
         Chip("a100", 312e12, 80 * 10**9, 2039e9, 300e9, ("nvidia a100",)),
         Chip("h100", 989.4e12, 80 * 10**9, 3350e9, 450e9, ("nvidia h100",)),
         Chip("h200", 989.4e12, 141 * 10**9, 4800e9, 450e9, ("nvidia h200",)),

@@ -43,6 +43,35 @@ def with_defaults(section: ConfigDict, cls: type) -> ConfigDict:
     return section
 
 
+def with_changes(config: ConfigDict, changes: Mapping[str, Any]) -> ConfigDict:
+    """Sets values of a config by "SECTION.KEY", and returns it; missing sections are added."""
+    with config.unlocked(), config.ignore_type():
+        for path, value in changes.items():
+            *sections, key = path.split(".")
+            section = config
+            for name in sections:
+                if section.get(name) is None:
+                    section[name] = ConfigDict()
+                section = section[name]
+            with section.unlocked(), section.ignore_type():
+                section[key] = value
+    return config
+
+
+def changes_between(
+    before: Mapping[str, Any], after: Mapping[str, Any], path: str = ""
+) -> dict[str, Any]:
+    """Returns the values of `after` that differ, by "SECTION.KEY"."""
+    found: dict[str, Any] = {}
+    for key, value in after.items():
+        old = before.get(key)
+        if isinstance(value, Mapping) and isinstance(old, Mapping):
+            found |= changes_between(old, value, f"{path}{key}.")
+        elif value != old:
+            found[f"{path}{key}"] = value
+    return found
+
+
 def split_none(flags: Sequence[str]) -> tuple[list[str], list[list[str]]]:
     """Splits off flags that set a field to None, which ml_collections has no spelling for.
 

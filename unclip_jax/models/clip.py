@@ -22,7 +22,8 @@ from unclip_jax.models.config import ModelConfig, dummy_images, unset, zero_is_n
 from unclip_jax.nn.attention import causal_mask
 from unclip_jax.nn.embeddings import PatchEmbedding, PositionEmbedding, TokenEmbedding
 from unclip_jax.nn.layers import LayerNorm, axes, dense, normal
-from unclip_jax.nn.transformer import Remat, Transformer, TransformerConfig, check_stack
+from unclip_jax.nn.remat import Remat
+from unclip_jax.nn.transformer import Transformer, TransformerConfig, check_stack
 
 MAX_LOGIT_SCALE = math.log(100.0)
 INIT_LOGIT_SCALE = math.log(1 / 0.07)
@@ -107,7 +108,7 @@ class ClipConfig(ModelConfig):
         image_std: divides them after that.
         resize: how images that are not square are fitted, wherever a bundle embeds or inverts one.
         scan_layers: compiles one block of each tower and stacks the parameters.
-        remat: what the backward pass computes again instead of keeping it.
+        remat: what a block keeps for its backward pass (nn/remat.py).
     """
 
     embed_dim: int

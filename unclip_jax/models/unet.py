@@ -23,7 +23,7 @@ from jaxtyping import Array, Bool, Float, Num
 from unclip_jax.core.checks import BELOW_ONE, COUNT, check_ranges
 from unclip_jax.nn.embeddings import TimeEmbedding, depth_to_space, space_to_depth
 from unclip_jax.nn.layers import GroupNorm, constrain, conv, zeros
-from unclip_jax.nn.transformer import remat_module
+from unclip_jax.nn.remat import Remat, remat_module
 from unclip_jax.nn.unet_blocks import IMAGE_AXES, AttentionBlock, Resample, ResBlock
 
 
@@ -47,7 +47,7 @@ class UNetConfig:
         norm_groups: groups of every norm; must divide every channel count, concatenations too.
         time_width: width of the timestep embedding, 4 channels unless given (ADM).
         patch: side of the pixel blocks that the stem moves into channels (1 is ADM; more is ours).
-        remat: "block" computes each block again in the backward pass instead of keeping it.
+        remat: what a block keeps for its backward pass (nn/remat.py).
     """
 
     image_size: int
@@ -64,7 +64,7 @@ class UNetConfig:
     norm_groups: int = 32
     time_width: int | None = None
     patch: Literal[1, 2, 4] = 1
-    remat: Literal["none", "block"] = "none"
+    remat: Remat = "none"
 
     def __post_init__(self):
         """Checks the sizes, and that the levels divide the image."""
@@ -190,6 +190,6 @@ class UNet(nn.Module):
 
     def _attend(self, h: Array, side: _BlockInputs, name: str) -> Array:
         cfg = self.cfg
-        block = AttentionBlock if cfg.remat == "none" else nn.remat(AttentionBlock)
+        block = remat_module(AttentionBlock, cfg.remat, static_argnums=())
         block = block(cfg.head_channels, cfg.norm_groups, self.dtype, name=name)
         return block(h, side.context, side.context_mask)

@@ -15,6 +15,7 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Bool, Float
 
 from unclip_jax.nn.layers import constrain, dense, torch_init
+from unclip_jax.nn.remat import mark_product
 
 PREFIX = "prefix"
 """Collection of the keys and values of the positions before those of a call."""
@@ -45,7 +46,7 @@ def attend(
     if mask is not None:
         logits = jnp.where(mask, logits, jnp.finfo(jnp.float32).min)
     weights = jax.nn.softmax(logits, axis=-1).astype(v.dtype)
-    return jnp.einsum("bhmn,bnhc->bmhc", weights, v)
+    return mark_product(jnp.einsum("bhmn,bnhc->bmhc", weights, v))
 
 
 def split_heads(x: Float[Array, "b n d"], heads: int, parts: int) -> list[Float[Array, "b n h c"]]:

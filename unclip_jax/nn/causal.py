@@ -17,7 +17,8 @@ from jaxtyping import Array, Float
 
 from unclip_jax.nn.attention import attend, causal_mask, key_mask, split_heads
 from unclip_jax.nn.layers import LayerNorm, constrain, dense, normal
-from unclip_jax.nn.transformer import RESIDUAL_AXES, Mlp, TransformerConfig, out_init, remat_module
+from unclip_jax.nn.remat import remat_module
+from unclip_jax.nn.transformer import RESIDUAL_AXES, Mlp, TransformerConfig, out_init
 
 HEADS = ("batch", None, "heads")
 

@@ -17,6 +17,7 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Shaped
 
 from unclip_jax.nn.convolution import convolve
+from unclip_jax.nn.remat import mark_product
 
 AXES = (
     "embed",  # the residual stream of a transformer or U-Net
@@ -71,6 +72,14 @@ def constrain(x: Shaped[Array, " *d"], *names: str | None) -> Shaped[Array, " *d
     return jax.lax.with_sharding_constraint(x, jax.sharding.PartitionSpec(*spec))
 
 
+def _dot(x: Array, kernel: Array, *dimensions: Any, **settings: Any) -> Array:
+    return mark_product(jax.lax.dot_general(x, kernel, *dimensions, **settings))
+
+
+def _conv(x: Array, kernel: Array, *window: Any, **settings: Any) -> Array:
+    return mark_product(convolve(x, kernel, *window, **settings))
+
+
 def dense(
     features: int,
     names: tuple[str, str],
@@ -91,6 +100,7 @@ def dense(
         use_bias=use_bias,
         dtype=dtype,
         precision=precision,
+        dot_general=_dot,
         kernel_init=axes(init, *names),
         bias_init=axes(zeros, names[1]),
         name=name,
@@ -112,7 +122,7 @@ def conv(
         (size, size),
         padding=size // 2,
         dtype=dtype,
-        conv_general_dilated=convolve,
+        conv_general_dilated=_conv,
         kernel_init=axes(init, None, None, *names),
         bias_init=axes(zeros, names[1]),
         name=name,

@@ -13,9 +13,7 @@ from jaxtyping import Array, Bool, Float
 from unclip_jax.core.checks import BELOW_ONE, COUNT, MLP_RATIO, check_ranges
 from unclip_jax.nn.attention import PREFIX, SelfAttention
 from unclip_jax.nn.layers import ACTIVATIONS, LayerNorm, constrain, dense, normal
-
-Remat = Literal["none", "block", "dots"]
-"""What a block keeps for its backward pass: everything, only its input, or matrix products too."""
+from unclip_jax.nn.remat import Remat, remat_module
 
 RESIDUAL_AXES = ("batch", None, None)
 """Axes of what runs through the blocks: examples are split, positions and channels whole."""
@@ -33,7 +31,7 @@ class TransformerConfig:
         activation: of the MLP; "quick_gelu" is OpenAI's CLIP's.
         dropout: share of the residual branches' values that training drops.
         scan_layers: compiles one block and stacks the parameters on a leading "layers" axis.
-        remat: what the backward pass computes again instead of keeping it.
+        remat: what a block keeps for its backward pass (nn/remat.py).
     """
 
     width: int
@@ -132,16 +130,6 @@ class Transformer(nn.Module):
             metadata_params={nn.PARTITION_NAME: "layers"},
         )
         return scan(block(cfg, self.dtype, name="blocks"), x, None)[0]
-
-
-def remat_module(module: type[nn.Module], remat: Remat, *, prevent_cse: bool = True) -> Any:
-    """Returns `module`, rematerialized; it is called with (x, inputs, train), `train` static."""
-    if remat == "none":
-        return module
-    policy = None
-    if remat == "dots":
-        policy = jax.checkpoint_policies.dots_with_no_batch_dims_saveable
-    return nn.remat(module, static_argnums=(3,), prevent_cse=prevent_cse, policy=policy)
 
 
 def unstack_layers(params: Mapping[str, Any]) -> dict[str, Any]:

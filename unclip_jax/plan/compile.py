@@ -89,6 +89,10 @@ class Compiled:
     versions: dict[str, str]
 
 
+class DoesNotFitError(UserError):
+    """The step takes more memory than a chip has."""
+
+
 def compile_plan(
     program: Program, plan: Plan, topology: Topology, *, effort: float = -1.0
 ) -> Compiled:
@@ -97,18 +101,32 @@ def compile_plan(
     Args:
         plan: of the same program and topology: FLOPs and chips are taken from it.
         effort: of the compiler, -1 to 1; the least takes a fraction of the time.
+
+    Raises:
+        DoesNotFitError: a chip's memory is too small.
     """
     devices = topology_devices(topology)
     mesh = make_mesh(program.settings.train.mesh, devices)
     options = {**STEP_OPTIONS["tpu"], **dict.fromkeys(EFFORT, float(effort))}
-    lowered = _lower(program, mesh)
+    lowered = lower_step(program, mesh)
     path = _cache_path(lowered.as_text(), topology, options)
     if not path.exists():
-        measured = _measure(lowered, options, topology)
+        try:
+            measured = _measure(lowered, options, topology)
+        except DoesNotFitError as error:
+            measured = {"does_not_fit": str(error)}
         path.parent.mkdir(parents=True, exist_ok=True)
         with whole_file(path) as part:
             part.write_text(json.dumps(measured, indent=1) + "\n", encoding="utf-8")
-    return _read(read_mapping(path), plan, topology, len(devices))
+    found = read_mapping(path)
+    if "does_not_fit" in found:
+        raise DoesNotFitError(found["does_not_fit"])
+    return _read(found, plan, topology, len(devices))
+
+
+def can_compile(topology: Topology) -> bool:
+    """Whether this machine has a compiler for the chips."""
+    return topology.chip.is_tpu and importlib.util.find_spec("libtpu") is not None
 
 
 def topology_devices(topology: Topology) -> list[Any]:
@@ -139,22 +157,29 @@ def topology_devices(topology: Topology) -> list[Any]:
     return list(found.devices)
 
 
-def _lower(program: Program, mesh: Mesh) -> jax.stages.Lowered:
+def lower_step(program: Program, mesh: Mesh) -> jax.stages.Lowered:
     """Traces the step at abstract arguments that are sharded over the mesh as a run's are."""
     train = program.settings.train
-    shardings, batch = program.state_shardings(mesh), program.batch(train.batch_size)
+    shardings = program.state_shardings(mesh)
     step = jit_step(program.step(), shardings, mesh)
     arguments = (
-        _sharded(program.state, shardings),
-        _sharded(program.constants, program.constant_shardings(mesh)),
-        _sharded(batch, dict.fromkeys(batch, batch_sharding(mesh))),
+        sharded_like(program.state, shardings),
+        sharded_like(program.constants, program.constant_shardings(mesh)),
+        abstract_batch(program, train.batch_size, mesh),
     )
     # Nothing can be computed in this context: its devices do not exist.
     with run_context(mesh, train.dtype, program.rules):
         return step.lower(*arguments)
 
 
-def _sharded(tree: PyTree, shardings: PyTree[Sharding]) -> PyTree[jax.ShapeDtypeStruct]:
+def abstract_batch(program: Program, rows: int, mesh: Mesh) -> dict[str, jax.ShapeDtypeStruct]:
+    """Returns the shapes of a batch that is sharded over a mesh."""
+    batch = program.batch(rows)
+    return sharded_like(batch, dict.fromkeys(batch, batch_sharding(mesh)))
+
+
+def sharded_like(tree: PyTree, shardings: PyTree[Sharding]) -> PyTree[jax.ShapeDtypeStruct]:
+    """Returns the shapes of a tree of arrays with their shardings."""
     shard = lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s)  # noqa: E731
     return jax.tree.map(shard, tree, shardings)
 
@@ -224,12 +249,12 @@ def _dumped_cost(folder: Path) -> Cost:
     raise UserError("this libtpu dumps no program text; --compile needs another version of it")
 
 
-def _one_line(error: Exception, topology: Topology) -> UserError:
+def _one_line(error: jax.errors.JaxRuntimeError, topology: Topology) -> UserError:
     """Returns the compiler's error in one line: what is too large, or its first line."""
     text = str(error)
     used = re.search(r"Used ([\d.]+\w+) of ([\d.]+\w+) hbm", text)
     if used:
-        return UserError(
+        return DoesNotFitError(
             f"the step does not fit a chip of {topology.name}: it takes {used[1]} of {used[2]}; "
             "raise config.train.accumulation or mesh.fsdp, or rematerialize more"
         )

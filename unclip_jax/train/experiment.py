@@ -25,9 +25,9 @@ from unclip_jax.train.loop import Hook, Loop, LoopParts, ProgressBar, Stop
 from unclip_jax.train.metrics import Log, no_log
 from unclip_jax.train.report import Report
 from unclip_jax.train.setup import Run, set_up
-from unclip_jax.train.sharding import make_mesh, merge_rules, replicated, run_context
+from unclip_jax.train.sharding import make_mesh, merge_rules, run_context
 from unclip_jax.train.state import TrainState
-from unclip_jax.train.step import HeldOutLoss, Logged, jit_step, make_eval_step
+from unclip_jax.train.step import HeldOutLoss, Logged, jit_step
 from unclip_jax.train.task import Batch
 from unclip_jax.train.tasks.diffusion import make_inputs
 from unclip_jax.train.throughput import TracedSteps, peak_seconds
@@ -108,10 +108,8 @@ def held_out_loss(run: Run) -> HeldOutLoss | None:
     """Returns the compiled evaluation; None without held-out batches."""
     if not run.held_out:
         return None
-    settings, task = run.program.settings, run.program.task
-    step = make_eval_step(task, settings.eval.batch_size, settings.seed)
-    step = jax.jit(step, out_shardings=replicated(run.mesh))
-    return HeldOutLoss(step, run.held_out, run.constants, task.metric_names)
+    step = run.program.jit_evaluation(run.mesh)
+    return HeldOutLoss(step, run.held_out, run.constants, run.program.task.metric_names)
 
 
 def write_table_if_analytic(run: Run, state: TrainState, log: Log) -> None:

@@ -6,6 +6,7 @@ plan` makes the same program of a config alone, and counts or compiles the step 
 
 import dataclasses
 import functools
+from collections.abc import Callable
 
 import flax.linen as nn
 import jax
@@ -15,6 +16,7 @@ import optax
 from jax.sharding import AbstractMesh, Mesh
 from jax.typing import DTypeLike
 
+from unclip_jax.core.prng import INIT_STEP, root_key, stage_key
 from unclip_jax.core.types import Params, TextFeatures
 from unclip_jax.data.bsr import FACTOR
 from unclip_jax.models.clip import Clip, ClipConfig, text_features
@@ -23,6 +25,7 @@ from unclip_jax.models.stages import (
     abstract_boxed,
     abstract_params,
     clip_spec,
+    init_variables,
     make_module,
     unboxed,
 )
@@ -32,8 +35,14 @@ from unclip_jax.train.frozen_clip import params_of
 from unclip_jax.train.optim import make_optimizer
 from unclip_jax.train.resolve import Settings
 from unclip_jax.train.sharding import Rules, merge_rules, param_shardings, replicated
-from unclip_jax.train.state import TrainState, make_state, state_shardings
-from unclip_jax.train.step import Step, logged_metrics, make_train_step
+from unclip_jax.train.state import TrainState, jit_init, make_state, state_shardings
+from unclip_jax.train.step import (
+    EvalStep,
+    Step,
+    logged_metrics,
+    make_eval_step,
+    make_train_step,
+)
 from unclip_jax.train.task import StepConstants, Task
 from unclip_jax.train.tasks import make_task
 
@@ -77,6 +86,25 @@ class Program:
     def state_shardings(self, mesh: Mesh | AbstractMesh) -> TrainState:
         """Returns the shardings of the training state."""
         return state_shardings(self.boxed, self.tx, len(self.metric_names), mesh, self.rules)
+
+    def jit_init(
+        self, shardings: TrainState, platform: str | None = None
+    ) -> Callable[[], TrainState]:
+        """Returns the program that creates the state of step 0.
+
+        Args:
+            platform: of the shardings' devices, where these are not the process's own.
+        """
+        stage = stage_key(root_key(self.settings.seed), self.spec.row.key_id)
+        key = jax.random.fold_in(stage, INIT_STEP)
+        init = functools.partial(init_variables, self.spec, self.module, key)
+        return jit_init(init, self.tx, len(self.metric_names), shardings, platform)
+
+    def jit_evaluation(self, mesh: Mesh) -> EvalStep:
+        """Returns the compiled evaluation of a held-out batch."""
+        settings = self.settings
+        step = make_eval_step(self.task, settings.eval.batch_size, settings.seed)
+        return jax.jit(step, out_shardings=replicated(mesh))
 
     def step(self, spec: StageSpec | None = None, train: TrainConfig | None = None) -> Step:
         """Returns the training step.

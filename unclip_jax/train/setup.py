@@ -11,7 +11,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 from clu.parameter_overview import get_parameter_overview
 from jax.sharding import Mesh
@@ -23,11 +22,10 @@ from unclip_jax.checkpoint.store import CheckpointStore, abstract_like
 from unclip_jax.checkpoint.tensors import sha256
 from unclip_jax.core.distributed import is_process_zero, run_on_process_zero
 from unclip_jax.core.files import whole_file
-from unclip_jax.core.prng import INIT_STEP, root_key, stage_key
 from unclip_jax.core.types import Params
 from unclip_jax.data.pipeline import open_source
 from unclip_jax.data.sources import Source, fingerprint
-from unclip_jax.models.stages import STAGES, init_variables
+from unclip_jax.models.stages import STAGES
 from unclip_jax.text.tokenizer import Tokenizer
 from unclip_jax.train import fitting, resolve
 from unclip_jax.train.environment import write_environment
@@ -39,7 +37,7 @@ from unclip_jax.train.metrics import Log, NullWriter, RunWriter, Writer
 from unclip_jax.train.program import Program, make_program
 from unclip_jax.train.resolve import RANDOM, Settings
 from unclip_jax.train.sharding import check_batch_size, place, replicated, single_device_mesh
-from unclip_jax.train.state import TrainState, fresh_copy, init_state
+from unclip_jax.train.state import TrainState, fresh_copy
 from unclip_jax.train.stores import Stores, open_stores
 from unclip_jax.train.task import Batch, StepConstants
 
@@ -291,9 +289,7 @@ def restore_or_init(program: Program, store: CheckpointStore, mesh: Mesh, log: L
         log(f"resuming from step {step}")
         return Start(state, data)
     settings, spec = program.settings, program.spec
-    key = jax.random.fold_in(stage_key(root_key(settings.seed), spec.row.key_id), INIT_STEP)
-    init = functools.partial(init_variables, spec, program.module, key)
-    state = init_state(init, program.tx, len(program.metric_names), shardings)
+    state = program.jit_init(shardings)()
     if not settings.init_from:
         return Start(state, needs_fitting=bool(spec.fitted_names))
     state, report = init_from(state, settings.init_from, spec.stage)

@@ -37,9 +37,11 @@ class TrainState:
     sums: Any
 
 
-def jit_once(function: Callable[..., Any], **options: Any) -> Callable[..., Any]:
+def jit_once(
+    function: Callable[..., Any], platform: str | None = None, **options: Any
+) -> Callable[..., Any]:
     """Jits what runs once: on a CPU without optimization, which takes a quarter of the time."""
-    if jax.default_backend() == "cpu":
+    if (platform or jax.default_backend()) == "cpu":
         options["compiler_options"] = {"xla_backend_optimization_level": 0}
     return jax.jit(function, **options)
 
@@ -96,8 +98,23 @@ def init_state(
     Args:
         init: returns the boxed parameters.
     """
+    return jit_init(init, tx, num_metrics, shardings)()
+
+
+def jit_init(
+    init: Callable[[], Params],
+    tx: optax.GradientTransformation,
+    num_metrics: int,
+    shardings: TrainState,
+    platform: str | None = None,
+) -> Callable[[], TrainState]:
+    """Returns the program that creates the state.
+
+    Args:
+        platform: of the shardings' devices, where these are not the process's own.
+    """
 
     def create() -> TrainState:
         return make_state(unboxed(init()), tx, num_metrics)
 
-    return jit_once(create, out_shardings=shardings)()
+    return jit_once(create, platform, out_shardings=shardings)

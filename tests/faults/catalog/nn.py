@@ -4,6 +4,15 @@ from tests.faults.catalog import Fault, faults_in
 
 FAULTS: list[Fault] = [
     *faults_in(
+        "unclip_jax/nn/remat.py",
+        (
+            "products_computed_again",
+            "return checkpoint_name(x, PRODUCT)",
+            "return x",
+            "tests/models/test_unet.py::test_what_each_policy_computes_again",
+        ),
+    ),
+    *faults_in(
         "unclip_jax/nn/attention.py",
         (
             "causal_mask_transposed",

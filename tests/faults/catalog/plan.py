@@ -46,6 +46,42 @@ FAULTS: list[Fault] = [
         ),
     ),
     *faults_in(
+        "unclip_jax/plan/footprint.py",
+        (
+            "loops_move_once",
+            '        self._times *= eqn.params["length"]\n',
+            "",
+            "tests/plan/test_footprint.py::test_a_loop_moves_as_often_as_it_runs",
+        ),
+        (
+            "arrays_are_never_freed",
+            "self.last |= dict.fromkeys(found, len(self.steps))",
+            "self.last |= dict.fromkeys(self.last, len(self.steps))",
+            "tests/plan/test_footprint.py",
+        ),
+        (
+            "contracted_sizes_not_filled_up",
+            "2.0 * batch * fill(inner) * streamed",
+            "2.0 * batch * inner * streamed",
+            "tests/plan/test_footprint.py::test_sizes_are_filled_up_to_the_matrix_unit",
+        ),
+    ),
+    *faults_in(
+        "unclip_jax/plan/search.py",
+        (
+            "front_of_the_fastest_alone",
+            "row.memory_bytes < front[-1].memory_bytes",
+            "row.step_seconds < front[-1].step_seconds",
+            "tests/plan/test_search.py::test_the_front_and_the_choice",
+        ),
+        (
+            "estimates_compete_with_the_compiler",
+            '[row for row in rows if row.source == "compiled"] or list(rows)',
+            "list(rows)",
+            "tests/plan/test_search.py::test_the_front_and_the_choice",
+        ),
+    ),
+    *faults_in(
         "unclip_jax/plan/hlo.py",
         (
             "started_gather_counts_its_operands",

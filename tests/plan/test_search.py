@@ -1,0 +1,146 @@
+"""Which candidates are tried, what is estimated of them, and which is chosen."""
+
+import dataclasses
+
+import pytest
+
+from tests.shipped_configs import ROOT
+from unclip_jax.cli.config_files import read_config
+from unclip_jax.core.chips import Topology, parse_topology
+from unclip_jax.core.errors import UserError
+from unclip_jax.plan import search as searching
+from unclip_jax.plan.candidates import EXPOSED, Candidate, Cost, candidates, remat_keys
+from unclip_jax.plan.compile import DoesNotFitError
+from unclip_jax.plan.estimate import planned_program
+from unclip_jax.plan.search import Row, choose, first_of_each, pareto, search
+
+SMOKE = str(ROOT / "configs/paper/upsampler_256.py:smoke")
+SMALL = ("--config.train.batch_size=64", "--config.model.unet.channel_mult=(1,)")
+SMALL += ("--config.eval.batch_size=16", "--config.train.dtype=bfloat16")
+CHIPS = parse_topology("v5p:2x2x1")
+
+
+@pytest.fixture(scope="module")
+def config():
+    return read_config(SMOKE, SMALL)
+
+
+@pytest.fixture(scope="module")
+def found(config):
+    return search(config, CHIPS, compiles=0)
+
+
+def row(seconds, memory, remat="none", source="estimated", fits=True):
+    cost = Cost(memory, seconds, 0.0, 0.0, 0.0)
+    return Row(Candidate(remat, 1, (1, 4, 1)), cost, source, memory, seconds, 0.5, fits)
+
+
+def test_candidates_divide_the_batches(config):
+    program, _ = planned_program(config)
+    tried = list(candidates(program, 32))
+    assert len(tried) == len(set(tried))
+    for candidate in tried:
+        data, fsdp, tensor = candidate.mesh
+        assert data * fsdp * tensor == 32
+        assert 64 % (data * fsdp * candidate.accumulation) == 0 and 16 % (data * fsdp) == 0
+    assert {c.remat for c in tried} == {"none", "block", "dots", "offload"}
+    assert {c.mesh[2] for c in tried} == {2, 4, 8}  # 32 chips do not divide an evaluation of 16
+
+
+def test_estimates_are_ordered_as_the_policies_are(found):
+    """At one mesh: less is kept, less memory; and only "block" multiplies again."""
+    rows = {
+        r.candidate.remat: r
+        for r in found.rows
+        if r.candidate.mesh == (1, 4, 1) and r.candidate.accumulation == 1
+    }
+    memory = {name: r.estimate.memory_bytes for name, r in rows.items()}
+    assert memory["block"] < memory["dots"] < memory["none"]
+    work = {name: r.estimate.arithmetic_seconds for name, r in rows.items()}
+    assert work["none"] == pytest.approx(work["dots"]) == pytest.approx(work["offload"])
+    assert 1.1 < work["block"] / work["none"] < 4 / 3
+    peak = CHIPS.chips * CHIPS.chip.flops
+    assert work["none"] == pytest.approx(found.plan.flops_per_step / peak)
+    for r in rows.values():
+        assert r.mfu == pytest.approx(found.plan.flops_per_step / r.step_seconds / peak)
+    assert rows["offload"].step_seconds > rows["dots"].step_seconds
+
+
+def test_micro_batches_and_meshes_change_what_they_should(found):
+    by = {r.candidate: r.estimate for r in found.rows}
+    whole, halves = by[Candidate("none", 1, (1, 4, 1))], by[Candidate("none", 2, (1, 4, 1))]
+    assert halves.memory_bytes < whole.memory_bytes
+    assert halves.collective_seconds == pytest.approx(2 * whole.collective_seconds)
+    copies = by[Candidate("none", 1, (4, 1, 1))]
+    assert copies.memory_bytes > whole.memory_bytes  # parameters are not split
+    assert by[Candidate("none", 1, (2, 1, 2))].collective_seconds > 0
+
+
+def test_parts_of_a_steps_time():
+    assert Cost(1, 1.0, 0.5, 0.25, 0.125).seconds == pytest.approx(1.5 + EXPOSED * 0.375)
+
+
+def test_what_does_not_fit_is_dropped(config):
+    tiny = dataclasses.replace(CHIPS.chip, hbm_bytes=1000)
+    none = search(config, Topology(tiny, CHIPS.shape), compiles=4)
+    assert none.chosen is None and none.front == () and not any(r.fits for r in none.rows)
+    with pytest.raises(UserError, match="no mesh of 97 chips divides"):
+        search(config, Topology(CHIPS.chip, (97,)), compiles=0)
+
+
+def test_the_front_and_the_choice():
+    fast, small, worse = row(1.0, 30), row(2.0, 10), row(2.5, 20)
+    assert pareto([worse, small, fast]) == (fast, small)
+    assert choose([small, fast, worse]) is fast
+    near = row(1.009, 12)
+    assert choose([small, fast, near]) is near
+    made = row(2.0, 10, source="compiled")
+    assert choose([fast, made]) is made
+    assert choose([]) is None
+    rows = [row(1.0, 9, "none"), row(1.1, 8, "none"), row(1.2, 5, "block")]
+    assert first_of_each(rows) == [rows[0], rows[2], rows[1]]
+
+
+def test_the_compilers_figures_replace_the_estimates(config, monkeypatch):
+    """Of four the first does not fit and the second has no time of its own."""
+    plans = []
+
+    class Made:
+        hbm_bytes_per_chip, mfu = 123, 0.25
+
+        def __init__(self, seconds):
+            self.step_seconds = seconds
+
+    def compile_plan(program, plan, topology, *, effort):
+        plans.append((program.spec.model.unet.remat, effort))
+        assert program.settings.train.batch_size == 64
+        assert 1 <= plan.hardware_flops_per_step / plan.flops_per_step < 4 / 3
+        if len(plans) == 1:
+            raise DoesNotFitError("too large")
+        return Made(None if len(plans) == 2 else 7.0 - len(plans))
+
+    monkeypatch.setattr(searching, "compile_plan", compile_plan)
+    said = []
+    found = search(config, CHIPS, compiles=4, effort=0.5, say=said.append)
+    assert len(said) == len(plans) == 4 and len({remat for remat, _ in plans}) == 4
+    assert all(effort == 0.5 for _, effort in plans)
+    made = sorted((r.fits, r.step_seconds) for r in found.rows if r.source == "compiled")
+    assert made[1:] == [(True, 3.0), (True, 4.0)] and not made[0][0]
+    assert found.chosen.step_seconds == 3.0 and found.chosen.memory_bytes == 123
+    assert sum(r.source == "memory compiled" for r in found.rows) == 1
+
+
+def test_remat_is_found_wherever_it_is():
+    decoder = read_config(str(ROOT / "configs/paper/decoder.py"), ())
+    keys = ["model.unet.remat", "model.text_encoder.transformer.remat"]
+    assert remat_keys(decoder["model"], "model") == keys
+    changes = Candidate("dots", 2, (1, 8, 1)).changes(decoder)
+    assert changes == dict.fromkeys(keys, "dots") | {
+        "train.accumulation": 2,
+        "train.mesh.data": 1,
+        "train.mesh.fsdp": 8,
+        "train.mesh.tensor": 1,
+    }
+    changed = searching.with_changes(decoder, changes)
+    assert changed["model"]["unet"]["remat"] == "dots" and changed["train"]["mesh"]["fsdp"] == 8
+    assert decoder["model"]["unet"]["remat"] != "dots"
