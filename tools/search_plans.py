@@ -90,7 +90,8 @@ def table(found: dict[str, Any]) -> str:
     limit = found["hbm_limit_bytes"] / 2**30
     title = f"**{found['stage']}**, {found['topology']}, batch {found['batch_size']:,}, "
     title += f"{found['tried']} candidates, {limit:.0f} GiB a chip"
-    rows = [r for r in found["rows"] if r["on_front"] or "compiled" in r["source"]]
+    marks = ("on_front", "is_current")
+    rows = [r for r in found["rows"] if any(r[m] for m in marks) or "compiled" in r["source"]]
     ends = [parts(row) for row in rows if row["is_chosen"]] or ["Nothing fits."]
     return "\n".join([title, "", COLUMNS, RULE, *map(line, rows), "", *ends, ""])
 
@@ -104,8 +105,14 @@ def parts(row: dict[str, Any]) -> str:
 
 def line(row: dict[str, Any]) -> str:
     """Returns a row of a table."""
-    mark = "chosen" if row["is_chosen"] else "front" if row["on_front"] else ""
-    cells = [mark, row["remat"], str(row["accumulation"]), " x ".join(map(str, row["mesh"]))]
+    mark = "**chosen**" if row["is_chosen"] else "front" if row["on_front"] else ""
+    mark += " (the config)" if row["is_current"] else ""
+    cells = [
+        mark.strip(),
+        row["remat"],
+        str(row["accumulation"]),
+        " x ".join(map(str, row["mesh"])),
+    ]
     cells.append(f"{row['memory_bytes'] / 2**30:.1f}")
     cells += [f"{row['step_seconds']:.4g}", f"{row['mfu']:.0%}"]
     cells.append(row["source"] + ("" if row["fits"] else ", does not fit"))

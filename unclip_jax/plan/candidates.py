@@ -17,13 +17,14 @@ import jax.numpy as jnp
 from jax.sharding import AbstractMesh
 
 from unclip_jax.core.chips import Topology
+from unclip_jax.core.errors import UserError
 from unclip_jax.core.prng import root_key, stage_key, step_key
 from unclip_jax.models.stages import make_module
 from unclip_jax.nn.remat import POLICIES
 from unclip_jax.plan.estimate import Plan, sharded_bytes
 from unclip_jax.plan.footprint import ROWS, Footprint, footprint
 from unclip_jax.train.program import Program
-from unclip_jax.train.sharding import AXES
+from unclip_jax.train.sharding import AXES, mesh_sizes
 from unclip_jax.train.step import accumulate, batch_keys
 from unclip_jax.train.tasks import make_task
 from unclip_jax.train.throughput import with_remat
@@ -125,6 +126,28 @@ def candidates(program: Program, chips: int) -> Iterator[Candidate]:
             fitting = [n for n in parts if train.batch_size % (shards * n) == 0]
             for policy, part in itertools.product(remat, fitting):
                 yield Candidate(policy, part, mesh)
+
+
+def current_candidate(
+    config: Mapping[str, Any], program: Program, topology: Topology
+) -> Candidate | None:
+    """Returns a config as a candidate; None if its parts have several rematerializations.
+
+    None also if its mesh is of another number of chips.
+    """
+    train, values = program.settings.train, set()
+    for path in remat_keys(config["model"], "model"):
+        section: Any = config
+        for key in path.split("."):
+            section = section[key]
+        values.add(section)
+    if len(values) > 1:
+        return None
+    try:
+        mesh = mesh_sizes(train.mesh, topology.chips)
+    except UserError:
+        return None
+    return Candidate(values.pop() if values else "none", train.accumulation, mesh)
 
 
 class Estimator:

@@ -12,7 +12,13 @@ from typing import Any
 
 from unclip_jax.core.chips import Topology
 from unclip_jax.core.errors import UserError
-from unclip_jax.plan.candidates import Candidate, Cost, Estimator, candidates
+from unclip_jax.plan.candidates import (
+    Candidate,
+    Cost,
+    Estimator,
+    candidates,
+    current_candidate,
+)
 from unclip_jax.plan.compile import DoesNotFitError, compile_plan
 from unclip_jax.plan.estimate import Plan, plan_program, planned_program
 from unclip_jax.train.program import Program
@@ -50,6 +56,7 @@ class Found:
         rows: that fit by estimate, fastest first; all of them if none does.
         front: those that no other beats in both memory and time.
         chosen: the fastest; None where nothing fits.
+        current: the config as it is; None if it does not fit, or has several rematerializations.
         tried: number of candidates.
     """
 
@@ -58,6 +65,7 @@ class Found:
     rows: tuple[Row, ...]
     front: tuple[Row, ...]
     chosen: Row | None
+    current: Row | None
     tried: int
 
 
@@ -94,7 +102,8 @@ def search(
         known[candidate] = _compiled(row, program, plan, topology, effort)
     ordered = tuple(sorted(known.values(), key=lambda row: (not row.fits, row.step_seconds)))
     able = [row for row in ordered if row.fits]
-    return Found(plan, topology, ordered, pareto(able), choose(able), tried)
+    current = known.get(current_candidate(config, program, topology))
+    return Found(plan, topology, ordered, pareto(able), choose(able), current, tried)
 
 
 def estimated_rows(program: Program, plan: Plan, topology: Topology) -> list[Row]:

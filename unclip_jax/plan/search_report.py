@@ -22,7 +22,7 @@ def search_lines(found: Found) -> Iterator[str]:
     widths = [max(map(len, column)) for column in zip(*table, strict=True)]
     for cells in table:
         yield "  ".join(map(str.ljust, cells, widths)).rstrip()
-    yield "> chosen   * on the front: none is both faster and smaller"
+    yield "> chosen   * on the front: none is both faster and smaller   = the config as it is"
     if found.chosen is None:
         yield "nothing fits: take more chips, or a smaller batch (which changes what is learned)"
     else:
@@ -35,7 +35,10 @@ def shown_rows(found: Found) -> list[Row]:
     return [
         row
         for row in found.rows
-        if row in found.front or row in rest[: SHOWN - len(found.front)] or "compiled" in row.source
+        if row in found.front
+        or row in rest[: SHOWN - len(found.front)]
+        or row == found.current
+        or "compiled" in row.source
     ]
 
 
@@ -54,11 +57,13 @@ def search_json(found: Found) -> dict[str, Any]:
 def _row_json(found: Found, row: Row) -> dict[str, Any]:
     own = {k: v for k, v in dataclasses.asdict(row).items() if k not in ("candidate", "estimate")}
     place = {"on_front": row in found.front, "is_chosen": row == found.chosen}
+    place["is_current"] = row == found.current
     return {**dataclasses.asdict(row.candidate), **own, **dataclasses.asdict(row.estimate), **place}
 
 
 def _cells(found: Found, row: Row) -> tuple[str, ...]:
     mark = ">" if row == found.chosen else "*" if row in found.front else ""
+    mark += "=" if row == found.current else ""
     candidate = row.candidate
     return (
         mark,
