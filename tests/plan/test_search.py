@@ -11,6 +11,7 @@ from unclip_jax.plan.candidates import EXPOSED, Candidate, Cost, candidates, rem
 from unclip_jax.plan.compile import DoesNotFitError
 from unclip_jax.plan.estimate import planned_program
 from unclip_jax.plan.search import Row, choose, first_of_each, pareto, search
+from unclip_jax.plan.search_report import search_lines
 
 SMOKE = str(ROOT / "configs/paper/upsampler_256.py:smoke")
 SMALL = ("--config.train.batch_size=64", "--config.model.unet.channel_mult=(1,)")
@@ -83,6 +84,19 @@ def test_micro_batches_and_meshes_change_what_they_should(found):
 
 def test_parts_of_a_steps_time():
     assert Cost(1, 1.0, 0.5, 0.25, 0.125).seconds == pytest.approx(1.5 + EXPOSED * 0.375)
+
+
+def test_the_table_names_the_choice_and_the_config_as_it_is(found):
+    lines = list(search_lines(found))
+    assert lines[0] == "upsampler_256, 64 examples a step, 4 x v5p"
+    assert lines[1].startswith("96 candidates; 96 within 95 GiB")
+    (chosen,) = [line.split() for line in lines if line.startswith((">  ", ">= "))]
+    candidate = found.chosen.candidate
+    assert chosen[1:3] == [candidate.remat, str(candidate.accumulation)]
+    assert chosen[3:8] == " x ".join(map(str, candidate.mesh)).split()
+    assert found.current.candidate == Candidate("none", 1, (4, 1, 1))
+    assert sum(line.split(" ")[0] in ("=", "*=", ">=") for line in lines) == 1
+    assert "memory traffic" in lines[-1]
 
 
 def test_what_does_not_fit_is_dropped(config, known, found, monkeypatch):
