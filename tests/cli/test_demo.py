@@ -55,7 +55,7 @@ def test_the_warning_is_not_silenced(unclip, served):
 
 def test_without_gradio_one_line_names_the_extra(refused, monkeypatch):
     monkeypatch.setitem(sys.modules, "gradio", None)
-    assert 'pip install "unclip_jax[demo]"' in refused("demo")
+    assert 'pip install ".[demo]" in a checkout' in refused("demo")
 
 
 def test_bundles_that_cannot_draw_are_one_line(refused):

@@ -1,5 +1,6 @@
 """`unclip export`: what a run has come to, in a bundle that loads."""
 
+import dataclasses
 import json
 
 import jax
@@ -140,6 +141,80 @@ def test_a_stage_trained_against_an_exported_clip_is_exported_with_it(
     (decoder / "config.json").write_text(json.dumps(config))
     code, _, err = unclip("export", clip_run, decoder, "--out", tmp_path / "all")
     assert (code, err) == (0, "")
+
+
+@pytest.fixture
+def clip_bundle(toy, tmp_path):
+    """As `unclip import` writes it: no record of a training, the source's license and files."""
+    provenance = {"imported_from": "clip-hf", "source_files": {"model.safetensors": "0" * 64}}
+    made = dataclasses.replace(
+        toy,
+        name="openai",
+        license="MIT",
+        stages={"clip": toy.stage("clip")},
+        cascade=(),
+        arrays={},
+        provenance=provenance,
+    )
+    return bundle.save(made, tmp_path / "clip_bundle")
+
+
+def decoder_run(toy, folder, clip, digest):
+    run = make_run(folder, toy.stage("decoder").spec, clip=str(clip))
+    config = json.loads((run / "config.json").read_text())
+    config["identity"] = {"clip": digest, "data": "f" * 64}  # as training records it
+    (run / "config.json").write_text(json.dumps(config))
+    return run
+
+
+def test_an_imported_clip_is_exported_with_the_runs_trained_against_it(
+    toy, clip_bundle, tmp_path, unclip
+):
+    digest = params_digest(toy.stage("clip").params)
+    run = decoder_run(toy, tmp_path / "d", clip_bundle, digest)
+    code, _, err = unclip("export", clip_bundle, run, "--out", tmp_path / "all")
+    assert (code, err) == (0, "")
+    made = bundle.load(tmp_path / "all", verify=True)
+    assert {name: stage.dtype for name, stage in made.stages.items()} == {
+        "clip": "float32",  # as it was
+        "decoder": "float16",
+    }
+    assert params_digest(made.stage("clip").params) == digest
+    assert made.tokenizer.vocab == toy.tokenizer.vocab
+    assert made.license == "Apache-2.0; clip: MIT"
+    assert list(made.provenance["stages"]) == ["decoder"]
+    assert made.provenance["taken_from"]["clip"] == {
+        "bundle": "openai",
+        "license": "MIT",
+        "imported_from": "clip-hf",
+        "source_files": {"model.safetensors": "0" * 64},
+    }
+    card = (tmp_path / "all" / "README.md").read_text()
+    assert "clip: from the bundle openai, imported (clip-hf); MIT" in card
+    # Once more from the bundle of both: what it took keeps its origin, what it trained its record.
+    again = tmp_path / "again"
+    words = ("export", tmp_path / "all", "--out", again, "--set", "decoder.guidance=3.0")
+    assert unclip(*words)[0] == 0
+    second = bundle.load(again)
+    assert second.license == made.license
+    assert second.provenance["stages"] == made.provenance["stages"]
+    assert second.provenance["taken_from"]["clip"]["bundle"] == "openai"
+    assert second.provenance["taken_from"]["decoder"]["bundle"] == "all"
+    assert second.stage("decoder").spec.sampling.guidance == 3.0
+
+
+def test_a_bundle_among_the_runs_is_checked_as_a_run_is(
+    toy, clip_run, clip_bundle, tmp_path, refused, unclip
+):
+    out = tmp_path / "out"
+    err = refused("export", clip_run, clip_bundle, "--out", out)
+    assert "two givers of stage clip" in err
+    run = decoder_run(toy, tmp_path / "d", clip_bundle, "0" * 64)
+    assert "another CLIP" in refused("export", run, clip_bundle, "--out", out)
+    assert unclip("export", run, "--out", tmp_path / "alone")[0] == 0
+    err = refused("export", tmp_path / "alone", clip_bundle, "--out", out)
+    assert "stage decoder" in err and "trained on another clip" in err
+    assert not out.exists()
 
 
 def test_what_cannot_be_exported(clip_run, tmp_path, refused, unclip):

@@ -62,7 +62,7 @@ def test_libtpu_that_is_not_there_is_one_line(unclip, monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     code, out, err = unclip("plan", "--config", CONFIG, "--topology", "v5p:2x2x1", "--compile")
     assert (code, out) == (2, "")
-    assert "pip install 'unclip_jax[plan]'" in err.splitlines()[-1]
+    assert "pip install '.[plan]' in a checkout" in err.splitlines()[-1]
 
 
 def test_a_clip_that_is_yet_to_be_trained(unclip):

@@ -233,5 +233,5 @@ def test_tabs_without_what_they_need_are_not_shown_and_nothing_stays_behind(tmp_
 
 def test_a_missing_gradio_is_one_line_that_names_the_extra(monkeypatch):
     monkeypatch.setitem(sys.modules, "gradio", None)
-    with pytest.raises(UserError, match=r'pip install "unclip_jax\[demo\]"'):
+    with pytest.raises(UserError, match=r'pip install "\.\[demo\]" in a checkout'):
         server.require_gradio()

@@ -15,14 +15,11 @@ import shutil
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from unclip_jax.checkpoint import bundle
-from unclip_jax.checkpoint.bundle import Bundle
-from unclip_jax.checkpoint.runs import RunResult
 from unclip_jax.core.errors import UserError
 from unclip_jax.workflows import export
-from unclip_jax.workflows.model_card import read_metrics, write_card
+from unclip_jax.workflows.parts import Part, read_part
 
 DTYPE = "float16"
 RECORDS = ("metrics.jsonl", "timings.jsonl")  # of a run, for the model card
@@ -30,7 +27,7 @@ RECORDS = ("metrics.jsonl", "timings.jsonl")  # of a run, for the model card
 
 def write_stage(run: Path, out: Path, pca: Path | None) -> None:
     """Writes the bundle of one run, with the principal components of a file."""
-    options = export.ExportOptions(dtype=DTYPE, allow_unfinished=True, license="Apache-2.0")
+    options = export.ExportOptions(dtype=DTYPE, allow_unfinished=True)
     made, _ = export.assemble([run], out, options, lambda line: None)
     if pca is not None:
         from unclip_jax.checkpoint.pca_file import load_pca
@@ -64,67 +61,23 @@ def write_family(
     Raises:
         UserError: two have the same stage, or one was trained against another CLIP.
     """
-    loaded = [(source, bundle.load(source, params_dtype=None)) for source in sources]
-    loaded += [_one_stage(other) for other in others]
-    parts = [part for _, part in loaded]
-    names = [name for part in parts for name in part.stages]
-    twice = sorted({name for name in names if names.count(name) > 1})
-    if twice:
-        raise UserError(f"two bundles have the stage {twice[0]}; name only one of them")
-    stages = _merged(part.stages for part in parts)
-    clip = next((part for part in parts if "clip" in part.stages), None)
-    if clip is None:
+    parts = [read_part(source) for source in sources] + [_one_stage(other) for other in others]
+    options = export.ExportOptions(license=export.LICENSE)
+    made, runs = export.join([], parts, out, options, lambda line: None)
+    if "clip" not in made.stages:
         raise UserError("none of the bundles has the stage clip, which a family needs")
-    known = bundle.clip_digests(clip)
-    for part in parts:
-        for name, about in part.provenance.get("stages", {}).items():
-            used = (about.get("identity") or {}).get("clip")
-            if used is not None and used not in known:
-                raise UserError(f"stage {name} was trained against another CLIP; train it anew")
-    merged = dataclasses.replace(
-        clip,
-        name=out.resolve().name,
-        stages=stages,
-        cascade=bundle.cascade_of(stages),
-        provenance={**clip.provenance, "stages": _merged(p.provenance["stages"] for p in parts)},
-        arrays=_merged(part.arrays for part in parts),
-        pca=next((part.pca for part in parts if part.pca is not None), None),
-    )
-    merged = dataclasses.replace(merged, metrics=read_metrics(metrics))
-    runs = [run for source, part in loaded for run in recorded_runs(source, part)]
-    runs.sort(key=lambda run: list(stages).index(run.spec.stage))
-    card = lambda folder: write_card(folder, merged, runs, notes)  # noqa: E731
-    bundle.save(merged, out, overwrite=overwrite, write_extra=card)
-    return list(stages)
+    export.write_bundle(made, runs, out, metrics=metrics, notes=notes, overwrite=overwrite)
+    return list(made.stages)
 
 
-def _one_stage(other: str) -> tuple[Path, Bundle]:
+def _one_stage(other: str) -> Part:
     source, colon, stage = other.rpartition(":")
     if not colon:
         raise UserError(f"--add takes BUNDLE:STAGE, not {other!r}")
-    found = bundle.load(source, stages=[stage], params_dtype=None)
-    kept = {key: array for key, array in found.arrays.items() if key.startswith(f"{stage}.")}
-    about = found.provenance.get("stages", {}).get(stage)
-    if about is None:
+    part = read_part(source, stage)
+    if stage not in part.records:
         raise UserError(f"{source} does not record how its stage {stage} was trained")
-    provenance = {**found.provenance, "stages": {stage: about}}
-    pca = found.pca if stage == "prior_ar" else None
-    only = {"stages": {stage: found.stages[stage]}, "arrays": kept, "pca": pca}
-    return Path(source), dataclasses.replace(found, provenance=provenance, **only)
-
-
-def recorded_runs(folder: Path, part: Bundle) -> list[RunResult]:
-    """Returns what a bundle records of the runs of its stages; curves are those in its folder."""
-    runs = []
-    for name, about in part.provenance["stages"].items():
-        stage, environment = part.stages[name], tuple(about.get("environment") or ())
-        run = RunResult(folder, about, stage.spec, about["steps"], stage.params, environment, {})
-        runs.append(run)
-    return runs
-
-
-def _merged(parts: Any) -> dict[str, Any]:
-    return {key: value for part in parts for key, value in part.items()}
+    return part
 
 
 def main(words: Sequence[str]) -> None:

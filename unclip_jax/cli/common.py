@@ -34,7 +34,7 @@ USUAL_SIZE = 256
 SHARE = 16
 """Images of a device's share of a batch."""
 
-CONCEPTS = 'all, common, no_flags, or labels: "red heart, taco".'
+CONCEPTS = 'all, common, everyday, no_flags, or labels: "red heart, taco".'
 """Help of --concepts."""
 
 

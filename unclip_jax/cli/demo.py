@@ -29,7 +29,7 @@ LOCAL = ("127.0.0.1", "localhost", "::1")
 def demo(model: str, port: int, host: str, root_path: str | None, no_browser: bool) -> None:
     """Serve a web page that samples and manipulates images.
 
-    Needs the extra demo: pip install "unclip_jax[demo]". Ctrl-C ends it.
+    Needs the extra demo: pip install ".[demo]" in a checkout. Ctrl-C ends it.
 
     Example: unclip demo --model emoji --port 7860
     """

@@ -12,7 +12,7 @@ from unclip_jax.core.errors import UserError
 
 
 @click.command()
-@click.argument("runs", nargs=-1, metavar="RUN...|BUNDLE", type=click.Path(path_type=Path))
+@click.argument("runs", nargs=-1, metavar="RUN|BUNDLE...", type=click.Path(path_type=Path))
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="Folder to write.")
 @click.option(
     "--format",
@@ -20,7 +20,7 @@ from unclip_jax.core.errors import UserError
     type=click.Choice(["bundle", "diffusers", "stablehlo"]),
     default="bundle",
     show_default=True,
-    help="Format to write; for all but bundle, RUN may also be one bundle.",
+    help="Format to write.",
 )
 @program.options
 @click.option("--name", help="Name of the bundle [that of --out].")
@@ -32,9 +32,7 @@ from unclip_jax.core.errors import UserError
 @common.renamed_option(
     "--license",
     "--licence",
-    default="Apache-2.0",
-    show_default=True,
-    help="License of the parameters.",
+    help="License of the parameters [Apache-2.0; of a bundle's stages, its own].",
 )
 @click.option(
     "--metrics",
@@ -64,11 +62,12 @@ def export(runs: tuple[Path, ...], out: Path, target: str, as_json: bool, **opti
     """Export the EMA parameters of training runs, one per stage, as one bundle.
 
     A CLIP run alone gives the bundle that later stages are trained with. The bundle's README.md is
-    a model card, with the loss curves in curves.png.
+    a model card, with the loss curves in curves.png. A BUNDLE among the runs gives all of its
+    stages, such as an imported CLIP; no stage may be given twice.
 
-    With another --format, one bundle may be given in place of runs. diffusers writes the folders of
-    its unCLIP pipelines (Karlo's architecture), or a Hugging Face CLIPModel of a CLIP alone.
-    stablehlo writes a program that runs without flax and without this package.
+    The other formats take runs or a bundle. diffusers writes the folders of its unCLIP pipelines
+    (Karlo's architecture), or a Hugging Face CLIPModel of a CLIP alone. stablehlo writes a program
+    that runs without flax and without this package.
 
     Example: unclip export runs/clip runs/prior runs/decoder runs/upsampler --out mine
     """
@@ -79,7 +78,7 @@ def export(runs: tuple[Path, ...], out: Path, target: str, as_json: bool, **opti
     lowering = program.take_options(target, options)
     extras = {key: options.pop(key) for key in ("metrics", "pca", "notes")}
     if not runs:
-        raise UserError("no run given; pass the workdirs of `unclip train`")
+        raise UserError("no run given; pass the workdirs of `unclip train`, or bundles")
     options["allow_unfinished"] = options.pop("unfinished")
     with Progress() as progress:
         progress.phase(f"reading {', '.join(map(str, runs))}")

@@ -25,8 +25,8 @@ class DataConfig:
             replaced by others of the same set. 0 upsamples them instead.
         resize: Filter for downsampling; all of them are antialiased.
         crop: How images that are not square are made square; "random" crops anew every epoch.
-        concepts: Which concepts to use: "all", "common", "no_flags", or labels joined by ", ". Only
-            data sets whose examples name a concept can be filtered.
+        concepts: Which concepts to use: "all", "common", "everyday", "no_flags", or labels joined
+            by ", ". Only data sets whose examples name a concept can be filtered.
         styles: Which styles to use; empty means all.
         captions: "random" draws one of an example's captions each time, "first" takes the first.
         zoom: Largest relative zoom in or out, on a white background; 0 is off.

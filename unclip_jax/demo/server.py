@@ -40,7 +40,7 @@ def results_folder() -> Iterator[Path]:
 def require_gradio() -> None:
     """Fails if gradio is not installed; importing it would fix its folder of temporary files."""
     if importlib.util.find_spec("gradio") is None:
-        raise UserError('unclip demo needs gradio; run pip install "unclip_jax[demo]"')
+        raise UserError('unclip demo needs gradio; run pip install ".[demo]" in a checkout')
 
 
 def check_address(host: str, port: int) -> None:

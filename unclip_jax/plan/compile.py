@@ -140,7 +140,7 @@ def topology_devices(topology: Topology) -> list[Any]:
             f"--compile is for TPUs: nothing compiles for {topology.name} without such a card"
         )
     if importlib.util.find_spec("libtpu") is None:
-        raise UserError("--compile needs libtpu: pip install 'unclip_jax[plan]'")
+        raise UserError("--compile needs libtpu: run pip install '.[plan]' in a checkout")
     about = ENVIRONMENT | {"TPU_ACCELERATOR_TYPE": f"{topology.chip.name}-{topology.chips}"}
     for key, value in about.items():
         if os.environ.get(key, "WARNING").startswith("WARNING"):  # JAX's own guess outside a cloud

@@ -1,8 +1,8 @@
-"""Assembles a bundle from training runs: parameters, vocabulary, PCA and provenance."""
+"""Assembles a bundle from training runs and other bundles' stages, with what belongs to them."""
 
 import dataclasses
 import datetime
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 from pathlib import Path
 from typing import Any
 
@@ -22,9 +22,12 @@ from unclip_jax.models.stages import CLIP, PRIORS, STAGES
 from unclip_jax.text.tokenizer import Tokenizer
 from unclip_jax.train.environment import git_commit
 from unclip_jax.workflows.model_card import read_metrics, write_card
+from unclip_jax.workflows.parts import Part, check_parts, is_bundle, license_of, read_part
 
 Say = Callable[[str], None]
 """Takes a line for the user."""
+
+LICENSE = "Apache-2.0"  # of parameters that a run trained, unless the user says otherwise
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,7 +37,7 @@ class ExportOptions:
     Attributes:
         name: of the bundle; None for the name of its folder.
         dtype: of the stored parameters; None for float16, or for what a given bundle has.
-        license: of the parameters.
+        license: of the parameters; None for LICENSE, and for a given bundle's stages its own.
         changes: sampling settings to change, as STAGE.FIELD=VALUE.
         allow_unfinished: accept runs that have not reached their last step.
         overwrite: replace what an earlier export wrote.
@@ -42,7 +45,7 @@ class ExportOptions:
 
     name: str | None = None
     dtype: str | None = None
-    license: str = ""
+    license: str | None = None
     changes: tuple[str, ...] = ()
     allow_unfinished: bool = False
     overwrite: bool = False
@@ -61,11 +64,13 @@ def write_bundle(
     """Writes the bundle of runs that `assemble` returned, with its model card.
 
     Args:
+        runs: those of the card, as `assemble` returned them.
         metrics: JSON files to include, such as the reports of `unclip eval`.
-        pca: file of principal components; None for those of a run that has some.
+        pca: file of principal components; None for those of a run or bundle that has some.
         notes: Markdown for the top of the model card.
     """
-    exported = dataclasses.replace(exported, metrics=read_metrics(metrics), pca=_pca(runs, pca))
+    found = _pca(exported, runs, pca)
+    exported = dataclasses.replace(exported, metrics=read_metrics(metrics), pca=found)
     card = lambda folder: write_card(folder, exported, runs, notes)  # noqa: E731
     bundle.save(exported, out, overwrite=overwrite, write_extra=card)
 
@@ -75,8 +80,9 @@ def export_diffusers(
 ) -> list[str]:
     """Writes one bundle, or runs, as the folders of diffusers' pipelines; returns their names."""
     kinds = {"dtype": options.dtype, "overwrite": options.overwrite, "say": say}
-    is_run = (sources[0] / "config.json").exists()
-    if len(sources) == 1 and not is_run and not options.changes:  # one stage in memory at a time
+    if (
+        len(sources) == 1 and is_bundle(sources[0]) and not options.changes
+    ):  # one stage in memory at a time
         return write_diffusers(bundle.resolve(str(sources[0])), out, **kinds)
     with scratch_for(out) as scratch:
         exported = load_or_assemble(sources, out, options, say)
@@ -87,41 +93,59 @@ def load_or_assemble(
     sources: Sequence[Path], out: Path, options: ExportOptions, say: Say
 ) -> Bundle:
     """Returns the one bundle that is given, its parameters as stored, else the bundle of runs."""
-    name = str(sources[0])
-    is_bundle = name in bundle.shipped_names() or (sources[0] / "bundle.json").is_file()
-    if len(sources) > 1 or not is_bundle:
+    if len(sources) > 1 or not is_bundle(sources[0]):
         return assemble(sources, out, options, say)[0]
-    given = bundle.load(name, params_dtype=None)
+    given = bundle.load(sources[0], params_dtype=None)
     dtypes = {} if options.dtype is None else {"dtype": options.dtype}
     stages = {key: dataclasses.replace(stage, **dtypes) for key, stage in given.stages.items()}
     return with_settings(dataclasses.replace(given, stages=stages), options.changes)
 
 
 def assemble(
-    folders: Sequence[Path], out: Path, options: ExportOptions, say: Say
+    sources: Sequence[Path], out: Path, options: ExportOptions, say: Say
 ) -> tuple[Bundle, list[RunResult]]:
-    """Reads runs, one per stage, and returns them with their bundle."""
+    """Reads runs and bundles; returns the bundle of their stages, and the runs of its card."""
+    folders = [source for source in sources if not is_bundle(source)]
     runs = [_checked(read_run(folder), options.allow_unfinished, say) for folder in folders]
-    stages = {}
-    for run in sorted(runs, key=lambda run: run.spec.row.key_id):
-        if run.spec.stage in stages:
-            raise UserError(
-                f"two runs of stage {run.spec.stage}, one of them {run.folder}; pass only one"
-            )
-        stages[run.spec.stage] = Stage(run.spec, run.ema_params, options.dtype or "float16")
-    _check_clip(runs, say)
-    _check_frozen(runs)
+    parts = [read_part(source) for source in sources if is_bundle(source)]
+    return join(runs, parts, out, options, say)
+
+
+def join(
+    runs: Sequence[RunResult], parts: Sequence[Part], out: Path, options: ExportOptions, say: Say
+) -> tuple[Bundle, list[RunResult]]:
+    """Returns the bundle of runs and of other bundles' stages, and the runs of its card.
+
+    Raises:
+        UserError: two have the same stage, or one was trained against another CLIP.
+    """
+    given = [(r.spec.stage, Stage(r.spec, r.ema_params, "float16"), r.folder) for r in runs]
+    given += [(name, s, part.folder) for part in parts for name, s in part.bundle.stages.items()]
+    stages: dict[str, Stage] = {}
+    for name, stage, folder in sorted(given, key=lambda entry: STAGES[entry[0]].key_id):
+        if name in stages:
+            kind = "givers" if parts else "runs"
+            raise UserError(f"two {kind} of stage {name}, one of them {folder}; pass only one")
+        stages[name] = dataclasses.replace(stage, dtype=options.dtype or stage.dtype)
+    _check_clip(runs, parts, say)
+    _check_frozen(runs, parts)
+    arrays = {f"{r.spec.stage}.{key}": array for r in runs for key, array in r.arrays.items()}
+    decoders = [part for part in parts if part.bundle.of_kind("decoder")]
+    rounds = all(part.bundle.sampling.round_low_res for part in decoders)
     exported = Bundle(
         name=options.name or out.resolve().name,
         stages=stages,
-        tokenizer=_tokenizer(runs),
-        license=options.license,
-        provenance=provenance(runs),
-        sampling=SamplingDefaults(prior=default_prior(stages)),
+        tokenizer=_tokenizer(runs, parts),
+        license=license_of(options.license, LICENSE if runs else "", parts),
+        provenance=provenance(runs, parts),
+        sampling=SamplingDefaults(prior=default_prior(stages), round_low_res=rounds),
         cascade=cascade_of(stages),
-        arrays={f"{r.spec.stage}.{key}": array for r in runs for key, array in r.arrays.items()},
+        arrays=arrays | {key: x for part in parts for key, x in part.bundle.arrays.items()},
+        pca=next((part.bundle.pca for part in parts if part.bundle.pca is not None), None),
     )
-    return with_settings(exported, options.changes), runs
+    recorded = [*runs, *(run for part in parts for run in part.runs)]
+    recorded.sort(key=lambda run: run.spec.row.key_id)
+    return with_settings(exported, options.changes), recorded
 
 
 def default_prior(stages: Mapping[str, Stage]) -> str:
@@ -173,9 +197,12 @@ def with_settings(exported: Bundle, changes: Sequence[str]) -> Bundle:
     return dataclasses.replace(exported, stages=stages)
 
 
-def provenance(runs: Sequence[RunResult]) -> dict[str, Any]:
-    """Returns the origin of a bundle: commit, date, and data, steps and hardware of each stage."""
-    stages = {}
+def provenance(runs: Sequence[RunResult], parts: Sequence[Part] = ()) -> dict[str, Any]:
+    """Returns the origin of a bundle: commit, date, and data, steps and hardware of each stage.
+
+    Stages of other bundles keep their record; "taken_from" has the origin of each.
+    """
+    stages: dict[str, Any] = {}
     for run in runs:
         # The digest of prior_samples is in "identity"; its path means nothing elsewhere.
         train = {k: v for k, v in run.config["train"].items() if k != "prior_samples"}
@@ -190,7 +217,11 @@ def provenance(runs: Sequence[RunResult]) -> dict[str, Any]:
             "environment": list(run.environment),
             "params_sha256": params_digest(run.ema_params),
         }
-    return {
+    for part in parts:
+        stages |= part.records
+    origins = {name: about for part in parts for name, about in part.origins.items()}
+    taken = {"taken_from": origins} if parts else {}
+    return taken | {
         "git_commit": git_commit(),
         "unclip_jax": __version__,
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
@@ -208,8 +239,11 @@ def data_fingerprint(config: Mapping[str, Any]) -> str | None:
         return None
 
 
-def _tokenizer(runs: Sequence[RunResult]) -> Tokenizer | None:
-    """Returns the CLIP run's vocabulary, or that of the CLIP bundle a run was trained with."""
+def _tokenizer(runs: Sequence[RunResult], parts: Sequence[Part]) -> Tokenizer | None:
+    """Returns the CLIP's vocabulary, or that of the CLIP bundle a run was trained with."""
+    for part in parts:
+        if CLIP in part.bundle.stages:
+            return part.bundle.tokenizer
     for run in runs:
         if (run.folder / "tokenizer.json").exists():
             return Tokenizer.load(run.folder / "tokenizer.json")
@@ -217,22 +251,37 @@ def _tokenizer(runs: Sequence[RunResult]) -> Tokenizer | None:
         clip = run.config.get("clip")
         if clip and clip != "random":
             return bundle.load(clip, stages=[CLIP]).tokenizer
+    return next((p.bundle.tokenizer for p in parts if p.bundle.tokenizer is not None), None)
+
+
+def _giver(
+    runs: Sequence[RunResult], parts: Sequence[Part], stage: str
+) -> tuple[Path, Set[str]] | None:
+    """Returns the folder that gives a stage and the digests that identify it; None without one."""
+    for run in runs:
+        if run.spec.stage == stage:
+            return run.folder, run.digests
+    for part in parts:
+        if stage in part.bundle.stages:
+            return part.folder, part.digests(stage)
     return None
 
 
-def _check_clip(runs: Sequence[RunResult], say: Say) -> None:
-    """Refuses a run that was trained with another CLIP than the one exported with it."""
-    clip = next((run for run in runs if run.spec.stage == CLIP), None)
-    if clip is None:
+def _check_clip(runs: Sequence[RunResult], parts: Sequence[Part], say: Say) -> None:
+    """Refuses a stage that was trained with another CLIP than the one exported with it."""
+    found = _giver(runs, parts, CLIP)
+    if found is None:
         return
+    clip, known = found
+    check_parts(parts, CLIP, known)
     for run in runs:
         name = run.config.get("clip")
         if not name or name == "random" or not run.spec.row.needs_clip:
             continue
         if "identity" in run.config:
-            if run.config["identity"]["clip"] not in clip.digests:
+            if run.config["identity"]["clip"] not in known:
                 raise UserError(
-                    f"{run.folder} was trained against another CLIP than that of {clip.folder}"
+                    f"{run.folder} was trained against another CLIP than that of {clip}"
                 )
             continue
         try:
@@ -240,34 +289,34 @@ def _check_clip(runs: Sequence[RunResult], say: Say) -> None:
         except UserError as error:
             say(f"{run.folder}: its CLIP was not checked: {error}")
             continue
-        if recorded.get("stages", {}).get("clip", {}).get("params_sha256") not in clip.digests:
+        if recorded.get("stages", {}).get("clip", {}).get("params_sha256") not in known:
             raise UserError(
-                f"{run.folder} was trained against the CLIP in {name}, "
-                f"which is not that of {clip.folder}"
+                f"{run.folder} was trained against the CLIP in {name}, which is not that of {clip}"
             )
 
 
-def _check_frozen(runs: Sequence[RunResult]) -> None:
+def _check_frozen(runs: Sequence[RunResult], parts: Sequence[Part]) -> None:
     """Refuses a run that was trained on another stage than the one exported with it."""
-    by_stage = {run.spec.stage: run for run in runs}
     for run in runs:
         name = run.spec.row.reads
         digest = (run.config.get("identity") or {}).get(name)
-        if name in by_stage and digest is not None and digest not in by_stage[name].digests:
-            raise UserError(
-                f"{run.folder} was trained on another {name} than that of {by_stage[name].folder}"
-            )
+        found = None if digest is None else _giver(runs, parts, name)
+        if found is not None and digest not in found[1]:
+            raise UserError(f"{run.folder} was trained on another {name} than that of {found[0]}")
 
 
-def _pca(runs: Sequence[RunResult], file: Path | None) -> Pca | None:
-    """Returns the PCA of a file, else that of a run; it must be of these runs' CLIP."""
+def _pca(exported: Bundle, runs: Sequence[RunResult], file: Path | None) -> Pca | None:
+    """Returns the PCA of a file, else that of a run or bundle; it must be of these runs' CLIP."""
     folders = [run.folder / PCA_FILE for run in runs]
     file = file or next((path for path in folders if path.exists()), None)
-    if file is None:
+    pca = exported.pca if file is None else load_pca(file)
+    if pca is None:
         return None
-    pca = load_pca(file)
-    known = {run.config.get("identity", {}).get("clip") for run in runs}
+    known = {(run.config.get("identity") or {}).get("clip") for run in runs}
     known = known.union(*(run.digests for run in runs if run.spec.stage == CLIP))
+    if CLIP in exported.stages:
+        known |= bundle.clip_digests(exported)
     if pca.clip not in known:
-        raise UserError(f"{file} is of another CLIP's embeddings than the CLIP of these runs")
+        name = file or "the bundle's PCA"
+        raise UserError(f"{name} is of another CLIP's embeddings than the CLIP of these runs")
     return pca

@@ -50,6 +50,7 @@ def model_card(
         f"Parameters: {license}. Exported {date} by unclip_jax at commit {commit}; full configs, "
         "hashes and environments are in bundle.json.",
     ]
+    parts.append(_taken_stages(bundle))
     credits = _credits(runs)
     if credits:
         parts += ["Trained on the following works, which keep their own licenses:", credits]
@@ -158,6 +159,16 @@ def _data_list(runs: Sequence[RunResult]) -> str:
             f"- {run.spec.stage}: {data['name']}, split {data.get('split', 'train')}, "
             f"concepts {data.get('concepts', 'all')}, styles {styles}"
         )
+    return "\n".join(lines)
+
+
+def _taken_stages(bundle: Bundle) -> str:
+    """Lists the stages of other bundles, with the license of each."""
+    lines = []
+    for stage, origin in bundle.provenance.get("taken_from", {}).items():
+        source = f", imported ({origin['imported_from']})" if "imported_from" in origin else ""
+        license = origin["license"] or "license not stated"
+        lines.append(f"- {stage}: from the bundle {origin['bundle']}{source}; {license}")
     return "\n".join(lines)
 
 

@@ -1,0 +1,121 @@
+"""Stages that bundles give to another bundle: their records, licenses and origin."""
+
+import dataclasses
+import functools
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from unclip_jax.checkpoint import bundle
+from unclip_jax.checkpoint.bundle import Bundle, clip_digests
+from unclip_jax.checkpoint.runs import RunResult, params_digest
+from unclip_jax.core.errors import UserError
+from unclip_jax.models.stages import CLIP
+
+ORIGIN = ("imported_from", "source_files", "git_commit", "unclip_jax", "date")
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Part:
+    """A bundle whose stages go into another one.
+
+    Attributes:
+        folder: where it lies.
+        bundle: its stages, parameters as stored, and only the arrays and components of these.
+    """
+
+    folder: Path
+    bundle: Bundle
+
+    @property
+    def records(self) -> Mapping[str, Mapping[str, Any]]:
+        """How its stages were trained, by stage; imported ones have no record."""
+        found = self.bundle.provenance.get("stages", {})
+        return {name: found[name] for name in self.bundle.stages if name in found}
+
+    @property
+    def origins(self) -> dict[str, Any]:
+        """Name, license and source of each stage's bundle, which may have taken it from another."""
+        found = self.bundle.provenance
+        own = {"bundle": self.bundle.name, "license": self.bundle.license}
+        own |= {key: found[key] for key in ORIGIN if found.get(key)}
+        return {name: found.get("taken_from", {}).get(name, own) for name in self.bundle.stages}
+
+    @functools.cached_property
+    def runs(self) -> list[RunResult]:
+        """What it records of the runs of its stages; curves are those in its folder."""
+        return [
+            RunResult(
+                folder=self.folder,
+                config=about,
+                spec=self.bundle.stages[name].spec,
+                step=about["steps"],
+                ema_params=self.bundle.stages[name].params,
+                environment=tuple(about.get("environment") or ()),
+                arrays={},
+            )
+            for name, about in self.records.items()
+        ]
+
+    def digests(self, stage: str) -> set[str]:
+        """Returns the digests that identify a stage's parameters: as stored, and as trained."""
+        if stage == CLIP:
+            return clip_digests(self.bundle)
+        trained = self.records.get(stage, {}).get("params_sha256")
+        stored = params_digest(self.bundle.stages[stage].params)
+        return {stored, *([trained] if trained else [])}
+
+
+def is_bundle(source: str | Path) -> bool:
+    """Whether a source of an export is a bundle, by folder or a shipped one's name, not a run."""
+    path = Path(source)
+    if (path / "config.json").is_file():
+        return False
+    return (path / "bundle.json").is_file() or str(source) in bundle.shipped_names()
+
+
+def read_part(source: str | Path, stage: str | None = None) -> Part:
+    """Reads the stages of a bundle, or one of them, with what belongs to them.
+
+    Raises:
+        UserError: it is no bundle, or has no such stage.
+    """
+    folder = bundle.resolve(source)
+    wanted = None if stage is None else [stage]
+    found = bundle.load(source, stages=wanted, params_dtype=None)
+    arrays = {k: array for k, array in found.arrays.items() if k.partition(".")[0] in found.stages}
+    pca = found.pca if stage in (None, CLIP, "prior_ar") else None
+    return Part(folder, dataclasses.replace(found, arrays=arrays, pca=pca))
+
+
+def license_of(given: str | None, own: str, parts: Sequence[Part]) -> str:
+    """Returns the license of a bundle: as given, else of what was trained, and of each part.
+
+    Args:
+        own: of the runs' parameters; "" if there are only parts.
+    """
+    if given is not None:
+        return given
+    terms = {part.bundle.license or "not stated" for part in parts}
+    if not parts or terms == {own}:
+        return own
+    if not own and len(terms) == 1:
+        return parts[0].bundle.license
+    texts = [f"{', '.join(p.bundle.stages)}: {p.bundle.license or 'not stated'}" for p in parts]
+    return "; ".join([*([own] if own else []), *texts])
+
+
+def check_parts(parts: Sequence[Part], stage: str, known: set[str] | frozenset[str]) -> None:
+    """Refuses a part that records another CLIP or dVAE than the one it goes with.
+
+    Args:
+        stage: whose parameters the records name.
+        known: digests of that stage.
+    """
+    for part in parts:
+        for name, about in part.records.items():
+            used = (about.get("identity") or {}).get(stage)
+            if name != stage and used and used not in known:
+                raise UserError(
+                    f"stage {name} of {part.folder} was trained on another {stage}; train it anew"
+                )
