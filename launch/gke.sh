@@ -2,7 +2,8 @@
 # Trains one stage on TPU slices of a GKE cluster, through xpk.
 #
 #   launch/gke.sh create                create the cluster and attach the bucket
-#   launch/gke.sh train --config configs/paper/decoder.py     again to resume
+#   RUN=decoder launch/gke.sh train --config configs/paper/decoder.py --config.data.name=NAME \
+#     --config.clip=/mnt/BUCKET/bundles/clip      again to resume
 #   launch/gke.sh stop                  stop the workload, which saves first
 #   launch/gke.sh delete                delete the cluster
 #   launch/gke.sh --dry-run ...         print the commands

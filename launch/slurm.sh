@@ -2,7 +2,8 @@
 # Trains one stage on a SLURM cluster of GPU nodes, one process a GPU.
 # Before the time limit, or when preempted, the job saves and queues itself again until it is finished.
 #
-#   launch/slurm.sh train --config configs/paper/decoder.py --workdir /shared/runs/decoder
+#   launch/slurm.sh train --config configs/paper/decoder.py --config.data.name=/shared/data/NAME \
+#     --config.clip=/shared/bundles/clip --workdir /shared/runs/decoder
 #   launch/slurm.sh --dry-run ...       print the commands
 set -euo pipefail
 # shellcheck source=launch/common.sh

@@ -66,6 +66,7 @@ def printed(script, *args, **variables):
     return [shlex.split(line) for line in result.stdout.splitlines()], result.stdout
 
 
+CLOUD = {"PROJECT": "p", "ZONE": "z", "NAME": "n", "BUCKET": "b"}
 TRAIN = ("--config", "configs/emoji/decoder.py:smoke", "--config.data.name=a b")
 
 
@@ -109,6 +110,7 @@ def test_a_tpu_pod_is_asked_for_and_trains_on_all_its_hosts():
     install, _ = printed("tpu_pod.sh", "install", **variables)
     assert all("--worker=all" in words for words in install[1:])
     assert "make -C unclip_jax install ACCEL=tpu" in install[2][-1]
+    assert shell("-n", "-c", install[2][-1]).returncode == 0
     start, _ = printed("tpu_pod.sh", "train", *TRAIN, **variables)
     assert {"--worker=all", "--project=p", "--zone=z"} <= set(start[0])
     command = shlex.split(start[0][-1].partition(" && ")[2])
@@ -119,6 +121,31 @@ def test_a_tpu_pod_is_asked_for_and_trains_on_all_its_hosts():
     assert "--worker=0" in stop[0] and "pkill -TERM -f '[u]nclip train'" in stop[0][-1]
     delete, _ = printed("tpu_pod.sh", "delete", **variables)
     assert delete[0][4:6] == ["delete", "n"]
+
+
+def shell(*words, **variables):
+    return subprocess.run(
+        ["/bin/bash", *words], env=variables, capture_output=True, text=True, check=False
+    )
+
+
+@pytest.mark.parametrize("lacking", [("python3", "gcsfuse"), ("gcsfuse",), ()])
+def test_a_host_gets_the_python_and_the_gcsfuse_that_it_lacks(lacking, tmp_path):
+    """With stand-ins: an old Python fails the check, sudo and curl say what they do."""
+    install, _ = printed("tpu_pod.sh", "install", **CLOUD, GCSFUSE="2.9.1")
+    for name in ("python3", "python3.11", "sudo", "curl", "gcsfuse"):
+        is_old = name.startswith("python3") and "python3" in lacking
+        text = "exit 1" if is_old else f'echo {name} "$@"' if name in ("sudo", "curl") else ""
+        if name not in lacking or is_old:
+            (tmp_path / name).write_text(f"#!/bin/bash\n{text}\n")
+            (tmp_path / name).chmod(0o755)
+    prepare, rest, _ = install[2][-1].partition(" && mkdir -p unclip_jax")
+    done = shell("-ec", prepare, PATH=str(tmp_path))
+    assert rest and done.returncode == 0
+    says = done.stdout
+    assert ("install python3.11 python3.11-venv" in says) == ("python3" in lacking)
+    assert ("v2.9.1/gcsfuse_2.9.1_amd64.deb" in says) == ("gcsfuse" in lacking)
+    assert ("install /tmp/gcsfuse.deb" in says) == ("gcsfuse" in lacking)
 
 
 def test_gke_trains_through_xpk():
@@ -137,9 +164,6 @@ def test_gke_trains_through_xpk():
     for action, verb in (("stop", "workload"), ("delete", "cluster")):
         words, _ = printed("gke.sh", action, **variables)
         assert words[0][:3] == ["xpk", verb, "delete"]
-
-
-CLOUD = {"PROJECT": "p", "ZONE": "z", "NAME": "n", "BUCKET": "b"}
 
 
 @pytest.mark.parametrize("word", [(), ("train",)])
