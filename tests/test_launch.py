@@ -110,7 +110,7 @@ def test_a_tpu_pod_is_asked_for_and_trains_on_all_its_hosts():
     install, _ = printed("tpu_pod.sh", "install", **variables)
     assert all("--worker=all" in words for words in install[1:])
     assert "make -C unclip_jax install ACCEL=tpu" in install[2][-1]
-    assert shell("-n", "-c", install[2][-1]).returncode == 0
+    assert shell("-n", "-c", install[2][-1].removeprefix("--command=")).returncode == 0
     start, _ = printed("tpu_pod.sh", "train", *TRAIN, **variables)
     assert {"--worker=all", "--project=p", "--zone=z"} <= set(start[0])
     command = shlex.split(start[0][-1].partition(" && ")[2])
@@ -139,7 +139,9 @@ def test_a_host_gets_the_python_and_the_gcsfuse_that_it_lacks(lacking, tmp_path)
         if name not in lacking or is_old:
             (tmp_path / name).write_text(f"#!/bin/bash\n{text}\n")
             (tmp_path / name).chmod(0o755)
-    prepare, rest, _ = install[2][-1].partition(" && mkdir -p unclip_jax")
+    prepare, rest, _ = (
+        install[2][-1].removeprefix("--command=").partition(" && mkdir -p unclip_jax")
+    )
     done = shell("-ec", prepare, PATH=str(tmp_path))
     assert rest and done.returncode == 0
     says = done.stdout

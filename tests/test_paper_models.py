@@ -45,6 +45,13 @@ def test_paper_upsamplers_without_scale_shift(stage, size, millions):
     assert count_params(params_of(spec)) == pytest.approx(millions * 1e6, rel=5e-3)
 
 
+def test_glide_has_its_size():
+    """The paper of GLIDE: 2.3B of the images and 1.2B of the text, 3.5B."""
+    assert count_params(params_of(spec_of("configs/paper/glide.py"))) == pytest.approx(
+        3.5e9, rel=0.02
+    )
+
+
 def test_specs_survive_their_dictionaries():
     for stage, spec in specs().items():
         assert spec.stage == stage

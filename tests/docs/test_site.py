@@ -12,7 +12,7 @@ import pytest
 import unclip_jax
 from tests.docs.blocks import ROOT, pages
 from tools.docs import api_pages, check_site, commands, config_fields
-from tools.docs.repo_pages import PAGES, rewrite_links
+from tools.docs.repo_pages import GENERATED, LINK, PAGES, rewrite_links
 from unclip_jax import api
 from unclip_jax.cli.main import COMMANDS
 from unclip_jax.core.chips import CHIPS, GIB
@@ -87,6 +87,8 @@ def test_a_public_class_describes_its_fields(name):
         ("scale.md", "[hosts](../launch/README.md)", "[hosts](hosts.md)"),
         ("gallery/README.md", "[a](../../SECURITY.md#files)", "[a](../security.md#files)"),
         ("scale.md", "[rules](../unclip_jax/train/sharding.py)", "rules"),
+        ("index.md", "[calls](../unclip_jax/api.py)", "[calls](reference/python.md)"),
+        ("index.md", "[tour](tour.ipynb)", "[tour](tour.md)"),
         ("security.md", "[own data](docs/own_data.md)", "[own data](own_data.md)"),
         ("model_card.md", "![loss](curves.png)", "![loss](curves.png)"),
         ("scale.md", "[paper](https://arxiv.org/abs/2204.06125)", None),
@@ -98,8 +100,16 @@ def test_links_go_where_the_files_have_gone(page, link, made):
     assert rewrite_links(f"See\n{link}\n", page) == f"See\n{made or link}\n"
 
 
+@pytest.mark.parametrize("page", pages())
+def test_links_work_in_a_checkout(page):
+    """The site's hook points them at the pages that files outside docs/ become."""
+    targets = {m["target"] for m in LINK.finditer((ROOT / page).read_text(encoding="utf-8"))}
+    folder = (ROOT / page).parent
+    assert [t for t in targets if ":" not in t and not (folder / t).exists()] == []
+
+
 def test_every_page_of_the_repository_is_there():
-    missing = [source for source in PAGES if not (ROOT / source).is_file()]
+    missing = [source for source in (*PAGES, *GENERATED) if not (ROOT / source).exists()]
     assert missing == []
     assert "launch/README.md" in pages()
 

@@ -13,6 +13,14 @@ PAGES = {
 }
 """Path in the repository -> path in the site."""
 
+GENERATED = {
+    "docs/tour.ipynb": "tour.md",
+    "unclip_jax/api.py": "reference/python.md",
+    "unclip_jax/cli": "reference/commands.md",
+    "unclip_jax/train/sections.py": "reference/config.md",
+}
+"""Source that a reader of the checkout is sent to -> the page that is made of it in the site."""
+
 LINK = re.compile(r"(?<!!)\[(?P<text>[^\]]*)\]\((?P<target>[^)#\s]+)(?P<anchor>#[^)\s]*)?\)")
 FENCE = re.compile(r"^(```|~~~).*?^\1", re.M | re.S)
 
@@ -26,8 +34,8 @@ def page_of(source: str) -> str | None:
     """Returns the page that a file of the repository has become; None if it is not in the site."""
     source = source.rstrip("/")
     for name in (source, f"{source}/README.md"):
-        if name in PAGES:
-            return PAGES[name]
+        if name in PAGES or name in GENERATED:
+            return PAGES.get(name) or GENERATED[name]
     return source.removeprefix("docs/") if source.startswith("docs/") else None
 
 

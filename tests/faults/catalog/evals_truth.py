@@ -3,6 +3,7 @@
 from tests.faults.catalog import Fault, faults_in
 
 SUITES = "tests/evals/test_binding.py"
+EXPORT = "tests/cli/test_export.py"
 SCENES = "tests/data/test_scenes.py"
 WORDS = "tests/data/test_words.py"
 
@@ -47,6 +48,21 @@ FAULTS: list[Fault] = [
             '"none" if alone',
             '"none" if not alone',
             "tests/workflows/test_default_prior.py",
+        ),
+    ),
+    *faults_in(
+        "unclip_jax/workflows/parts.py",
+        (
+            "stages_of_another_clip_join",
+            "used not in known",
+            "used in ()",
+            f"{EXPORT}::test_a_bundle_among_the_runs_is_checked_as_a_run_is",
+        ),
+        (
+            "license_of_an_import_is_dropped",
+            "if not parts or terms",
+            "if own or terms",
+            f"{EXPORT}::test_an_imported_clip_is_exported_with_the_runs_trained_against_it",
         ),
     ),
     *faults_in(
