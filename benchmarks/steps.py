@@ -34,16 +34,17 @@ from unclip_jax.evals.image_sets import CHUNK, real_images
 from unclip_jax.evals.settings import Settings
 from unclip_jax.models.pca import Moments
 from unclip_jax.sampling.pipeline import generate, requests_for
-from unclip_jax.sampling.settings import SampleSettings, resolve
+from unclip_jax.sampling.settings import SampleSettings, override, resolve
 
 SAMPLERS = ("dpm++", "ddim")
 STEPS = "5,8,10,15,20,30,40,50"
 
 
 def with_sampling(model: Bundle, stage: str, sampler: str, steps: int) -> Bundle:
-    """Returns the bundle with a stage sampled in another way, over all of its noise levels."""
+    """Returns the bundle with a stage sampled in another way, over the levels that it visits."""
     own = model.stage(stage)
-    sampling = dataclasses.replace(own.spec.sampling, sampler=sampler, steps=steps, step_list=None)
+    limit = own.spec.diffusion.num_steps
+    sampling = override(own.spec.sampling, "", limit=limit, steps=steps, sampler=sampler)
     spec = dataclasses.replace(own.spec, sampling=sampling)
     return dataclasses.replace(
         model, stages={**model.stages, stage: dataclasses.replace(own, spec=spec)}
