@@ -119,7 +119,8 @@ test-parity: $(STAMP)-parity
 
 # The tests of the budgets, which write tests/budgets.json where they would compare.
 budgets: $(STAMP)-test
-	UNCLIP_BUDGETS=write $(BIN)/python -m pytest -q tests/plan/test_budgets.py $(ARGS)
+	UNCLIP_BUDGETS=write $(BIN)/python -m pytest -q tests/plan/test_budgets.py \
+	  tests/train/test_sharding.py -k "budget or gradient" $(ARGS)
 
 kill-test: $(STAMP)-test
 	$(BIN)/python -m tests.kill.run --kills $(KILLS) $(if $(ONLY),--only $(ONLY)) \

@@ -1,4 +1,4 @@
-"""The table of axes, the share of each device, and that the mesh changes no gradient."""
+"""The table of axes, the share of each device, that the mesh changes no gradient, what it costs."""
 
 import flax.linen as nn
 import jax
@@ -7,6 +7,8 @@ import numpy as np
 import pytest
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from tests import budgets
+from tests.budgets import compiled_cost
 from tests.networks import redraw
 from tests.training import Toy, as_double, double_precision, largest_difference, on_mesh
 from unclip_jax.core.errors import UserError
@@ -215,7 +217,10 @@ MESHES = {
 
 
 def double_gradient(name, params, constants, batch, mesh, parts=1):
-    """The gradient of a batch of eight on a mesh, all in float64; call it in double precision."""
+    """The gradient of a batch of eight on a mesh, all in float64, and its cost.
+
+    Call it in double precision.
+    """
     toy = Toy(name, jnp.float64, caption_drop=0.5, image_drop=0.3)
     with on_mesh(mesh):
         placed = jax.device_put(params, param_shardings(abstract_boxed(toy.spec), mesh))
@@ -225,7 +230,8 @@ def double_gradient(name, params, constants, batch, mesh, parts=1):
             keys = batch_keys(root_key(3), 8)
             return accumulate(toy.task, params, constants, batch, keys, parts)[0]
 
-        return jax.device_get(jit_once(gradient)(placed, constants, rows))
+        compiled = jit_once(gradient).lower(placed, constants, rows).compile()
+        return jax.device_get(compiled(placed, constants, rows)), compiled_cost(compiled)
 
 
 @pytest.mark.parametrize("name", STAGES)
@@ -235,16 +241,24 @@ def test_every_mesh_gives_the_gradient_of_one_device(name, monkeypatch):
     # Of fresh parameters the last convolution is zero, and so is every gradient behind it.
     given = tuple(map(as_double, (redraw(plain.params()), plain.constants, plain.batch())))
     with double_precision(monkeypatch):
-        one = double_gradient(name, *given, make_mesh(MeshConfig(), jax.devices()[:1]))
+        one, _ = double_gradient(name, *given, make_mesh(MeshConfig(), jax.devices()[:1]))
         leaves = list(map(np.asarray, jax.tree.leaves(one)))
         assert all(leaf.dtype == np.float64 for leaf in leaves)
         # The codec of the autoregressive prior is fitted beforehand, and has none.
         assert sum(bool(leaf.any()) for leaf in leaves) > 0.85 * len(leaves)
-        found = {
-            kind: largest_difference(one, double_gradient(name, *given, make_mesh(cfg), parts))
+        sharded = {
+            kind: double_gradient(name, *given, make_mesh(cfg), parts)
             for kind, (cfg, parts) in MESHES.items()
         }
+    found = {kind: largest_difference(one, gradient) for kind, (gradient, _) in sharded.items()}
     assert all(difference < GRADIENT_TOLERANCE for difference in found.values()), found
+    for kind, (_, cost) in sharded.items():
+        budgets.check("compiled", f"{name} on {kind}", cost)
+
+
+def test_every_budget_is_of_a_gradient_on_a_mesh():
+    names = [f"{name} on {kind}" for name in STAGES for kind in MESHES]
+    budgets.check_names("compiled", names)
 
 
 @pytest.mark.parametrize("shape", [(8, 1, 1), (2, 2, 2), (1, 4, 2), (1, 1, 8)])
