@@ -1,10 +1,10 @@
-"""Times 3 x 3 convolutions of small images on a CPU: XLA's against patches times a matrix.
+"""Times 3 x 3 convolutions on a CPU: XLA's against patches times a matrix and Winograd's tiles.
 
     python benchmarks/convolutions.py --sides 8,16 --channels 128,640,1280 --repeats 5
 
-Both take turns in one process. Prints GFLOP per second of wall and of CPU time (on a busy machine,
-read the latter), forward and, with --grad, of both gradients. `SMALL_IMAGE` and `WIDE_KERNEL` in
-nn/layers.py are chosen by it.
+They take turns in one process. Prints GFLOP per second of wall and of CPU time (on a busy machine,
+read the latter), forward and, with --grad, of both gradients. The limits in nn/convolution.py are
+chosen by it.
 """
 
 import itertools
@@ -21,9 +21,9 @@ import numpy as np
 from jaxtyping import Array
 from turns import environment, limit_threads
 
-from unclip_jax.nn.convolution import by_patches, by_windows
+from unclip_jax.nn.convolution import by_patches, by_tiles, by_windows
 
-WAYS = {"XLA's convolution": by_windows, "patches x matrix": by_patches}
+WAYS = {"XLA's convolution": by_windows, "patches": by_patches, "tiles": by_tiles}
 
 
 def compiled(way: Callable[[Array, Array], Array], grad: bool) -> Callable[..., Any]:
@@ -73,7 +73,7 @@ def whole_numbers(context: click.Context, option: click.Option, value: str) -> l
 @click.option("--threads", default=os.cpu_count(), show_default=True, help="Cores.")
 @click.option("--repeats", default=5, show_default=True)
 def main(sides: list[int], channels: list[int], batches: list[int], **options: Any) -> None:
-    """Prints a table of both ways over all sizes."""
+    """Prints a table of all ways over all sizes."""
     threads, grad = limit_threads(options["threads"]), options["grad"]
     click.echo(f"{environment(threads, ('jax',))}, {options['dtype']}\n")
     click.echo("| batch, pixels, channels | " + " | ".join(f"{way}, wall, CPU" for way in WAYS))

@@ -9,16 +9,18 @@ import pytest
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from unclip_jax.nn import convolution
-from unclip_jax.nn.convolution import by_patches, by_windows
+from unclip_jax.nn.convolution import by_patches, by_tiles, by_windows
 from unclip_jax.nn.layers import conv
 
-TOLERANCE = {"rtol": 1e-5, "atol": 1e-5}  # float32 sums of 9 c products in another order
+TOLERANCE = {"rtol": 1e-5, "atol": 3e-5}  # float32 sums of 9 c products in another order
 
 
-@pytest.fixture
-def any_width(monkeypatch):
-    """Small networks take the form of wide ones."""
+@pytest.fixture(params=["patches", "tiles"])
+def any_width(request, monkeypatch):
+    """Small networks take a form of wide ones."""
     monkeypatch.setattr(convolution, "WIDE_KERNEL", 1)
+    if request.param == "tiles":
+        monkeypatch.setattr(convolution, "FEW_PIXELS", 0)
 
 
 def arrays(b=8, h=4, w=4, c=6, f=5):
@@ -63,10 +65,16 @@ def convolutions(text):
 
 
 @pytest.mark.parametrize("sides", [(4, 4), (1, 7), (8, 3)])
-def test_both_forms_are_the_sum_over_neighbors(sides):
+def test_patches_are_the_sum_over_neighbors(sides):
     x, kernel = arrays(2, *sides)
     for form in (by_patches, by_windows):
         np.testing.assert_allclose(form(x, kernel), by_hand(x, kernel), **TOLERANCE)
+
+
+@pytest.mark.parametrize("sides", [(4, 4), (2, 10), (12, 6)])
+def test_tiles_are_the_sum_over_neighbors(sides):
+    x, kernel = arrays(2, *sides)
+    np.testing.assert_allclose(by_tiles(x, kernel), by_hand(x, kernel), **TOLERANCE)
 
 
 @pytest.mark.parametrize(
@@ -75,8 +83,12 @@ def test_both_forms_are_the_sum_over_neighbors(sides):
         ("cpu", wide(), True),
         ("tpu", wide(), False),
         ("cuda", wide(), False),
-        ("cpu", wide(side=32, c=640), False),
+        ("cpu", wide(side=32, c=640), True),
+        ("tpu", wide(side=32, c=640), False),
+        ("cpu", wide(side=31, c=640), False),
+        ("cpu", wide(side=256, c=640), False),
         ("cpu", wide(c=64), False),
+        ("cpu", wide(side=32, c=64), False),
     ],
 )
 def test_only_a_cpu_multiplies_patches_and_only_where_it_pays(platform, args, is_product):
@@ -90,7 +102,12 @@ def test_accelerators_are_given_the_plain_convolution(any_width, monkeypatch):
     monkeypatch.setattr(convolution, "WIDE_KERNEL", 10**9)
     plain = lowered(layer, "tpu", *args)
     assert convolutions(chosen) == convolutions(plain) != []
-    assert "concatenate" not in chosen
+    assert "concatenate" not in chosen and "dot_general" not in chosen
+
+
+def test_half_precision_keeps_the_plain_convolution(any_width):
+    x, kernel = (array.astype(jnp.bfloat16) for array in arrays())
+    assert convolution.cpu_form(x, kernel) is by_windows
 
 
 @pytest.mark.parametrize("platform", ["cpu", "tpu"])

@@ -1,11 +1,13 @@
 """The 3 x 3 convolution, written for the platform that it is lowered for.
 
-XLA's convolution on a CPU runs images of few pixels and many channels at a third of the rate of its
-matrix product (benchmarks/README.md). There such a convolution is lowered as patches times a
-matrix. Accelerators, gradients and every other size keep `jax.lax`'s own.
+On a CPU XLA's convolution of many channels is slower than its matrix product can be
+(docs/performance.md). There such a convolution is lowered as products: of patches where the image
+has few pixels, of tiles in Winograd's form where it has more. Accelerators, gradients, other sizes
+and other types keep `jax.lax`'s own.
 """
 
 import functools
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -13,39 +15,89 @@ import jax.numpy as jnp
 from jax.custom_derivatives import SymbolicZero
 from jaxtyping import Array, Float
 
-SMALL_IMAGE = 64
-"""Pixels, height x width, up to which patches are as fast or faster."""
-
 WIDE_KERNEL = 320 * 320
-"""Inputs x outputs from which they are: below, the convolution is too short to matter."""
+"""Inputs x outputs from which products pay; what is narrower is too short to matter."""
+
+FEW_PIXELS = 8 * 8
+"""Height x width up to which patches are faster than tiles, whose kernel is larger."""
+
+MANY_PIXELS = 128 * 128
+"""Height x width up to which tiles are taken: they need the memory of eight such images."""
 
 LAYOUT = ("NHWC", "HWIO", "NHWC")
 
+Image = Float[Array, "b h w c"]
+Kernel = Float[Array, "3 3 c f"]
+Form = Callable[[Array, Array], Array]
 
-def by_windows(
-    x: Float[Array, "b h w c"], kernel: Float[Array, "3 3 c f"]
-) -> Float[Array, "b h w f"]:
+
+def by_windows(x: Image, kernel: Kernel) -> Float[Array, "b h w f"]:
     """Convolves by `jax.lax`; zeros around the image keep height and width."""
     return jax.lax.conv_general_dilated(x, kernel, (1, 1), "SAME", dimension_numbers=LAYOUT)
 
 
-def by_patches(
-    x: Float[Array, "b h w c"], kernel: Float[Array, "3 3 c f"]
-) -> Float[Array, "b h w f"]:
+def by_patches(x: Image, kernel: Kernel) -> Float[Array, "b h w f"]:
     """Convolves by one matrix product: every pixel's 3 x 3 neighbors as a row [9 c]."""
     _, h, w, c = x.shape
-    around = jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))
+    around = _pad(x)
     shifted = [around[:, i : i + h, j : j + w] for i in range(3) for j in range(3)]
     return jnp.concatenate(shifted, axis=-1) @ kernel.reshape(9 * c, -1)
 
 
-@jax.custom_jvp
-def _by_platform(x: Array, kernel: Array) -> Array:
-    return jax.lax.platform_dependent(x, kernel, cpu=by_patches, default=by_windows)
+def by_tiles(x: Image, kernel: Kernel) -> Float[Array, "b h w f"]:
+    """Convolves tiles of 2 x 2 pixels by 16 products of each input in place of 36.
+
+    Winograd's F(2x2, 3x3) (Lavin & Gray 2016, section 4.1): Y = A' [(G g G') * (B' d B)] A for a
+    tile d of 4 x 4 pixels and a kernel g. Rows are transformed first, then a loop over the four
+    rows of the result does the rest, so that it is compiled once. Height and width are even.
+    """
+    b, h, w, _ = x.shape
+    half, features = (b, h // 2, w // 2), kernel.shape[-1]
+    rows = jnp.stack(_of_inputs(_pad(x), axis=1))
+    kernel_rows = jnp.stack(_of_kernel(kernel))
+
+    def columns(_: None, row: tuple[Array, Array]) -> tuple[None, Array]:
+        # The barrier keeps the transforms out of the products' own code.
+        tiles = jax.lax.optimization_barrier(_of_inputs(row[0], axis=2))
+        kernels = jax.lax.optimization_barrier(_of_kernel(row[1]))
+        products = [
+            (tile.reshape(-1, tile.shape[-1]) @ one).reshape(*half, features)
+            for tile, one in zip(tiles, kernels, strict=True)
+        ]
+        return None, jnp.stack(_of_outputs(products), axis=3)
+
+    _, pairs = jax.lax.scan(columns, None, (rows, kernel_rows))
+    return jnp.stack(_of_outputs(list(pairs)), axis=2).reshape(b, h, w, features)
+
+
+def _pad(x: Array) -> Array:
+    return jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))
+
+
+def _of_inputs(x: Array, axis: int) -> list[Array]:
+    """B' d along an axis of n + 2 pixels, for its n / 2 overlapping tiles of four."""
+    last = x.shape[axis] - 3
+    d = [jax.lax.slice_in_dim(x, i, i + last, stride=2, axis=axis) for i in range(4)]
+    return [d[0] - d[2], d[1] + d[2], d[2] - d[1], d[1] - d[3]]
+
+
+def _of_kernel(g: Array) -> list[Array]:
+    """G g along the first axis."""
+    return [g[0], (g[0] + g[1] + g[2]) / 2, (g[0] - g[1] + g[2]) / 2, g[2]]
+
+
+def _of_outputs(m: list[Array]) -> list[Array]:
+    """A' m: two pixels."""
+    return [m[0] + m[1] + m[2], m[1] - m[2] - m[3]]
+
+
+@functools.partial(jax.custom_jvp, nondiff_argnums=(0,))
+def _by_platform(form: Form, x: Array, kernel: Array) -> Array:
+    return jax.lax.platform_dependent(x, kernel, cpu=form, default=by_windows)
 
 
 @functools.partial(_by_platform.defjvp, symbolic_zeros=True)
-def _differentiated(primals: tuple[Any, Any], tangents: tuple[Any, Any]) -> tuple[Array, Any]:
+def _differentiated(form: Form, primals: tuple[Any, Any], tangents: tuple[Any, Any]) -> Any:
     """Differentiates `jax.lax`'s convolution: the program of a training has no branches."""
     (x, kernel), (dx, dkernel) = primals, tangents
     parts = [(dx, kernel), (x, dkernel)]
@@ -54,11 +106,15 @@ def _differentiated(primals: tuple[Any, Any], tangents: tuple[Any, Any]) -> tupl
     return y, sum(known[1:], known[0]) if known else jnp.zeros_like(y)
 
 
-def is_small_and_wide(x: Array, kernel: Array) -> bool:
-    """Whether a convolution is one that patches make faster on a CPU."""
+def cpu_form(x: Array, kernel: Array) -> Form:
+    """Returns the form in which a CPU computes a convolution of these shapes."""
     _, h, w, c = x.shape
-    is_wide = c * kernel.shape[-1] >= WIDE_KERNEL
-    return kernel.shape[:2] == (3, 3) and h * w <= SMALL_IMAGE and is_wide
+    if kernel.shape[:2] != (3, 3) or c * kernel.shape[-1] < WIDE_KERNEL or x.dtype != jnp.float32:
+        return by_windows
+    if h * w <= FEW_PIXELS:
+        return by_patches
+    is_even = h % 2 == w % 2 == 0
+    return by_tiles if is_even and h * w <= MANY_PIXELS else by_windows
 
 
 def convolve(
@@ -72,6 +128,7 @@ def convolve(
 
     That keeps height and width, and has no strides, dilation or groups.
     """
-    if is_small_and_wide(x, kernel):
-        return _by_platform(x, kernel)
-    return jax.lax.conv_general_dilated(x, kernel, strides, padding, **options)
+    form = cpu_form(x, kernel)
+    if form is by_windows:
+        return jax.lax.conv_general_dilated(x, kernel, strides, padding, **options)
+    return _by_platform(form, x, kernel)
