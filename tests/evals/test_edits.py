@@ -28,7 +28,7 @@ def test_edits_name_the_clip_that_scores(model, monkeypatch, tmp_path):
 
 def test_rises_are_differences_of_the_cosines():
     cosine = np.asarray([[0.1, 0.3, 0.2], [0.3, 0.3, 0.6]])
-    results = edits.theta_metrics("x", cosine)
+    results = edits.theta_metrics("x", cosine, np.array(["a", "b"]))
     assert results["x_cosine_0.5"].value == pytest.approx(0.4)
     assert results["x_rise_to_0.2"].value == pytest.approx(0.1)
     assert results["x_rise_to_0.5"].value == pytest.approx(0.1)
@@ -62,3 +62,10 @@ def test_an_edit_is_scored_with_its_target_text(model, monkeypatch):
     for name in ("caption", "dummy", "nothing"):
         found = [results[f"from_{name}/own_clip_cosine_{k / 10}"].value for k in range(6)]
         np.testing.assert_allclose(found, cosines, atol=1e-12)
+
+
+def test_edits_of_one_concept_are_resampled_together():
+    cosine = np.repeat([[0.1, 0.2], [0.5, 0.8]], 8, axis=0)
+    one = edits.theta_metrics("x", cosine, np.repeat(["a", "b"], 8))["x_cosine_0.5"]
+    alone = edits.theta_metrics("x", cosine, np.arange(16))["x_cosine_0.5"]
+    assert one.high - one.low > 1.5 * (alone.high - alone.low)

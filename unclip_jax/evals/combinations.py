@@ -3,8 +3,8 @@
 Captions of the last split (concept and style, thing and color, never seen together) are sampled,
 one image each. An image is a hit at k if its own real image is among the k real images of the split
 that are most similar to it. The baseline is the training image whose caption is nearest to the
-prompt in the model's own text space: the best that a model that only repeats its training images
-can do.
+prompt in the model's own text space, a rule by which a model could repeat its training images. A
+better choice among them may do better.
 """
 
 import numpy as np

@@ -7,7 +7,7 @@ bundle's own CLIP is used, in whose space the edit was made, and the names say "
 """
 
 import numpy as np
-from jaxtyping import Float, UInt8
+from jaxtyping import Float, Shaped, UInt8
 from PIL import Image
 
 from unclip_jax import api
@@ -63,7 +63,8 @@ def edits(model: Bundle, settings: Settings) -> dict[str, Metric]:
         emb = clip.images(resized(edited, clip.image_size))
         rows = np.repeat(target_emb, THETAS, axis=0)
         cosine = metrics.cosine(emb, rows).reshape(-1, THETAS)
-        results |= theta_metrics(f"from_{name}/{scorer}", cosine)
+        groups = np.asarray(examples.concepts)
+        results |= theta_metrics(f"from_{name}/{scorer}", cosine, groups)
     return results
 
 
@@ -79,13 +80,19 @@ def edits_grid(
     )
 
 
-def theta_metrics(prefix: str, cosine: Float[np.ndarray, "n thetas"]) -> dict[str, Metric]:
+def theta_metrics(
+    prefix: str, cosine: Float[np.ndarray, "n thetas"], groups: Shaped[np.ndarray, " n"]
+) -> dict[str, Metric]:
     """Returns the mean cosine at each theta, and its rise over the theta before it."""
     thetas = edit_thetas(cosine.shape[1], MAX_THETA)
     results = {}
     for column, theta in enumerate(thetas):
-        results[f"{prefix}_cosine_{theta:.1f}"] = metrics.mean_metric(cosine[:, column])
+        results[f"{prefix}_cosine_{theta:.1f}"] = metrics.mean_metric(
+            cosine[:, column], groups=groups
+        )
     for column, theta in enumerate(thetas[1:], 1):
         rise = cosine[:, column] - cosine[:, column - 1]
-        results[f"{prefix}_rise_to_{theta:.1f}"] = metrics.mean_metric(rise, baseline=0.0)
+        results[f"{prefix}_rise_to_{theta:.1f}"] = metrics.mean_metric(
+            rise, groups=groups, baseline=0.0
+        )
     return results

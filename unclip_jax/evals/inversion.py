@@ -36,6 +36,7 @@ def inversion(model: Bundle, settings: Settings) -> dict[str, Metric]:
     examples = load_splits(settings, settings.splits, model=model, size=seen, limit=limit)
     true = latents.squares(examples.images, size, latents.image_fit(model))
     keys = image_keys(root_key(settings.seed), range(len(examples)), [0] * len(examples))
+    groups = np.asarray(examples.concepts)
     results, images = {}, {"held-out image": true[:SHOWN]}
     for count in SMOKE_LEVELS if settings.smoke else LEVELS:
         chosen = latents.LatentSettings(size=size, invert_steps=count)
@@ -47,8 +48,9 @@ def inversion(model: Bundle, settings: Settings) -> dict[str, Metric]:
         )
         psnr = metrics.psnr(rebuilt, true)
         images[f"{count} levels"] = rebuilt[:SHOWN]
-        results[f"psnr_{count}"] = metrics.mean_metric(psnr, baseline=TARGET_PSNR)
-        results[f"latent_std_{count}"] = metrics.mean_metric(latent.latent.std(axis=(1, 2, 3)))
+        results[f"psnr_{count}"] = metrics.mean_metric(psnr, groups=groups, baseline=TARGET_PSNR)
+        deviation = latent.latent.std(axis=(1, 2, 3))
+        results[f"latent_std_{count}"] = metrics.mean_metric(deviation, groups=groups)
     if settings.image_folder is not None:
         grid = inversion_grid(images, main_captions(examples)[:SHOWN])
         grid.save(settings.image_folder / INVERSION_GRID)
