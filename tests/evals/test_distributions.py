@@ -65,6 +65,8 @@ def test_inception_score_of_sure_and_of_blind_networks():
     assert found.inception_score(mixed, splits=2) == pytest.approx((2.5, 1.5))
     with pytest.raises(ValueError, match="fewer than 10"):
         found.inception_score(sure[:9])
+    five = np.concatenate([sure[:4], sure[:1]])  # runs of four images: one of 4, and what remains
+    assert found.inception_score(five, run=4) == pytest.approx((2.5, 1.5))
 
 
 def test_kernel_distance_is_the_unbiased_estimate():

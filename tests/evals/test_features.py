@@ -30,15 +30,15 @@ def test_unknown_features_are_refused_with_those_there_are(model, spec):
 
 
 @pytest.mark.parametrize(
-    ("kind", "recipe", "side"),
+    ("kind", "recipe", "side", "run"),
     [
-        ("inception", "torch-fidelity", 40),
-        ("inception-adm", "ADM evaluator", 40),
-        ("inception-clean", "clean-fid", 299),
+        ("inception", "torch-fidelity", 40, None),
+        ("inception-adm", "ADM evaluator", 40, 5000),
+        ("inception-clean", "clean-fid", 299, None),
     ],
 )
 def test_each_recipe_of_inception_is_named_and_feeds_its_own_input(
-    model, monkeypatch, kind, recipe, side
+    model, monkeypatch, kind, recipe, side, run
 ):
     """The network itself is left out: what reaches it is what differs."""
     monkeypatch.setattr(features_module, "load_inception", lambda path: {})
@@ -46,6 +46,7 @@ def test_each_recipe_of_inception_is_named_and_feeds_its_own_input(
     monkeypatch.setattr(inception, "runner", lambda function, params, limit: seen)
     found = load_features(f"{kind}:weights.pth", model)
     assert (found.name, found.recipe.partition(":")[0]) == ("Inception", recipe)
+    assert found.score_run == run
     made = found.extract(np.zeros((2, 40, 40, 3), np.uint8))
     assert made["pool"].shape == (2, side * side * 3)
 

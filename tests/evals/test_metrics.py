@@ -35,6 +35,30 @@ def test_a_group_weighs_as_many_values_as_it_has():
     assert metrics.bootstrap_interval(values, groups=groups, level=0.98) == (0.0, 1.0)
 
 
+def test_an_empty_label_is_no_group():
+    values = np.random.default_rng(3).normal(size=40)
+    alone = metrics.bootstrap_interval(values)
+    unnamed = metrics.bootstrap_interval(values, groups=np.array([""] * 40))
+    np.testing.assert_allclose(
+        np.subtract(*unnamed), np.subtract(*alone), rtol=0.1
+    )  # and not an interval of one group, which has no width
+    assert metrics.derangement([""] * 4, seed=0).tolist() != list(range(4))
+
+
+def test_groups_of_the_jackknife_hold_whole_labels():
+    """21 labels in 20 groups: the largest alone, the two smallest together."""
+    sizes = [1, 2, *[3] * 18, 9]
+    labels = np.array([f"c{i}" for i, size in enumerate(sizes) for _ in range(size)])
+    member = metrics.jackknife_groups(labels)
+    of_label = {label: set(member[labels == label]) for label in labels}
+    assert all(len(groups) == 1 for groups in of_label.values())
+    assert sorted(np.bincount(member).tolist()) == [*[3] * 19, 9]
+    assert of_label["c0"] == of_label["c1"]
+    assert metrics.jackknife_groups(labels[labels < "c3"]) is None  # too few labels
+    assert metrics.jackknife_groups(np.arange(39)) is None  # too few rows
+    assert len(metrics.jackknife_groups(np.array([""] * 40))) == 40
+
+
 def test_mean_metric_of_a_rate():
     metric = metrics.mean_metric(np.array([True, False, True, True]), baseline=0.25)
     assert metric.value == 0.75

@@ -51,7 +51,13 @@ def frechet_from(real: Moments) -> Callable[[Moments], float]:
 
 def unit_frechet_distance(a: Rows, b: Others) -> float:
     """Returns the Fréchet distance of embeddings scaled to unit length; it lies in 0 … 4."""
-    return frechet_distance(Moments.of(unit64(a)), Moments.of(unit64(b)))
+    return unit_frechet_from(a)(b)
+
+
+def unit_frechet_from(a: Rows) -> Callable[[Others], float]:
+    """Returns `unit_frechet_distance` from one set."""
+    distance = frechet_from(Moments.of(unit64(a)))
+    return lambda b: distance(Moments.of(unit64(b)))
 
 
 def diversity(draws: Float[np.ndarray, "k n d"]) -> Float[np.ndarray, " n"]:
@@ -64,18 +70,23 @@ def diversity(draws: Float[np.ndarray, "k n d"]) -> Float[np.ndarray, " n"]:
 
 
 def inception_score(
-    probabilities: Float[np.ndarray, "n k"], *, splits: int = 10
+    probabilities: Float[np.ndarray, "n k"], *, splits: int = 10, run: int | None = None
 ) -> tuple[float, float]:
     """Returns the Inception score's mean and deviation over splits (Salimans et al. 2016, sec. 4).
 
     exp(E_x KL(p(y|x) || p(y))) of each of `splits` runs of images in the order given. 1 is the
     least; k is the most, for k classes.
+
+    Args:
+        run: images of a run, in place of a number of splits; the last run has what remains, as in
+            guided-diffusion's evaluator.
     """
     rows = np.asarray(probabilities, np.float64)
-    if len(rows) < splits:
+    if run is None and len(rows) < splits:
         raise ValueError(f"{len(rows)} images are fewer than {splits} splits")
+    ends = range(run, len(rows), run) if run else splits
     scores = []
-    for part in np.array_split(rows, splits):
+    for part in np.array_split(rows, ends):
         with np.errstate(divide="ignore", invalid="ignore"):
             logs = np.where(part > 0, np.log(part / part.mean(axis=0)), 0.0)
         scores.append(np.exp((part * logs).sum(axis=1).mean()))

@@ -14,6 +14,7 @@ from unclip_jax.evals.networks.dinov2 import RECIPE as DINOV2_RECIPE
 from unclip_jax.evals.networks.dinov2 import Dinov2Features, load_dinov2
 from unclip_jax.evals.networks.inception import (
     RECIPES,
+    SCORE_RUNS,
     InceptionFeatures,
     Recipe,
     load_inception,
@@ -42,11 +43,13 @@ class Features:
         extract: of images of one shape, the vectors by their kind. "pool" [n, d] is always there:
             what a Fréchet distance takes. Inception also has "spatial" [n, d2], for sFID, and
             "logits" [n, k], whose softmax is the Inception score's.
+        score_run: images of a run over which the Inception score is averaged; None: ten runs.
     """
 
     name: str
     recipe: str
     extract: Callable[[UInt8[np.ndarray, "n h w 3"]], Extracted]
+    score_run: int | None = None
 
 
 def load_features(spec: str, clip: Bundle, report: Progress | None = None) -> Features:
@@ -68,7 +71,7 @@ def load_features(spec: str, clip: Bundle, report: Progress | None = None) -> Fe
     if kind in INCEPTION and place:
         recipe = INCEPTION[kind]
         extract = InceptionFeatures(load_inception(Path(place)), recipe)
-        return Features("Inception", RECIPES[recipe], extract)
+        return Features("Inception", RECIPES[recipe], extract, SCORE_RUNS.get(recipe))
     if kind == "dinov2" and place:
         return Features("DINOv2", DINOV2_RECIPE, Dinov2Features(*load_dinov2(Path(place))))
     raise UserError(f"unknown features {spec!r}; there are {', '.join(KINDS)}")
@@ -78,4 +81,9 @@ def clip_features(clip: Bundle, report: Progress | None = None) -> Features:
     """Returns the raw image embeddings of a bundle's CLIP, of images fitted to its tower."""
     encoder = ClipEncoder(clip, report)
     extract = lambda images: {"pool": encoder.images(images)}  # noqa: E731
-    return Features("CLIP", f"CLIP features of {clip.name}", extract)
+    return Features("CLIP", clip_recipe(clip), extract)
+
+
+def clip_recipe(clip: Bundle) -> str:
+    """Returns what `Metric.recipe` says of the image embeddings of a bundle's CLIP."""
+    return f"CLIP features of {clip.name}"

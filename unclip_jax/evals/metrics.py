@@ -16,6 +16,7 @@ from unclip_jax.core.vectors import unit64
 
 DRAWS = 2000
 LEVEL = 0.95
+GROUPS = 20  # of rows, of which the jackknife leaves one out
 NORMAL_95 = 1.959964  # standard deviations of a normal distribution on either side
 
 
@@ -25,7 +26,7 @@ class Metric:
 
     Attributes:
         value: the mean.
-        low, high: its 95% bootstrap interval; None where nothing was resampled.
+        low, high: its 95% interval; None where nothing was resampled.
         n: number of examples.
         baseline: what chance or the baseline method gives; None where there is no baseline.
         recipe: how it is computed, where several ways go by one name; "" for the only way.
@@ -59,9 +60,10 @@ def bootstrap_interval(
     groups as there are.
 
     Args:
-        groups: a label per value, e.g. its concept; None makes each value its own group.
+        groups: a label per value, e.g. its concept; None, or the label "", makes a value its own
+            group.
     """
-    labels = np.arange(len(values)) if groups is None else groups
+    labels = np.arange(len(values)) if groups is None else each_named(groups)
     _, member = np.unique(labels, return_inverse=True)
     sums = np.bincount(member, weights=values)
     counts = np.bincount(member).astype(np.float64)
@@ -74,6 +76,36 @@ def bootstrap_interval(
     return float(low), float(high)
 
 
+def each_named(labels: Shaped[np.ndarray, " n"]) -> Shaped[np.ndarray, " n"]:
+    """Returns labels in which each empty one is a label of its own."""
+    if labels.dtype.kind != "U" or (labels != "").all():
+        return labels
+    return np.array([label or f"#{i}" for i, label in enumerate(labels)])
+
+
+def jackknife_groups(
+    labels: Shaped[np.ndarray, " n"], count: int = GROUPS
+) -> Integer[np.ndarray, " n"] | None:
+    """Returns each row's group, 0 … count - 1; rows of one label are in one group.
+
+    The labels with the most rows come first, each to the group with the fewest, so that the groups
+    are of about equal size.
+
+    Returns:
+        None where there are fewer than two rows a group, or fewer labels than groups: an interval
+        of so little means nothing.
+    """
+    names, member = np.unique(each_named(labels), return_inverse=True)
+    if len(names) < count or len(labels) < 2 * count:
+        return None
+    sizes, total = np.bincount(member), np.zeros(count, np.int64)
+    group = np.empty(len(names), np.int64)
+    for label in np.argsort(-sizes, kind="stable"):
+        group[label] = total.argmin()
+        total[group[label]] += sizes[label]
+    return group[member]
+
+
 def jackknife_interval(value: float, left_out: Float[np.ndarray, " g"]) -> tuple[float, float]:
     """Returns the 95% interval of a statistic by the delete-a-group jackknife (Tukey 1958).
 
@@ -83,7 +115,7 @@ def jackknife_interval(value: float, left_out: Float[np.ndarray, " g"]) -> tuple
 
     Args:
         value: the statistic of all rows.
-        left_out: s_i, that of all but the i-th of g random groups of equal size.
+        left_out: s_i, that of all but the i-th of g groups of about equal size.
     """
     count = len(left_out)
     spread = np.square(left_out - np.mean(left_out)).sum()
@@ -184,14 +216,14 @@ def group_best(
 
 
 def derangement(labels: Sequence[str], *, seed: int = 0) -> Integer[np.ndarray, " n"]:
-    """Returns a permutation that maps no example to one with the same label.
+    """Returns a permutation that maps no example to one with the same label; "" is no label.
 
     Examples are sorted by label, in random label order, and rotated by the size of the largest
     label. That suffices unless one label has more than half of the examples; then some of them
     keep their label.
     """
     rng = np.random.default_rng(seed)
-    _, member = np.unique(np.asarray(labels), return_inverse=True)
+    _, member = np.unique(each_named(np.asarray(labels)), return_inverse=True)
     order = np.argsort(rng.permutation(member.max() + 1)[member], kind="stable")
     shift = int(np.bincount(member).max())
     result = np.empty(len(order), np.int64)

@@ -31,8 +31,8 @@ FAULTS: list[Fault] = [
         ),
         (
             "bootstrap_ignores_groups",
-            "labels = np.arange(len(values)) if groups is None else groups",
-            "labels = np.arange(len(values))",
+            "np.arange(len(values)) if groups is None else each_named(groups)",
+            "np.arange(len(values))",
             "tests/evals/test_metrics.py::test_grouped_bootstrap_of_copies_is_that_of_the_originals",
         ),
         (

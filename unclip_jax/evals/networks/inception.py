@@ -6,8 +6,8 @@ recipes are not to be compared.
     torch-fidelity   images are resized to 299 as TensorFlow 1 does (`tf1_bilinear`), then
                      (x - 128) / 128; torch-fidelity 0.4, FeatureExtractorInceptionV3
     adm              the graph that guided-diffusion's evaluator runs, which resizes and scales in
-                     the same way: its features are torch-fidelity's up to rounding. Its metrics
-                     differ: an Inception score of runs of 5,000 images, and sFID
+                     the same way: its features are torch-fidelity's up to rounding. Its Inception
+                     score differs: the mean of runs of 5,000 images, not of ten runs
     clean-fid        Pillow's bicubic filter brings images to 299 (`pillow_bicubic`), cut to
                      0 … 255 and not rounded; then (x - 128) / 128; clean-fid 0.1, mode "clean"
 
@@ -46,6 +46,8 @@ RECIPES: dict[Recipe, str] = {
     "clean-fid": "clean-fid: Pillow bicubic to 299, (x - 128) / 128, Inception of 2015",
 }
 """What `Metric.recipe` says."""
+SCORE_RUNS: dict[Recipe, int] = {"adm": 5000}
+"""Images of a run of the Inception score; ten runs, however long, where a recipe is not named."""
 
 SIDE = 299
 SPATIAL = 7  # channels of mixed_6/conv that sFID takes (guided-diffusion, evaluator.py)
