@@ -46,6 +46,10 @@ def test_an_ingested_set_is_measured_on_its_own_split(toy_folder, tmp_path):
     ingest(str(images), tmp_path / "whole", test_share=0.0)
     with pytest.raises(UserError, match="no held-out split"):
         held_out_splits(str(tmp_path / "whole"))
+    args[3] = str(tmp_path / "whole")
+    run = CliRunner().invoke(evaluate, [*args, "--split", "train", "--out", str(tmp_path / "all")])
+    assert run.exit_code == 0, run.output
+    assert json.loads(run.stdout)["metrics"]["train/recall_at_1"]["n"] == 8
 
 
 def test_new_combinations_come_last(monkeypatch):
@@ -133,6 +137,11 @@ def test_bundles_are_compared_in_a_smoke_run(unclip, toy_folder, tmp_path):
 def test_the_gallery_has_nothing_to_compare(refused, tmp_path):
     args = ("eval", "--suite", "gallery", "--compare", "emoji", "--out", tmp_path / "report")
     assert "no metrics to compare" in refused(*args)
+
+
+def test_a_prior_is_refused_where_it_changes_nothing(refused, tmp_path):
+    args = ("eval", "--suite", "priors", "--model", "none", "--prior", "ar")
+    assert "suite priors has no choice of a prior" in refused(*args, "--out", tmp_path / "report")
 
 
 def test_a_taken_name_of_a_compared_image_fails_before_the_work(refused, tmp_path):

@@ -128,7 +128,9 @@ def test_means_recall_and_their_baselines():
         Batch("baseline", 2.5, none, real[:8]),
     ]
     probe = Linear(np.array([2.0, 0.0]), 1.0)
-    results = sweep_metrics(batches, {"rating": probe}, real, "shapes train, 40 images")
+    results = sweep_metrics(
+        batches, {"rating": probe}, real, "shapes train, 40 images", np.array(list("abcdefgh"))
+    )
     assert results["model/rating_1"].value == pytest.approx(3.0, abs=0.01)
     assert results["model/rating_1"].baseline == pytest.approx(2.0, abs=0.02)
     assert results["baseline/rating_2.5"].value == pytest.approx(2.0, abs=0.02)
@@ -136,6 +138,24 @@ def test_means_recall_and_their_baselines():
     assert "8 training images" in results["model/recall_1"].recipe
     assert results["model/recall_1"].reference == "shapes train, 40 images"
     assert results["model/recall_1"].baseline > 0.5
+
+
+def test_recall_has_an_interval_of_enough_samples_and_none_of_few_training_images():
+    rng = np.random.default_rng(0)
+    real, emb = rng.normal(size=(120, 3)), rng.normal(size=(60, 3)) + [1.0, 0.0, 0.0]
+    batch = Batch("model", 1.0, np.zeros((60, 2, 2, 3), np.uint8), emb)
+    probe, concepts = Linear(np.array([1.0, 0.0, 0.0]), 0.0), np.arange(60).astype(str)
+    results = sweep_metrics([batch], {"rating": probe}, real, "train", concepts)
+    for name in ("recall", "precision"):
+        metric = results[f"model/{name}_1"]
+        assert metric.low < metric.value < metric.high and "jackknife" in metric.recipe
+    of_two = sweep_metrics([batch], {"rating": probe}, real, "train", np.repeat(["a", "b"], 30))
+    assert of_two["model/recall_1"].low is None
+    rating = results["model/rating_1"]
+    ends = of_two["model/rating_1"].high - of_two["model/rating_1"].low
+    assert ends != pytest.approx(rating.high - rating.low, rel=0.05)
+    few = sweep_metrics([batch], {"rating": probe}, real[:7], "train", concepts)
+    assert set(few) == {"model/rating_1"}
 
 
 def test_the_probe_is_measured_on_what_it_has_not_seen(monkeypatch):

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 
+import jax
 import pytest
 
 from tests.evals.suites import SETTINGS
@@ -68,18 +69,64 @@ def test_a_compared_bundle_is_measured_with_the_same_settings(model, tmp_path, m
     seen = []
 
     def suite(measured, settings):
-        seen.append((measured, dataclasses.replace(settings, image_folder=None)))
+        seen.append((measured, dataclasses.replace(settings, image_folder=None, note=None)))
+        settings.say("few")
         (settings.image_folder / "samples_images.png").write_text(str(len(seen)))
         return {"top_1": Metric(float(len(seen)), None, None, 4)}
 
     monkeypatch.setitem(runner.SUITES, "samples", suite)
-    settings = dataclasses.replace(SETTINGS, image_folder=tmp_path)
+    told = []
+    settings = dataclasses.replace(SETTINGS, image_folder=tmp_path, note=told.append)
     models = [dataclasses.replace(model, name=name) for name in "abc"]
     others = [("b", models[1]), ("c", models[2])]
-    report, _ = runner.write_suite("samples", models[0], settings, {"model": "a"}, tmp_path, others)
+    report, text = runner.write_suite(
+        "samples", models[0], settings, {"model": "a"}, tmp_path, others
+    )
     assert [measured.name for measured, _ in seen] == list("abc")
     assert [chosen for _, chosen in seen] == [SETTINGS] * 3
+    assert report["notes"] == told == ["few"]  # once, whoever says it
+    assert "**Note: few**" in text
     assert [entry["metrics"]["top_1"]["value"] for entry in report["compare"]] == [2.0, 3.0]
     assert {path.name for path in tmp_path.iterdir()} == set(output_files("samples", 2))
     for name, number in (("", "1"), ("compare1_", "2"), ("compare2_", "3")):
         assert (tmp_path / f"{name}samples_images.png").read_text() == number
+
+
+def with_other_clip(model):
+    """The bundle with a CLIP whose every parameter is larger by 1."""
+    clip = model.stages["clip"]
+    params = jax.tree.map(lambda leaf: leaf + 1.0, clip.params)
+    return dataclasses.replace(
+        model, stages={**model.stages, "clip": dataclasses.replace(clip, params=params)}
+    )
+
+
+@pytest.mark.parametrize("given", [False, True])
+def test_one_clip_judges_all_columns(model, tmp_path, monkeypatch, given):
+    """The first bundle's, unless one is given; a distance to each one's own would be no row."""
+    judges = []
+
+    def suite(measured, settings):
+        judges.append(settings.eval_clip or measured)
+        return {"frechet_clip": Metric(1.0, None, None, 4)}
+
+    monkeypatch.setitem(runner.SUITES, "fidelity", suite)
+    other = with_other_clip(model)
+    third = with_other_clip(other)
+    settings = dataclasses.replace(SETTINGS, eval_clip=third if given else None)
+    recorded = {"model": "a", "eval_clip": "third" if given else None}
+    args = (settings, recorded, tmp_path, [("b", other)])
+    report, text = runner.write_suite("fidelity", model, *args)
+    assert [id(judge) for judge in judges] == [id(third if given else model)] * 2
+    assert report["settings"]["eval_clip"] == ("third" if given else "a")
+    own = [note for note in report.get("notes", []) if "is the model's own" in note]
+    assert [note[:3] for note in own] == ([] if given else ["a: "])
+    assert ("**Note: a: the evaluation CLIP is the model's own" in text) != given
+
+
+def test_a_model_alone_is_judged_by_its_own_and_the_report_says_so(model, tmp_path, monkeypatch):
+    one = {"frechet_clip": Metric(1.0, None, None, 4)}
+    monkeypatch.setitem(runner.SUITES, "fidelity", lambda *args: one)
+    report, text = runner.write_suite("fidelity", model, SETTINGS, {"model": "a"}, tmp_path)
+    assert report["notes"][0].startswith("the evaluation CLIP is the model's own")
+    assert "eval_clip" not in report["settings"] and "**Note: the evaluation" in text

@@ -6,18 +6,22 @@ import numpy as np
 import pytest
 
 from tests.evals.suites import SETTINGS, check_metrics
-from unclip_jax.evals import guidance
-from unclip_jax.evals.image_sets import GROUPS
+from unclip_jax.evals import guidance, metrics
+from unclip_jax.evals.metrics import GROUPS
 from unclip_jax.evals.runner import run_suite
 
 
 def test_all_images_of_a_caption_are_left_out_together():
-    requests = guidance.draws_first([f"prompt {i}" for i in range(2 * GROUPS)])
-    assert [(r.prompt_index, r.draw) for r in requests[39:42]] == [(39, 0), (0, 1), (1, 1)]
+    """For any number of captions, 50 too; captions of one concept are one group as well."""
+    requests = guidance.draws_first([f"prompt {i}" for i in range(50)])
+    assert [(r.prompt_index, r.draw) for r in requests[49:52]] == [(49, 0), (0, 1), (1, 1)]
+    concepts = np.array([f"concept {i // 2}" for i in range(50)])
+    member = metrics.jackknife_groups(guidance.of_draws(concepts))
     groups = {}
     for row, request in enumerate(requests):
-        groups.setdefault(request.prompt_index, set()).add(row % GROUPS)
-    assert all(len(found) == 1 for found in groups.values())
+        groups.setdefault(request.prompt_index // 2, set()).add(int(member[row]))
+    assert len(groups) == 25 and all(len(found) == 1 for found in groups.values())
+    assert set(member) == set(range(GROUPS))
 
 
 def test_diversity_is_within_a_caption(monkeypatch):

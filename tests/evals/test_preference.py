@@ -116,11 +116,50 @@ def test_two_models_draw_the_captions(model, tmp_path, monkeypatch):
     assert (key["model"], key["baseline"], key["study"]) == ("a", "b", study["study"])
     assert len(set(study["images"])) == 6
     captions = {question["caption"] for question in key["questions"].values()}
-    assert captions == {"", *choose_captions(settings)}
+    assert captions == {"", *choose_captions(settings)[0]}
 
 
 def test_prompts_may_come_from_a_list(tmp_path):
-    listed = tmp_path / "list.txt"
+    listed, told = tmp_path / "list.txt", []
     listed.write_text("a cat\na dog\na car\n")
-    settings = dataclasses.replace(SETTINGS, prompts_file=listed, prompts=2)
-    assert len(set(choose_captions(settings)) & {"a cat", "a dog", "a car"}) == 2
+    settings = dataclasses.replace(SETTINGS, prompts_file=listed, prompts=2, note=told.append)
+    assert len(set(choose_captions(settings)[0]) & {"a cat", "a dog", "a car"}) == 2
+    assert told == []
+    assert len(choose_captions(dataclasses.replace(settings, prompts=4))[0]) == 3
+    assert told == [f"{listed}: 3 captions, fewer than --prompts, 4"]
+
+
+def test_sets_are_asked_of_captions_from_everywhere(model, tmp_path, monkeypatch):
+    """A list may be sorted: of 40 captions the 10 with sets are not the first 10."""
+    sorted_captions = [f"{i:02d}" for i in range(40)]
+    mixed = preference.in_random_order(sorted_captions, 0)
+    assert sorted(mixed) == sorted_captions
+    assert {int(caption) // 10 for caption in mixed[:10]} == {0, 1, 2, 3}
+    assert preference.in_random_order(sorted_captions, 1) != mixed
+
+    chosen, drawn_captions = (sorted_captions, sorted_captions), []
+
+    def stop(bundle, captions, place, settings):
+        drawn_captions.extend(captions)
+        raise RuntimeError("asked to draw")
+
+    monkeypatch.setattr(preference, "choose_captions", lambda settings: chosen)
+    monkeypatch.setattr(preference, "draw", stop)
+    settings = dataclasses.replace(SETTINGS, baseline=model)
+    with pytest.raises(RuntimeError, match="asked to draw"):
+        preference.write_preference(tmp_path, model, settings, {})
+    assert drawn_captions == mixed
+
+
+def test_the_baseline_has_a_prior_of_its_own(model, monkeypatch):
+    priors = []
+
+    def sample(bundle, texts, *, num, prior, **settings):
+        priors.append(prior)
+        return np.zeros((len(texts) * num, 16, 16, 3), np.uint8)
+
+    monkeypatch.setattr(preference.api, "sample", sample)
+    settings = dataclasses.replace(SETTINGS, prior="text")
+    for place in (0, 1):
+        preference.draw(model, ["a", "b"], place, settings)
+    assert priors == ["text", "text", None, None]

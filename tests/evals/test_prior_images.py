@@ -59,6 +59,49 @@ def test_decoded_images_are_compared_with_caption_and_image(model, monkeypatch):
     monkeypatch.setattr(ClipEncoder, "captions", embed_texts)
     results = prior_images.decoded_metrics(model, examples, SETTINGS)
     for source in ("none", "text", "diffusion"):
-        score = results[f"{source}/clip_score"]
+        score = results[f"{source}/cosine_caption"]
         assert (score.value, score.baseline) == (pytest.approx(0.8), pytest.approx(0.0))
         assert results[f"{source}/cosine_true"].value == pytest.approx(0.6)
+
+
+def test_a_distance_needs_images_and_has_a_baseline(model, monkeypatch):
+    """Samples are the true images; training images are two apart in one direction."""
+    count = 220
+    rng = np.random.default_rng(0)
+    true = rng.standard_normal((count, 4)) * [1, 1, 1, 0] + [0, 0, 0, 50.0]
+    marked = lambda first: np.broadcast_to(  # noqa: E731
+        (first + np.arange(count)).astype(np.uint16).view(np.uint8).reshape(count, 1, 1, 2),
+        (count, SIZE, SIZE, 2),
+    )
+    image = lambda first: np.concatenate([marked(first), marked(first)[..., :1]], -1)  # noqa: E731
+    concepts = tuple(str(i) for i in range(count))
+    examples = Examples(image(0), tuple((c,) for c in concepts), concepts, ("",) * count)
+    train = dataclasses.replace(examples, images=image(1000))
+    asked = []
+
+    def embed(self, images):
+        number = images[:, 0, 0, 0].astype(int) + 256 * images[:, 0, 0, 1].astype(int)
+        return np.where(number[:, None] < 1000, true[number % 1000], [3.0, 4.0, 0, 0])
+
+    def load(settings, split, *, limit, **options):
+        asked.append((split, limit))
+        return train
+
+    monkeypatch.setattr(
+        prior_images.api, "sample", lambda model, texts, **k: image(0)[: len(texts)]
+    )
+    monkeypatch.setattr(prior_images, "load_examples", load)
+    monkeypatch.setattr(ClipEncoder, "images", embed)
+    monkeypatch.setattr(ClipEncoder, "captions", lambda self, texts: true[: len(texts)])
+    settings = dataclasses.replace(SETTINGS, prompts=count)
+    metric = prior_images.decoded_metrics(model, examples, settings)["none/frechet"]
+    assert asked == [("train", count)]
+    assert (metric.value, metric.n) == (pytest.approx(0.0, abs=1e-9), count)
+    unit = true / np.linalg.norm(true, axis=1, keepdims=True)
+    spread = np.trace(np.cov(unit.T))  # a point has no covariance
+    gap = np.square(unit.mean(0) - [0.6, 0.8, 0, 0]).sum()
+    assert metric.baseline == pytest.approx(gap + spread)
+    assert metric.low < metric.value < metric.high and "jackknife over 20 groups" in metric.recipe
+    few = examples.take(range(199))
+    results = prior_images.decoded_metrics(model, few, settings)
+    assert not any("frechet" in name for name in results)

@@ -57,16 +57,22 @@ def test_prior_that_repeats_the_mean_beats_it_by_nothing():
     np.testing.assert_allclose([metric.value, metric.low, metric.high], 0.0, atol=1e-12)
 
 
-def test_drawn_metrics():
-    """Draws along the true embeddings, z_t at right angles to them."""
+def test_drawn_metrics(monkeypatch):
+    """Draws along the true embeddings, z_t at right angles to them; training images along z_t."""
     true, text = np.eye(8)[:4], np.roll(np.eye(8)[:4], 4, axis=1)
     concepts = ["a", "b", "c", "d"]
     held_out = EmbeddedSplit(make_examples(concepts), concepts, true, text)
     draws = np.stack([2.0 * true, 0.6 * true + 0.8 * text])
-    results = drawn_metrics(draws, held_out)
+    assert "frechet" not in drawn_metrics(draws, held_out, text, 0)  # four are too few
+    monkeypatch.setattr(priors, "LEAST_FRECHET", 4)
+    results = drawn_metrics(draws, held_out, text, 0)
     assert results["cosine_to_text"].value == pytest.approx(0.0, abs=1e-12)
     assert results["diversity"].value == pytest.approx(1.0 - 0.6)
-    assert results["frechet"].value == pytest.approx(0.0, abs=1e-7)
+    frechet = results["frechet"]
+    assert frechet.value == pytest.approx(0.0, abs=1e-7)
+    # Means 1/4 apart in eight directions; covariances at right angles, of trace 1 each.
+    assert frechet.baseline == pytest.approx(8 / 16 + 2.0)
+    assert "baseline: 4 images of train" in frechet.reference and frechet.low is None
 
 
 def test_embeddings_do_not_depend_on_the_batch(model, drawn):
@@ -126,7 +132,7 @@ def test_priors(model):
     assert all(abs(f.value) <= 1.0 for name, f in results.items() if "cosine" in name)
     assert results["test/cosine"].n == 12
     assert results["seconds"].value > 0 and "training_petaflops" not in results
-    assert "decoded/ar/clip_score" not in results
+    assert "decoded/ar/cosine_caption" not in results
 
 
 def test_priors_of_a_bundle_with_two(model, tmp_path):
@@ -134,10 +140,11 @@ def test_priors_of_a_bundle_with_two(model, tmp_path):
     both = with_prior_ar(model)
     results = run_suite("priors", both, settings)
     check_metrics(results)
-    for name in ("cosine", "over_mean_embedding", "diversity", "frechet", "cosine_to_text"):
+    assert not any(name.endswith("frechet") for name in results)  # of 6 images
+    for name in ("cosine", "over_mean_embedding", "diversity", "cosine_to_text"):
         assert results[f"test/{name}"].value != results[f"test/ar/{name}"].value
     for source in ("none", "text", "diffusion", "ar"):
-        assert results[f"decoded/{source}/clip_score"].n == 6
+        assert results[f"decoded/{source}/cosine_caption"].n == 6
     with Image.open(tmp_path / "priors_images.png") as image:
         assert image.height >= 5 * 16 and image.width >= 6 * 16
     switched = dataclasses.replace(both, sampling=dataclasses.replace(both.sampling, prior="ar"))

@@ -19,6 +19,7 @@ from unclip_jax.core.errors import UserError
 from unclip_jax.core.locks import locked_beside
 from unclip_jax.evals.outputs import (
     FEW_PROMPTS,
+    PRIOR_CHOSEN,
     PROMPTS,
     RESUMED,
     SUITE_NAMES,
@@ -34,10 +35,6 @@ Report = tuple[dict[str, Any], str]
 
 PATIENCE = 7 * 24 * 3600  # seconds that a process which is done waits for process 0
 MOST_GUIDANCE = 1000.0
-OWN_CLIP = (
-    "the evaluation CLIP is the model's own: metrics of a CLIP that judges its own model favor it; "
-    "pass another as --eval-clip"
-)
 
 
 @click.command(name="eval")
@@ -93,6 +90,11 @@ OWN_CLIP = (
 @click.option("--size", type=int, help="Pixels of the samples [the bundle's].")
 @click.option("--guidance", type=float, help="Guidance of the samples of fidelity [the bundle's].")
 @click.option(
+    "--prior",
+    type=click.Choice([*common.PRIORS, "text", "none"]),
+    help="Source of the image embedding of the samples [the bundle's]; a --baseline has its own.",
+)
+@click.option(
     "--features",
     default="clip",
     show_default=True,
@@ -138,7 +140,7 @@ def evaluate(model: str, suite: str, out: Path, **options: Any) -> None:
     guidance, binding, complexity and spelling also write SUITE_images.png. Several processes can
     share fidelity and guidance: the same command on each, with an --out that all see.
 
-    Every metric has a 95% bootstrap interval and, where there is one, the baseline to beat.
+    Most metrics have a 95% interval and, where there is one, the baseline to beat.
     --compare puts other bundles' numbers beside them; their images are compare1_… and so on.
 
     Example: unclip eval --model emoji --data emoji --suite retrieval --out report
@@ -167,6 +169,8 @@ def _run(
     compared, answers = options.pop("compared"), options["answers"]
     rated = suite == "preference" and bool(answers)
     names = output_files(suite, len(compared), rated=rated)
+    if options["prior"] is not None and suite not in PRIOR_CHOSEN:
+        raise UserError(f"suite {suite} has no choice of a prior; leave --prior out")
     if compared and suite in ("gallery", "preference"):
         raise UserError(f"suite {suite} has no metrics to compare; run it once for each bundle")
     files.refuse_existing(out, names, overwrite=overwrite)
@@ -248,18 +252,20 @@ def _measure(
     if suite not in WITHOUT_DATA:
         options["splits"] = options["splits"] or held_out_splits(options["data"])
     settings, recorded = _settings(options, progress)
-    settings = dataclasses.replace(settings, image_folder=folder, cache=cache)
+    note = None if folder is None else progress.say
+    settings = dataclasses.replace(settings, image_folder=folder, cache=cache, note=note)
     bundles = []
     for name in models:
         progress.phase(f"loading {name}")
         bundles.append((name, bundle.load(name)))
-        if folder is not None and settings.judged_by_itself(suite, bundles[-1][1]):
-            progress.say(OWN_CLIP if len(models) == 1 else f"{name}: {OWN_CLIP}")
-    progress.phase(f"suite {suite}")
+    judged = settings.comparing(suite, [loaded for _, loaded in bundles])
     if folder is None:
         for _, loaded in bundles:
-            run_suite(suite, loaded, settings)
+            run_suite(suite, loaded, judged)
         return None
+    for line in judged.judging_notes(suite, bundles):
+        progress.say(line)
+    progress.phase(f"suite {suite}")
     (model, loaded), *others = bundles
     recorded = {"model": model, **recorded, "compare": models[1:]}
     return write_suite(suite, loaded, settings, recorded, folder, others)

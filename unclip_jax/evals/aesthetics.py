@@ -2,7 +2,7 @@
 
 A linear probe on the evaluation CLIP's embeddings learns a user's ratings, as the paper's learns
 those of AVA. Captions are then drawn at several guidance scales, by the model and by a baseline:
-the mean predicted rating, and the recall against training images, in the form of figures 12 and 13.
+the mean predicted rating, and the recall against training images, in the form of figure 13.
 From answers to the page of suite `preference` the paper's photorealism proxy is fitted as well.
 """
 
@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Float, UInt8
+from jaxtyping import Float, Shaped, UInt8
 from PIL import Image
 
 from unclip_jax import api
@@ -21,6 +21,7 @@ from unclip_jax.core.prng import root_key
 from unclip_jax.core.rendering import Strip, labeled_strips
 from unclip_jax.evals import metrics, ratings
 from unclip_jax.evals.clip_encoder import ClipEncoder
+from unclip_jax.evals.comparison import JACKKNIFE
 from unclip_jax.evals.distributions import PR_NEIGHBORS, Neighborhoods, neighborhoods
 from unclip_jax.evals.examples import load_examples, resized
 from unclip_jax.evals.metrics import Metric
@@ -31,6 +32,7 @@ from unclip_jax.evals.settings import Settings
 
 TRAIN = 2000  # training images that recall is measured against, at most
 SHOWN = 8  # of the highest rated samples, and of the lowest
+MODEL, BASELINE = "model", "baseline"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,21 +54,21 @@ def aesthetics(model: Bundle, settings: Settings) -> dict[str, Metric]:
             "ratings, or --answers of suite preference"
         )
     probes, results = fit_probes(judge, settings)
-    captions = choose_captions(settings)
+    captions, concepts = choose_captions(settings)
     if len(captions) <= PR_NEIGHBORS:
         raise UserError(f"recall takes {PR_NEIGHBORS + 1} prompts at least; raise --prompts")
     train = load_examples(
         settings, "train", size=judge.image_size, model=settings.eval_clip, limit=TRAIN
     )
     real = judge.images(train.images)
-    sources = {"model": model} | ({"baseline": settings.baseline} if settings.baseline else {})
+    sources = {MODEL: model} | ({BASELINE: settings.baseline} if settings.baseline else {})
     batches = [
         draw(name, bundle, scale, captions, judge, settings)
         for name, bundle in sources.items()
         for scale in settings.swept(settings.scales)
     ]
     known = f"{settings.data} train, {len(train)} images"
-    results |= sweep_metrics(batches, probes, real, known)
+    results |= sweep_metrics(batches, probes, real, known, np.array(concepts))
     if settings.image_folder is not None:
         first = next(iter(probes))
         scores = [probes[first](batch.emb) for batch in batches]
@@ -147,6 +149,7 @@ def draw(
         captions,
         key=root_key(settings.seed),
         guidance=scale,
+        prior=settings.prior if source == MODEL else None,
         size=settings.sample_size,
         progress=settings.report,
     )
@@ -159,20 +162,23 @@ def sweep_metrics(
     probes: Mapping[str, Linear],
     real: Float[np.ndarray, "m d"],
     known: str,
+    concepts: Shaped[np.ndarray, " n"],
 ) -> dict[str, Metric]:
     """Returns for each source and scale the mean of every probe, recall and precision.
 
     Recall and precision are against as many training images as there are samples: the balls of few
-    samples among many images are so wide that they hold nearly all.
+    samples among many images are so wide that they hold nearly all. Where the training images are
+    not twice more than the neighbors, there are neither.
 
     Args:
         real: embeddings of training images.
         known: what they are, for the report.
+        concepts: of each caption; samples of one concept are resampled together.
     """
     order = np.random.default_rng(0).permutation(len(real))
     count = min(len(batches[0].emb), len(real) // 2)
     compared, apart = real[order[:count]], real[order[count : 2 * count]]
-    ceiling = overlap(compared, apart)
+    ceiling = overlap(compared, apart) if count > PR_NEIGHBORS else None
     recipe = (
         f"{PR_NEIGHBORS} neighbors, raw embeddings of the evaluation CLIP, {count} training images"
         "; baseline: as many others"
@@ -181,15 +187,34 @@ def sweep_metrics(
     for batch in batches:
         at = f"{batch.source}/%s_{batch.scale:g}"
         for name, probe in probes.items():
-            metric = metrics.mean_metric(probe(batch.emb), baseline=float(probe(real).mean()))
+            metric = metrics.mean_metric(
+                probe(batch.emb), groups=concepts, baseline=float(probe(real).mean())
+            )
             results[at % name] = dataclasses.replace(
                 metric, recipe="mean of the probe; baseline: training images", reference=known
             )
-        found = overlap(compared, batch.emb)
+        if ceiling is None:
+            continue
+        found, left_out = overlap(compared, batch.emb), left_out_overlaps(compared, batch, concepts)
         for name in ("recall", "precision"):
-            value, best = getattr(found, name), getattr(ceiling, name)
-            results[at % name] = Metric(value, None, None, len(batch.emb), best, recipe, known)
+            value, best, low, high = getattr(found, name), getattr(ceiling, name), None, None
+            how = recipe
+            if left_out:
+                values = np.array([getattr(part, name) for part in left_out])
+                low, high = metrics.jackknife_interval(value, values)
+                how = f"{recipe}; {JACKKNIFE}"
+            results[at % name] = Metric(value, low, high, len(batch.emb), best, how, known)
     return results
+
+
+def left_out_overlaps(
+    real: Float[np.ndarray, "m d"], batch: Batch, concepts: Shaped[np.ndarray, " n"]
+) -> list[Neighborhoods]:
+    """Returns recall and precision without each group of samples; none of too few samples."""
+    member = metrics.jackknife_groups(concepts)
+    if member is None:
+        return []
+    return [overlap(real, batch.emb[member != group]) for group in range(metrics.GROUPS)]
 
 
 def overlap(real: Float[np.ndarray, "m d"], fake: Float[np.ndarray, "n d"]) -> Neighborhoods:
@@ -245,5 +270,6 @@ def plot_tradeoff(path: Path, results: Mapping[str, Metric], probe: str) -> None
     ax.set_ylabel(f"mean predicted {probe}")
     ax.set_title("guidance scales", fontsize=9)
     ax.grid(alpha=0.3)
-    ax.legend(fontsize=8)
+    if curves:
+        ax.legend(fontsize=8)
     figure.savefig(path, dpi=120)

@@ -8,17 +8,20 @@ import dataclasses
 from collections.abc import Callable
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Shaped
 
 from unclip_jax.evals import distributions, metrics
-from unclip_jax.evals.image_sets import GROUPS, Gathered
-from unclip_jax.evals.metrics import Metric
+from unclip_jax.evals.image_sets import Gathered
+from unclip_jax.evals.metrics import GROUPS, Metric
 
 Measure = Callable[[Gathered, int | None], float]
 """A statistic of a set without one of its groups, or of all of it for None."""
 
 JACKKNIFE_PAIRS = 20_000_000  # pairs of vectors up to which a pairwise statistic is repeated
 LEAST = 2 * distributions.DC_NEIGHBORS  # images of a set whose neighborhoods are compared
+LEAST_FRECHET = 200  # embeddings of a suite that has one number for them, not a suite of distances
+SCORE_SPLITS = 10  # of the Inception score, which fewer images do not have
+JACKKNIFE = f"interval: jackknife over {GROUPS} groups of whole concepts"
 NAMES = {"CLIP": "_clip", "DINOv2": "_dinov2", "Inception": ""}
 """What follows "frechet" and "kid" in the names of metrics; Inception's Fréchet distance is FID."""
 SHARES = {
@@ -30,6 +33,16 @@ SHARES = {
 """The fields of `distributions.Neighborhoods`, and their number of neighbors."""
 
 
+def halves(real: Gathered) -> tuple[Gathered, Gathered, str]:
+    """Returns the baseline's sets where there are no other real images, and what they are."""
+    one, two = real.half(0), real.half(1)
+    label = (
+        f"one half of them against the other, {len(two):,} images each; these are not the numbers "
+        "of the samples' figure, and of fewer images a Fréchet distance is biased further upward"
+    )
+    return one, two, label
+
+
 @dataclasses.dataclass(frozen=True)
 class Comparison:
     """Sampled and real images, as numbers.
@@ -38,6 +51,8 @@ class Comparison:
         real: what the samples are compared with.
         other, against: two sets of real images, for the baseline: as `sampled` with `real`.
         recipe, reference: for `Metric`.
+        clip_recipe: in place of `recipe`, of what is measured with the evaluation CLIP.
+        score_run: see `Features`.
     """
 
     sampled: Gathered
@@ -46,6 +61,8 @@ class Comparison:
     against: Gathered
     recipe: str
     reference: str
+    clip_recipe: str = ""
+    score_run: int | None = None
 
     def metric(
         self, how: str, statistic: Callable[[Gathered], Measure], *, repeats: bool = True
@@ -53,19 +70,18 @@ class Comparison:
         """Returns a statistic of the samples with its jackknife interval.
 
         Args:
-            how: the statistic's recipe.
+            how: the statistic's whole recipe.
             statistic: returns the measure of a set against a set of real images.
             repeats: whether the statistic is cheap enough for an interval.
         """
         measure = statistic(self.real)
         baseline = statistic(self.against)(self.other, None)
         value, low, high = measure(self.sampled, None), None, None
-        recipe = f"{how}; {self.recipe}"
-        if repeats and len(self.sampled) >= 2 * GROUPS:
+        if repeats and self.sampled.member is not None:
             left_out = np.array([measure(self.sampled, group) for group in range(GROUPS)])
             low, high = metrics.jackknife_interval(value, left_out)
-            recipe += f"; interval: jackknife over {GROUPS} groups of samples"
-        return Metric(value, low, high, len(self.sampled), baseline, recipe, self.reference)
+            how += f"; {JACKKNIFE}"
+        return Metric(value, low, high, len(self.sampled), baseline, how, self.reference)
 
     @property
     def is_small(self) -> bool:
@@ -86,19 +102,22 @@ def distances(found: Comparison, features: str) -> dict[str, Metric]:
     """Returns Fréchet and kernel distances and CMMD; with Inception, sFID and its score too."""
     suffix = NAMES[features]
     names = {"pool": f"frechet{suffix}" if suffix else "fid", "spatial": "sfid"}
-    how = "Fréchet distance of Gaussians, sample covariances in float64"
+    how = f"Fréchet distance of Gaussians, sample covariances in float64; {found.recipe}"
     results = {
         name: found.metric(how, lambda real, kind=kind: _frechet(real, kind))
         for kind, name in names.items()
         if kind in found.real.groups
     }
-    how = "unbiased cubic MMD^2, mean of 100 subsets of at most 1,000"
+    how = f"unbiased cubic MMD^2, mean of 100 subsets of at most 1,000; {found.recipe}"
     results[f"kid{suffix}"] = found.metric(how, _kid, repeats=False)
-    how = "1000 x MMD^2 of unit CLIP embeddings, sigma 10"
+    how = f"1000 x MMD^2 of unit embeddings, sigma 10; {found.clip_recipe}"
     results["cmmd"] = found.metric(how, _cmmd, repeats=found.is_small)
-    if "logits" in found.sampled.rows:
-        how = "mean of 10 splits in the order of the prompts"
-        results["inception_score"] = found.metric(how, _inception_score, repeats=False)
+    sets = (found.sampled, found.other)
+    if "logits" in found.sampled.rows and min(map(len, sets)) >= SCORE_SPLITS:
+        runs = f"runs of {found.score_run:,} images" if found.score_run else f"{SCORE_SPLITS} runs"
+        how = f"mean of {runs} in the order of the prompts; {found.recipe}"
+        score = lambda real: lambda images, group: _inception_score(images, found.score_run)  # noqa: E731
+        results["inception_score"] = found.metric(how, score, repeats=False)
     return results
 
 
@@ -120,12 +139,36 @@ def shares(found: Comparison) -> dict[str, Metric]:
 
     return {
         name: found.metric(
-            f"balls to neighbor {k}",
+            f"balls to neighbor {k}; {found.recipe}",
             lambda real, name=name: share(real, name),
             repeats=found.is_small,
         )
         for name, k in SHARES.items()
     }
+
+
+def unit_frechet_metric(
+    fake: Float[np.ndarray, "n d"],
+    real: Float[np.ndarray, "m d"],
+    other: Float[np.ndarray, "k d"],
+    labels: Shaped[np.ndarray, " n"],
+) -> Metric:
+    """Returns the Fréchet distance of embeddings scaled to unit length.
+
+    Args:
+        other: real embeddings of the baseline, as many as there are fake ones.
+        labels: what each fake embedding is of; those of one label are left out together.
+    """
+    distance = distributions.unit_frechet_from(real)
+    value, low, high = distance(fake), None, None
+    recipe = f"Fréchet distance of {len(fake):,} unit embeddings"
+    member = metrics.jackknife_groups(labels)
+    if member is not None:
+        left_out = np.array([distance(fake[member != group]) for group in range(GROUPS)])
+        low, high = metrics.jackknife_interval(value, left_out)
+        recipe += f"; {JACKKNIFE}"
+    reference = f"{len(real):,} held-out images; baseline: {len(other):,} images of train"
+    return Metric(value, low, high, len(fake), distance(other), recipe, reference)
 
 
 def _frechet(real: Gathered, kind: str) -> Measure:
@@ -143,11 +186,10 @@ def _cmmd(real: Gathered) -> Measure:
     return lambda images, group: distributions.cmmd(rows, images.without(group, "clip"))
 
 
-def _inception_score(real: Gathered) -> Measure:
-    """Of the samples alone."""
-    return lambda images, group: distributions.inception_score(
-        softmax(images.without(group, "logits"))
-    )[0]
+def _inception_score(images: Gathered, run: int | None) -> float:
+    """Returns the score, which is of one set alone."""
+    probabilities = softmax(images.rows["logits"])
+    return distributions.inception_score(probabilities, splits=SCORE_SPLITS, run=run)[0]
 
 
 def softmax(logits: Float[np.ndarray, "n k"]) -> Float[np.ndarray, "n k"]:

@@ -118,11 +118,12 @@ def load_splits(
 def sample_prompts(
     model: Bundle, prompts: Sequence[str], settings: Settings
 ) -> UInt8[np.ndarray, "n s s 3"]:
-    """Samples one image a prompt, by the seed and at the size of the settings."""
+    """Samples one image a prompt, by the seed, with the prior and at the size of the settings."""
     images = api.sample(
         model,
         prompts,
         key=root_key(settings.seed),
+        prior=settings.prior,
         size=settings.sample_size,
         progress=settings.report,
     )

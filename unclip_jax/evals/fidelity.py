@@ -1,6 +1,6 @@
 """How close are the samples to real images? Distances of distributions in a network's features.
 
-The paper's protocol for COCO (unCLIP §5.3) with any data set: captions of the held-out splits are
+The paper's protocol for COCO (unCLIP §5.4) with any data set: captions of the held-out splits are
 sampled, one image each, and compared with all real images of these splits. Next to every distance
 is that of as many real training images.
 """
@@ -19,7 +19,7 @@ from unclip_jax.data import sources
 from unclip_jax.evals import metrics
 from unclip_jax.evals.chunks import Chunks
 from unclip_jax.evals.clip_encoder import ClipEncoder
-from unclip_jax.evals.comparison import Comparison, compare
+from unclip_jax.evals.comparison import Comparison, compare, halves
 from unclip_jax.evals.examples import names_style
 from unclip_jax.evals.features import load_features
 from unclip_jax.evals.image_sets import (
@@ -67,7 +67,8 @@ def fidelity(model: Bundle, settings: Settings) -> dict[str, Metric]:
 
     In a job of several processes each makes its share; all but process 0 return no metrics.
     """
-    plan = resolve(model, SampleSettings(size=settings.sample_size, guidance=settings.guidance))
+    asked = SampleSettings(settings.sample_size, settings.prior, settings.guidance)
+    plan = resolve(model, asked)
     judge = settings.eval_clip or model
     features = load_features(settings.features, judge, settings.report)
     extract = Extractor(features, settings.clip(judge))
@@ -80,9 +81,9 @@ def fidelity(model: Bundle, settings: Settings) -> dict[str, Metric]:
         grid = labeled_grid([[image] for image in shown], sets.prompts[: len(shown)])
         grid.save(settings.image_folder / FIDELITY_GRID)
     guidance = plan.decoder_sampling.guidance
-    recipe = f"{features.recipe}, images of {plan.size} pixels, guidance {guidance:g}"
-    results = compare(comparison(sets, recipe), features.name)
-    groups = concept_groups([sets.info.concepts[row] for row in sets.rows])
+    made = f"images of {plan.size} pixels, prior {plan.prior}, guidance {guidance:g}"
+    results = compare(comparison(sets, extract, made), features.name)
+    groups = concept_groups(sets.info, sets.rows)
     results |= clip_scores(sets, extract.clip, groups)
     if sets.other is not None:
         results["nearest_training_rms"] = training_distance(sets, settings.data, groups)
@@ -93,6 +94,7 @@ def make_sets(model: Bundle, settings: Settings, plan: Plan, extract: Extractor)
     """Makes this process's share of all sets, and gathers them; None but in process 0."""
     real = real_images(settings, settings.splits, model, plan.size, "real")
     rows, prompts = choose_captions(real, settings.prompts, settings.seed)
+    settings.say_fewer(len(prompts), real.label)
     sampled = sampled_images(model, requests_for(prompts, 1), plan, settings, "sampled")
     judge = extract.clip.bundle
     chunks = Chunks(settings.cache, run_settings(model, judge, settings, plan, prompts))
@@ -109,7 +111,8 @@ def make_sets(model: Bundle, settings: Settings, plan: Plan, extract: Extractor)
     if not distributed.is_process_zero():
         return None
     more = None if train is None else (gather(chunks, other), gather(chunks, train))
-    known = gather(chunks, sampled), prompts, rows
+    groups = metrics.jackknife_groups(concept_groups(real, rows))
+    known = gather(chunks, sampled, groups), prompts, rows
     return Sets(*known, gather(chunks, real.images), real, more)
 
 
@@ -161,14 +164,21 @@ def weights_of(features: str) -> list[int]:
     return [number for info in found for number in (info.st_size, info.st_mtime_ns)]
 
 
-def comparison(sets: Sets, recipe: str) -> Comparison:
-    """Returns samples and real images with the real images of the baseline."""
-    label, pair = "one half of them against the other", (sets.real.half(0), sets.real.half(1))
-    if sets.other is not None:
+def comparison(sets: Sets, extract: Extractor, made: str) -> Comparison:
+    """Returns samples and real images with the real images of the baseline.
+
+    Args:
+        made: how the samples were.
+    """
+    if sets.other is None:
+        *pair, label = halves(sets.real)
+    else:
         pair = sets.other[0], sets.real
         label = f"{len(pair[0]):,} images of train"
     reference = f"{sets.info.label}; baseline: {label}"
-    return Comparison(sets.sampled, sets.real, *pair, recipe, reference)
+    recipes = [f"{recipe}, {made}" for recipe in (extract.features.recipe, extract.clip_recipe)]
+    score_run = extract.features.score_run
+    return Comparison(sets.sampled, sets.real, *pair, recipes[0], reference, recipes[1], score_run)
 
 
 def clip_scores(
@@ -225,6 +235,6 @@ def nearest_pixels(
     return np.concatenate(found)
 
 
-def concept_groups(concepts: Sequence[str]) -> Shaped[np.ndarray, " n"]:
-    """Returns what is resampled together: images of one concept; each alone where none is named."""
-    return np.array([concept or f"#{i}" for i, concept in enumerate(concepts)])
+def concept_groups(real: RealImages, rows: Sequence[int]) -> Shaped[np.ndarray, " n"]:
+    """Returns what is resampled together: the rows of one concept, or image where none is named."""
+    return metrics.each_named(np.array(real.concepts))[np.asarray(rows)]

@@ -18,11 +18,10 @@ from unclip_jax.core.rendering import Strip, labeled_strips
 from unclip_jax.data import sources
 from unclip_jax.evals import distributions, metrics
 from unclip_jax.evals.chunks import Chunks
-from unclip_jax.evals.comparison import Comparison, compare
+from unclip_jax.evals.comparison import Comparison, compare, halves
 from unclip_jax.evals.features import load_features
 from unclip_jax.evals.fidelity import choose_captions, clip_score, concept_groups, run_settings
 from unclip_jax.evals.image_sets import (
-    GROUPS,
     Extractor,
     Gathered,
     RealImages,
@@ -70,7 +69,7 @@ def guidance(model: Bundle, settings: Settings) -> dict[str, Metric]:
     judge = settings.eval_clip or model
     features = load_features(settings.features, judge, settings.report)
     extract = Extractor(features, settings.clip(judge))
-    bundles = {"unclip": (model, None)}
+    bundles = {"unclip": (model, settings.prior)}
     if settings.baseline is not None:
         bundles["baseline"] = (settings.baseline, "none")
     plans = {
@@ -82,8 +81,8 @@ def guidance(model: Bundle, settings: Settings) -> dict[str, Metric]:
     }
     size = next(iter(plans.values())).size
     info = real_images(settings, settings.splits, model, size, "real")
-    count = settings.prompts - settings.prompts % GROUPS or settings.prompts
-    rows, prompts = choose_captions(info, count, settings.seed)
+    rows, prompts = choose_captions(info, settings.prompts, settings.seed)
+    settings.say_fewer(len(prompts), info.label)
     requests = draws_first(prompts)
     found = {}
     for (name, scale), plan in plans.items():
@@ -96,18 +95,21 @@ def guidance(model: Bundle, settings: Settings) -> dict[str, Metric]:
     if sweep is None:
         return {}
     say_compared(settings)
-    sampled = {key: gather(*pair) for key, pair in found.items()}
+    groups = metrics.jackknife_groups(of_draws(concept_groups(info, rows)))
+    sampled = {key: gather(*pair, groups) for key, pair in found.items()}
     if settings.image_folder is not None:
         draw_grid(prompts, sampled).save(settings.image_folder / GUIDANCE_GRID)
     return sweep_metrics(sweep, sampled, extract, size)
 
 
 def draws_first(prompts: Sequence[str]) -> list[Request]:
-    """Lists the first image of every prompt, then the second, and so on.
-
-    With a multiple of GROUPS prompts all images of a prompt are in one group of the jackknife.
-    """
+    """Lists the first image of every prompt, then the second, and so on."""
     return sorted(requests_for(prompts, DRAWS), key=lambda r: (r.draw, r.prompt_index))
+
+
+def of_draws(labels: Shaped[np.ndarray, " n"]) -> Shaped[np.ndarray, " m"]:
+    """Returns the label of every image of `draws_first`, from those of the prompts."""
+    return np.tile(labels, DRAWS)
 
 
 def real_sets(
@@ -132,8 +134,8 @@ def real_sets(
         return None
     real = gather(chunks, info.images)
     if other is None:
-        label = f"{info.label}; baseline: one half of them against the other"
-        return Sweep(prompts, rows, info, real, real.half(0), real.half(1), label)
+        one, two, label = halves(real)
+        return Sweep(prompts, rows, info, real, one, two, f"{info.label}; baseline: {label}")
     label = f"{info.label}; baseline: {other.count:,} images of train"
     return Sweep(prompts, rows, info, real, gather(chunks, other), real, label)
 
@@ -146,7 +148,7 @@ def sweep_metrics(
 ) -> dict[str, Metric]:
     """Returns NAME/STATISTIC_SCALE of all statistics, names and scales."""
     text_emb = extract.clip.captions(sweep.prompts)
-    groups = concept_groups([sweep.info.concepts[row] for row in sweep.rows])
+    groups = concept_groups(sweep.info, sweep.rows)
     real = clip_score(sweep.real.rows["clip"][np.asarray(sweep.rows)], text_emb).mean()
     name_of_clip = extract.clip.bundle.name
     results: dict[str, dict[str, Metric]] = {}
@@ -158,7 +160,7 @@ def sweep_metrics(
         found["diversity"] = diversity_metric(images.rows["pool"], groups, recipe)
         scores = clip_score(images.rows["clip"], np.concatenate([text_emb] * DRAWS))
         found["clip_score"] = dataclasses.replace(
-            metrics.mean_metric(scores, groups=np.tile(groups, DRAWS), baseline=float(real)),
+            metrics.mean_metric(scores, groups=of_draws(groups), baseline=float(real)),
             recipe=f"100 max(cosine, 0) of image and caption, CLIP of {name_of_clip}",
             reference="baseline: the captions' real images",
         )

@@ -8,7 +8,7 @@ import dataclasses
 from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
-from jaxtyping import Float, UInt8
+from jaxtyping import Float, Int, UInt8
 
 from unclip_jax.checkpoint.bundle import Bundle
 from unclip_jax.core.errors import UserError
@@ -17,7 +17,8 @@ from unclip_jax.data.images import to_square
 from unclip_jax.data.sources import load_source, select
 from unclip_jax.evals.chunks import Arrays, Chunks
 from unclip_jax.evals.clip_encoder import ClipEncoder
-from unclip_jax.evals.features import Features
+from unclip_jax.evals.features import Features, clip_recipe
+from unclip_jax.evals.metrics import GROUPS
 from unclip_jax.evals.settings import Settings
 from unclip_jax.models.pca import Moments
 from unclip_jax.sampling import parallel
@@ -27,7 +28,6 @@ from unclip_jax.sampling.pipeline import Request, generate
 from unclip_jax.sampling.settings import Plan
 
 CHUNK = 64  # images
-GROUPS = 20  # of rows, of which the jackknife leaves one out
 THUMBNAIL = 32  # pixels
 SHOWN = 64  # images that are kept whole, for grids
 
@@ -138,6 +138,11 @@ class Extractor:
     features: Features
     clip: ClipEncoder
 
+    @property
+    def clip_recipe(self) -> str:
+        """Returns how images become embeddings, in words for `Metric.recipe`."""
+        return clip_recipe(self.clip.bundle)
+
     def __call__(self, images: UInt8[np.ndarray, "n s s 3"]) -> Arrays:
         """Returns the features by kind, "clip" [n, d] and "small" [n, t, t, 3]."""
         found = {kind: np.asarray(rows) for kind, rows in self.features.extract(images).items()}
@@ -177,11 +182,13 @@ class Gathered:
     Attributes:
         rows: by kind, all rows in order, float32 features and uint8 images.
         groups: of "pool" and of "spatial", where there is one: the moments of GROUPS groups of
-            rows, in which row i is in group i % GROUPS.
+            rows.
+        member: of each row, its group; None: i % GROUPS, and no group is left out.
     """
 
     rows: Arrays
     groups: dict[str, list[Moments]]
+    member: Int[np.ndarray, " n"] | None = None
 
     def __len__(self) -> int:
         """Returns the number of images."""
@@ -195,28 +202,37 @@ class Gathered:
     def without(self, group: int | None, kind: str = "pool") -> Float[np.ndarray, "m d"]:
         """Returns the rows of all but one group, or all rows."""
         rows = self.rows[kind]
-        return rows if group is None else rows[np.arange(len(rows)) % GROUPS != group]
+        return rows if group is None else rows[self.member != group]
 
     def half(self, parity: int) -> "Gathered":
-        """Returns the even rows or the odd ones."""
+        """Returns the even rows or the odd ones, of a set whose groups are not left out."""
+        if self.member is not None:
+            raise ValueError("a set in groups has no halves")
         rows = {kind: rows[parity::2] for kind, rows in self.rows.items()}
         return Gathered(rows, {kind: parts[parity::2] for kind, parts in self.groups.items()})
 
 
-def gather(chunks: Chunks, images: ImageSet) -> Gathered:
-    """Reads all chunks of a set, those of other processes too."""
+def gather(
+    chunks: Chunks, images: ImageSet, member: Int[np.ndarray, " n"] | None = None
+) -> Gathered:
+    """Reads all chunks of a set, those of other processes too.
+
+    Args:
+        member: of each row, the group with which the jackknife leaves it out.
+    """
+    group_of = np.arange(images.count) % GROUPS if member is None else member
     parts: dict[str, list[np.ndarray]] = {}
     groups: dict[str, list[Moments]] = {}
     for number, arrays in enumerate(chunks.read_all(images.name, images.chunks)):
         for kind, rows in arrays.items():
             if kind in ("pool", "spatial"):
-                member = (number * CHUNK + np.arange(len(rows))) % GROUPS
-                mine = [Moments.of(rows[member == group]) for group in range(GROUPS)]
+                known = group_of[number * CHUNK : number * CHUNK + len(rows)]
+                mine = [Moments.of(rows[known == group]) for group in range(GROUPS)]
                 before = groups.get(kind)
                 groups[kind] = mine if before is None else list(map(_add, before, mine))
             if kind != "spatial":  # only its moments are used
                 parts.setdefault(kind, []).append(rows)
-    return Gathered({kind: np.concatenate(rows) for kind, rows in parts.items()}, groups)
+    return Gathered({kind: np.concatenate(rows) for kind, rows in parts.items()}, groups, member)
 
 
 def say_compared(settings: Settings) -> None:

@@ -52,6 +52,11 @@ EXTRA_FILES: dict[str, tuple[str, ...]] = {
 
 RESUMED = ("fidelity", "guidance")
 """Suites that keep finished parts beside --out, and that several processes share."""
+PRIOR_CHOSEN = (
+    *("samples", "combinations", "prompts", "fidelity", "aesthetics", "guidance"),
+    *("preference", "paper"),
+)
+"""Suites whose samples have the prior of the settings."""
 FEW_PROMPTS = 200
 PROMPTS = {"fidelity": 500, "guidance": 60}
 """Number of prompts of a suite, where it is not FEW_PROMPTS."""

@@ -58,7 +58,7 @@ PANELS: dict[str, tuple[Panel, ...]] = {
         Panel(r"recall", RECALL),
     ),
     "priors": (
-        Panel(r"^decoded/.*(clip_score|cosine)", "cosine of decoded images"),
+        Panel(r"^decoded/.*cosine", "cosine of decoded images"),
         Panel(r"over_", "cosine to the true embedding, above the baseline's"),
         Panel(r"cosine", "cosine"),
         Panel(r"frechet", "Fréchet distance of unit embeddings"),

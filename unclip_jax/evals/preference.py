@@ -108,7 +108,7 @@ def write_preference(
     """
     if settings.baseline is None:
         raise UserError("suite preference compares two models; pass --baseline BUNDLE")
-    captions = choose_captions(settings)
+    captions = in_random_order(choose_captions(settings)[0], settings.seed)
     bundles = (model, settings.baseline)
     drawn = [draw(bundle, captions, place, settings) for place, bundle in enumerate(bundles)]
     size = min(made.single.shape[1] for made in drawn)
@@ -128,21 +128,35 @@ def write_preference(
     return {"suite": "preference", "questions": counts, "settings": dict(recorded)}, text
 
 
-def choose_captions(settings: Settings) -> list[str]:
-    """Draws captions of the last held-out split, or of the list of prompts if one is given."""
+def choose_captions(settings: Settings) -> tuple[list[str], list[str]]:
+    """Draws captions of the last held-out split, or of the list of prompts if one is given.
+
+    Returns:
+        The captions, and the concept of each; of a list each prompt is its own.
+    """
     if settings.prompts_file is not None:
         texts = [prompt.text for prompt in read_prompts(Path(settings.prompts_file))]
+        settings.say_fewer(len(texts), str(settings.prompts_file))
         order = np.random.default_rng(settings.seed).permutation(len(texts))[: settings.prompts]
-        return [texts[i] for i in sorted(order)]
+        chosen = [texts[i] for i in sorted(order)]
+        return chosen, chosen
     held_out = load_examples(settings, settings.splits[-1], size=CAPTION_PIXELS)
-    return main_captions(random_subset(held_out, settings.prompts, settings.seed))
+    settings.say_fewer(len(held_out), f"{settings.data} {settings.splits[-1]}")
+    chosen = random_subset(held_out, settings.prompts, settings.seed)
+    return main_captions(chosen), list(chosen.concepts)
+
+
+def in_random_order(captions: Sequence[str], seed: int) -> list[str]:
+    """Returns the captions mixed: sets are drawn of the first, and a list may be sorted."""
+    return [captions[i] for i in np.random.default_rng([seed, 2]).permutation(len(captions))]
 
 
 def draw(model: Bundle, captions: Sequence[str], place: int, settings: Settings) -> Drawn:
     """Draws an image of every caption, and grids of the first ones.
 
     Args:
-        place: of the model; two have different noise, so that a model may be its own baseline.
+        place: 0 of the model, 1 of the baseline; they have different noise, so that a model may be
+            its own baseline.
     """
     key = jax.random.fold_in(root_key(settings.seed), place)
     few, count = captions[: -(-len(captions) // GRIDS_SHARE)], SIDE * SIDE
@@ -153,6 +167,7 @@ def draw(model: Bundle, captions: Sequence[str], place: int, settings: Settings)
                 texts,
                 num=num,
                 key=key,
+                prior=None if place else settings.prior,
                 size=settings.sample_size,
                 progress=settings.report,
             )

@@ -6,7 +6,7 @@ biased: it has seen the embeddings that it scores.
 """
 
 import numpy as np
-from jaxtyping import UInt8
+from jaxtyping import Float, UInt8
 from PIL import Image
 
 from unclip_jax import api
@@ -14,8 +14,9 @@ from unclip_jax.checkpoint.bundle import Bundle
 from unclip_jax.core.prng import root_key
 from unclip_jax.core.rendering import labeled_grid
 from unclip_jax.evals import metrics
-from unclip_jax.evals.distributions import unit_frechet_distance
-from unclip_jax.evals.examples import Examples, main_captions, resized
+from unclip_jax.evals.clip_encoder import ClipEncoder
+from unclip_jax.evals.comparison import LEAST_FRECHET, unit_frechet_metric
+from unclip_jax.evals.examples import Examples, load_examples, main_captions, resized
 from unclip_jax.evals.metrics import Metric
 from unclip_jax.evals.outputs import PRIORS_GRID
 from unclip_jax.evals.settings import Settings
@@ -35,9 +36,9 @@ def decoded_metrics(model: Bundle, examples: Examples, settings: Settings) -> di
     """Decodes held-out captions from every source; also writes PRIORS_GRID if a folder is given.
 
     Returns:
-        For each source `clip_score` (cosine of image and caption; its baseline is that of another
-        example's caption), `cosine_true` (with the true image) and `frechet` (distance to the true
-        images).
+        For each source `cosine_caption` (of image and caption; its baseline is that of another
+        example's caption), `cosine_true` (with the true image) and, of enough images, `frechet`
+        (distance to the true images; its baseline is that of as many training images).
     """
     clip = settings.clip(settings.eval_clip or model)
     examples = random_subset(examples, settings.prompts, settings.seed)
@@ -46,6 +47,7 @@ def decoded_metrics(model: Bundle, examples: Examples, settings: Settings) -> di
     true = clip.images(resized(examples.images, clip.image_size))
     groups = np.asarray(examples.concepts)
     swap = metrics.derangement(examples.concepts, seed=settings.seed)
+    train = training_embeddings(model, examples, clip, settings)
     results, decoded = {}, {}
     for source in sources(model):
         decoded[source] = api.sample(
@@ -59,17 +61,28 @@ def decoded_metrics(model: Bundle, examples: Examples, settings: Settings) -> di
         emb = clip.images(resized(np.asarray(decoded[source]), clip.image_size))
         swapped = float(metrics.cosine(emb, text_emb[swap]).mean())
         score, near = metrics.cosine(emb, text_emb), metrics.cosine(emb, true)
-        distance = Metric(unit_frechet_distance(emb, true), None, None, len(examples))
         results |= {
-            f"{source}/clip_score": metrics.mean_metric(score, groups=groups, baseline=swapped),
+            f"{source}/cosine_caption": metrics.mean_metric(score, groups=groups, baseline=swapped),
             f"{source}/cosine_true": metrics.mean_metric(near, groups=groups),
-            f"{source}/frechet": distance,
         }
+        if train is not None:
+            results[f"{source}/frechet"] = unit_frechet_metric(emb, true, train, groups)
     if settings.image_folder is not None:
         side = next(iter(decoded.values())).shape[1]
         grid = comparison_grid(decoded, resized(examples.images, side))
         grid.save(settings.image_folder / PRIORS_GRID)
     return results
+
+
+def training_embeddings(
+    model: Bundle, examples: Examples, clip: ClipEncoder, settings: Settings
+) -> Float[np.ndarray, "n d"] | None:
+    """Embeds as many training images as there are examples; None: too few for a distance."""
+    if len(examples) < LEAST_FRECHET:
+        return None
+    size = examples.images.shape[1]
+    train = load_examples(settings, "train", model=model, size=size, limit=len(examples))
+    return clip.images(resized(train.images, clip.image_size))
 
 
 def random_subset(examples: Examples, count: int, seed: int) -> Examples:

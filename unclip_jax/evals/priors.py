@@ -21,7 +21,8 @@ from unclip_jax.core.prng import image_keys, root_key
 from unclip_jax.core.types import Cond
 from unclip_jax.core.vectors import unit64
 from unclip_jax.evals import metrics, prior_images
-from unclip_jax.evals.distributions import diversity, unit_frechet_distance
+from unclip_jax.evals.comparison import LEAST_FRECHET, unit_frechet_metric
+from unclip_jax.evals.distributions import diversity
 from unclip_jax.evals.examples import Examples, load_examples, main_captions
 from unclip_jax.evals.metrics import Metric
 from unclip_jax.evals.settings import Settings
@@ -131,16 +132,28 @@ def prior_metrics(
     return results
 
 
-def drawn_metrics(draws: Float[np.ndarray, "k n d"], held_out: EmbeddedSplit) -> dict[str, Metric]:
-    """Returns the first draw's cosine to z_t and Fréchet distance, and the draws' diversity."""
+def drawn_metrics(
+    draws: Float[np.ndarray, "k n d"],
+    held_out: EmbeddedSplit,
+    train_emb: Float[np.ndarray, "m d"],
+    seed: int,
+) -> dict[str, Metric]:
+    """Returns the first draw's cosine to z_t and Fréchet distance, and the draws' diversity.
+
+    The distance is there of LEAST_FRECHET embeddings or more; its baseline is that of as many
+    training images.
+    """
     groups = np.asarray(held_out.examples.concepts)
     to_text = metrics.cosine(draws[0], held_out.text_emb)
-    distance = unit_frechet_distance(draws[0], held_out.image_emb)
-    return {
+    results = {
         "cosine_to_text": metrics.mean_metric(to_text, groups=groups),
         "diversity": metrics.mean_metric(diversity(draws), groups=groups),
-        "frechet": Metric(distance, None, None, len(groups)),
     }
+    if len(groups) >= LEAST_FRECHET:
+        rows = np.random.default_rng(seed).permutation(len(train_emb))[: len(groups)]
+        other = train_emb[rows]
+        results["frechet"] = unit_frechet_metric(draws[0], held_out.image_emb, other, groups)
+    return results
 
 
 def cost_metrics(model: Bundle, stage: str, settings: Settings) -> dict[str, Metric]:
@@ -188,7 +201,8 @@ def priors(model: Bundle, settings: Settings) -> dict[str, Metric]:
             found = prior_metrics(draws[0], held_out, training, settings.seed)
             if prefix:  # the default prior has the baselines' own metrics
                 found = {k: f for k, f in found.items() if k == "cosine" or "over_" in k}
-            found |= drawn_metrics(np.stack(draws), held_out)
+            emb = training.image_emb
+            found |= drawn_metrics(np.stack(draws), held_out, emb, settings.seed)
             results |= {f"{split}/{prefix}{key}": metric for key, metric in found.items()}
     for name, prefix in prefixes.items():
         found = cost_metrics(model, PRIORS[name], settings)

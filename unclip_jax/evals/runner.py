@@ -87,17 +87,25 @@ def write_suite(
 
     Args:
         recorded: the settings as the report states them.
-        others: bundles to compare with, and their names; their images get names of their own.
+        others: bundles to compare with, and their names; their images get names of their own, and
+            one CLIP judges all.
 
     Returns:
         The report's JSON object and its Markdown.
     """
     if name == "paper":
         return paper.write_paper(folder, model, settings, recorded, others, write_suite)
+    models = [(str(recorded.get("model", model.name)), model), *others]
+    judged = settings.comparing(name, [bundle for _, bundle in models])
+    if judged is not settings:
+        settings, recorded = judged, {**recorded, "eval_clip": models[0][0]}
+    notes = settings.judging_notes(name, models)
+    settings = dataclasses.replace(settings, note=_noted(notes, settings))
     if name in WITHOUT_METRICS:
         if settings.smoke:
             model, settings = small_bundle(model), small_size(model, settings)
         report, text = WITHOUT_METRICS[name](folder, model, settings, recorded)
+        report |= {"notes": notes} if notes else {}
         return ({**report, "note": WARNING} if settings.smoke else report), text
     start = time.perf_counter()
     results = run_suite(name, model, settings)
@@ -106,7 +114,18 @@ def write_suite(
         for number, (label, other) in enumerate(others, 1)
     ]
     recorded = {**recorded, "seconds": round(time.perf_counter() - start, 1)}
-    return write_report(folder, name, results, recorded, compared)
+    return write_report(folder, name, results, recorded, compared, notes)
+
+
+def _noted(notes: list[str], settings: Settings) -> Callable[[str], None]:
+    """Returns what keeps each note once, and passes it on."""
+
+    def note(text: str) -> None:
+        if text not in notes:
+            notes.append(text)
+            settings.say(text)
+
+    return note
 
 
 def run_apart(
@@ -139,12 +158,19 @@ def write_report(
     results: Named,
     recorded: Mapping[str, Any],
     others: Others = (),
+    notes: Sequence[str] = (),
 ) -> Written:
-    """Writes SUITE.json, SUITE.md and SUITE.png; returns the JSON object and the Markdown."""
+    """Writes SUITE.json, SUITE.md and SUITE.png; returns the JSON object and the Markdown.
+
+    Args:
+        notes: what a reader has to know beside the settings, a line each.
+    """
     report = to_json(suite, results, recorded, others)
+    if notes:
+        report["notes"] = list(notes)
     text = json.dumps(report, indent=2) + "\n"
     (folder / f"{suite}.json").write_text(text, encoding="utf-8")
-    markdown = to_markdown(suite, results, recorded, others)
+    markdown = to_markdown(suite, results, recorded, others, notes)
     (folder / f"{suite}.md").write_text(markdown, encoding="utf-8")
     label, note = str(recorded.get("model", "")), WARNING if recorded.get("smoke") else ""
     path = folder / f"{suite}.png"
@@ -172,12 +198,17 @@ def _dicts(results: Named) -> dict[str, Any]:
 
 
 def to_markdown(
-    suite: str, results: Named, recorded: Mapping[str, Any], others: Others = ()
+    suite: str,
+    results: Named,
+    recorded: Mapping[str, Any],
+    others: Others = (),
+    notes: Sequence[str] = (),
 ) -> str:
-    """Returns the settings as a list and the metrics as a table, one per row."""
+    """Returns the notes, the settings as a list and the metrics as a table, one per row."""
     lines = [f"# {suite}", ""]
     if recorded.get("smoke"):
         lines += [f"**{WARNING}**", ""]
+    lines += [line for note in notes for line in (f"**Note: {note}**", "")]
     lines += [*(f"- {name}: {value}" for name, value in recorded.items()), ""]
     runs = [(str(recorded.get("model", "")), results), *others]
     lines += compared_table(runs) if others else plain_table(results)

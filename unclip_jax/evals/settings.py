@@ -21,6 +21,10 @@ JUDGING = (
 """Suites that judge images by the evaluation CLIP."""
 OWN_BY_DEFAULT = ("priors", "edits", "fidelity", "guidance")
 """Those that take the model's own CLIP where no other is given."""
+OWN_CLIP = (
+    "the evaluation CLIP is the model's own: metrics of a CLIP that judges its own model favor it; "
+    "pass another as --eval-clip"
+)
 SMOKE_IMAGES = 8  # of every split, in a smoke run
 SMOKE_LEVELS = 3  # of every inversion
 T = TypeVar("T")
@@ -50,12 +54,15 @@ class Settings:
             the decoder's size where embeddings are decoded.
         image_folder: where a suite writes its images; None to write none.
         guidance: of the samples of `fidelity`; None for the bundle's.
+        prior: where the model's samples have their z_i from, as in `SampleSettings`; a baseline has
+            its own.
         features: in which `fidelity` and `guidance` compare sets of images; see `load_features`.
         cache: folder in which a suite keeps what a rerun needs not make again; None for memory.
         pca: PCA file for the gallery; None for the bundle's.
         smoke: whether the least is done that still runs a suite's code; see smoke.py.
         report: called as report(what, done, total) while a suite works.
         count: called as count(done, total, unit) with how much of all samples is done.
+        note: called with what a reader of the report has to know, in one line.
     """
 
     data: str
@@ -75,6 +82,7 @@ class Settings:
     seed: int = 0
     sample_size: int | None = None
     guidance: float | None = None
+    prior: str | None = None
     features: str = "clip"
     cache: Path | None = None
     pca: str | None = None
@@ -82,6 +90,17 @@ class Settings:
     smoke: bool = False
     report: Progress | None = None
     count: Callable[[int, int, str], None] | None = None
+    note: Callable[[str], None] | None = None
+
+    def say(self, text: str) -> None:
+        """Notes something for the reader of the report, if there is one."""
+        if self.note is not None:
+            self.note(text)
+
+    def say_fewer(self, found: int, where: str) -> None:
+        """Notes that there are fewer prompts than were asked for, where that is so."""
+        if found < self.prompts:
+            self.say(f"{where}: {found:,} captions, fewer than --prompts, {self.prompts:,}")
 
     def swept(self, values: Sequence[T], count: int = 2) -> Sequence[T]:
         """Returns the values that a suite goes through; of a smoke run the first `count`."""
@@ -104,6 +123,20 @@ class Settings:
         if "clip" not in self.eval_clip.stages:
             return False
         return not clip_digests(model).isdisjoint(clip_digests(self.eval_clip))
+
+    def comparing(self, suite: str, models: Sequence[Bundle]) -> "Settings":
+        """Returns settings by which one CLIP judges all models: the first's where none is given.
+
+        Distances in the spaces of different networks are no row of a table.
+        """
+        if len(models) < 2 or self.eval_clip is not None or suite not in OWN_BY_DEFAULT:
+            return self
+        return dataclasses.replace(self, eval_clip=models[0])
+
+    def judging_notes(self, suite: str, models: Sequence[tuple[str, Bundle]]) -> list[str]:
+        """Returns a line for each model, by its name, that its own CLIP judges."""
+        own = [name for name, model in models if self.judged_by_itself(suite, model)]
+        return [OWN_CLIP if len(models) == 1 else f"{name}: {OWN_CLIP}" for name in own]
 
     def judge(self, suite: str) -> ClipEncoder:
         """Returns the evaluation CLIP of a suite that cannot do without an independent one."""

@@ -21,8 +21,8 @@ FAULTS: list[Fault] = [
         ),
         (
             "distance_of_raw_embeddings",
-            "Moments.of(unit64(a)), Moments.of(unit64(b))",
-            "Moments.of(a), Moments.of(b)",
+            "return lambda b: distance(Moments.of(unit64(b)))",
+            "return lambda b: distance(Moments.of(b))",
             f"{TESTS}::test_frechet_distance_of_unit_vectors",
         ),
         (

@@ -84,6 +84,12 @@ FAULTS: list[Fault] = [
             f"{STUDY}::test_two_models_draw_the_captions",
         ),
         (
+            "sets_of_the_first_captions",
+            "np.random.default_rng([seed, 2]).permutation(len(captions))",
+            "range(len(captions))",
+            f"{STUDY}::test_sets_are_asked_of_captions_from_everywhere",
+        ),
+        (
             "images_in_the_order_of_the_models",
             "order = rng.permutation(len(whole))",
             "order = np.argsort(np.arange(len(whole)) % 2, kind='stable')",
@@ -148,8 +154,8 @@ FAULTS: list[Fault] = [
         ),
         (
             "recall_of_the_real_images",
-            "found = overlap(compared, batch.emb)",
-            "found = overlap(batch.emb, compared)",
+            "found, left_out = overlap(compared, batch.emb),",
+            "found, left_out = overlap(batch.emb, compared),",
             f"{SAMPLES}::test_means_recall_and_their_baselines",
         ),
         (

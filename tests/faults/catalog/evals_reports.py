@@ -39,6 +39,18 @@ FAULTS: list[Fault] = [
             f"{COMPARE}::test_metrics_stand_side_by_side",
         ),
         (
+            "each_is_judged_by_its_own",
+            "settings, recorded = judged, {",
+            "settings, recorded = settings, {",
+            f"{COMPARE}::test_one_clip_judges_all_columns",
+        ),
+        (
+            "notes_are_not_in_the_text",
+            "lines += [line for note in notes for line",
+            "lines += [line for note in () for line",
+            f"{COMPARE}::test_a_compared_bundle_is_measured_with_the_same_settings",
+        ),
+        (
             "compared_images_are_lost",
             "path.rename(folder / compared_file(number, path.name))",
             "path.unlink()",
@@ -82,6 +94,12 @@ FAULTS: list[Fault] = [
             'ours = report.get("metrics", {}).get(number.metric)',
             'ours = report.get("metrics", {}).get(number.what)',
             f"{PAPER}::test_numbers_stand_beside_the_papers",
+        ),
+        (
+            "a_number_of_any_prior",
+            'if f", prior {number.prior}," in',
+            'if "" in',
+            f"{PAPER}::test_a_number_of_another_prior_is_not_ours",
         ),
         (
             "a_smoke_run_has_no_judge",
