@@ -22,6 +22,7 @@ SHAPES = "shapes:size=64,count=24"
 SMOKE = {
     **dict.fromkeys(("MODEL", "GLIDE", "DALLE", "CLIP"), "emoji"),
     **dict.fromkeys(("DATA", "COCO", "emoji"), SHAPES),
+    "inception:WEIGHTS": "clip",
     "scenes:size=32": "scenes:size=64,count=24",
     "words:size=32": "words:size=64",
     "everyday": "all",

@@ -15,7 +15,7 @@ from typing import Any
 from unclip_jax.checkpoint.bundle import Bundle
 from unclip_jax.core.errors import UserError
 from unclip_jax.evals import paper_rows
-from unclip_jax.evals.outputs import FEW_PROMPTS, PROMPTS
+from unclip_jax.evals.outputs import FEW_PROMPTS, PRIOR_CHOSEN, PROMPTS
 from unclip_jax.evals.paper_rows import Number, Row
 from unclip_jax.evals.settings import Settings
 from unclip_jax.evals.smoke import WARNING, small_bundle, stand_in_ratings
@@ -89,6 +89,8 @@ def settings_of(
         changes["prompts_file"] = str(paper_rows.PROMPTS)
     if suite in PROMPTS and settings.prompts == FEW_PROMPTS:
         changes["prompts"] = PROMPTS[suite]
+    if suite not in PRIOR_CHOSEN and settings.prior is not None:
+        changes["prior"] = None
     if settings.smoke and suite in SMOKE_DATA:
         changes |= {"data": SMOKE_DATA[suite], "splits": ("test",)}
     chosen = dataclasses.replace(settings, **changes)
@@ -128,19 +130,27 @@ def _row(row: Row, report: Report | None, refusals: Mapping[str, str]) -> Report
         "status": status,
         "missing": row.missing,
         "files": list(row.files) if report is not None else [],
+        "notes": list(report.get("notes", ())) if report is not None else [],
         "numbers": [_number(number, report or {}) for number in row.numbers],
     }
 
 
 def _number(number: Number, report: Report) -> Report:
-    ours = report.get("metrics", {}).get(number.metric)
+    ours = _of_prior(report.get("metrics", {}).get(number.metric), number)
     theirs = [
-        {"model": other["model"], "value": other["metrics"].get(number.metric)}
+        {"model": other["model"], "value": _of_prior(other["metrics"].get(number.metric), number)}
         for other in report.get("compare", ())
     ]
     names = ("what", "paper", "metric", "differs")
     found = {name: getattr(number, name) for name in names} | {"ours": ours}
     return found | ({"compare": theirs} if theirs else {})
+
+
+def _of_prior(metric: Report | None, number: Number) -> Report | None:
+    """Returns a metric; None if the number is of samples of another prior."""
+    if metric is None or not number.prior:
+        return metric
+    return metric if f", prior {number.prior}," in metric.get("recipe", "") else None
 
 
 def to_markdown(report: Report) -> str:
@@ -155,6 +165,7 @@ def to_markdown(report: Report) -> str:
         images = ", ".join(f"[{name}]({name})" for name in row["files"])
         done = row["status"] == "measured"
         why = images or (f"{row['suite']}.md" if done else row["status"])
+        why = "; ".join([why, *row["notes"]])
         lines.append(_line(row["item"], row["shows"], "", "", why))
         lines += [
             _line("", number["what"], number["paper"], _ours(number), "")
@@ -180,8 +191,8 @@ def _ours(number: Report) -> str:
 
 
 def shown(metric: Mapping[str, Any]) -> str:
-    """Returns a metric of a report as text: "0.683 (0.661 to 0.704)"."""
+    """Returns a metric of a report as text: "0.683 (0.661 to 0.704), n = 1,000"."""
     text = f"{metric['value']:.4g}"
     if metric.get("low") is not None:
         text += f" ({metric['low']:.4g} to {metric['high']:.4g})"
-    return text
+    return f"{text}, n = {metric['n']:,}"

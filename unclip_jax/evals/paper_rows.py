@@ -29,6 +29,7 @@ class Number:
         name: of the metric in that report.
         note: on that measurement.
         plan: a stage of configs/paper whose parameters are our number.
+        prior: whose samples the number is of, as in `Metric.recipe`; "" for any.
     """
 
     what: str
@@ -39,6 +40,7 @@ class Number:
     name: str = ""
     note: str = ""
     plan: str = ""
+    prior: str = ""
 
 
 @dataclasses.dataclass(frozen=True)

@@ -91,8 +91,8 @@ FAULTS: list[Fault] = [
         "unclip_jax/evals/paper.py",
         (
             "ours_is_that_of_the_compared",
-            'ours = report.get("metrics", {}).get(number.metric)',
-            'ours = report.get("metrics", {}).get(number.what)',
+            'ours = _of_prior(report.get("metrics", {}).get(number.metric), number)',
+            'ours = _of_prior(report.get("metrics", {}).get(number.what), number)',
             f"{PAPER}::test_numbers_stand_beside_the_papers",
         ),
         (
