@@ -26,7 +26,7 @@ memory a program takes also depends on the CPU."""
 MOVES = frozenset(
     "broadcast_in_dim reshape transpose squeeze expand_dims convert_element_type copy copy_p slice "
     "dynamic_slice dynamic_update_slice concatenate pad gather rev iota split stop_gradient "
-    "sharding_constraint optimization_barrier random_wrap random_unwrap device_put".split()
+    "sharding_constraint optimization_barrier random_wrap random_unwrap device_put name".split()
 )
 """Primitives that compute nothing: how often they occur differs between versions of jax."""
 
