@@ -107,7 +107,8 @@ demo: $(STAMP)-demo
 	$(BIN)/unclip demo $(ARGS)
 
 test: $(STAMP)-test
-	$(BIN)/python -m pytest $(TESTS) --ignore=tests/parity -n $(WORKERS) --dist loadfile $(ARGS)
+	$(BIN)/python -m pytest $(TESTS) --ignore=tests/parity -n $(WORKERS) --dist loadfile \
+	  --no-loadscope-reorder $(ARGS)
 
 # Every Python's environment is in .cache/matrix; only a run of the whole suite writes the table.
 test-matrix: $(STAMP)-test

@@ -10,6 +10,9 @@ os.environ.setdefault("JAX_PLATFORMS", "cpu")
 if not os.environ.get("JAX_COMPILATION_CACHE_DIR"):
     cache = Path(__file__).resolve().parents[1] / ".cache" / "jax"
     os.environ["JAX_COMPILATION_CACHE_DIR"] = str(cache)
+# What commands in processes of their own compile is kept too, from the same length on as here.
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.2")
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "0")
 # Whether a command lasts long enough to report progress depends on the machine's load; the tests of
 # progress ask for it.
 os.environ["TQDM_DISABLE"] = "1"
@@ -35,3 +38,26 @@ def no_kept_programs():
     from unclip_jax.core import ready
 
     ready.use_folder(None)
+
+
+LONGEST = (
+    "docs/test_blocks.py",
+    "train/test_sharding.py",
+    "train/test_experiment.py",
+    "train/test_hosts.py",
+    "docs/test_tour.py",
+    "demo/test_browser.py",
+    "test_shipped_manipulations.py",
+    "turns/test_turns.py",
+    "train/test_prior_samples.py",
+    "train/test_sam.py",
+    "train/test_dalle_runs.py",
+)
+"""Files that take longest, which start first: the last one to end then has little to wait for."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Puts the tests of the longest files first, in the order of LONGEST."""
+    folder = Path(__file__).parent
+    ranks = {folder / name: rank for rank, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: ranks.get(item.path, len(ranks)))

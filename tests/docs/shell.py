@@ -19,6 +19,8 @@ import traceback
 from pathlib import Path
 from typing import Any
 
+from tests.hosts import UNOPTIMIZED
+
 ROOT = Path(__file__).resolve().parents[2]
 SIZES = {"64": "16", "256": "32"}
 SHIM = """#!{python} -IS
@@ -62,6 +64,7 @@ class Shell:
         self._env = {**os.environ, **variables, "PATH": path, "PYTHONPATH": str(ROOT)}
         # One device, as on a user's machine: eight would compile everything for eight.
         self._env["JAX_NUM_CPU_DEVICES"] = "1"
+        self._env["XLA_FLAGS"] = UNOPTIMIZED
         with socket.socket(socket.AF_UNIX) as listening:
             listening.bind(self._address)
             listening.listen()

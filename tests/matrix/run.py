@@ -158,7 +158,9 @@ def run(version: str, binary: Path, tests: str, workers: int, digest: str) -> Ou
     report, log = WORK / version / f"{name}.xml", WORK / version / f"{name}.log"
     report.unlink(missing_ok=True)
     command = [binary, "-m", "pytest", tests, "--ignore=tests/parity", "-q", f"--junitxml={report}"]
-    command += ["-n", str(workers), "--dist", "loadfile"] if workers > 1 else []
+    command += (
+        ["-n", str(workers), "--dist", "loadfile", "--no-loadscope-reorder"] if workers > 1 else []
+    )
     start = time.monotonic()
     with log.open("w") as file:
         code = subprocess.run(

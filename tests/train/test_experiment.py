@@ -16,6 +16,7 @@ import jax
 import numpy as np
 import pytest
 
+from tests.hosts import UNOPTIMIZED
 from tests.report_page import Page, assert_plots, recorded
 from tests.toy import toy_bundle
 from unclip_jax.checkpoint import bundle
@@ -331,7 +332,7 @@ def run_command(workdir, *flags, **options):
     """Runs `unclip train` in a process of its own, on one device, with the tests' compile cache."""
     cache = jax.config.jax_compilation_cache_dir
     env = {**os.environ, "JAX_COMPILATION_CACHE_DIR": cache, "JAX_PLATFORMS": "cpu"}
-    env |= {"JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.2", "PYTHONPATH": str(ROOT)}
+    env |= {"XLA_FLAGS": UNOPTIMIZED, "PYTHONPATH": str(ROOT)}
     return subprocess.Popen(
         command(workdir, *flags), env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, **options
     )
