@@ -8,6 +8,7 @@ cannot be written, costs time and nothing else.
 """
 
 import contextlib
+import dataclasses
 import functools
 import hashlib
 import os
@@ -171,7 +172,16 @@ def _register() -> None:
                 serialized_name=name,
                 serialize_auxdata=lambda auxdata: b"",
                 deserialize_auxdata=lambda data: (),
+                from_children=functools.partial(_filled, cls),
             )
+
+
+def _filled(cls: type[T], auxdata: tuple[()], children: Sequence[Any]) -> T:
+    """Returns a struct of what stands for its arrays, which its own constructor would check."""
+    struct = object.__new__(cls)
+    for field, child in zip(dataclasses.fields(cls), children, strict=True):
+        object.__setattr__(struct, field.name, child)
+    return struct
 
 
 def _remove_old(folder: Path) -> None:

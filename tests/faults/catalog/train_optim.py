@@ -274,11 +274,11 @@ FAULTS: list[Fault] = [
         ),
     ),
     *faults_in(
-        "unclip_jax/train/setup.py",
+        "unclip_jax/train/program.py",
         (
             "parameters_drawn_with_one_seed",
-            "stage_key(root_key(settings.seed), spec.row.key_id), INIT_STEP)",
-            "stage_key(root_key(0), spec.row.key_id), INIT_STEP)",
+            "stage = stage_key(root_key(self.settings.seed), self.spec.row.key_id)",
+            "stage = stage_key(root_key(0), self.spec.row.key_id)",
             "tests/train/test_setup.py::test_parameters_are_drawn_with_the_key_of_seed_and_stage",
         ),
     ),
