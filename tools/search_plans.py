@@ -29,6 +29,9 @@ RUNS += [("v6e:8x8", stage) for stage in ("prior_diffusion", "prior_ar", "decode
 BEGIN, END = "<!-- searched: begin -->", "<!-- searched: end -->"
 
 COLUMNS = "| | remat | micro-batches | mesh | GiB a chip | step, s | MFU | figures |"
+SLOWEST = 1.35
+"""Rows that take so many times as long as the fastest are left out."""
+
 RULE = "|---|---|---|---|---|---|---|---|"
 
 
@@ -75,8 +78,7 @@ def search(stage: str, topology: str, compiles: int) -> dict[str, Any]:
 
 def write_tables(results: dict[str, Any]) -> None:
     """Writes the tables between the marks of docs/plans.md."""
-    text = PAGE.read_text(encoding="utf-8")
-    made = "\n".join(table(results[f"{s} {t}"]) for t, s in RUNS if f"{s} {t}" in results)
+    text, made = PAGE.read_text(encoding="utf-8"), tables(results)
     marks = re.compile(f"{BEGIN}.*{END}", re.DOTALL)
     if not marks.search(text):
         raise SystemExit(f"{PAGE} has no {BEGIN}")
@@ -85,13 +87,20 @@ def write_tables(results: dict[str, Any]) -> None:
         part.write_text(text, encoding="utf-8")
 
 
+def tables(results: dict[str, Any]) -> str:
+    """Returns the tables of all finished searches."""
+    return "\n".join(table(results[f"{s} {t}"]) for t, s in RUNS if f"{s} {t}" in results)
+
+
 def table(found: dict[str, Any]) -> str:
-    """Returns the table of a search: the front, and what was compiled."""
+    """Returns the table of a search: the front as far as SLOWEST, and what was compiled."""
     limit = found["hbm_limit_bytes"] / 2**30
     title = f"**{found['stage']}**, {found['topology']}, batch {found['batch_size']:,}, "
     title += f"{found['tried']} candidates, {limit:.0f} GiB a chip"
     marks = ("on_front", "is_current")
+    limit_s = SLOWEST * min(row["step_seconds"] for row in found["rows"])
     rows = [r for r in found["rows"] if any(r[m] for m in marks) or "compiled" in r["source"]]
+    rows = [r for r in rows if r["step_seconds"] <= limit_s or r["is_current"]]
     ends = [parts(row) for row in rows if row["is_chosen"]] or ["Nothing fits."]
     return "\n".join([title, "", COLUMNS, RULE, *map(line, rows), "", *ends, ""])
 

@@ -3,13 +3,21 @@
 import pytest
 
 from tests.shipped_configs import ROOT
+from tools import search_plans
 from unclip_jax.cli.config_files import read_config
 from unclip_jax.core.chips import Topology, parse_topology
 from unclip_jax.core.errors import UserError
 from unclip_jax.plan import search as searching
-from unclip_jax.plan.candidates import EXPOSED, Candidate, Cost, candidates, remat_keys
+from unclip_jax.plan.candidates import (
+    EXPOSED,
+    Candidate,
+    Cost,
+    candidates,
+    gathered_bytes,
+    remat_keys,
+)
 from unclip_jax.plan.compile import DoesNotFitError
-from unclip_jax.plan.estimate import planned_program
+from unclip_jax.plan.estimate import planned_program, tree_bytes
 from unclip_jax.plan.search import Row, choose, first_of_each, pareto, search
 from unclip_jax.plan.search_report import search_lines
 
@@ -82,6 +90,16 @@ def test_micro_batches_and_meshes_change_what_they_should(found):
     assert by[Candidate("none", 1, (2, 1, 2))].collective_seconds > 0
 
 
+def test_parameters_are_gathered_but_for_all_but_one_of_the_scanned_blocks(config):
+    decoder = str(ROOT / "configs/paper/decoder.py:smoke")
+    scanned, _ = planned_program(read_config(decoder, ("--config.train.dtype=bfloat16",)))
+    blocks = scanned.state.params["text_encoder"]["transformer"]["blocks"]
+    whole, half = tree_bytes(scanned.state.params) / 2, tree_bytes(blocks) / 2
+    assert gathered_bytes(scanned) == whole - half / 2  # one of its two layers, in bfloat16
+    plain, _ = planned_program(config)
+    assert gathered_bytes(plain) == tree_bytes(plain.state.params) / 2
+
+
 def test_parts_of_a_steps_time():
     assert Cost(1, 1.0, 0.5, 0.25, 0.125).seconds == pytest.approx(1.5 + EXPOSED * 0.375)
 
@@ -117,12 +135,13 @@ def test_what_does_not_fit_is_dropped(config, known, found, monkeypatch):
 def test_the_front_and_the_choice():
     fast, small, worse = row(1.0, 30), row(2.0, 10), row(2.5, 20)
     assert pareto([worse, small, fast]) == (fast, small)
-    assert choose([small, fast, worse]) is fast
+    assert choose([small, fast, worse], 100) is fast
+    assert choose([small, fast, worse], 31) is small  # 30 of 31 bytes may turn out to be more
     near = row(1.009, 12)
-    assert choose([small, fast, near]) is near
-    made = row(2.0, 10, source="compiled")
-    assert choose([fast, made]) is made
-    assert choose([]) is None
+    assert choose([small, fast, near], 100) is near
+    made = row(2.0, 99, source="compiled")
+    assert choose([fast, made], 100) is made
+    assert choose([], 100) is None
     rows = [row(1.0, 9, "none"), row(1.1, 8, "none"), row(1.2, 5, "block")]
     assert first_of_each(rows) == [rows[0], rows[2], rows[1]]
 
@@ -154,6 +173,12 @@ def test_the_compilers_figures_replace_the_estimates(config, known, monkeypatch)
     assert made[1:] == [(True, 3.0), (True, 4.0)] and not made[0][0]
     assert found.chosen.step_seconds == 3.0 and found.chosen.memory_bytes == 123
     assert sum(r.source == "memory compiled" for r in found.rows) == 1
+
+
+def test_the_page_of_planned_steps_has_the_tables_of_the_searches():
+    results = search_plans.load()
+    assert len(results) == len(search_plans.RUNS)
+    assert search_plans.tables(results) in search_plans.PAGE.read_text(encoding="utf-8")
 
 
 def test_remat_is_found_wherever_it_is():

@@ -9,6 +9,7 @@ traffic and collectives, each at the chip's peak rate.
 import dataclasses
 import functools
 import itertools
+import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -78,7 +79,7 @@ class Cost:
     """What a candidate takes, on a chip and in a step.
 
     Attributes:
-        memory_bytes: state, gradients and activations.
+        memory_bytes: state, gradients, gathered parameters and activations.
         arithmetic_seconds: of all FLOPs, those computed again included, without padding.
         padding_seconds: of what fills up the matrix unit.
         traffic_seconds: of memory, to and from the host where products wait there.
@@ -184,7 +185,8 @@ class Estimator:
         arithmetic = flops / chips / chip.flops
         state = self.state_bytes(candidate.mesh)
         gradients = 4 * plan.params / (fsdp * tensor)
-        moved = runs * print_.moved_bytes(rows, all_rows) / tensor + 2 * state + 2 * gradients
+        split = (1 + 1 / tensor) / 2  # inside a block; what runs through the blocks stays whole
+        moved = runs * print_.moved_bytes(rows, all_rows) * split + 2 * state + 2 * gradients
         products = runs * rows * print_.products[1]
         host = 2 * products / HOST_RATE if candidate.remat == "offload" else 0.0
         return Cost(
@@ -208,7 +210,9 @@ class Estimator:
         # Offloaded products leave what "block" keeps.
         kept = "block" if candidate.remat == "offload" else candidate.remat
         held = self.footprint(kept).activation_bytes(rows, all_rows)
-        return held + (1 if candidate.accumulation == 1 else 2) * gradients
+        _, fsdp, tensor = candidate.mesh
+        gathered = gathered_bytes(self.program) / tensor if fsdp > 1 else 0
+        return held + gathered + (1 if candidate.accumulation == 1 else 2) * gradients
 
     def _sent(self, candidate: Candidate, runs: float, products: float) -> float:
         """Returns the bytes over a chip's links."""
@@ -222,6 +226,21 @@ class Estimator:
         if tensor > 1:
             sent += TENSOR_SHARE * products
         return WIRE * sent
+
+
+def gathered_bytes(program: Program) -> float:
+    """Returns the bytes of the sharded parameters that are gathered at a time.
+
+    Compilers keep them from the forward to the backward pass, but for scanned blocks, of which one
+    is gathered after the other.
+    """
+    boxes = jax.tree.leaves(program.boxed, is_leaf=lambda leaf: hasattr(leaf, "names"))
+    size, total = jnp.dtype(program.settings.train.dtype).itemsize, 0.0
+    for box in boxes:
+        shape = box.value.shape
+        blocks = shape[box.names.index("layers")] if "layers" in box.names else 1
+        total += size * math.prod(shape) / blocks
+    return total
 
 
 def traced_gradient(program: Program, remat: str) -> Any:

@@ -9,6 +9,7 @@ their topology; nothing else of the folder is read, and no entry is unpickled.
 import contextlib
 import dataclasses
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -29,7 +30,7 @@ class Saved:
 
     Attributes:
         seconds: that compiling took, or finding it in the folder.
-        was_there: whether the folder had it before.
+        was_there: whether the folder had it before; a compiler without its chips cannot tell.
         memory_bytes: peak on a device; None where the compiler does not say.
     """
 
@@ -72,7 +73,9 @@ def save_programs(
 
 def _compile(name: str, lowered: jax.stages.Lowered) -> Saved:
     start = time.monotonic()
-    with counted_compilations() as counts:
+    with counted_compilations() as counts, warnings.catch_warnings():
+        # A compiler without its chips writes entries that it cannot read again.
+        warnings.filterwarnings("ignore", "Error reading persistent compilation cache")
         try:
             compiled = lowered.compile()
         except jax.errors.JaxRuntimeError as error:

@@ -28,6 +28,11 @@ CLOSE = 0.01
 chosen."""
 
 
+MARGIN = 0.85
+"""Share of a chip's memory that an estimate may take to be chosen without a compilation: estimates
+are up to an eighth too low where it matters (docs/scale.md)."""
+
+
 @dataclasses.dataclass(frozen=True)
 class Row:
     """One candidate and what is known about it.
@@ -55,7 +60,7 @@ class Found:
     Attributes:
         rows: that fit by estimate, fastest first; all of them if none does.
         front: those that no other beats in both memory and time.
-        chosen: the fastest; None where nothing fits.
+        chosen: the fastest that is sure to fit; None where nothing fits.
         current: the config as it is; None if it does not fit, or has several rematerializations.
         tried: number of candidates.
     """
@@ -103,7 +108,8 @@ def search(
     ordered = tuple(sorted(known.values(), key=lambda row: (not row.fits, row.step_seconds)))
     able = [row for row in ordered if row.fits]
     current = known.get(current_candidate(config, program, topology))
-    return Found(plan, topology, ordered, pareto(able), choose(able), current, tried)
+    limit = topology.chip.hbm_bytes
+    return Found(plan, topology, ordered, pareto(able), choose(able, limit), current, tried)
 
 
 def estimated_rows(program: Program, plan: Plan, topology: Topology) -> list[Row]:
@@ -138,16 +144,23 @@ def pareto(rows: Iterable[Row]) -> tuple[Row, ...]:
     return tuple(front)
 
 
-def choose(rows: Sequence[Row]) -> Row | None:
+def choose(rows: Sequence[Row], limit: int) -> Row | None:
     """Returns the fastest row, of equally fast ones that with the least memory.
 
-    Where some are compiled, only those count.
+    Where some are compiled, only those count; else those that take at most MARGIN of the memory.
+
+    Args:
+        limit: bytes of a chip's memory.
     """
-    rows = [row for row in rows if row.source == "compiled"] or list(rows)
+    rows = (
+        [row for row in rows if row.source == "compiled"]
+        or [row for row in rows if row.memory_bytes <= MARGIN * limit]
+        or list(rows)
+    )
     if not rows:
         return None
-    limit = min(row.step_seconds for row in rows) * (1 + CLOSE)
-    return min((r for r in rows if r.step_seconds <= limit), key=lambda row: row.memory_bytes)
+    slowest = min(row.step_seconds for row in rows) * (1 + CLOSE)
+    return min((r for r in rows if r.step_seconds <= slowest), key=lambda row: row.memory_bytes)
 
 
 def with_changes(config: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
