@@ -7,13 +7,10 @@ and so are those of emoji_held_pairs.txt, on which prompts are tried.
 
 import dataclasses
 import functools
-import io
 import itertools
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-from jaxtyping import UInt8
-from PIL import Image
 
 from unclip_jax.core.errors import UserError
 from unclip_jax.data import images
@@ -57,8 +54,9 @@ class Pair:
             top = round((size - side) / 2 + lift * size)
             start = place * (size - side)
             window = canvas[top : top + side, start : start + side]
+            pixels = images.to_square(images.decode(drawing.render(side)), side)
             # Both grounds are white, so that the darker of two pixels is never a ground.
-            np.minimum(window, _rendered(drawing, side), out=window)
+            np.minimum(window, pixels, out=window)
         return images.encode_png(canvas)
 
 
@@ -127,15 +125,6 @@ def names_of(label: str) -> tuple[str, ...]:
 def _concept(one: Drawing, other: Drawing) -> str:
     """Returns the two labels in the order of the alphabet."""
     return " and ".join(sorted((one.name.label, other.name.label)))
-
-
-def _rendered(drawing: Drawing, side: int) -> UInt8[np.ndarray, "s s 3"]:
-    """Renders one thing at a side of pixels; bitmaps are made smaller."""
-    png = drawing.render(side)
-    with Image.open(io.BytesIO(png)) as header:
-        if header.size == (side, side):
-            return images.decode(png)
-    return images.to_square(images.decode(png), side, crop="pad")
 
 
 @functools.cache
