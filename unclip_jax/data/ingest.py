@@ -4,7 +4,6 @@ Every image is decoded once. Images that are broken or have no caption are skipp
 reported; the others are written with their original bytes.
 """
 
-import hashlib
 import itertools
 import os
 from collections import Counter
@@ -12,6 +11,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from unclip_jax.core.errors import UserError, one_line, shorten
+from unclip_jax.core.hashing import hash_share
 from unclip_jax.core.locks import locked_beside
 from unclip_jax.data import builder, images
 from unclip_jax.data.readers import Item, Reader, open_reader, printable
@@ -83,9 +83,9 @@ def ingest(
 
 def _split(keys: list[str], test_share: float) -> dict[str, frozenset[str]]:
     """Returns the keys of each split that is not empty."""
-    held_out = frozenset(k for k in keys if _share(k) < test_share)
+    held_out = frozenset(k for k in keys if hash_share(k) < test_share)
     if not held_out and test_share and len(keys) > 1:  # of a small set at least one
-        held_out = frozenset([min(keys, key=_share)])
+        held_out = frozenset([min(keys, key=hash_share)])
     splits = {"train": frozenset(keys) - held_out, "test": held_out}
     return {name: members for name, members in splits.items() if members}
 
@@ -174,7 +174,3 @@ def _records(
                 }
 
     return make
-
-
-def _share(key: str) -> float:
-    return int.from_bytes(hashlib.sha256(key.encode()).digest()[:8], "big") / 2**64

@@ -202,8 +202,8 @@ FAULTS: list[Fault] = [
         "unclip_jax/data/ingest.py",
         (
             "test_share_of_the_wrong_side",
-            "if _share(k) < test_share)",
-            "if _share(k) >= test_share)",
+            "if hash_share(k) < test_share)",
+            "if hash_share(k) >= test_share)",
             "tests/data/test_ingest.py::test_test_share_is_held_out_by_key",
         ),
         (

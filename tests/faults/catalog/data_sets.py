@@ -103,8 +103,8 @@ FAULTS: list[Fault] = [
         ),
         (
             "pairs_held_out_by_style",
-            '_share(f"color:{drawing.concept}") < HELD_OUT',
-            '_share(f"color:{drawing.concept}{drawing.style}") < HELD_OUT',
+            'hash_share(f"color:{drawing.concept}") < HELD_OUT',
+            'hash_share(f"color:{drawing.concept}{drawing.style}") < HELD_OUT',
             f"{EMOJI}::test_a_recolored_drawing_is_in_no_easier_split_than_its_original",
         ),
     ),

@@ -6,7 +6,6 @@ so that "woman judge" is never in training while "man judge" is held out.
 """
 
 import dataclasses
-import hashlib
 import io
 import json
 import re
@@ -18,6 +17,7 @@ import resvg_py
 from PIL import Image
 
 from unclip_jax.core.errors import UserError
+from unclip_jax.core.hashing import hash_share
 from unclip_jax.data import images
 from unclip_jax.data.sets import captions as captions_lib
 from unclip_jax.data.sets import iconify, npm, recolor
@@ -342,8 +342,3 @@ def _shortcode_captions(name: Name, labels: set[str], known: tuple[str, ...]) ->
             continue
         lines.append(f"{words} emoji")
     return tuple(line for line in dict.fromkeys(lines) if line not in known)
-
-
-def hash_share(text: str) -> float:
-    """Returns a number in [0, 1) that depends on the text alone."""
-    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") / 2**64

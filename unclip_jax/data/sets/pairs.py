@@ -13,9 +13,10 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from unclip_jax.core.errors import UserError
+from unclip_jax.core.hashing import hash_share
 from unclip_jax.data import images
 from unclip_jax.data.sets import captions as captions_lib
-from unclip_jax.data.sets.emoji import HELD_OUT, Drawing, hash_share
+from unclip_jax.data.sets.emoji import HELD_OUT, Drawing
 
 CATEGORIES = (
     *("animal", "plant", "food", "drink", "dishware", "transport", "place", "sky", "event"),
