@@ -76,8 +76,8 @@ FAULTS: list[Fault] = [
         ),
         (
             "estimates_compete_with_the_compiler",
-            '[row for row in rows if row.source == "compiled"] or list(rows)',
-            "list(rows)",
+            '[row for row in rows if row.source == "compiled"]',
+            "[]",
             "tests/plan/test_search.py::test_the_front_and_the_choice",
         ),
     ),
