@@ -9,7 +9,7 @@ import pytest
 
 from tests.toy import toy_specs
 from unclip_jax.core import ready
-from unclip_jax.core.prng import image_keys, root_key
+from unclip_jax.core.prng import _image_keys_program, image_keys, root_key
 from unclip_jax.core.trees import flatten_paths
 from unclip_jax.core.types import TextFeatures
 from unclip_jax.models import stages
@@ -117,10 +117,22 @@ def test_without_a_folder_nothing_is_kept():
 
 def test_keys_of_images_are_those_of_a_fold(folder):
     root = root_key(3)
-    for _ in range(2):
+    for _ in range(2):  # made, then read
+        _image_keys_program.cache_clear()
         keys = image_keys(root, [0, 7], [1, 2])
         expected = jax.random.fold_in(jax.random.fold_in(root, 7), 2)
         assert (jax.random.key_data(keys[1]) == jax.random.key_data(expected)).all()
+
+
+def test_keys_of_images_are_one_program_a_process(folder, monkeypatch):
+    _image_keys_program.cache_clear()
+    image_keys(root_key(3), [0, 7], [1, 2])
+
+    def refuse(*args, **kwargs):
+        raise AssertionError("made again")
+
+    monkeypatch.setattr(ready, "program", refuse)
+    image_keys(root_key(4), [5, 5], [0, 1])
 
 
 def test_a_mapped_program_is_kept_with_its_devices(folder):

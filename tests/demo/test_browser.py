@@ -57,26 +57,29 @@ class Page:
         """Returns what is found; None while the page is laid out anew."""
         try:
             return found()
-        except (ElementNotInteractableException, StaleElementReferenceException):
+        except (ElementNotInteractableException, StaleElementReferenceException, IndexError):
             return None
 
-    def click(self, text):
-        path = f"//button[starts-with(normalize-space(), '{text}')]"
+    def act(self, path, which, action):
+        """Acts on one of the elements of a path, once it is there and takes it."""
 
-        def clicked():
-            self.until(lambda: self.all(path))[-1].click()
+        def acted():
+            action(self.all(path)[which])
             return True
 
-        self.until(clicked)
+        self.until(acted)
+
+    def click(self, text):
+        self.act(f"//button[starts-with(normalize-space(), '{text}')]", -1, lambda e: e.click())
 
     def choose(self, label, value):
         """Chooses a value of the radio buttons under a label."""
         group = f"//fieldset[.//span[normalize-space()='{label}']]"
-        self.until(lambda: self.all(f"{group}//label[normalize-space()='{value}']"))[0].click()
+        self.act(f"{group}//label[normalize-space()='{value}']", 0, lambda e: e.click())
 
     def type(self, label, text):
         path = f"//label[.//span[normalize-space()='{label}']]//*[self::textarea or self::input]"
-        self.until(lambda: self.all(path))[0].send_keys(text)
+        self.act(path, 0, lambda e: e.send_keys(text))
 
     def status(self):
         path = "//label[.//span[normalize-space()='Status']]//*[self::textarea or self::input]"

@@ -7,7 +7,9 @@ of devices or one more prompt leaves every other random number as it was.
     sampling: root -> prompt index -> draw -> stage -> candidate -> step
 """
 
-from collections.abc import Sequence
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -46,7 +48,14 @@ def image_keys(
     if any(isinstance(given, jax.core.Tracer) for given in (root, prompt_index, draw)):
         return _image_keys(root, jnp.asarray(prompt_index, "uint32"), jnp.asarray(draw, "uint32"))
     inputs = root, np.asarray(prompt_index, np.uint32), np.asarray(draw, np.uint32)
-    return ready.program(_image_keys, ("image_keys",), inputs)(*inputs)
+    return _image_keys_program(root.dtype, inputs[1].size)(*inputs)
+
+
+@functools.lru_cache(maxsize=64)
+def _image_keys_program(dtype: Any, n: int) -> Callable[..., Any]:
+    """Returns the program of n keys, made once a process."""
+    root, numbers = jax.ShapeDtypeStruct((), dtype), jax.ShapeDtypeStruct((n,), np.uint32)
+    return ready.program(_image_keys, ("image_keys",), (root, numbers, numbers))
 
 
 @jax.jit

@@ -13,7 +13,7 @@ FAULTS: list[Fault] = [
         ),
         (
             "image_keys_swapped",
-            'return ready.program(_image_keys, ("image_keys",), inputs)(*inputs)',
+            "return _image_keys_program(root.dtype, inputs[1].size)(*inputs)",
             "return _image_keys(root, *inputs[:0:-1])",
             "tests/core/test_prng.py::test_an_image_s_key_is_folded_with_its_prompt_and_then_its_draw",
         ),
