@@ -63,8 +63,8 @@ def get_config(variant: str = "") -> ConfigDict:
         config.train.update({"steps": 1_500, "batch_size": 64, "prior_share": 0.6})
         config.optim.learning_rate = 5e-4
     if variant == "baseline":
-        config.train.update({"steps": 1_720, "batch_size": 64, "save_every": 200})
-        config.optim.learning_rate = 1e-3
+        config.train.update({"steps": 693, "batch_size": 64, "save_every": 100})
+        config.optim.update({"learning_rate": 1e-3, "warmup_steps": 50, "ema_decay": 0.995})
     if variant in ("smoke", "smoke_glide"):
         smoke(config)
     if variant == "smoke_glide":

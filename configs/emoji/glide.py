@@ -25,7 +25,7 @@ def get_config(variant: str = "") -> ConfigDict:
     config.train.update({"image_drop": 1.0, "caption_drop": 0.2})  # GLIDE: 20% of captions
     config.model.update({"image_tokens": 1, "null_image": "zeros"})  # a constant
     if not is_smoke:
-        config.train.steps = 1_760  # GLIDE: 2.5M
+        config.train.steps = 735  # GLIDE: 2.5M
         transformer = {"width": 128, "layers": 4, "heads": 2}  # GLIDE: 2048, 24, 32
         config.model.text = "transformer"
         config.model.text_encoder = ConfigDict(

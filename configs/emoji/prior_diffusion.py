@@ -61,7 +61,7 @@ def get_config(variant: str = "") -> ConfigDict:
     )
     if variant == "baseline":
         use_emoji(config, image_size=64, concepts="everyday", styles=("3d", "flat"))
-        config.train.update({"steps": 2_000, "batch_size": 64})
+        config.train.update({"steps": 1_200, "batch_size": 64})
     if variant == "smoke":
         config.model.text = "tokens"  # the paper's path, so that it too is exercised
         config.model.transformer.update({"width": 16, "layers": 1, "heads": 2})
