@@ -58,7 +58,8 @@ class Found:
     """The result of a search.
 
     Attributes:
-        rows: that fit by estimate, fastest first; all of them if none does.
+        rows: that fit by estimate, fastest first, those that the compiler refused last; all of them
+            if none fits.
         front: those that no other beats in both memory and time.
         chosen: the fastest that is sure to fit; None where nothing fits.
         current: the config as it is; None if it does not fit, or has several rematerializations.
@@ -99,17 +100,17 @@ def search(
         batch = program.settings.train.batch_size
         raise UserError(f"no mesh of {topology.chips} chips divides batches of {batch} examples")
     known = {row.candidate: row for row in fitting or rows}
+    current = current_candidate(config, program, topology)
     for number, row in enumerate(first_of_each(fitting)[:compiles], 1):
         candidate = row.candidate
         say(f"compiling {number} of {min(compiles, len(fitting))}: {describe(candidate)}")
         changed = with_changes(config, candidate.changes(config))
-        program, _ = planned_program(changed, clip)
-        known[candidate] = _compiled(row, program, plan, topology, effort)
+        changed_program, _ = planned_program(changed, clip)
+        known[candidate] = _compiled(row, changed_program, plan, topology, effort)
     ordered = tuple(sorted(known.values(), key=lambda row: (not row.fits, row.step_seconds)))
     able = [row for row in ordered if row.fits]
-    current = known.get(current_candidate(config, program, topology))
-    limit = topology.chip.hbm_bytes
-    return Found(plan, topology, ordered, pareto(able), choose(able, limit), current, tried)
+    chosen = choose(able, topology.chip.hbm_bytes)
+    return Found(plan, topology, ordered, pareto(able), chosen, known.get(current), tried)
 
 
 def estimated_rows(program: Program, plan: Plan, topology: Topology) -> list[Row]:
@@ -147,14 +148,15 @@ def pareto(rows: Iterable[Row]) -> tuple[Row, ...]:
 def choose(rows: Sequence[Row], limit: int) -> Row | None:
     """Returns the fastest row, of equally fast ones that with the least memory.
 
-    Where some are compiled, only those count; else those that take at most MARGIN of the memory.
+    Where some are compiled, only those count; else those that take at most MARGIN of the memory, or
+    fit by the compiler.
 
     Args:
         limit: bytes of a chip's memory.
     """
     rows = (
         [row for row in rows if row.source == "compiled"]
-        or [row for row in rows if row.memory_bytes <= MARGIN * limit]
+        or [r for r in rows if r.source != "estimated" or r.memory_bytes <= MARGIN * limit]
         or list(rows)
     )
     if not rows:
@@ -184,8 +186,6 @@ def describe(candidate: Candidate) -> str:
 
 def _compiled(row: Row, program: Program, plan: Plan, topology: Topology, effort: float) -> Row:
     """Returns the row with the compiler's figures; it keeps the time that it gives none for."""
-    rate = topology.chips * topology.chip.flops
-    plan = dataclasses.replace(plan, hardware_flops_per_step=row.estimate.arithmetic_seconds * rate)
     try:
         made = compile_plan(program, plan, topology, effort=effort)
     except DoesNotFitError:

@@ -17,7 +17,8 @@ def search_lines(found: Found) -> Iterator[str]:
     plan, topology = found.plan, found.topology
     limit, chips = topology.chip.hbm_bytes / 2**30, f"{topology.chips} x {topology.chip.name}"
     yield f"{plan.stage}, {plan.batch_size:,} examples a step, {chips}"
-    yield f"{found.tried} candidates; {len(found.rows)} within {limit:.0f} GiB a chip"
+    fitting = sum(row.fits for row in found.rows)
+    yield f"{found.tried} candidates; {fitting} within {limit:.0f} GiB a chip"
     table = [HEAD, *(_cells(found, row) for row in shown_rows(found))]
     widths = [max(map(len, column)) for column in zip(*table, strict=True)]
     for cells in table:
