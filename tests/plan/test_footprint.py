@@ -65,6 +65,14 @@ def test_elementwise_operations_are_one_loop():
     assert found.moved_bytes(1.0, 1.0) == 4 * (8 + 1)
 
 
+def test_what_a_policy_keeps_is_rounded_within_a_loop():
+    """As jax.checkpoint writes it: each number by itself, so that nothing is a copy."""
+    x = jax.ShapeDtypeStruct((ROWS, 8), jnp.float32)
+    rounded = lambda x: jax.lax.reduce_precision(jnp.exp(x), 8, 23).sum(1)  # noqa: E731
+    found = footprint(jax.make_jaxpr(rounded)(x).jaxpr, 128)
+    assert found.moved_bytes(1.0, 1.0) == 4 * (8 + 1)
+
+
 def test_a_loop_moves_as_often_as_it_runs():
     w, x = jnp.zeros((8, 8)), jax.ShapeDtypeStruct((ROWS, 8), jnp.float32)
     step = lambda x, _: (x @ w, None)  # noqa: E731

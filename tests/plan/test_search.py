@@ -77,7 +77,10 @@ def test_estimates_are_ordered_as_the_policies_are(found):
     assert work["none"] == pytest.approx(found.plan.flops_per_step / peak)
     for r in rows.values():
         assert r.mfu == pytest.approx(found.plan.flops_per_step / r.step_seconds / peak)
-    assert rows["offload"].step_seconds > rows["dots"].step_seconds
+    # What waits in the host's memory goes there and comes back.
+    moved = memory["dots"] - memory["offload"]
+    more = rows["offload"].estimate.traffic_seconds - rows["dots"].estimate.traffic_seconds
+    assert moved > 0 and more == pytest.approx(2 * moved / 16e9, rel=1e-3)
 
 
 def test_micro_batches_and_meshes_change_what_they_should(found):
@@ -126,6 +129,7 @@ def test_what_does_not_fit_is_dropped(config, known, found, monkeypatch):
     del rows[1]
     none = search(config, CHIPS, compiles=4)
     assert none.chosen is None and none.front == () and none.rows == (rows[0],)
+    assert list(search_lines(none))[1] == "1 candidates; 0 within 95 GiB a chip"
     monkeypatch.undo()
     monkeypatch.setattr(searching, "plan_program", lambda program: found.plan)
     with pytest.raises(UserError, match="no mesh of 97 chips divides"):
@@ -141,6 +145,8 @@ def test_the_front_and_the_choice():
     assert choose([small, fast, near], 100) is near
     made = row(2.0, 99, source="compiled")
     assert choose([fast, made], 100) is made
+    tight = row(1.0, 99, source="memory compiled")  # the compiler says so
+    assert choose([small, tight], 100) is tight
     assert choose([], 100) is None
     rows = [row(1.0, 9, "none"), row(1.1, 8, "none"), row(1.2, 5, "block")]
     assert first_of_each(rows) == [rows[0], rows[2], rows[1]]
@@ -159,7 +165,6 @@ def test_the_compilers_figures_replace_the_estimates(config, known, monkeypatch)
     def compile_plan(program, plan, topology, *, effort):
         plans.append((program.spec.model.unet.remat, effort))
         assert program.settings.train.batch_size == 64
-        assert 1 <= plan.hardware_flops_per_step / plan.flops_per_step < 4 / 3
         if len(plans) == 1:
             raise DoesNotFitError("too large")
         return Made(None if len(plans) == 2 else 7.0 - len(plans))
@@ -173,6 +178,7 @@ def test_the_compilers_figures_replace_the_estimates(config, known, monkeypatch)
     assert made[1:] == [(True, 3.0), (True, 4.0)] and not made[0][0]
     assert found.chosen.step_seconds == 3.0 and found.chosen.memory_bytes == 123
     assert sum(r.source == "memory compiled" for r in found.rows) == 1
+    assert found.current.candidate == Candidate("none", 1, (4, 1, 1))  # not what was compiled last
 
 
 def test_the_page_of_planned_steps_has_the_tables_of_the_searches():

@@ -162,7 +162,7 @@ class Estimator:
         """
         self.program, self.plan, self.topology = program, plan, topology
 
-    @functools.cache  # noqa: B019 - as long as the search
+    @functools.cache  # noqa: B019 - a process searches once
     def footprint(self, remat: str) -> Footprint:
         """Returns the footprint of the gradient at a rematerialization."""
         return footprint(traced_gradient(self.program, remat), self.topology.chip.lanes)
@@ -188,14 +188,23 @@ class Estimator:
         split = (1 + 1 / tensor) / 2  # inside a block; what runs through the blocks stays whole
         moved = runs * print_.moved_bytes(rows, all_rows) * split + 2 * state + 2 * gradients
         products = runs * rows * print_.products[1]
-        host = 2 * products / HOST_RATE if candidate.remat == "offload" else 0.0
+        host = runs * self._host_bytes(candidate, rows, all_rows)
         return Cost(
             memory_bytes=int(state + self._temporaries(candidate, rows, all_rows, gradients)),
             arithmetic_seconds=arithmetic,
             padding_seconds=arithmetic * (print_.padded_flops / print_.flops - 1),
-            traffic_seconds=moved / chip.hbm_rate + host,
+            traffic_seconds=moved / chip.hbm_rate + host / HOST_RATE,
             collective_seconds=self._sent(candidate, runs, products) / chip.link_rate,
         )
+
+    def _host_bytes(self, candidate: Candidate, rows: float, all_rows: float) -> float:
+        """Returns what a run sends to the host and takes back: what "dots" keeps beside "block"."""
+        if candidate.remat != "offload":
+            return 0.0
+        dots, block = (
+            self.footprint(kept).activation_bytes(rows, all_rows) for kept in ("dots", "block")
+        )
+        return 2 * (dots - block)
 
     def _rows(self, candidate: Candidate) -> tuple[float, float, float]:
         """Returns a chip's rows of one run of the gradient, those of all chips, and the runs."""

@@ -38,6 +38,9 @@ WHOLE = ("while", "cond", "sort", "top_k", "scatter", "scatter-add", "dynamic_up
 FOLDS = ("reduce_", "argm", "cum")
 """Beginnings of the names of operations that read a fused operand, and write their result."""
 
+ROUNDING = "reduce_precision"
+"""No fold, for all its name: JAX rounds what a rematerialization keeps, each number by itself."""
+
 Size = Float64[np.ndarray, "3"]
 """Bytes that do not grow with the batch, per example, and per pair of examples."""
 
@@ -222,7 +225,7 @@ class _Walk:
             if name in PRODUCTS:
                 self.products += self._times * region.sizes[made[0]]
                 self.padded += self._times * padded_flops(eqn, self.lanes)
-        elif name.startswith(FOLDS):
+        elif name.startswith(FOLDS) and name != ROUNDING:
             self._move(region.read(taken))
             for number in made:
                 self._move(region.write(number))
