@@ -13,13 +13,14 @@ COMPILED = "/jax/core/compile/backend_compile_duration"
 HIT = "/jax/compilation_cache/cache_hits"
 
 
-@dataclasses.dataclass
+@dataclasses.dataclass(eq=False)
 class Compilations:
     """Names of programs, each as often as it was made.
 
     Attributes:
         compiled: by XLA.
         fetched: from JAX's cache of compiled programs.
+        hits: of that cache since the last name.
     """
 
     compiled: list[str] = dataclasses.field(default_factory=list)
