@@ -2,17 +2,22 @@
 
 import dataclasses
 import json
+from pathlib import Path
 
 import jax
 import numpy as np
 import pytest
 
+from tests.sampling.test_tokens import make as make_drawn
 from tests.toy import random_params, toy_bundle
 from unclip_jax.checkpoint import bundle
 from unclip_jax.checkpoint.runs import params_digest
 from unclip_jax.checkpoint.store import CheckpointStore
+from unclip_jax.core.errors import UserError
 from unclip_jax.core.trees import flatten_paths
 from unclip_jax.models.stages import spec_to_dict
+from unclip_jax.workflows.export import ExportOptions, join
+from unclip_jax.workflows.parts import Part
 
 
 def make_run(folder, spec, *, steps=(10, 20), of=20, clip="", tokenizer=None, table=None):
@@ -215,6 +220,52 @@ def test_a_bundle_among_the_runs_is_checked_as_a_run_is(
     err = refused("export", tmp_path / "alone", clip_bundle, "--out", out)
     assert "stage decoder" in err and "trained on another clip" in err
     assert not out.exists()
+
+
+def test_a_bundle_is_exported_again_however_it_is_rounded(toy, clip_run, tmp_path, unclip):
+    """The decoder was trained on the CLIP in float16; the bundles of both have it otherwise."""
+    clip = tmp_path / "clip"
+    unclip("export", clip_run, "--out", clip)
+    run = decoder_run(toy, tmp_path / "d", clip, params_digest(bundle.load(clip).clip.params))
+    for dtype in ("bfloat16", "float32"):
+        both = tmp_path / dtype
+        assert unclip("export", clip_run, run, "--out", both, "--dtype", dtype)[0] == 0
+        assert unclip("export", both, "--out", tmp_path / f"{dtype} again")[0] == 0
+    whole, alone = tmp_path / "whole", tmp_path / "alone"
+    assert unclip("export", clip_run, "--out", whole, "--dtype", "float32")[0] == 0
+    assert unclip("export", run, "--out", alone)[0] == 0
+    assert unclip("export", whole, alone, "--out", tmp_path / "joined")[0] == 0
+
+
+def test_a_part_of_another_dvae_is_refused():
+    drawn = make_drawn()
+    record = {"steps": 1, "data": {"name": "x"}, "train": {}, "identity": {"dvae": "0" * 64}}
+    origins = {"dvae": {}, "dalle": {"stages": {"dalle": record}}}
+    parts = [
+        Part(Path(name), dataclasses.replace(drawn, stages={name: stage}, provenance=origins[name]))
+        for name, stage in drawn.stages.items()
+    ]
+    with pytest.raises(UserError, match="stage dalle of dalle was trained on another dvae"):
+        join([], parts, Path("out"), ExportOptions(), print)
+    record["identity"] = {"dvae": params_digest(drawn.stages["dvae"].params)}
+    joined, _ = join([], parts, Path("out"), ExportOptions(), print)
+    assert list(joined.stages) == ["dvae", "dalle"]
+
+
+@pytest.mark.parametrize(
+    ("damaged", "where"),
+    [
+        ({"stages": {"clip": {"steps": 3}}}, "stages.clip"),
+        ({"taken_from": 3}, "taken_from"),
+        ({"taken_from": {"clip": {"bundle": "a"}}}, "taken_from"),
+    ],
+)
+def test_a_damaged_origin_is_one_line(clip_bundle, tmp_path, refused, damaged, where):
+    path = clip_bundle / "bundle.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"provenance": damaged}))
+    assert f"provenance.{where} is damaged" in refused(
+        "export", clip_bundle, "--out", tmp_path / "o"
+    )
 
 
 def test_what_cannot_be_exported(clip_run, tmp_path, refused, unclip):

@@ -296,7 +296,11 @@ def _check_clip(runs: Sequence[RunResult], parts: Sequence[Part], say: Say) -> N
 
 
 def _check_frozen(runs: Sequence[RunResult], parts: Sequence[Part]) -> None:
-    """Refuses a run that was trained on another stage than the one exported with it."""
+    """Refuses a stage that was trained on another one than that exported with it."""
+    for name in {row.reads for row in STAGES.values() if row.reads is not None}:
+        found = _giver(runs, parts, name)
+        if found is not None:
+            check_parts(parts, name, found[1])
     for run in runs:
         name = run.spec.row.reads
         digest = (run.config.get("identity") or {}).get(name)

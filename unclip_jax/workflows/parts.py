@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from unclip_jax.checkpoint import bundle
-from unclip_jax.checkpoint.bundle import Bundle, clip_digests
-from unclip_jax.checkpoint.runs import RunResult, params_digest
+from unclip_jax.checkpoint.bundle import Bundle
+from unclip_jax.checkpoint.runs import RunResult, stored_digests
 from unclip_jax.core.errors import UserError
 from unclip_jax.models.stages import CLIP
 
@@ -58,12 +58,10 @@ class Part:
         ]
 
     def digests(self, stage: str) -> set[str]:
-        """Returns the digests that identify a stage's parameters: as stored, and as trained."""
-        if stage == CLIP:
-            return clip_digests(self.bundle)
+        """Returns the digests that identify a stage's parameters: as trained, and as stored."""
         trained = self.records.get(stage, {}).get("params_sha256")
-        stored = params_digest(self.bundle.stages[stage].params)
-        return {stored, *([trained] if trained else [])}
+        stored = stored_digests(self.bundle.stages[stage].params)
+        return {*stored, *([trained] if trained else [])}
 
 
 def is_bundle(source: str | Path) -> bool:
@@ -78,14 +76,44 @@ def read_part(source: str | Path, stage: str | None = None) -> Part:
     """Reads the stages of a bundle, or one of them, with what belongs to them.
 
     Raises:
-        UserError: it is no bundle, or has no such stage.
+        UserError: it is no bundle, has no such stage, or a record that is damaged.
     """
     folder = bundle.resolve(source)
     wanted = None if stage is None else [stage]
     found = bundle.load(source, stages=wanted, params_dtype=None)
+    _check_provenance(folder / "bundle.json", found.provenance)
     arrays = {k: array for k, array in found.arrays.items() if k.partition(".")[0] in found.stages}
     pca = found.pca if stage in (None, CLIP, "prior_ar") else None
     return Part(folder, dataclasses.replace(found, arrays=arrays, pca=pca))
+
+
+def _check_provenance(path: Path, provenance: Mapping[str, Any]) -> None:
+    """Fails if what an export copies of a bundle's origin has a wrong type."""
+    taken = provenance.get("taken_from", {})
+    origins = taken.values() if isinstance(taken, Mapping) else [None]
+    wrong = [] if all(map(_is_origin, origins)) else ["taken_from"]
+    stages = provenance.get("stages", {})
+    wrong += [f"stages.{name}" for name, about in stages.items() if not _is_record(about)]
+    for name in wrong:
+        raise UserError(f"{path}: provenance.{name} is damaged; restore it or make the bundle anew")
+
+
+def _is_origin(about: Any) -> bool:
+    words = ("bundle", "license")
+    return isinstance(about, Mapping) and all(isinstance(about.get(word), str) for word in words)
+
+
+def _is_record(about: Mapping[str, Any]) -> bool:
+    data, starts = about.get("data"), about.get("environment") or []
+    return (
+        isinstance(about.get("steps"), int)
+        and isinstance(about.get("train"), Mapping)
+        and isinstance(about.get("identity") or {}, Mapping)
+        and isinstance(data, Mapping)
+        and isinstance(data.get("name"), str)
+        and isinstance(starts, list)
+        and all(isinstance(start, Mapping) for start in starts)
+    )
 
 
 def license_of(given: str | None, own: str, parts: Sequence[Part]) -> str:
@@ -108,14 +136,17 @@ def license_of(given: str | None, own: str, parts: Sequence[Part]) -> str:
 def check_parts(parts: Sequence[Part], stage: str, known: set[str] | frozenset[str]) -> None:
     """Refuses a part that records another CLIP or dVAE than the one it goes with.
 
+    One that has that stage itself was checked when it was put together; since then the stage may
+    have been rounded, so that no digest of it tells.
+
     Args:
         stage: whose parameters the records name.
         known: digests of that stage.
     """
-    for part in parts:
+    for part in (part for part in parts if stage not in part.bundle.stages):
         for name, about in part.records.items():
             used = (about.get("identity") or {}).get(stage)
-            if name != stage and used and used not in known:
+            if used and used not in known:
                 raise UserError(
                     f"stage {name} of {part.folder} was trained on another {stage}; train it anew"
                 )

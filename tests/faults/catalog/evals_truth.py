@@ -59,6 +59,12 @@ FAULTS: list[Fault] = [
             f"{EXPORT}::test_a_bundle_among_the_runs_is_checked_as_a_run_is",
         ),
         (
+            "rounded_stages_are_others",
+            "if stage not in part.bundle.stages",
+            "if part.records",
+            f"{EXPORT}::test_a_bundle_is_exported_again_however_it_is_rounded",
+        ),
+        (
             "license_of_an_import_is_dropped",
             "if not parts or terms",
             "if own or terms",
