@@ -146,11 +146,25 @@ def test_options_that_do_not_go_together(refused, tmp_path):
     assert "leave --compile out" in refused(*chips, "--search", "--compile")
     assert "pass --compile too" in refused(*chips, "--save", tmp_path / "x")
     assert "pass --search too" in refused(*chips, "--compiles", 3)
+    assert "pass one of them" in refused(*chips, "--effort", 0)
+    save = ("--compile", "--save", tmp_path / "x")
+    assert "as a run does: leave --effort out" in refused(*chips, *save, "--effort", 0)
+    away = tmp_path / "none" / "x.py"
+    assert "there is no folder" in refused(*chips, "--search", "--out", away)
     assert "name the chips" in refused(*plan, "--topology", "local")
     assert "ends in .py" in refused(*chips, "--search", "--out", tmp_path / "x.txt")
     (tmp_path / "x.py").write_text("kept")
     assert "exists" in refused(*chips, "--search", "--out", tmp_path / "x.py")
     assert (tmp_path / "x.py").read_text() == "kept"
+
+
+def test_an_evaluation_that_does_not_split_is_one_line(refused, tmp_path):
+    """On this process's eight devices."""
+    held_out = ("--config.eval.batches=1", "--config.eval.batch_size=12")
+    save = ("--topology", "local", "--compile", "--save", tmp_path / "x")
+    message = refused("plan", *SMALL, *held_out, *save)
+    assert "config.eval.batch_size=12 must be a multiple of the 8 devices" in message
+    assert not (tmp_path / "x").exists()
 
 
 def test_a_run_finds_the_programs_that_were_saved(tmp_path):

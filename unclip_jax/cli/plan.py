@@ -22,6 +22,9 @@ from unclip_jax.core.errors import UserError
 LOCAL = "local"
 """The topology that is this machine's own devices."""
 
+EFFORT = -1.0
+"""The compiler's effort unless --effort says otherwise."""
+
 COMPILES = 4
 """Compilations of a search unless --compiles says otherwise."""
 
@@ -31,7 +34,7 @@ class Options:
     """The options of a plan but for its config and chips; the command explains them."""
 
     compile_step: bool
-    effort: float
+    effort: float | None
     save: Path | None
     search: bool
     compiles: int | None
@@ -47,6 +50,10 @@ class Options:
             raise UserError("--search compiles by itself (--compiles N): leave --compile out")
         if self.save is not None and not self.compile_step:
             raise UserError("--save keeps what --compile compiles: pass --compile too")
+        if self.effort is not None and self.save is not None:
+            raise UserError("--save compiles as a run does: leave --effort out")
+        if self.effort is not None and not any(named.values()):
+            raise UserError("--effort is for --compile and --search: pass one of them")
         if topology == LOCAL and self.save is None:
             raise UserError("--topology local is for --compile --save DIR: name the chips")
         for name, value in (("--compiles", self.compiles), ("--out", self.out)):
@@ -56,6 +63,13 @@ class Options:
             raise UserError(f"--out {self.out}: a config file's name ends in .py")
         if self.out is not None and self.out.exists():
             raise UserError(f"{self.out} exists; choose another --out")
+        if self.out is not None and not self.out.absolute().parent.is_dir():
+            raise UserError(f"--out {self.out}: there is no folder {self.out.parent}")
+
+    @property
+    def compiler_effort(self) -> float:
+        """The effort that is given, or the default."""
+        return EFFORT if self.effort is None else self.effort
 
 
 @click.command(cls=PassThrough, context_settings=PASS_THROUGH)
@@ -69,10 +83,9 @@ class Options:
 )
 @click.option(
     "--effort",
-    default=-1.0,
-    show_default=True,
     type=click.FloatRange(-1.0, 1.0),
-    help="With --compile or --search: the compiler's effort; 0 is what a run gets.",
+    help="With --compile or --search: the compiler's effort; 0 is what a run gets.  "
+    f"[default: {EFFORT}]",
 )
 @click.option(
     "--save",
@@ -151,7 +164,7 @@ def _estimate(
         estimate, compiled = plan_program(program, chips), None
         if options.compile_step:
             progress.announce(f"compiling {estimate.stage} for {chips.name}")
-            compiled = compile_plan(program, estimate, chips, effort=options.effort)
+            compiled = compile_plan(program, estimate, chips, effort=options.compiler_effort)
         warning = report.sharding_warning(estimate)
         if warning:
             progress.say(warning)
@@ -190,14 +203,14 @@ def _search(
         if compiles is None:
             compiles = COMPILES if can_compile(chips) else 0
             if not compiles and chips.chip.is_tpu:
-                progress.say("estimates only: pip install 'unclip_jax[plan]' to compile the best")
+                progress.say("estimates only; to compile: pip install '.[plan]' in a checkout")
         progress.phase("tracing the training step")
         found = search(
             config,
             chips,
             clip_config,
             compiles=compiles,
-            effort=options.effort,
+            effort=options.compiler_effort,
             say=progress.announce,
         )
         if options.out is not None and found.chosen is None:

@@ -55,6 +55,8 @@ def save_programs(
     train, cfg = program.settings.train, program.settings.eval
     mesh = make_mesh(train.mesh, devices)
     check_batch_size(train.batch_size, mesh, "config.train.batch_size")
+    if cfg.batches:
+        check_batch_size(cfg.batch_size, mesh, "config.eval.batch_size")
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
