@@ -57,6 +57,12 @@ def test_a_caption_becomes_an_image_without_a_clip(model, images):
     np.testing.assert_allclose(np.int32(again[0]), np.int32(images[0]), atol=2)
 
 
+def test_no_inpainting_without_noise_levels():
+    canvas, mask = np.zeros((1, SIZE, SIZE, 3), np.uint8), np.ones((SIZE, SIZE), bool)
+    with pytest.raises(UserError, match="makes images of tokens"):
+        unclip_jax.inpaint(make(clip=True), canvas, [mask], PROMPTS[0])
+
+
 def test_greedy_tokens_are_the_likeliest_of_the_whole_pass(model):
     """Each token of the scan is the arg max of `predict`'s logits given those before."""
     text = unclip_jax.embed_text(model, PROMPTS)

@@ -28,7 +28,7 @@ from unclip_jax.sampling.latents import squares
 from unclip_jax.sampling.monitor import Monitor
 from unclip_jax.sampling.pipeline import encode_captions, make_pipeline, run_pipeline
 from unclip_jax.sampling.programs import ProgramKey, run_in_parts
-from unclip_jax.sampling.settings import Plan, decoder_size
+from unclip_jax.sampling.settings import Plan, decoder_size, diffused_decoder
 from unclip_jax.sampling.stage_sampler import Sampler, StageSampler, require_finite
 
 JUMP, RESAMPLES = 10, 5
@@ -199,6 +199,7 @@ def inpaint(
         prompts: a caption per image, of the whole of it.
         resamples: times each stretch of levels is denoised; 1 is plain masked replacement.
     """
+    diffused_decoder(model)  # refuses one without noise levels
     if num < 1 or resamples < 1:
         raise UserError(f"num and resamples must be at least 1, not {num} and {resamples}")
     if len(prompts) != len(canvas.images):
