@@ -57,7 +57,8 @@ def test_other_parts_another_source_or_other_versions_are_another_entry(folder, 
     doubled(traces)
     doubled(traces, ("doubled", 3))
     assert len(traces) == 2
-    monkeypatch.setattr(ready, "source_digest", lambda: "another")
+    for name in ("source_digest", "hash_source"):
+        monkeypatch.setattr(ready, name, lambda: "another")
     doubled(traces)
     assert len(traces) == 3
     monkeypatch.setattr(ready, "versions", lambda: ("jax 99",))
@@ -97,6 +98,21 @@ def test_a_folder_that_cannot_be_written_is_no_error(tmp_path, folder):
     (tmp_path / "file").write_text("")
     ready.use_folder(tmp_path / "file" / "kept")
     np.testing.assert_array_equal(doubled([]).text_emb, [0, 2, 4])
+
+
+def test_a_source_that_changes_under_a_running_process_keeps_nothing(folder, monkeypatch):
+    monkeypatch.setattr(ready, "hash_source", lambda: "edited")
+    np.testing.assert_array_equal(doubled([]).text_emb, [0, 2, 4])
+    ready.write(("entry", 1), b"1")
+    assert not folder.exists()
+
+
+def test_the_source_is_read_when_a_folder_is_named(tmp_path, monkeypatch):
+    read = []
+    monkeypatch.setattr(ready, "source_digest", lambda: read.append(1))
+    ready.use_folder(tmp_path)
+    ready.use_folder(None)
+    assert read == [1]
 
 
 def test_the_oldest_entries_go(folder, monkeypatch):

@@ -40,9 +40,14 @@ _portable: dict[str, type] = {}
 
 
 def use_folder(folder: Path | None) -> None:
-    """Keeps entries in a folder from now on; None keeps none, as before the first call."""
+    """Keeps entries in a folder from now on; None keeps none, as before the first call.
+
+    Call it before this package's other modules are imported: the source is read now.
+    """
     global _folder
     _folder = folder
+    if folder is not None:
+        source_digest()
 
 
 def is_used() -> bool:
@@ -69,8 +74,11 @@ def read(parts: Sequence[Hashable]) -> bytes | None:
 
 
 def write(parts: Sequence[Hashable], data: bytes) -> None:
-    """Keeps an entry, as a whole or not at all; a folder that cannot be written is no error."""
-    if _folder is None:
+    """Keeps an entry, as a whole or not at all; a folder that cannot be written is no error.
+
+    Nothing is kept once the source has changed: who knows which of it made the entry.
+    """
+    if _folder is None or hash_source() != source_digest():
         return
     path = _folder / entry_name(parts)
     part = path.with_name(f"{path.name}.{os.getpid()}.{secrets.token_hex(4)}")
@@ -102,7 +110,12 @@ def versions() -> tuple[str, ...]:
 
 @functools.cache
 def source_digest() -> str:
-    """Returns a digest of this package's modules."""
+    """Returns the digest of this package's modules as they were at the first call."""
+    return hash_source()
+
+
+def hash_source() -> str:
+    """Returns a digest of this package's modules as they are."""
     digest = hashlib.sha256()
     for path in sorted(PACKAGE.rglob("*.py")):
         digest.update(str(path.relative_to(PACKAGE)).encode() + b"\0" + path.read_bytes())
