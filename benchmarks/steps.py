@@ -125,7 +125,8 @@ def main(
     _, captions = choose_captions(real, options["prompts"], 0)
     text_emb = clip.captions(captions)
     record = out.with_suffix(".json")
-    told = {"model": model, "eval_clip": eval_clip, "stage": stage, "prompts": len(captions)}
+    told = {"model": model, "eval_clip": eval_clip, "data": data, "stage": stage}
+    told |= {"prompts": len(captions), "batch": batch}
     rows = []
     if record.exists():
         before = json.loads(record.read_text())

@@ -1,7 +1,7 @@
 """Sample grids of a training run, of held-out conditions.
 
-They are sampled with the EMA parameters and the stage's own settings from fixed noise, so that the
-grids of two steps differ only by the training between them.
+They are sampled with the EMA parameters and the stage's own settings (but guided at every noise
+level) from fixed noise, so that the grids of two steps differ only by the training between them.
 """
 
 from collections.abc import Callable, Sequence
