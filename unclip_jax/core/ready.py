@@ -20,6 +20,8 @@ from typing import Any, TypeVar
 
 import jax
 
+from unclip_jax.core.kernels import chosen_attention
+
 PACKAGE = Path(__file__).resolve().parents[1]
 MOST_ENTRIES = 512  # the oldest are removed beyond it
 DIGEST_BYTES = hashlib.sha256().digest_size
@@ -98,7 +100,7 @@ def entry_name(parts: Sequence[Hashable]) -> str:
     Args:
         parts: whose `repr` tells everything: plain values, and dataclasses of these.
     """
-    told = [*map(repr, parts), *versions(), source_digest()]
+    told = [*map(repr, parts), chosen_attention(), *versions(), source_digest()]
     return hashlib.sha256("\0".join(told).encode()).hexdigest()
 
 

@@ -25,6 +25,7 @@ from unclip_jax.checkpoint.bundle import Bundle
 from unclip_jax.checkpoint.tensors import as_dtype, sha256
 from unclip_jax.core.errors import UserError
 from unclip_jax.core.files import new_folder
+from unclip_jax.core.kernels import own_attention
 from unclip_jax.core.prng import image_keys, root_key
 from unclip_jax.core.renamed import with_old_keys
 from unclip_jax.core.trees import flatten_paths, take, unflatten_paths
@@ -99,7 +100,8 @@ def export_program(
         jax.ShapeDtypeStruct((), jnp.uint32),
     )
     program = jax.jit(sampling_program(model, plan))
-    return export.export(program, platforms=tuple(platforms))(*inputs)
+    with own_attention():  # the one that every platform has
+        return export.export(program, platforms=tuple(platforms))(*inputs)
 
 
 def sampling_program(model: Bundle, plan: Plan) -> Program:

@@ -28,9 +28,15 @@ FAULTS: list[Fault] = [
         ),
         (
             "kept_whatever_the_source",
-            "told = [*map(repr, parts), *versions(), source_digest()]",
-            "told = [*map(repr, parts), *versions()]",
+            "told = [*map(repr, parts), chosen_attention(), *versions(), source_digest()]",
+            "told = [*map(repr, parts), chosen_attention(), *versions()]",
             "tests/core/test_ready.py::test_other_parts_another_source_or_other_versions_are_another_entry",
+        ),
+        (
+            "kept_whatever_the_attention",
+            "told = [*map(repr, parts), chosen_attention(), *versions(), source_digest()]",
+            "told = [*map(repr, parts), *versions(), source_digest()]",
+            "tests/nn/test_cudnn_attention.py::test_work_and_kept_programs_tell_the_kernels_apart",
         ),
         (
             "kept_whatever_the_shapes",

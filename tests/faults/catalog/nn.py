@@ -33,6 +33,18 @@ FAULTS: list[Fault] = [
             "tests/nn/test_attention.py::test_half_precision_logits_are_compared_in_float32",
         ),
         (
+            "keys_that_fill_up_are_hidden_only",
+            "constant_values=ABSENT)",
+            "constant_values=HIDDEN)",
+            "tests/nn/test_cudnn_attention.py::test_it_is_given_what_our_own_attention_computes",
+        ),
+        (
+            "cudnn_without_the_mask",
+            "jnp.where(mask, 0.0, HIDDEN)",
+            "jnp.where(mask, 0.0, 0.0)",
+            "tests/nn/test_cudnn_attention.py::test_it_is_given_what_our_own_attention_computes",
+        ),
+        (
             "heads_after_parts",
             "jnp.split(x.reshape(b, n, heads, -1), parts, axis=-1)",
             "[p.reshape(b, n, heads, -1) for p in jnp.split(x, parts, axis=-1)]",
