@@ -1,4 +1,4 @@
-"""One denoising step of Karlo's networks, by unclip_jax and by diffusers, with random weights."""
+"""Denoising by Karlo's networks, one step or all, by us and by diffusers, with random weights."""
 
 import dataclasses
 from collections.abc import Callable
@@ -13,6 +13,7 @@ class Setup:
 
     Attributes:
         images: examples of a step; with guidance the network sees twice as many.
+        whole: whether a call takes all steps of the stage in place of one.
     """
 
     stage: str
@@ -20,6 +21,12 @@ class Setup:
     images: int
     dtype: str
     threads: int
+    whole: bool = False
+
+    @property
+    def steps(self) -> int:
+        """Denoising steps of a call."""
+        return STEPS[self.stage] if self.whole and not self.tiny else 1 + self.whole
 
     @property
     def channels(self) -> int:
@@ -36,6 +43,11 @@ class Setup:
         """Pixels of the stage's images."""
         full = 64 if self.stage == "decoder" else 256
         return full // 4 if self.tiny else full
+
+    @property
+    def crop(self) -> int:
+        """Pixels of the squares that the stage is trained on."""
+        return self.size // 4 if self.stage == "super_res_first" else self.size
 
     @property
     def layers(self) -> int:
@@ -77,12 +89,14 @@ def our_spec(setup: Setup) -> Any:
 
 
 def our_step(setup: Setup) -> Callable[[], None]:
-    """Returns a function that takes one step of unclip_jax, compiled as in sampling."""
+    """Returns a function that takes the steps of a call, compiled as in sampling."""
     import jax
     import jax.numpy as jnp
     import numpy as np
 
     from unclip_jax.core import prng
+    from unclip_jax.core.flops import work_of
+    from unclip_jax.core.trees import count_params
     from unclip_jax.diffusion.samplers import init_state, run_steps
     from unclip_jax.models.stages import abstract_params
     from unclip_jax.sampling import programs
@@ -108,7 +122,7 @@ def our_step(setup: Setup) -> Callable[[], None]:
     def step(params: Any, index: Any, prepared: Any, keys: Any, state: Any) -> Any:
         denoise = programs.prepared_denoiser(program_key, params, prepared, scale)
         noise = programs.example_noise(program_key, keys)
-        return run_steps(denoise, state, plan, noise, start=index, count=1)[0]
+        return run_steps(denoise, state, plan, noise, start=index, count=setup.steps)[0]
 
     program = jax.jit(step, donate_argnums=(4,))
     prepared = jax.jit(read)(params, cond, empty)
@@ -117,11 +131,14 @@ def our_step(setup: Setup) -> Callable[[], None]:
     held = {"state": init_state(jnp.asarray(noise)), "index": 0}
 
     def run() -> None:
-        index = np.int32(held["index"] % (plan.num_steps - 1))
+        index = np.int32(held["index"] % max(1, plan.num_steps - setup.steps))
         held["state"] = program(params, index, prepared, keys, held["state"])
         held["index"] += 1
         jax.block_until_ready(held["state"])
 
+    run.facts = {"rows": setup.images, "params": count_params(params)}
+    if setup.whole:
+        run.facts["flops"] = work_of(step, params, np.int32(0), prepared, keys, held["state"]).flops
     return run
 
 
@@ -179,11 +196,17 @@ def their_module(setup: Setup) -> Any:
     )
 
 
-def their_inputs(setup: Setup, place: dict[str, Any], guided: bool) -> tuple[Any, dict[str, Any]]:
-    """Returns noise and random inputs of diffusers' network, with two rows per image if guided."""
+def their_inputs(
+    setup: Setup, place: dict[str, Any], guided: bool, size: int | None = None
+) -> tuple[Any, dict[str, Any]]:
+    """Returns noise and random inputs of diffusers' network, with two rows per image if guided.
+
+    Args:
+        size: pixels of the images; None is that of the stage.
+    """
     import torch
 
-    n, image = setup.images, (3, setup.size, setup.size)
+    n, image = setup.images, (3, size or setup.size, size or setup.size)
     rows = 2 * n if guided else n
     tokens = {"prior": 77, "decoder": 81}.get(setup.stage, 0)
     mask = torch.ones(rows, tokens, dtype=torch.bool, device=place["device"])
@@ -203,7 +226,10 @@ def their_inputs(setup: Setup, place: dict[str, Any], guided: bool) -> tuple[Any
 
 
 def their_step(setup: Setup, compiled: bool) -> Callable[[], None]:
-    """Returns a function that takes one step as diffusers' unCLIP pipeline does."""
+    """Returns a function that takes the steps of a call as diffusers' unCLIP pipeline does.
+
+    On a GPU with the settings that its documentation recommends: cuDNN's search, channels last.
+    """
     import torch
     from diffusers import UnCLIPScheduler
 
@@ -211,8 +237,13 @@ def their_step(setup: Setup, compiled: bool) -> Callable[[], None]:
     torch.manual_seed(0)
     device = "cuda" if torch.cuda.is_available() else "cpu"
     place = {"device": device, "dtype": getattr(torch, setup.dtype)}
-    module = their_module(setup).eval().to(device)
+    with torch.device(device):
+        module = their_module(setup).eval()
     module = module if setup.dtype == "float32" else module.to(place["dtype"])
+    if device == "cuda":
+        torch.backends.cudnn.benchmark = True
+        if setup.stage != "prior":
+            module = module.to(memory_format=torch.channels_last)
     network = torch.compile(module) if compiled else module
     learned = setup.stage == "decoder"
     scheduler = UnCLIPScheduler(
@@ -220,7 +251,7 @@ def their_step(setup: Setup, compiled: bool) -> Callable[[], None]:
         prediction_type="sample" if setup.stage == "prior" else "epsilon",
         clip_sample_range=5.0 if setup.stage == "prior" else 1.0,
     )
-    scheduler.set_timesteps(STEPS[setup.stage])
+    scheduler.set_timesteps(STEPS[setup.stage], device=device)
     guided = setup.stage != "super_res_first"
     x, inputs = their_inputs(setup, place, guided)
     low_res = torch.randn(setup.images, 3, setup.size, setup.size, **place)
@@ -237,12 +268,18 @@ def their_step(setup: Setup, compiled: bool) -> Callable[[], None]:
         return torch.cat([without + 8.0 * (with_text - without), variance], dim=1)
 
     def run() -> None:
-        index = held["index"] % (len(scheduler.timesteps) - 1)
-        t, following = scheduler.timesteps[index : index + 2]
-        with torch.no_grad():
-            held["x"] = scheduler.step(predict(t), t, held["x"], following).prev_sample
-        held["index"] += 1
+        last = len(scheduler.timesteps) - 1
+        for _ in range(setup.steps):
+            index = held["index"] % (last + setup.whole)
+            t, following = scheduler.timesteps[index], None
+            if index < last:
+                following = scheduler.timesteps[index + 1]
+            with torch.no_grad():
+                stepped = scheduler.step(predict(t), t, held["x"], following)
+            held["x"], held["index"] = stepped.prev_sample, held["index"] + 1
         if device == "cuda":
             torch.cuda.synchronize()
 
+    parameters = sum(weight.numel() for weight in module.parameters())
+    run.facts = {"rows": setup.images, "params": parameters}
     return run

@@ -16,7 +16,7 @@ import json
 import os
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import click
@@ -75,18 +75,29 @@ def jit_alone(step: Callable[..., Any]) -> Any:
 
 def config_step(path: str, batch: int | None, clip: str | None) -> tuple[Callable[[], Any], Any]:
     """Returns the training step of a config, and its program."""
-    import jax
-
     from unclip_jax.cli.config_files import read_config
-    from unclip_jax.core.prng import root_key
-    from unclip_jax.models.stages import init_variables, unboxed
-    from unclip_jax.plan.estimate import planned_program
-    from unclip_jax.train.state import jit_once, make_state
 
     flags = [f"--config.train.batch_size={batch}"] if batch else []
     flags += [f"--config.clip={clip}"] if clip and not path.endswith("clip.py") else []
-    sections = read_config(path, flags)
-    program, _ = planned_program(sections)
+    program = sections_program(read_config(path, flags))
+    return program_step(program), program
+
+
+def sections_program(sections: Mapping[str, Any]) -> Any:
+    """Returns the program of a config's sections, as `unclip plan` makes it."""
+    from unclip_jax.plan.estimate import planned_program
+
+    return planned_program(sections)[0]
+
+
+def program_step(program: Any) -> Callable[[], Any]:
+    """Returns the training step of a program, compiled, on random batches."""
+    import jax
+
+    from unclip_jax.core.prng import root_key
+    from unclip_jax.models.stages import init_variables, unboxed
+    from unclip_jax.train.state import jit_once, make_state
+
     train = program.settings.train
     init = lambda: unboxed(init_variables(program.spec, program.module, root_key(0)))  # noqa: E731
     metrics = len(program.metric_names)
@@ -100,7 +111,14 @@ def config_step(path: str, batch: int | None, clip: str | None) -> tuple[Callabl
         held["state"], logged = compiled(held["state"], constants, rows)
         jax.block_until_ready(logged)
 
-    return take, program
+    return take
+
+
+def model_flops(program: Any) -> float:
+    """Returns the FLOPs of a step as `unclip plan` counts them: without what is computed again."""
+    from unclip_jax.plan.estimate import plan_program
+
+    return plan_program(program).flops_per_step
 
 
 def time_config(path: str, batch: int | None, clip: str | None, repeats: int) -> dict[str, Any]:
@@ -109,7 +127,6 @@ def time_config(path: str, batch: int | None, clip: str | None, repeats: int) ->
 
     from unclip_jax.core.chips import chip_of
     from unclip_jax.core.trees import count_params
-    from unclip_jax.plan.estimate import step_work
 
     take, program = config_step(path, batch, clip)
     take()
@@ -119,8 +136,7 @@ def time_config(path: str, batch: int | None, clip: str | None, repeats: int) ->
         take()
         seconds.append(time.perf_counter() - start)
     median, rows = statistics.median(seconds), program.settings.train.batch_size
-    counted = rows if program.spec.row.task == "contrastive" else 1
-    flops = step_work(program, counted, "none").flops * rows / counted
+    flops = model_flops(program)
     device = jax.local_devices()[0]
     chip = chip_of(device.device_kind)
     return {
@@ -194,6 +210,7 @@ def their_peer(peer: Peer) -> Callable[[], None]:
     """Returns the same step by diffusers and torch."""
     import torch
     from diffusers import DDPMScheduler, UNet2DModel
+    from torch_training import torch_training
 
     torch.set_num_threads(peer.threads)
     torch.manual_seed(0)
@@ -209,14 +226,11 @@ def their_peer(peer: Peer) -> Callable[[], None]:
         up_block_types=("ResnetUpsampleBlock2D",) * levels,
         add_attention=False,
     ).to(device)
-    weights = list(model.parameters())
-    average = [weight.detach().clone() for weight in weights]
-    optimizer = torch.optim.AdamW(weights, lr=peer.learning_rate, weight_decay=0.0, foreach=True)
     scheduler = DDPMScheduler(1000, beta_schedule="squaredcos_cap_v2")
     pictures = torch.randint(0, 256, (peer.batch, 3, peer.size, peer.size), dtype=torch.uint8)
     pictures = pictures.to(device)
 
-    def take() -> None:
+    def loss() -> Any:
         x0 = pictures.float() / 127.5 - 1
         small = torch.nn.functional.avg_pool2d(x0, 4)
         low_res = torch.nn.functional.interpolate(small, scale_factor=4, mode="bicubic")
@@ -224,17 +238,10 @@ def their_peer(peer: Peer) -> Callable[[], None]:
         noise = torch.randn_like(x0)
         x_t = scheduler.add_noise(x0, noise, t)
         out = model(torch.cat([x_t, low_res], dim=1), t).sample
-        loss = torch.nn.functional.mse_loss(out, noise)
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(weights, 1.0)
-        optimizer.step()
-        with torch.no_grad():
-            torch._foreach_lerp_(average, [w.detach() for w in weights], 1 - peer.ema_decay)
-        if device == "cuda":
-            torch.cuda.synchronize()
+        return torch.nn.functional.mse_loss(out, noise)
 
-    return take
+    rates = {"learning_rate": peer.learning_rate, "ema_decay": peer.ema_decay}
+    return torch_training(model, loss, **rates)
 
 
 def peer_table(found: dict[str, Any], peer: Peer, stated: dict[str, Any]) -> str:
