@@ -11,6 +11,7 @@ without a network, `--pack FOLDER` downloads what it lacks, and `--wheels FOLDER
 """
 
 import contextlib
+import dataclasses
 import datetime
 import fnmatch
 import json
@@ -50,6 +51,24 @@ FOLDER = click.Path(path_type=Path, resolve_path=True)
 Records = dict[str, dict[str, Any]]
 
 
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """How to measure.
+
+    Attributes:
+        deadline: on the monotonic clock; what would end later is not begun.
+        patience: minutes for a side, or for sides that take turns.
+        retry: also measures sides that failed.
+        stated: what the records say of the machine.
+    """
+
+    repeats: int
+    deadline: float | None = None
+    patience: float = 5.0
+    retry: bool = False
+    stated: dict[str, Any] = dataclasses.field(default_factory=dict)
+
+
 def read_records(path: Path) -> Records:
     """Returns the results of a file by cell; none of a file that is not there."""
     return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
@@ -87,58 +106,57 @@ def measure_alone(
     return found
 
 
+def is_late(seconds: float, deadline: float | None) -> bool:
+    """Whether what takes so long would end after the deadline."""
+    return deadline is not None and time.monotonic() + seconds > deadline
+
+
 def run_cell(
-    cell: Any,
-    names: Sequence[str],
-    repeats: int,
-    deadline: float | None,
-    keep: Callable[[dict[str, Any]], None],
+    cell: Any, names: Sequence[str], settings: Settings, keep: Callable[[dict[str, Any]], None]
 ) -> None:
-    """Measures sides of a cell; hands on what is known after each, or after all that take turns."""
-    date = datetime.date.today().isoformat()
-    if not cell.alone:
-        makers = {name: cell.sides[name][0] for name in names}
-        found = measure(makers, repeats, together=True, deadline=deadline)
-        keep({name: {**side, "date": date} for name, side in found.items()})
-        return
-    for name in names:
-        keep({name: {**measure_alone(name, cell.sides[name], repeats, deadline), "date": date}})
+    """Measures sides of a cell; hands on what is known after each, or after all that take turns.
 
-
-def run(
-    cells: Sequence[Any],
-    out: Path,
-    *,
-    repeats: int,
-    deadline: float | None = None,
-    retry: bool = False,
-    stated: Mapping[str, Any] | None = None,
-) -> Records:
-    """Measures what is still open of all cells; returns all records.
-
-    Args:
-        deadline: on the monotonic clock; a cell that would end later is not begun.
+    One that has not finished within the patience has failed, and is not begun again by a rerun.
     """
+    seconds = 60 * cell.minutes / (len(cell.sides) if cell.alone else 1)
+    for group in [[name] for name in names] if cell.alone else [names]:
+        if is_late(seconds, settings.deadline):
+            click.echo(f"{cell.name}: {', '.join(group)}: too little time is left", err=True)
+            continue
+        end = time.monotonic() + 60 * settings.patience
+        until = end if settings.deadline is None else min(end, settings.deadline)
+        if cell.alone:
+            ways = cell.sides[group[0]]
+            found = {group[0]: measure_alone(group[0], ways, settings.repeats, until)}
+        else:
+            makers = {name: cell.sides[name][0] for name in group}
+            found = measure(makers, settings.repeats, together=True, deadline=until)
+        for side in found.values():
+            side["date"] = datetime.date.today().isoformat()
+            if side.get("failed") == LATE and until == end:
+                side["failed"] = f"not ready after {settings.patience:g} minutes"
+        keep(found)
+
+
+def run(cells: Sequence[Any], out: Path, settings: Settings) -> Records:
+    """Measures what is still open of all cells; returns all records."""
     out.mkdir(parents=True, exist_ok=True)
     records = read_records(out / RESULTS)
     for cell in cells:
-        names = open_sides(cell, records.get(cell.name), retry)
+        names = open_sides(cell, records.get(cell.name), settings.retry)
         if not names:
-            continue
-        if deadline is not None and time.monotonic() + 60 * cell.minutes > deadline:
-            click.echo(f"{cell.name}: not begun, too little time is left", err=True)
             continue
 
         def keep(found: dict[str, Any], cell: Any = cell) -> None:
             before = records.get(cell.name, {"sides": {}})["sides"]
-            about = {"what": cell.what, "dtype": cell.dtype, "environment": dict(stated or {})}
+            about = {"what": cell.what, "dtype": cell.dtype, "environment": settings.stated}
             records[cell.name] = {**about, "sides": before | found}
             write(out / RESULTS, json.dumps(records, indent=1) + "\n")
             for name, side in found.items():
                 said = side.get("failed") or f"{side['wall']:.4g} s, {side['rows']} rows"
                 click.echo(f"{cell.name}: {name}: {said}", err=True)
 
-        run_cell(cell, names, repeats, deadline, keep)
+        run_cell(cell, names, settings, keep)
     return records
 
 
@@ -175,6 +193,7 @@ def pack(folder: Path) -> None:
 @click.option("--out", type=FOLDER, help="Folder of gpu.json and gpu.md.")
 @click.option("--earlier", type=EXISTING, help="A gpu.json to go on from.")
 @click.option("--time-limit", type=click.FloatRange(min=0), help="Minutes.")
+@click.option("--patience", default=5.0, show_default=True, help="Minutes for a side to finish.")
 @click.option("--only", default="*", show_default=True, help="Cells by name, such as 'train*'.")
 @click.option("--repeats", default=5, show_default=True, type=click.IntRange(min=1))
 @click.option("--retry", is_flag=True, help="Also sides that failed.")
@@ -209,8 +228,8 @@ def main(out: Path | None, only: str, tiny: bool, repeats: int, **options: Any) 
         os.chdir(ROOT)  # where the configs are
         cache = Path(tempfile.gettempdir()) / "gpu_compile_cache"
         os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(cache))
-        settings = {"repeats": repeats, "deadline": deadline, "retry": options["retry"]}
-        run(chosen, out, stated=describe(repeats), **settings)
+        told = {name: options[name] for name in ("patience", "retry")}
+        run(chosen, out, Settings(repeats, deadline, stated=describe(repeats), **told))
     text = table(cells, read_records(out / RESULTS))
     write(out / TABLE, text + "\n")
     if options["page"]:

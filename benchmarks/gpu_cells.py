@@ -64,7 +64,8 @@ class Cell:
             memory counts.
         alone: whether a side has the card to itself; otherwise they are loaded together and take
             turns.
-        minutes: that it takes on an H100, roughly; with less left it is not begun.
+        minutes: that all sides take on an H100, roughly; with less left it is not begun, where
+            sides are alone with less than a side's share.
     """
 
     name: str
@@ -117,8 +118,8 @@ def sampling_cell(stage: str, images: int, tiny: bool, minutes: float) -> Cell:
         COMPILED: ((their_step, (setup, True)),),
         EAGER: ((their_step, (setup, False)),),
     }
-    if stage == "super_res_first":
-        del sides[CUDNN]  # it has no attention
+    if stage != "decoder":
+        del sides[CUDNN]  # no attention, or that of the prior's last positions, which are too few
     what = f"sampling, Karlo's {STAGES[stage]}, {setup.steps} steps of {images}"
     return Cell(f"sample {stage} {images}", what, setup.dtype, sides, False, minutes, Goal(1.3))
 

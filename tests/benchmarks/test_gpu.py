@@ -111,7 +111,8 @@ def measured(monkeypatch):
         asked.append({name: maker[1] for name, maker in makers.items()})
         default = {name: side(maker[1], 0.5) for name, maker in makers.items()}
         return {
-            name: answers.get((name, maker[1]), default[name]) for name, maker in makers.items()
+            name: dict(answers.get((name, maker[1]), default[name]))
+            for name, maker in makers.items()
         }
 
     monkeypatch.setattr(gpu, "measure", measure)
@@ -123,27 +124,45 @@ def test_a_rerun_goes_on_where_the_last_one_ended(measured, tmp_path):
     cells = [cell("train a", sides=(OURS, EAGER)), cell("b", alone=False, sides=(OURS, EAGER))]
     late, broken = {"failed": turns.LATE}, {"failed": "missing package: torch"}
     answers |= {(EAGER, 8): late, (OURS, 8): {"failed": "out of memory: 90 GiB"}}
-    records = gpu.run(cells, tmp_path, repeats=2)
+    records = gpu.run(cells, tmp_path, gpu.Settings(2, time.monotonic() + 200))
     assert asked == [{OURS: 8}, {OURS: 4}, {EAGER: 8}, {OURS: 8, EAGER: 8}]
     assert records["train a"]["sides"][OURS]["rows"] == 4
     assert json.loads((tmp_path / gpu.RESULTS).read_text()) == records
     asked.clear()
     answers[EAGER, 8] = broken
-    gpu.run(cells, tmp_path, repeats=2)
+    gpu.run(cells, tmp_path, gpu.Settings(2))
     assert asked == [{EAGER: 8}, {OURS: 8, EAGER: 8}], "those that take turns are taken together"
     asked.clear()
-    gpu.run(cells, tmp_path, repeats=2)
+    gpu.run(cells, tmp_path, gpu.Settings(2))
     assert asked == []
     del answers[EAGER, 8]
-    found = gpu.run(cells, tmp_path, repeats=2, retry=True)
+    found = gpu.run(cells, tmp_path, gpu.Settings(2, retry=True))
     assert asked == [{EAGER: 8}, {OURS: 8, EAGER: 8}]
     assert found["train a"]["sides"][EAGER]["rows"] == 8
 
 
-def test_a_cell_that_would_end_too_late_is_not_begun(measured, tmp_path):
-    cells = [cell("a", minutes=3.0, sides=(OURS,)), cell("b", minutes=1.0, sides=(OURS,))]
-    records = gpu.run(cells, tmp_path, repeats=2, deadline=time.monotonic() + 120)
-    assert list(records) == ["b"]
+def test_what_would_end_too_late_is_not_begun(measured, tmp_path):
+    """Of 120 s: both together take 180 s, then one alone 60 s of 120, at last 150 s of 300."""
+    _, answers = measured
+    both = (OURS, EAGER)
+    cells = [cell("a", minutes=3.0, sides=both, alone=False), cell("b", minutes=2.0, sides=both)]
+    cells += [cell("c", minutes=5.0, sides=both)]
+    records = gpu.run(cells, tmp_path, gpu.Settings(2, time.monotonic() + 120))
+    assert {name: list(record["sides"]) for name, record in records.items()} == {"b": [*both]}
+
+
+def test_a_side_that_takes_too_long_is_not_begun_again(measured, tmp_path):
+    """Where time was left; one that the deadline ended is."""
+    asked, answers = measured
+    answers[EAGER, 8] = {"failed": turns.LATE}
+    records = gpu.run([cell("a", sides=(EAGER,))], tmp_path, gpu.Settings(2, patience=3.0))
+    assert records["a"]["sides"][EAGER]["failed"] == "not ready after 3 minutes"
+    settings = gpu.Settings(2, time.monotonic() + 100)
+    records = gpu.run([cell("b", sides=(EAGER,))], tmp_path, settings)
+    assert records["b"]["sides"][EAGER]["failed"] == turns.LATE
+    asked.clear()
+    gpu.run([cell("a", sides=(EAGER,)), cell("b", sides=(EAGER,))], tmp_path, gpu.Settings(2))
+    assert asked == [{EAGER: 8}]
 
 
 def test_sides_that_fail_stop_nothing():
