@@ -77,6 +77,20 @@ def test_mean_metric_of_a_rate():
         metrics.mean_metric(np.array([]))
 
 
+@pytest.mark.parametrize(("value", "n"), [(0, 30), (1, 30), (0, 3), (1, 1)])
+def test_a_rate_of_none_or_all_has_the_exact_interval(value, n):
+    exact = stats.binomtest(value * n, n).proportion_ci(0.95, method="exact")
+    for values, share in ((np.full(n, value == 1), False), (np.full(n, float(value)), True)):
+        metric = metrics.mean_metric(values, is_share=share)
+        np.testing.assert_allclose((metric.low, metric.high), exact, rtol=1e-12)
+
+
+def test_none_of_few_groups_is_none_of_few():
+    copies = metrics.mean_metric(np.zeros(30, bool), groups=np.repeat(np.arange(3), 10))
+    assert copies.high == metrics.mean_metric(np.zeros(3, bool)).high
+    assert metrics.mean_metric(np.zeros(30)).high == 0.0  # a difference or a distance
+
+
 def test_cosine():
     a = np.array([[1.0, 0.0], [3.0, 4.0], [1.0, 1.0]])
     b = np.array([[0.0, 2.0], [3.0, 4.0], [-2.0, -2.0]])

@@ -63,7 +63,7 @@ def bootstrap_interval(
         groups: a label per value, e.g. its concept; None, or the label "", makes a value its own
             group.
     """
-    labels = np.arange(len(values)) if groups is None else each_named(groups)
+    labels = group_labels(groups, len(values))
     _, member = np.unique(labels, return_inverse=True)
     sums = np.bincount(member, weights=values)
     counts = np.bincount(member).astype(np.float64)
@@ -74,6 +74,20 @@ def bootstrap_interval(
         means[i] = (weight @ sums) / (weight @ counts)
     low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
     return float(low), float(high)
+
+
+def unanimous_interval(value: float, n: int, level: float = LEVEL) -> tuple[float, float]:
+    """Returns the exact interval of a rate where all of n values are 0, or all 1.
+
+    1 - ((1 - level) / 2)^(1 / n) from the value inwards (Clopper & Pearson 1934)
+    """
+    reach = 1.0 - ((1.0 - level) / 2.0) ** (1.0 / n)
+    return (0.0, reach) if value == 0.0 else (1.0 - reach, 1.0)
+
+
+def group_labels(groups: Shaped[np.ndarray, " n"] | None, n: int) -> Shaped[np.ndarray, " n"]:
+    """Returns the label of each value's group; without groups, or with "", each has its own."""
+    return np.arange(n) if groups is None else each_named(groups)
 
 
 def each_named(labels: Shaped[np.ndarray, " n"]) -> Shaped[np.ndarray, " n"]:
@@ -128,13 +142,24 @@ def mean_metric(
     *,
     groups: Shaped[np.ndarray, " n"] | None = None,
     baseline: float | None = None,
+    is_share: bool = False,
     seed: int = 0,
 ) -> Metric:
-    """Returns the mean of `values` as a metric; booleans give a rate."""
+    """Returns the mean of `values` as a metric; booleans give a rate.
+
+    Args:
+        is_share: values are from 0 to 1, as those of a rate are. Where all are 0, or all 1, the
+            interval is `unanimous_interval`, as a bootstrap's would have no width.
+    """
     if len(values) == 0:
         raise ValueError("a metric needs at least one value")
     numbers = np.asarray(values, np.float64)
-    low, high = bootstrap_interval(numbers, groups=groups, seed=seed)
+    is_share = is_share or np.asarray(values).dtype == bool
+    if is_share and numbers[0] in (0.0, 1.0) and (numbers == numbers[0]).all():
+        count = len(np.unique(group_labels(groups, len(numbers))))
+        low, high = unanimous_interval(numbers[0], count)
+    else:
+        low, high = bootstrap_interval(numbers, groups=groups, seed=seed)
     return Metric(float(numbers.mean()), low, high, len(numbers), baseline)
 
 

@@ -169,7 +169,8 @@ def _mean(
     kept = ~np.isnan(values)
     if not kept.any():
         return {}
-    return {key: metrics.mean_metric(values[kept], groups=groups[kept], baseline=baseline)}
+    given = {"groups": groups[kept], "baseline": baseline, "is_share": baseline is None}
+    return {key: metrics.mean_metric(values[kept], **given)}
 
 
 def training_costs(model: Bundle, settings: Settings) -> dict[str, Metric]:

@@ -30,9 +30,21 @@ FAULTS: list[Fault] = [
             "tests/evals/test_metrics.py::test_bootstrap_interval_matches_scipy",
         ),
         (
+            "none_of_many_is_certain",
+            "is_share = is_share or np.asarray(values).dtype == bool",
+            "is_share = False",
+            "tests/evals/test_metrics.py::test_a_rate_of_none_or_all_has_the_exact_interval",
+        ),
+        (
+            "one_sided_interval_of_none",
+            "((1.0 - level) / 2.0) ** (1.0 / n)",
+            "(1.0 - level) ** (1.0 / n)",
+            "tests/evals/test_metrics.py::test_a_rate_of_none_or_all_has_the_exact_interval",
+        ),
+        (
             "bootstrap_ignores_groups",
-            "np.arange(len(values)) if groups is None else each_named(groups)",
-            "np.arange(len(values))",
+            "np.arange(n) if groups is None else each_named(groups)",
+            "np.arange(n)",
             "tests/evals/test_metrics.py::test_grouped_bootstrap_of_copies_is_that_of_the_originals",
         ),
         (
