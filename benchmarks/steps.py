@@ -1,11 +1,14 @@
 """Samplers and numbers of steps of a stage, by quality against time.
 
     python benchmarks/steps.py --eval-clip BUNDLE --stage decoder --out steps_decoder
+    python benchmarks/steps.py --eval-clip BUNDLE --student BUNDLE --out student_decoder
 
 Each row samples the same held-out captions with the same keys, one stage changed. Quality: the
 Fréchet distance to the real images of these splits in the features of an independent CLIP, and its
 score of image and caption. Time: seconds an image after the first call, all stages together.
-Writes OUT.json after every row, continues what is there, and draws OUT.png.
+Writes OUT.json after every row, continues what is there, and draws OUT.png. With --student, whose
+few-step stage is sampled in the model's place as its own bundle says, it also prints which rows of
+the model take no longer: the comparison at equal time.
 """
 
 import dataclasses
@@ -34,7 +37,7 @@ from unclip_jax.evals.image_sets import CHUNK, real_images
 from unclip_jax.evals.settings import Settings
 from unclip_jax.models.pca import Moments
 from unclip_jax.sampling.pipeline import generate, requests_for
-from unclip_jax.sampling.settings import SampleSettings, override, resolve
+from unclip_jax.sampling.settings import SampleSettings, num_steps, override, resolve
 
 SAMPLERS = ("dpm++", "ddim")
 STEPS = "5,8,10,15,20,30,40,50"
@@ -49,6 +52,33 @@ def with_sampling(model: Bundle, stage: str, sampler: str, steps: int) -> Bundle
     return dataclasses.replace(
         model, stages={**model.stages, stage: dataclasses.replace(own, spec=spec)}
     )
+
+
+def as_they_are(model: Bundle, student: str, stage: str) -> dict[str, Bundle]:
+    """Returns what is sampled in its own steps: the model, and with a student's stage in it."""
+    found = {"bundle": model}
+    if student:
+        own = api.load(student, stages=[stage]).stage(stage)
+        found["student"] = dataclasses.replace(model, stages={**model.stages, stage: own})
+    return found
+
+
+def at_equal_time(rows: list[dict[str, Any]]) -> list[str]:
+    """Compares the student with each of the model's rows that take no longer, a line a row."""
+    student = next((row for row in rows if row["sampler"] == "student"), None)
+    if student is None:
+        return []
+    others = [row for row in rows if row["sampler"] != "student"]
+    lines = []
+    for row in sorted(others, key=lambda row: row["seconds"]):
+        if row["seconds"] <= student["seconds"]:
+            more = {name: student[name] - row[name] for name in ("frechet", "clip_score")}
+            lines.append(
+                f"student against {row['sampler']} in {row['steps']} steps: {more['frechet']:+.4f} "
+                f"Fréchet distance, {more['clip_score']:+.4f} CLIP score, "
+                f"{student['seconds'] / row['seconds']:.2f} times as long"
+            )
+    return lines or ["the student takes less time than any row of the model"]
 
 
 def sampled(model: Bundle, prompts: list[str], batch: int) -> tuple[np.ndarray, float]:
@@ -73,7 +103,7 @@ def plot(rows: list[dict[str, Any]], path: Path) -> None:
                 (row for row in rows if row["sampler"] == sampler), key=lambda row: row["steps"]
             )
             times = [row["seconds"] for row in own]
-            marker = "*" if sampler == "bundle" else "o"
+            marker = "*" if sampler in ("bundle", "student") else "o"
             axes.plot(times, [row[name] for row in own], marker=marker, label=sampler)
             for row in own:
                 axes.annotate(row["steps"], (row["seconds"], row[name]), fontsize=7)
@@ -99,6 +129,7 @@ def environment() -> dict[str, Any]:
 @click.option("--eval-clip", required=True, help="Bundle with an independently trained CLIP.")
 @click.option("--data", default="emoji", show_default=True)
 @click.option("--stage", default="decoder", show_default=True)
+@click.option("--student", default="", help="Bundle with a few-step student of the stage.")
 @click.option("--samplers", default=",".join(SAMPLERS), show_default=True)
 @click.option("--steps", default=STEPS, show_default=True)
 @click.option("--prompts", default=500, show_default=True, help="Captions, an image each.")
@@ -109,11 +140,12 @@ def main(
     eval_clip: str,
     data: str,
     stage: str,
+    student: str,
     out: Path,
     batch: int,
     **options: Any,
 ) -> None:
-    """Measures every sampler at every number of steps, and the bundle's own setting."""
+    """Measures every sampler at every number of steps, the bundle's own setting and a student's."""
     common.use_compile_cache()
     common.use_cores([model, eval_clip], images=batch)
     bundle, judge = api.load(model), api.load(eval_clip, stages=["clip"])
@@ -127,13 +159,13 @@ def main(
     record = out.with_suffix(".json")
     told = {"model": model, "eval_clip": eval_clip, "data": data, "stage": stage}
     told |= {"prompts": len(captions), "batch": batch}
+    told |= {"student": student} if student else {}
     rows = []
     if record.exists():
         before = json.loads(record.read_text())
         rows = before["rows"] if before["settings"] == told else []
-    own = bundle.stage(stage).spec.sampling
-    count = own.steps if own.step_list is None else len(own.step_list)
-    wishes = [("bundle", count)]
+    models = as_they_are(bundle, student, stage)
+    wishes = [(name, num_steps(held.stage(stage).spec.sampling)) for name, held in models.items()]
     wishes += [
         (name, int(n))
         for name in options["samplers"].split(",")
@@ -142,7 +174,7 @@ def main(
     for sampler, n in wishes:
         if any((row["sampler"], row["steps"]) == (sampler, n) for row in rows):
             continue
-        changed = bundle if sampler == "bundle" else with_sampling(bundle, stage, sampler, n)
+        changed = models.get(sampler) or with_sampling(bundle, stage, sampler, n)
         images, seconds = sampled(changed, captions, batch)
         emb = clip.images(images)
         row = {"sampler": sampler, "steps": n, "seconds": seconds, **environment()}
@@ -152,6 +184,8 @@ def main(
         click.echo(json.dumps(row))
         with files.whole_file(record) as part:
             part.write_text(json.dumps({"settings": told, "rows": rows}, indent=1) + "\n")
+    for line in at_equal_time(rows):
+        click.echo(line)
     plot(rows, out.with_suffix(".png"))
 
 

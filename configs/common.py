@@ -58,6 +58,25 @@ def on_a_workstation(config: ConfigDict, *, steps: int, batch_size: int) -> None
     config.data.update({"threads": 8, "prefetch": 8})
 
 
+def distill(config: ConfigDict, *, halvings: int, steps: int, learning_rate: float) -> None:
+    """Settings of a few-step student of `config.init_from`; `config.sampling` is the teacher's.
+
+    All of them ours, but for the learning rate that falls to 0 (Salimans & Ho 2022).
+    """
+    config.train.distill.halvings = halvings
+    config.train.steps = steps
+    config.optim.update({"learning_rate": learning_rate, "schedule": "cosine"})
+    if config.diffusion.prediction == "eps":  # which has no x_0 in strong noise
+        config.diffusion.prediction = "v"
+        config.train.distill.update({"prediction": "eps", "first_span": 1})
+
+
+def smoke_distill(config: ConfigDict) -> None:
+    """Makes a student of seconds out of a smoke run: from 8 steps to 2."""
+    config.sampling.update({"sampler": "ddim", "steps": 8, "step_list": None})
+    distill(config, halvings=2, steps=20, learning_rate=config.optim.learning_rate)
+
+
 def smoke(config: ConfigDict, *, image_size: int) -> None:
     """Makes a run of seconds out of a config with a small model: procedural images, random CLIP."""
     if config.stage == "clip" or STAGES[config.stage].needs_clip:

@@ -1,6 +1,8 @@
 """Upsampler of the emoji family, 64 -> 256 px: convolutions only, no caption, no embedding.
 
 unclip train --config configs/emoji/upsampler_256.py --workdir runs/upsampler_256
+
+A student that needs 2 steps: the same with :distill and --config.init_from=emoji.
 """
 
 from ml_collections import ConfigDict
@@ -8,11 +10,15 @@ from ml_collections import ConfigDict
 from unclip_jax.configs import common
 from unclip_jax.configs.emoji import use_emoji
 
-VARIANTS = ("smoke",)
+VARIANTS = ("distill", "smoke", "smoke_distill")
 
 
 def get_config(variant: str = "") -> ConfigDict:
-    """Returns the config; variant "smoke" is a tiny one on procedural images."""
+    """Returns the config.
+
+    Variant "distill" trains a few-step student; "smoke" is a tiny config on procedural images,
+    "smoke_distill" a student's.
+    """
     common.check_variant(variant, VARIANTS)
     config = common.base("upsampler_256")
     config.model = model()
@@ -47,13 +53,20 @@ def get_config(variant: str = "") -> ConfigDict:
         }
     )
     config.eval.batch_size = 32
-    if variant == "smoke":
+    if variant == "distill":
+        config.sampling.steps = 8
+        common.distill(config, halvings=2, steps=800, learning_rate=3e-4)
+        config.train.update({"save_every": 100, "sample_every": 200})
+        config.optim.update({"warmup_steps": 50, "ema_decay": 0.99})
+    if variant.startswith("smoke"):
         config.model.low_res_size = 16  # what the smoke decoder draws
         config.model.unet.update({"image_size": 32, "channels": 16, "channel_mult": (1, 2)})
         config.model.unet.update({"res_blocks": 1, "norm_groups": 8, "time_width": 32, "patch": 2})
         config.sampling.steps = 5
         common.smoke(config, image_size=32)
         config.train.update({"crop_size": 16, "sample_every": 10})
+    if variant == "smoke_distill":
+        common.smoke_distill(config)
     return config
 
 

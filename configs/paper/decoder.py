@@ -8,11 +8,15 @@ from ml_collections import ConfigDict
 
 from unclip_jax.configs import common
 
-VARIANTS = ("smoke",)
+VARIANTS = ("distill", "smoke", "smoke_distill")
 
 
 def get_config(variant: str = "") -> ConfigDict:
-    """Returns the config; variant "smoke" is a tiny one on procedural images."""
+    """Returns the config.
+
+    Variant "distill" trains a few-step student; "smoke" is a tiny config on procedural images,
+    "smoke_distill" a student's.
+    """
     common.check_variant(variant, VARIANTS)
     config = common.base("decoder")
     config.model = model()
@@ -49,8 +53,11 @@ def get_config(variant: str = "") -> ConfigDict:
             "image_drop": 0.1,  # paper: 10%
         }
     )
+    if variant == "distill":  # ours: from 64 steps to 8
+        config.sampling.update({"sampler": "ddim", "steps": 64})
+        common.distill(config, halvings=3, steps=100_000, learning_rate=1e-4)
     common.on_a_pod(config)
-    if variant == "smoke":
+    if variant.startswith("smoke"):
         config.model.unet.update({"image_size": 16, "channels": 8, "channel_mult": (1, 2)})
         config.model.unet.update({"res_blocks": 1, "attention_resolutions": (8,)})
         config.model.unet.update({"head_channels": 8, "norm_groups": 4, "time_width": 32})
@@ -59,6 +66,8 @@ def get_config(variant: str = "") -> ConfigDict:
         config.model.text_encoder.transformer.update({"width": 16, "layers": 2, "heads": 2})
         config.sampling.steps = 5
         common.smoke(config, image_size=16)
+    if variant == "smoke_distill":
+        common.smoke_distill(config)
     return config
 
 

@@ -7,11 +7,15 @@ from ml_collections import ConfigDict
 
 from unclip_jax.configs import common
 
-VARIANTS = ("smoke",)
+VARIANTS = ("distill", "smoke", "smoke_distill")
 
 
 def get_config(variant: str = "") -> ConfigDict:
-    """Returns the config; variant "smoke" is a tiny one on procedural images."""
+    """Returns the config.
+
+    Variant "distill" trains a few-step student; "smoke" is a tiny config on procedural images,
+    "smoke_distill" a student's.
+    """
     common.check_variant(variant, VARIANTS)
     config = common.base("upsampler_1024")
     config.model = model()
@@ -51,14 +55,19 @@ def get_config(variant: str = "") -> ConfigDict:
             "batch_size": 512,  # table 3: 512
         }
     )
+    if variant == "distill":  # ours: from 16 steps to 4
+        config.sampling.steps = 16
+        common.distill(config, halvings=2, steps=100_000, learning_rate=1e-4)
     common.on_a_pod(config)
-    if variant == "smoke":
+    if variant.startswith("smoke"):
         config.model.low_res_size = 16
         config.model.unet.update({"image_size": 64, "channels": 8, "channel_mult": (1, 1, 2)})
         config.model.unet.update({"res_blocks": 1, "norm_groups": 4, "time_width": 32})
         config.sampling.steps = 5
         common.smoke(config, image_size=64)
         config.data.window = 16
+    if variant == "smoke_distill":
+        common.smoke_distill(config)
     return config
 
 

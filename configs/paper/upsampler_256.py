@@ -16,11 +16,15 @@ GLIDE_STEPS = (
 )
 
 
-VARIANTS = ("smoke",)
+VARIANTS = ("distill", "smoke", "smoke_distill")
 
 
 def get_config(variant: str = "") -> ConfigDict:
-    """Returns the config; variant "smoke" is a tiny one on procedural images."""
+    """Returns the config.
+
+    Variant "distill" trains a few-step student; "smoke" is a tiny config on procedural images,
+    "smoke_distill" a student's.
+    """
     common.check_variant(variant, VARIANTS)
     config = common.base("upsampler_256")
     config.model = model()
@@ -64,14 +68,19 @@ def get_config(variant: str = "") -> ConfigDict:
             "blur_kernel": 3,  # paper: 3
         }
     )
+    if variant == "distill":  # ours: from 32 steps to 4
+        config.sampling.update({"steps": 32, "step_list": None})
+        common.distill(config, halvings=3, steps=100_000, learning_rate=1e-4)
     common.on_a_pod(config)
-    if variant == "smoke":
+    if variant.startswith("smoke"):
         config.model.low_res_size = 8
         config.model.unet.update({"image_size": 32, "channels": 8, "channel_mult": (1, 2)})
         config.model.unet.update({"res_blocks": 1, "norm_groups": 4, "time_width": 32})
         config.sampling.update({"steps": 5, "step_list": None})
         common.smoke(config, image_size=32)
         config.train.crop_size = 16
+    if variant == "smoke_distill":
+        common.smoke_distill(config)
     return config
 
 

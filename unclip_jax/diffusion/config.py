@@ -91,6 +91,8 @@ class SamplingConfig:
         num_candidates: samples drawn per example, of which the best is kept (the prior's two).
         initial_noise_scale: factor of the noise that sampling starts from, None for 1. GLIDE's
             released notebook starts its upsampler from 0.997 times the noise.
+        distilled_guidance: scale of guidance that a few-step student has learned of its teacher;
+            its own is then 1 and its sampler "ddim". None for any other network.
     """
 
     sampler: SamplerName = "ddpm"
@@ -103,6 +105,7 @@ class SamplingConfig:
     threshold: float | None = None
     num_candidates: int = renamed("draws", default=1)
     initial_noise_scale: float | None = None
+    distilled_guidance: float | None = None
 
     def __post_init__(self) -> None:
         check_ranges(
@@ -115,7 +118,20 @@ class SamplingConfig:
             threshold=(5e-324, 1.0),
             num_candidates=COUNT,
             initial_noise_scale=POSITIVE,
+            distilled_guidance=ANY,
         )
         interval = self.guidance_interval
         if interval is not None and not (len(interval) == 2 and interval[0] < interval[1]):
             raise ValueError(f"guidance_interval={interval} must be (low, high), with low < high")
+        if self.distilled_guidance is not None:
+            self._check_student()
+
+    def _check_student(self) -> None:
+        """Refuses settings that a few-step student has not learned."""
+        for name, needed in (("sampler", "ddim"), ("eta", 0.0), ("guidance", 1.0)):
+            value = getattr(self, name)
+            if value != needed:
+                raise ValueError(
+                    f"{name}={value!r} is not for a few-step student, which is sampled with "
+                    f"{name}={needed!r} (guidance {self.distilled_guidance:g} is in its weights)"
+                )

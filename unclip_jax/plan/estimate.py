@@ -29,6 +29,7 @@ from unclip_jax.models.stages import (
     stages_of,
 )
 from unclip_jax.train import resolve
+from unclip_jax.train.distill import with_student
 from unclip_jax.train.program import Program, make_program
 from unclip_jax.train.resolve import Settings
 from unclip_jax.train.sharding import AXES, mesh_sizes
@@ -185,6 +186,7 @@ def planned_program(
     Args:
         clip: config of the CLIP, where there is no bundle of it yet.
     """
+    config = with_student(config, needs_teacher=False)
     settings = resolve.read_settings(config, needs_clip=False)
     clip_cfg = _bundle_clip(settings.clip) if clip is None else _config_clip(clip)
     spec, assumed = _make_spec(config, settings, clip_cfg), None

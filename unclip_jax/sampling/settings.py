@@ -303,7 +303,10 @@ def override(
         if sampler not in SAMPLER_NAMES:
             raise UserError(f"sampler must be one of {', '.join(SAMPLER_NAMES)}, not {sampler!r}")
         changes["sampler"] = sampler
-    return dataclasses.replace(base, **changes)
+    try:
+        return dataclasses.replace(base, **changes)
+    except ValueError as error:
+        raise UserError(f"{prefix}{error}") from error
 
 
 def _checked_interval(interval: tuple[float, float], prefix: str) -> tuple[float, float]:

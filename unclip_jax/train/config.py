@@ -9,6 +9,7 @@ import re
 from typing import Literal
 
 from unclip_jax.core.checks import (
+    ANY,
     BELOW_ONE,
     COUNT,
     COUNT_OR_NONE,
@@ -17,6 +18,7 @@ from unclip_jax.core.checks import (
     SHARE,
     check_ranges,
 )
+from unclip_jax.diffusion.config import Prediction
 
 
 @dataclasses.dataclass(frozen=True)
@@ -96,6 +98,44 @@ class MeshConfig:
 
 
 @dataclasses.dataclass(frozen=True)
+class DistillConfig:
+    """Training of a few-step student, one of whose steps spans several of its teacher's.
+
+    The teacher is the bundle `config.init_from`, sampled as `config.sampling` says; the last two
+    fields are filled in from there, and `config.sampling` then becomes the student's.
+
+    Attributes:
+        halvings: How often the teacher's steps are halved; 0 is ordinary training.
+        first_span: Steps of the teacher that one of the student spans at first, 1 or 2. A student
+            that predicts something else than its teacher first learns single steps.
+        last_share: Share of the training in which a step spans as many as in the end.
+        prediction: What the teacher's network predicts; "same" is what the student's does.
+        step_list: The teacher's timesteps.
+        guidance: The teacher's guidance scale.
+    """
+
+    halvings: int = 0
+    first_span: int = 2
+    last_share: float = 0.5
+    prediction: Literal["same", "eps", "x0", "v"] = "same"
+    step_list: tuple[int, ...] | None = None
+    guidance: float | None = None
+
+    def __post_init__(self):
+        """Checks ranges."""
+        check_ranges(self, halvings=(0, 16), first_span=(1, 2), last_share=SHARE, guidance=ANY)
+
+    def teacher_prediction(self, own: Prediction) -> Prediction:
+        """Returns what the teacher predicts, given what the student does."""
+        return own if self.prediction == "same" else self.prediction
+
+    @property
+    def last_span(self) -> int:
+        """Steps of the teacher that one of the finished student spans."""
+        return 2**self.halvings
+
+
+@dataclasses.dataclass(frozen=True)
 class TrainConfig:
     """The training loop, and what is specific to the training of a stage.
 
@@ -131,6 +171,7 @@ class TrainConfig:
         gumbel_steps: Steps in which it falls to that from 1.
         kl_weight: Weight beta of the KL to uniform tokens at the end; the discrete VAE only.
         kl_steps: Steps in which it rises to that from 0.
+        distill: Few-step distillation; decoders and upsamplers only.
     """
 
     steps: int
@@ -162,6 +203,7 @@ class TrainConfig:
     gumbel_steps: int = 150_000
     kl_weight: float = 6.6
     kl_steps: int = 5_000
+    distill: DistillConfig = DistillConfig()
 
     def __post_init__(self):
         """Checks ranges, and that the batch can be split into microbatches and groups."""

@@ -16,6 +16,7 @@ from unclip_jax.core.distributed import (
 )
 from unclip_jax.core.errors import UserError
 from unclip_jax.train import resolve
+from unclip_jax.train.distill import with_student
 from unclip_jax.train.fitting import (
     VARIANCE_TABLE,
     estimate_variance_table,
@@ -58,6 +59,7 @@ def train(
     workdir, start = Path(workdir), time.monotonic()
     if "\\" in str(workdir.absolute()):  # refused when the first checkpoint is written, else
         raise UserError(f"--workdir {workdir}: checkpoints need a path without a backslash")
+    config = with_student(config)
     settings = resolve.read_settings(config)
     resolve.check_stores(settings)
     if not is_process_zero():

@@ -119,13 +119,17 @@ class Program:
         return make_train_step(task, self.tx, train, settings.optim, settings.seed)
 
     @property
+    def frozen(self) -> StageSpec | None:
+        """The other network that a step runs beside CLIP: a stage that is read, or a teacher."""
+        return self.spec if self.settings.train.distill.halvings else self.spec.frozen
+
+    @property
     def constants(self) -> StepConstants:
         """Shapes of the step's constants."""
+        frozen = None if self.frozen is None else abstract_params(self.frozen)
         if not self.spec.row.needs_clip:
-            return StepConstants()
+            return StepConstants(frozen=frozen)
         clip = unboxed(self._clip_params()) if self.encoders else None
-        other = self.spec.frozen
-        frozen = None if other is None else abstract_params(other)
         return StepConstants(clip=clip, empty=self._captions(1), frozen=frozen)
 
     def constant_shardings(self, mesh: Mesh | AbstractMesh) -> StepConstants:
@@ -134,7 +138,7 @@ class Program:
         if whole.clip is not None:
             whole = whole.replace(clip=param_shardings(self._clip_params(), mesh, self.rules))
         if whole.frozen is not None:
-            boxed = abstract_boxed(self.spec.frozen)
+            boxed = abstract_boxed(self.frozen)
             whole = whole.replace(frozen=param_shardings(boxed, mesh, self.rules))
         return whole
 

@@ -28,6 +28,7 @@ from unclip_jax.data.sources import Source, fingerprint
 from unclip_jax.models.stages import STAGES
 from unclip_jax.text.tokenizer import Tokenizer
 from unclip_jax.train import fitting, resolve
+from unclip_jax.train.distill import TEACHER, load_teacher
 from unclip_jax.train.environment import write_environment
 from unclip_jax.train.frozen_clip import FrozenClip, load_frozen_clip, params_of
 from unclip_jax.train.frozen_stage import FrozenStage, load_frozen_stage
@@ -181,12 +182,14 @@ def load_clip(
 
 
 def load_frozen(program: Program) -> FrozenStage | None:
-    """Loads the other stage that this one is trained on; None where it reads none."""
-    spec = program.spec.frozen
+    """Loads the other stage that this one is trained on, or a student's teacher; None without."""
+    spec, settings = program.frozen, program.settings
     if spec is None:
         return None
     with single_device_mesh():
-        return load_frozen_stage(spec, program.settings.frozen)
+        if settings.train.distill.halvings:
+            return load_teacher(spec, settings.init_from, settings.train.distill)
+        return load_frozen_stage(spec, settings.frozen)
 
 
 def load_samples(settings: Settings, clip: FrozenClip | None) -> PriorSamples | None:
@@ -235,7 +238,8 @@ def frozen_identity(program: Program, frozen: FrozenStage | None) -> dict[str, A
     """Returns the digest of the other stage that a run is trained on, by that stage's name."""
     if frozen is None or program.settings.frozen == RANDOM:
         return {}
-    return {program.spec.row.reads: frozen.digest}
+    is_student = bool(program.settings.train.distill.halvings)
+    return {TEACHER if is_student else program.spec.row.reads: frozen.digest}
 
 
 def write_config(workdir: Path, resolved: Mapping[str, Any], *, is_fresh: bool, log: Log) -> None:
@@ -306,8 +310,11 @@ def make_constants(
     frozen: FrozenStage | None = None,
 ) -> StepConstants:
     """Returns the step's constants, on the mesh: empty caption, parameters of the frozen stages."""
+    shardings, params, other = program.constant_shardings(mesh), None, None
+    if frozen is not None:
+        other = place(frozen.params, shardings.frozen)
     if clip is None:
-        return StepConstants()
+        return StepConstants(frozen=other)
     model, encoders = program.spec.model, program.encoders
     with single_device_mesh():
         empty = clip.empty_caption()
@@ -316,11 +323,8 @@ def make_constants(
         empty = empty.replace(tokens=jnp.asarray(tokens))
     if "text" not in encoders and not model.reads_clip_states:
         empty = empty.replace(text_states=None)  # as in the batches: nothing reads them
-    shardings, params, other = program.constant_shardings(mesh), None, None
     if encoders:
         params = place(clip.params, shardings.clip)
-    if frozen is not None:
-        other = place(frozen.params, shardings.frozen)
     return StepConstants(clip=params, empty=place(empty, replicated(mesh)), frozen=other)
 
 

@@ -47,7 +47,8 @@ class StepConstants:
     Attributes:
         clip: parameters of the frozen CLIP; None where no encoder runs inside the step.
         empty: features of the empty caption, for one example; None without captions.
-        frozen: parameters of the other stage that this one is trained on; None without one.
+        frozen: parameters of the other stage that this one is trained on, or of a student's
+            teacher; None without one.
     """
 
     clip: Params | None = None

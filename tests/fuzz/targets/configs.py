@@ -52,6 +52,7 @@ def flags() -> st.SearchStrategy:
 
 def train_flags(case: Any, folder: Path) -> None:
     from unclip_jax.cli.config_files import read_config
+    from unclip_jax.train.distill import with_student
     from unclip_jax.train.resolve import make_spec, read_settings, resolve_model
 
     (config, path), value, more, odd = case
@@ -59,7 +60,7 @@ def train_flags(case: Any, folder: Path) -> None:
     given += [f"{other}={text}" for (name, other), text in more if name == config]
     found = read_config(f"configs/{config}", given)
     read_settings(found, needs_clip=False)
-    make_spec(resolve_model(found, None, 540))
+    make_spec(resolve_model(with_student(found, needs_teacher=False), None, 540))
 
 
 UNET = {

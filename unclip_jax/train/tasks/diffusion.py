@@ -77,7 +77,7 @@ def make_diffusion_task(
         terms = training_loss(
             output, x0=x0, x_t=x_t, t=t, noise=noise, schedule=schedule, cfg=spec.diffusion
         )
-        return terms.loss.mean(), _metrics(terms, t, schedule.num_steps)
+        return terms.loss.mean(), loss_metrics(terms, t, schedule.num_steps)
 
     metric_names = ("loss", "mse", *(("vb",) if has_bound else ()), *QUARTILES)
     return Task(spec.row.key_id, metric_names, loss, names)
@@ -189,7 +189,7 @@ def area_average(images: Float[Array, "b h w c"], factor: int) -> Float[Array, "
     return images.reshape(b, h // factor, factor, w // factor, factor, c).mean((2, 4))
 
 
-def _metrics(terms: LossTerms, t: Int[Array, " b"], num_steps: int) -> Metrics:
+def loss_metrics(terms: LossTerms, t: Int[Array, " b"], num_steps: int) -> Metrics:
     """Means of the loss and its parts, and of the loss over each quarter of the timesteps."""
     rows = t.shape[0]
     metrics = {"loss": weighted(terms.loss.mean(), rows), "mse": weighted(terms.mse.mean(), rows)}
