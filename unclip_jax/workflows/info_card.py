@@ -27,7 +27,10 @@ MOST_IMAGES, IMAGE_WIDTH = 4, 1000
 ABOUT = re.compile(r"^(?:\*\*What it draws\.\*\*|[A-Za-z]).*?(?=\n\s*\n|\Z)", re.M | re.S)
 PARAGRAPH = re.compile(r"^\S.*?(?=\n\s*\n|\Z)", re.M | re.S)
 PROMPT = re.compile(r"\bunclip sample((?:\s+\\?\s*\"[^\"\n]{1,200}\")+)")
-SAMPLING_KEYS = ("sampler", "steps", "guidance", "temperature", "top_p", "num_candidates")
+SAMPLING_KEYS = (
+    *("sampler", "steps", "guidance", "distilled_guidance"),
+    *("temperature", "top_p", "num_candidates"),
+)
 LEAST_COLUMN, WIDE_COLUMN = 8, 24
 
 
