@@ -1,6 +1,7 @@
 """Trains one stage: sets the run up, runs its loop to the end or a stop, and finishes it."""
 
 import contextlib
+import functools
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -87,9 +88,7 @@ def train(
             evaluate=held_out_loss(run),
             hooks=make_hooks(run),
             progress=make_progress(int(run.state.step), cfg.steps) if make_progress else None,
-            peak_seconds=lambda state, batch: peak_seconds(
-                run.program.step, run.program.spec, (state, run.constants, batch), jax.devices()
-            ),
+            peak_seconds=functools.partial(seconds_at_peak, run),
             after_save=report.refresh if report else lambda: None,
         )
         run.writer.phase(int(run.state.step), "set-up", time.monotonic() - start)
@@ -104,6 +103,12 @@ def compiled_step(run: Run) -> Callable[[TrainState, Batch], tuple[TrainState, L
     program = run.program
     step = jit_step(program.step(), program.state_shardings(run.mesh), run.mesh)
     return lambda state, batch: step(state, run.constants, batch)
+
+
+def seconds_at_peak(run: Run, state: TrainState, batch: Batch) -> dict[str, float]:
+    """Returns the seconds that a step would take at the devices' peak."""
+    arguments = (state, run.constants, batch)
+    return peak_seconds(run.program.step, run.program.spec, arguments, jax.devices())
 
 
 def held_out_loss(run: Run) -> HeldOutLoss | None:
