@@ -20,11 +20,7 @@ VARIANTS = ("distill", "smoke", "smoke_distill")
 
 
 def get_config(variant: str = "") -> ConfigDict:
-    """Returns the config.
-
-    Variant "distill" trains a few-step student; "smoke" is a tiny config on procedural images,
-    "smoke_distill" a student's.
-    """
+    """Returns the config; "distill" trains a few-step student, the smoke variants are tiny."""
     common.check_variant(variant, VARIANTS)
     config = common.base("upsampler_256")
     config.model = model()
