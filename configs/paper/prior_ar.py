@@ -63,14 +63,14 @@ def model() -> ConfigDict:
                 "layers": 24,  # table 3: latent decoder depth 24
                 "heads": 26,  # table 3: latent decoder heads 26
                 "scan_layers": True,  # ours
-                "remat": "block",  # ours
+                "remat": "dots",  # ours: 42 GiB a chip of 64; "block": 8, takes 13% longer
             },
             "encoder": {
                 "width": 2048,  # table 3: text encoder width 2048
                 "layers": 24,  # table 3: text encoder depth 24
                 "heads": 32,  # table 3: text encoder heads 32
                 "scan_layers": True,  # ours
-                "remat": "block",  # ours
+                "remat": "dots",  # as the trunk
             },
             "codec": {
                 "components": 319,  # paper: 319 of 1024

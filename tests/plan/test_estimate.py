@@ -140,7 +140,7 @@ def test_sharding_rules_change_the_share_of_a_chip():
 
 
 def test_bounds_scale_with_the_chips():
-    sections = config("paper/prior_diffusion.py")
+    sections = config("paper/prior_diffusion.py", "--config.model.transformer.remat=block")
     small = make_plan(sections, parse_topology("v5p:2x2x2"))
     large = make_plan(sections, parse_topology("v5p:4x4x4"))
     assert large.compute_seconds == pytest.approx(small.compute_seconds / 8)
