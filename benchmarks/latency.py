@@ -57,13 +57,14 @@ class Side:
         out = str(Path(self._scratch.name) / "out")
         options = [f"--{name.replace('_', '-')}={value}" for name, value in self._settings.items()]
         line = [*("sample", self._prompt, "--model", self._model, f"--num={self._num}")]
-        line += ["--out", out, "--overwrite", "--quiet", *options]
+        line += ["--out", out, "--overwrite", *options]
         before, start = _children(), time.perf_counter()
         subprocess.run(
             [sys.executable, "-m", "unclip_jax", *line],
             **self._process,
             check=True,
             stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,  # progress; older trees have no --quiet
         )
         return [time.perf_counter() - start, _children() - before]
 
