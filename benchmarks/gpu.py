@@ -76,9 +76,10 @@ def read_records(path: Path) -> Records:
 
 def write(path: Path, text: str) -> None:
     """Writes a file as a whole or not at all."""
-    part = path.with_suffix(".part")
-    part.write_text(text, encoding="utf-8")
-    os.replace(part, path)
+    from unclip_jax.core.files import whole_file
+
+    with whole_file(path) as part:
+        part.write_text(text, encoding="utf-8")
 
 
 def is_open(side: Mapping[str, Any] | None, retry: bool) -> bool:

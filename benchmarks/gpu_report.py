@@ -7,6 +7,7 @@ from typing import Any
 from gpu_cells import Cell
 
 from unclip_jax.core.chips import chip_of
+from unclip_jax.core.files import whole_file
 
 BEGIN, END = "<!-- gpu.py: begin -->", "<!-- gpu.py: end -->"
 COLUMNS = (
@@ -134,4 +135,5 @@ def put_into(page: Path, text: str) -> None:
     _, end, after = rest.partition(END)
     if not end:
         raise ValueError(f"{page} has no {BEGIN} ... {END}")
-    page.write_text(f"{before}{BEGIN}\n\n{text}\n\n{END}{after}", encoding="utf-8")
+    with whole_file(page) as part:
+        part.write_text(f"{before}{BEGIN}\n\n{text}\n\n{END}{after}", encoding="utf-8")

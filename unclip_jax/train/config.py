@@ -205,6 +205,11 @@ class TrainConfig:
     kl_steps: int = 5_000
     distill: DistillConfig = DistillConfig()
 
+    @property
+    def is_student(self) -> bool:
+        """Whether a few-step student is trained."""
+        return self.distill.halvings > 0
+
     def __post_init__(self):
         """Checks ranges, and that the batch can be split into microbatches and groups."""
         counts = ("batch_size", "accumulation", "log_every", "save_every", "keep_latest")

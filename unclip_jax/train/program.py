@@ -121,7 +121,7 @@ class Program:
     @property
     def frozen(self) -> StageSpec | None:
         """The other network that a step runs beside CLIP: a stage that is read, or a teacher."""
-        return self.spec if self.settings.train.distill.halvings else self.spec.frozen
+        return self.spec if self.settings.train.is_student else self.spec.frozen
 
     @property
     def constants(self) -> StepConstants:

@@ -187,7 +187,7 @@ def load_frozen(program: Program) -> FrozenStage | None:
     if spec is None:
         return None
     with single_device_mesh():
-        if settings.train.distill.halvings:
+        if settings.train.is_student:
             return load_teacher(spec, settings.init_from, settings.train.distill)
         return load_frozen_stage(spec, settings.frozen)
 
@@ -238,8 +238,7 @@ def frozen_identity(program: Program, frozen: FrozenStage | None) -> dict[str, A
     """Returns the digest of the other stage that a run is trained on, by that stage's name."""
     if frozen is None or program.settings.frozen == RANDOM:
         return {}
-    is_student = bool(program.settings.train.distill.halvings)
-    return {TEACHER if is_student else program.spec.row.reads: frozen.digest}
+    return {TEACHER if program.settings.train.is_student else program.spec.row.reads: frozen.digest}
 
 
 def write_config(workdir: Path, resolved: Mapping[str, Any], *, is_fresh: bool, log: Log) -> None:

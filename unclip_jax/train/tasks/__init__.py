@@ -35,6 +35,6 @@ def make_task(
     """
     if spec.row.task == "contrastive":
         return make_clip_task(module, train_cfg.sam_rho or None, train_cfg.sam_group)
-    if train_cfg.distill.halvings:
+    if train_cfg.is_student:
         return make_distill_task(spec, module, train_cfg, clip)
     return TASKS[spec.row.task](spec, module, train_cfg, clip)
