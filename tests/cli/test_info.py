@@ -41,6 +41,7 @@ def folder(toy_folder, tmp_path):
     found["provenance"] |= {"git_commit": "abc123", "stages": stages}
     metric = {"value": 0.5, "low": 0.25, "high": 0.75, "n": 1200, "baseline": 0.125}
     found["metrics"] = {"samples": {f"top_{k}": metric for k in range(1, 7)}, "fid": 3.5}
+    found["stages"]["decoder"]["spec"]["sampling"]["guidance_interval"] = [0.5, 5.0]
     (copy / "bundle.json").write_text(json.dumps(found))
     Image.fromarray(np.zeros((40, 60, 3), np.uint8)).save(copy / "samples.png")
     (copy / "damaged.png").write_bytes(b"no image")
@@ -65,6 +66,7 @@ def test_the_card_says_what_a_user_asks(folder, unclip):
     assert "upsampling 16 -> 32 pixels: upsampler_256" in lines
     assert "top_1 0.5 0.25 to 0.75 0.125 1,200" in lines
     assert "and 2 more, with --json or --html FILE" in lines and "fid 3.5" in lines
+    assert "guidance_interval [0.5, 5.0]" in " ".join(lines)
     assert "Not shown." not in out
 
 

@@ -2,13 +2,14 @@
 
 import dataclasses
 
+import numpy as np
 import pytest
 
 import unclip_jax
 from unclip_jax.core.errors import UserError
 from unclip_jax.diffusion.timesteps import sampling_steps
 from unclip_jax.sampling.latents import LatentSettings, resolve_latents
-from unclip_jax.sampling.settings import SampleSettings, resolve
+from unclip_jax.sampling.settings import SampleSettings, resolve, settings_of
 
 
 def test_open_settings_are_the_bundles(toy):
@@ -104,6 +105,31 @@ def test_a_misspelt_setting_is_one_line_with_the_nearest(toy, call, words):
     with pytest.raises(UserError) as caught:
         call(toy)
     assert words in str(caught.value) and "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("setting", "value", "words"),
+    [
+        ("guidance", "3", "guidance must be a number, not '3'"),
+        ("guidance", (1.0, 2.0), "guidance must be a number, not (1.0, 2.0)"),
+        ("steps", 7.5, "steps must be an integer, not 7.5"),
+        ("prior_steps", "8", "prior_steps must be an integer, not '8'"),
+        ("sampler", 3, "sampler must be a string, not 3"),
+        ("negative", None, "negative must be a string, not None"),
+        ("guidance_interval", 3.0, "guidance_interval must be two numbers"),
+        ("guidance_interval", ("low", "high"), "guidance_interval must be two numbers"),
+        ("guidance_interval", (1.0, 2.0, 3.0), "guidance_interval must be two numbers"),
+    ],
+)
+def test_a_value_of_another_type_is_one_line(toy, setting, value, words):
+    with pytest.raises(UserError) as caught:
+        unclip_jax.sample(toy, "a", **{setting: value})
+    assert words in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_numbers_may_be_of_numpy():
+    values = {"guidance": np.float32(1.5), "steps": np.int64(7), "size": None}
+    assert settings_of(SampleSettings, "sample", values) == SampleSettings(guidance=1.5, steps=7)
 
 
 @pytest.mark.parametrize("prior", ["text", "none"])

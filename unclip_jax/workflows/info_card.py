@@ -28,7 +28,7 @@ ABOUT = re.compile(r"^(?:\*\*What it draws\.\*\*|[A-Za-z]).*?(?=\n\s*\n|\Z)", re
 PARAGRAPH = re.compile(r"^\S.*?(?=\n\s*\n|\Z)", re.M | re.S)
 PROMPT = re.compile(r"\bunclip sample((?:\s+\\?\s*\"[^\"\n]{1,200}\")+)")
 SAMPLING_KEYS = (
-    *("sampler", "steps", "guidance", "distilled_guidance"),
+    *("sampler", "steps", "guidance", "guidance_interval", "distilled_guidance"),
     *("temperature", "top_p", "num_candidates"),
 )
 LEAST_COLUMN, WIDE_COLUMN = 8, 24

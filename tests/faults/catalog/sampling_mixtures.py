@@ -1,4 +1,4 @@
-"""Planted faults of unclip_jax/sampling: mixtures, and what they add to stage_sampler."""
+"""Planted faults of unclip_jax/sampling: mixtures, settings, and what these ask of stage_sampler."""
 
 from tests.faults.catalog import Fault, faults_in
 
@@ -28,6 +28,21 @@ FAULTS: list[Fault] = [
             "mixed(z[j, count:], mixture.negative_weights,",
             "mixed(z[j, count:], np.ones(len(mixture.negative)) / len(mixture.negative),",
             "tests/sampling/test_mixtures.py::test_the_negative_has_draws_and_a_mean_of_its_own",
+        ),
+    ),
+    *faults_in(
+        "unclip_jax/sampling/settings.py",
+        (
+            "text_for_a_number",
+            "if isinstance(value, str) == (wanted is str):",
+            "if True:",
+            "tests/sampling/test_settings.py::test_a_value_of_another_type_is_one_line",
+        ),
+        (
+            "half_steps",
+            '(int, "an integer", operator.index)',
+            '(int, "an integer", int)',
+            "tests/sampling/test_settings.py::test_a_value_of_another_type_is_one_line",
         ),
     ),
     *faults_in(

@@ -12,6 +12,12 @@ FAULTS: list[Fault] = [
             "tests/cli/test_info.py::test_a_card_keeps_to_the_width",
         ),
         (
+            "card_without_the_interval_of_guidance",
+            '"guidance", "guidance_interval", "distilled_guidance"',
+            '"guidance", "distilled_guidance"',
+            "tests/cli/test_info.py::test_the_card_says_what_a_user_asks",
+        ),
+        (
             "sizes_in_the_card_are_of_bytes",
             'size = "" if file is None else f"{file.bytes / 2**20:.2f}"',
             'size = "" if file is None else f"{file.bytes:.2f}"',
