@@ -184,12 +184,13 @@ def _sampling(manifest: Manifest) -> Table:
     rows = [("prior", defaults.prior), *(("upsampling", size) for size in sizes)]
     if defaults.size is not None:
         rows.append(("size", f"{defaults.size} pixels"))
+    rows = [tuple(map(_cell, row)) for row in rows]
     for name, stage in manifest.stages.items():
         found = _mapping(stage.spec, "sampling")
-        words = [f"{key} {found[key]}" for key in SAMPLING_KEYS if found.get(key) is not None]
-        if words:
-            rows.append((name, ", ".join(words)))
-    return Table("Sampling defaults", (), [tuple(map(_cell, row)) for row in rows])
+        given = [key for key in SAMPLING_KEYS if found.get(key) is not None]
+        if given:
+            rows.append((_cell(name), ", ".join(_cell(f"{key} {found[key]}") for key in given)))
+    return Table("Sampling defaults", (), rows)
 
 
 def _provenance(manifest: Manifest) -> Table:
