@@ -1,1 +1,1 @@
-"""The tests; a package by its own right, so that a `tests` of an installed one is not taken for it."""
+"""The tests: a package, so that a `tests` that something installed is not taken for it."""

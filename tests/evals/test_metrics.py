@@ -80,15 +80,25 @@ def test_mean_metric_of_a_rate():
 @pytest.mark.parametrize(("value", "n"), [(0, 30), (1, 30), (0, 3), (1, 1)])
 def test_a_rate_of_none_or_all_has_the_exact_interval(value, n):
     exact = stats.binomtest(value * n, n).proportion_ci(0.95, method="exact")
-    for values, share in ((np.full(n, value == 1), False), (np.full(n, float(value)), True)):
-        metric = metrics.mean_metric(values, is_share=share)
+    for values, bounds in ((np.full(n, value == 1), None), (np.full(n, float(value)), (0.0, 1.0))):
+        metric = metrics.mean_metric(values, bounds=bounds)
         np.testing.assert_allclose((metric.low, metric.high), exact, rtol=1e-12)
+
+
+def test_pairs_that_never_differ_may_differ_as_often_as_none_of_so_many():
+    """Of 30 pairs none differ; those that do, at most `exact.high` of all, do so by up to 1."""
+    exact = stats.binomtest(0, 30).proportion_ci(0.95, method="exact")
+    metric = metrics.mean_metric(np.zeros(30), bounds=(-1.0, 1.0))
+    np.testing.assert_allclose((metric.low, metric.high), (-exact.high, exact.high), rtol=1e-12)
+    metric = metrics.mean_metric(np.full(30, 0.75), bounds=(0.0, 1.0))
+    wanted = (0.75 * (1 - exact.high), 0.75 + 0.25 * exact.high)
+    np.testing.assert_allclose((metric.low, metric.high), wanted, rtol=1e-12)
 
 
 def test_none_of_few_groups_is_none_of_few():
     copies = metrics.mean_metric(np.zeros(30, bool), groups=np.repeat(np.arange(3), 10))
     assert copies.high == metrics.mean_metric(np.zeros(3, bool)).high
-    assert metrics.mean_metric(np.zeros(30)).high == 0.0  # a difference or a distance
+    assert metrics.mean_metric(np.zeros(30)).high == 0.0  # of no known bounds
 
 
 def test_cosine():

@@ -71,14 +71,14 @@ def hit_metrics(
     results = {}
     for k in RANKS:
         ours, theirs = (
-            metrics.hits_at(metrics.similarity(emb, gallery_emb), relevant, k).astype(np.float64)
+            metrics.hits_at(metrics.similarity(emb, gallery_emb), relevant, k)
             for emb in (sampled_emb, nearest_emb)
         )
         results[f"top_{k}"] = metrics.mean_metric(
             ours, groups=groups, baseline=float(theirs.mean())
         )
         results[f"over_nearest_{k}"] = metrics.mean_metric(
-            ours - theirs, groups=groups, baseline=0.0
+            ours.astype(np.float64) - theirs, groups=groups, baseline=0.0, bounds=(-1.0, 1.0)
         )
         results[f"chance_{k}"] = Metric(metrics.chance_at(relevant, k), None, None, len(ours))
     return results

@@ -76,13 +76,22 @@ def bootstrap_interval(
     return float(low), float(high)
 
 
-def unanimous_interval(value: float, n: int, level: float = LEVEL) -> tuple[float, float]:
-    """Returns the exact interval of a rate where all of n values are 0, or all 1.
+def unanimous_interval(
+    value: float, n: int, bounds: tuple[float, float], level: float = LEVEL
+) -> tuple[float, float]:
+    """Returns the interval of a mean where all of n values are one and the same.
 
-    1 - ((1 - level) / 2)^(1 / n) from the value inwards (Clopper & Pearson 1934)
+        [v - r (v - low), v + r (high - v)],  r = 1 - ((1 - level) / 2)^(1 / n)
+
+    r is the most of all values that may be others, of which n show none (Clopper & Pearson 1934):
+    the mean lies where these were all at a bound. The exact interval of a rate of none or all.
+
+    Args:
+        bounds: low and high, what a value can be.
     """
     reach = 1.0 - ((1.0 - level) / 2.0) ** (1.0 / n)
-    return (0.0, reach) if value == 0.0 else (1.0 - reach, 1.0)
+    low, high = bounds
+    return value - reach * (value - low), value + reach * (high - value)
 
 
 def group_labels(groups: Shaped[np.ndarray, " n"] | None, n: int) -> Shaped[np.ndarray, " n"]:
@@ -142,22 +151,24 @@ def mean_metric(
     *,
     groups: Shaped[np.ndarray, " n"] | None = None,
     baseline: float | None = None,
-    is_share: bool = False,
+    bounds: tuple[float, float] | None = None,
     seed: int = 0,
 ) -> Metric:
     """Returns the mean of `values` as a metric; booleans give a rate.
 
     Args:
-        is_share: values are from 0 to 1, as those of a rate are. Where all are 0, or all 1, the
-            interval is `unanimous_interval`, as a bootstrap's would have no width.
+        bounds: what the values can be: (0, 1) for booleans, (-1, 1) for a difference of two rates.
+            Where all values are the same, the interval is `unanimous_interval`, as a bootstrap's
+            would have no width.
     """
     if len(values) == 0:
         raise ValueError("a metric needs at least one value")
     numbers = np.asarray(values, np.float64)
-    is_share = is_share or np.asarray(values).dtype == bool
-    if is_share and numbers[0] in (0.0, 1.0) and (numbers == numbers[0]).all():
+    if np.asarray(values).dtype == bool:
+        bounds = (0.0, 1.0)
+    if bounds is not None and (numbers == numbers[0]).all():
         count = len(np.unique(group_labels(groups, len(numbers))))
-        low, high = unanimous_interval(numbers[0], count)
+        low, high = unanimous_interval(float(numbers[0]), count, bounds)
     else:
         low, high = bootstrap_interval(numbers, groups=groups, seed=seed)
     return Metric(float(numbers.mean()), low, high, len(numbers), baseline)

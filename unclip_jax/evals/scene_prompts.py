@@ -10,6 +10,7 @@ the source itself, whose score is the ceiling of the reader. Drawings are softer
 import dataclasses
 import re
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Shaped, UInt8
@@ -151,11 +152,12 @@ def compared(
     results = {}
     for way, found in scores.items():
         for score, values in found.items():
-            results |= _mean(name(way, score), values, groups)
+            results |= _mean(name(way, score), values, groups, bounds=(0.0, 1.0))
     if BASELINE in scores:
         for score, values in scores[MODEL].items():
             key = name("over_baseline", score)
-            results |= _mean(key, values - scores[BASELINE][score], groups, baseline=0.0)
+            more = values - scores[BASELINE][score]
+            results |= _mean(key, more, groups, bounds=(-1.0, 1.0), baseline=0.0)
     described = {"recipe": recipe, "reference": reference}
     return {key: dataclasses.replace(found, **described) for key, found in results.items()}
 
@@ -164,13 +166,12 @@ def _mean(
     key: str,
     values: Float[np.ndarray, " n"],
     groups: Shaped[np.ndarray, " n"],
-    baseline: float | None = None,
+    **given: Any,
 ) -> dict[str, Metric]:
     kept = ~np.isnan(values)
     if not kept.any():
         return {}
-    given = {"groups": groups[kept], "baseline": baseline, "is_share": baseline is None}
-    return {key: metrics.mean_metric(values[kept], **given)}
+    return {key: metrics.mean_metric(values[kept], groups=groups[kept], **given)}
 
 
 def training_costs(model: Bundle, settings: Settings) -> dict[str, Metric]:

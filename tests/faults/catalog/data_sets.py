@@ -142,8 +142,8 @@ FAULTS: list[Fault] = [
         ),
         (
             "gain_over_nearest_reversed",
-            "ours - theirs, groups",
-            "theirs - ours, groups",
+            "ours.astype(np.float64) - theirs",
+            "theirs - ours.astype(np.float64)",
             f"{COMBINATIONS}::test_samples_are_compared_with_the_nearest_training_images",
         ),
     ),

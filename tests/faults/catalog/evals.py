@@ -31,9 +31,15 @@ FAULTS: list[Fault] = [
         ),
         (
             "none_of_many_is_certain",
-            "is_share = is_share or np.asarray(values).dtype == bool",
-            "is_share = False",
+            "if bounds is not None and (numbers == numbers[0]).all():",
+            "if False:",
             "tests/evals/test_metrics.py::test_a_rate_of_none_or_all_has_the_exact_interval",
+        ),
+        (
+            "interval_of_pairs_of_a_rate",
+            "return value - reach * (value - low), value + reach * (high - value)",
+            "return max(value - reach * (value - low), 0.0), value + reach * (high - value)",
+            "tests/evals/test_metrics.py::test_pairs_that_never_differ_may_differ_as_often_as_none_of_so_many",
         ),
         (
             "one_sided_interval_of_none",

@@ -24,7 +24,7 @@ FAULTS: list[Fault] = [
         ),
         (
             "captions_of_the_same_things_are_independent",
-            '"groups": groups[kept], ',
+            "groups=groups[kept], ",
             "",
             f"{SUITES}::test_captions_that_name_the_same_are_one_group",
         ),
