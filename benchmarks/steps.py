@@ -81,9 +81,11 @@ def at_equal_time(rows: list[dict[str, Any]]) -> list[str]:
     return lines or ["the student takes less time than any row of the model"]
 
 
-def sampled(model: Bundle, prompts: list[str], batch: int) -> tuple[np.ndarray, float]:
+def sampled(
+    model: Bundle, prompts: list[str], batch: int, size: int | None = None
+) -> tuple[np.ndarray, float]:
     """Returns an image of each caption, and the seconds an image of all calls but the first."""
-    plan = resolve(model, SampleSettings())
+    plan = resolve(model, SampleSettings(size=size))
     made, marks = [], [time.perf_counter()]
     for images in generate(model, requests_for(prompts, 1), root_key(0), plan, batch=batch):
         made.append(images)
@@ -134,6 +136,7 @@ def environment() -> dict[str, Any]:
 @click.option("--steps", default=STEPS, show_default=True)
 @click.option("--prompts", default=500, show_default=True, help="Captions, an image each.")
 @click.option("--batch", default=16, show_default=True, help="Images a call.")
+@click.option("--size", type=int, help="Pixels; the decoder's own leave the upsampler out.")
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="Without ending.")
 def main(
     model: str,
@@ -143,6 +146,7 @@ def main(
     student: str,
     out: Path,
     batch: int,
+    size: int | None,
     **options: Any,
 ) -> None:
     """Measures every sampler at every number of steps, the bundle's own setting and a student's."""
@@ -158,7 +162,7 @@ def main(
     text_emb = clip.captions(captions)
     record = out.with_suffix(".json")
     told = {"model": model, "eval_clip": eval_clip, "data": data, "stage": stage}
-    told |= {"prompts": len(captions), "batch": batch}
+    told |= {"prompts": len(captions), "batch": batch, "size": size}
     told |= {"student": student} if student else {}
     rows = []
     if record.exists():
@@ -175,7 +179,7 @@ def main(
         if any((row["sampler"], row["steps"]) == (sampler, n) for row in rows):
             continue
         changed = models.get(sampler) or with_sampling(bundle, stage, sampler, n)
-        images, seconds = sampled(changed, captions, batch)
+        images, seconds = sampled(changed, captions, batch, size)
         emb = clip.images(images)
         row = {"sampler": sampler, "steps": n, "seconds": seconds, **environment()}
         row |= {"frechet": frechet_distance(wanted, Moments.of(emb))}
