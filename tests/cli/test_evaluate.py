@@ -58,6 +58,30 @@ def test_new_combinations_come_last(monkeypatch):
     assert held_out_splits("emoji") == ("test_concepts", "test_combinations")
 
 
+class Held:
+    """Stands in for a split whose examples are a concept in a style."""
+
+    def __init__(self, *cells):
+        self.cells = cells
+
+    def __len__(self):
+        return len(self.cells)
+
+    def info(self, index):
+        return dict(zip(("concept", "style"), self.cells[index], strict=True)) | {"category": ""}
+
+
+def test_a_split_without_the_chosen_concepts_is_left_out(monkeypatch):
+    """No everyday thing of emoji is held out whole: `--concepts everyday` measures the other."""
+    held = {"test_concepts": Held(("kiwi", "3d")), "test_combinations": Held(("cat", "flat"))}
+    monkeypatch.setattr(sources, "split_sizes", lambda name: dict.fromkeys([*held, "train"], 1))
+    monkeypatch.setattr(sources, "load_source", lambda name, split: held[split])
+    assert held_out_splits("emoji", "cat") == ("test_combinations",)
+    assert held_out_splits("emoji", "all", ["3d"]) == ("test_concepts",)
+    assert held_out_splits("emoji", "kiwi, cat") == ("test_concepts", "test_combinations")
+    assert held_out_splits("emoji", "dog") == ("test_concepts", "test_combinations")  # and fails
+
+
 def test_command_leaves_nothing_behind_on_an_error(tmp_path):
     args = ["--model", "no_such_model", "--data", "shapes", "--out", str(tmp_path / "r")]
     run = CliRunner().invoke(evaluate, args)

@@ -4,7 +4,7 @@ import contextlib
 import dataclasses
 import functools
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -250,7 +250,9 @@ def _measure(
     from unclip_jax.evals.runner import run_suite, write_suite
 
     if suite not in WITHOUT_DATA:
-        options["splits"] = options["splits"] or held_out_splits(options["data"])
+        styles = common.split_list(options["styles"])
+        found = options["splits"] or held_out_splits(options["data"], options["concepts"], styles)
+        options["splits"] = found
     settings, recorded = _settings(options, progress)
     note = None if folder is None else progress.say
     settings = dataclasses.replace(settings, image_folder=folder, cache=cache, note=note)
@@ -323,11 +325,21 @@ def _note_few(report: dict[str, Any]) -> None:
         note(f"note: a metric of {fewest} examples means little")
 
 
-def held_out_splits(data: str) -> tuple[str, ...]:
-    """Names the splits of a data set except "train"; that of new combinations comes last."""
-    from unclip_jax.data.sources import split_sizes
+def held_out_splits(
+    data: str, concepts: str = "all", styles: Sequence[str] = ()
+) -> tuple[str, ...]:
+    """Names the splits of a data set except "train"; that of new combinations comes last.
+
+    A split without an example of these concepts and styles is left out; of none, all are named.
+    """
+    from unclip_jax.data.sources import any_matches, load_source, split_sizes
 
     found = sorted(name for name in split_sizes(data) if name != "train")
     if not found:
         raise UserError(f"data set {data!r} has no held-out split; pass --split train")
-    return tuple(sorted(found, key=lambda name: name == "test_combinations"))
+    ordered = sorted(found, key=lambda name: name == "test_combinations")
+    if concepts == "all" and not styles:
+        return tuple(ordered)
+    chosen = {"concepts": concepts, "styles": styles}
+    has_some = [name for name in ordered if any_matches(load_source(data, name), **chosen)]
+    return tuple(has_some or ordered)

@@ -8,7 +8,7 @@ pipeline.py's. `load_source` opens a prepared folder by name or path, or a proce
 import hashlib
 import importlib
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Protocol, TypedDict, runtime_checkable
 
@@ -243,6 +243,19 @@ def matching_indices(
     Raises:
         UserError: there are none.
     """
+    indices = list(_matching(source, concepts, styles))
+    if not indices:
+        raise UserError(f"no example has concepts={concepts!r} and styles={tuple(styles)!r}")
+    return indices
+
+
+def any_matches(source: Source, *, concepts: str = "all", styles: Sequence[str] = ()) -> bool:
+    """Whether there is an example of some concepts and styles; see `matching_indices`."""
+    return next(_matching(source, concepts, styles), None) is not None
+
+
+def _matching(source: Source, concepts: str, styles: Sequence[str]) -> Iterator[int]:
+    """Gives the indices of the examples of some concepts and styles."""
     wanted = None
     if concepts == "common":
         wanted = frozenset(captions_lib.common_concepts())
@@ -250,7 +263,6 @@ def matching_indices(
         wanted = frozenset(captions_lib.everyday_concepts())
     elif concepts not in ("all", "no_flags"):
         wanted = frozenset(label.strip() for label in concepts.split(","))
-    indices = []
     for index in range(len(source)):
         info = source.info(index)
         if styles and info["style"] not in styles:
@@ -263,10 +275,7 @@ def matching_indices(
             continue
         if concepts == "no_flags" and info["category"] in _FLAG_CATEGORIES:
             continue
-        indices.append(index)
-    if not indices:
-        raise UserError(f"no example has concepts={concepts!r} and styles={tuple(styles)!r}")
-    return indices
+        yield index
 
 
 def all_captions(source: Source, limit: int | None = None) -> list[str]:
