@@ -67,6 +67,9 @@ class Held:
     def __len__(self):
         return len(self.cells)
 
+    def __getitem__(self, index):
+        return self.info(index)
+
     def info(self, index):
         return dict(zip(("concept", "style"), self.cells[index], strict=True)) | {"category": ""}
 
