@@ -130,3 +130,12 @@ def with_prior_ar(model: Bundle, seed: int = 0, **sampling) -> Bundle:
 def root(seed: int = 0) -> jax.Array:
     """Returns the sampling key of a seed."""
     return jax.random.key(seed, impl="threefry2x32")
+
+
+def with_sampling(model: Bundle, stage: str, sampling: SamplingConfig) -> Bundle:
+    """Returns the bundle with a stage that is sampled in another way."""
+    held = model.stage(stage)
+    spec = dataclasses.replace(held.spec, sampling=sampling)
+    return dataclasses.replace(
+        model, stages={**model.stages, stage: dataclasses.replace(held, spec=spec)}
+    )

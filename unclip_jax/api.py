@@ -283,7 +283,8 @@ def inpaint(
         UserError: a mask of another size or without a True, numbers of prompts and images that
             differ, or a setting that is unknown or out of range.
     """
-    plan = resolve(model, settings_of(SampleSettings, "inpaint", settings))
+    chosen = settings_of(SampleSettings, "inpaint", settings)
+    plan = inpainting.resolve_filling(model, chosen)
     prompts = [prompts] * len(images) if isinstance(prompts, str) else prompts
     canvas = inpainting.make_canvas(images, masks, plan.size, latents.image_fit(model))
     return inpainting.inpaint(

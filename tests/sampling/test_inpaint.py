@@ -4,10 +4,13 @@ import numpy as np
 import pytest
 
 import unclip_jax
-from tests.toy import LARGE, SIZE
+from tests.toy import LARGE, SIZE, with_sampling
 from unclip_jax.core.errors import UserError
+from unclip_jax.diffusion.config import SamplingConfig
+from unclip_jax.diffusion.timesteps import sampling_steps
 from unclip_jax.sampling import inpaint
 from unclip_jax.sampling.inpaint import any_in_block
+from unclip_jax.sampling.settings import SampleSettings
 
 
 def test_the_sampler_itself_keeps_what_is_kept(toy, images, monkeypatch):
@@ -50,6 +53,24 @@ def test_inpainting_keeps_what_is_kept(toy, images):
         unclip_jax.inpaint(toy, images, masks & False, prompts)
     with pytest.raises(UserError, match="must agree"):
         unclip_jax.inpaint(toy, images, masks[:, 1:], prompts)
+
+
+@pytest.mark.parametrize(
+    ("own", "given", "steps"),
+    [
+        (SamplingConfig("dpm++", steps=6), None, 40),  # too few of a first-order solver
+        (SamplingConfig("dpm++", steps=6), 12, 12),
+        (SamplingConfig("dpm++", steps=50), None, 50),
+        (SamplingConfig("dpm++", step_list=(20, 15, 11)), None, 10),  # as many as there are
+        (SamplingConfig("ddim", steps=6), None, 6),
+    ],
+)
+def test_a_filling_takes_steps_of_ddim_enough(toy, own, given, steps):
+    model = with_sampling(toy, "decoder", own)
+    plan = inpaint.resolve_filling(model, SampleSettings(steps=given))
+    filling = plan.decoder_sampling
+    assert (filling.sampler, filling.eta, plan.to_json()["steps"]) == ("ddim", 1.0, steps)
+    assert len(sampling_steps(filling, 1000)) == steps
 
 
 def test_a_small_pixel_is_filled_if_any_that_it_stands_for_is():

@@ -1,8 +1,8 @@
 """The levels of an inversion and of decoding from it, and what else a latent plan leaves open."""
 
-import dataclasses
+import pytest
 
-from unclip_jax.checkpoint.bundle import Stage
+from tests.toy import with_sampling
 from unclip_jax.diffusion.config import SamplingConfig
 from unclip_jax.diffusion.schedules import respaced_steps
 from unclip_jax.sampling.latents import LatentSettings, resolve_latents, spread_levels
@@ -18,17 +18,22 @@ def test_levels_fit_between_inversion_and_decoding(toy):
     assert (len(plan.decode.step_list), plan.decode.step_list[-1]) == (3, 0)
     assert spread_levels(999, 100, 40, "x")[:3] == (999, 976, 953)
     narrow = SamplingConfig("ddim", step_list=(900, 500, 100))
-    spec = dataclasses.replace(toy.stage("decoder").spec, sampling=narrow)
-    stages = {**toy.stages, "decoder": Stage(spec, toy.stage("decoder").params)}
-    plan = resolve_latents(dataclasses.replace(toy, stages=stages), LatentSettings(invert_steps=9))
+    plan = resolve_latents(with_sampling(toy, "decoder", narrow), LatentSettings(invert_steps=9))
     assert plan.invert.step_list == tuple(range(900, 99, -100))
+
+
+@pytest.mark.parametrize(("own", "taken"), [("dpm++", "dpm++"), ("ddim", "ddim"), ("ddpm", "ddim")])
+def test_fresh_noise_takes_the_bundles_sampler_where_it_draws_none(toy, own, taken):
+    """A few steps of DPM-Solver++ are many fewer than DDIM needs; x_T is always one of DDIM."""
+    model = with_sampling(toy, "decoder", SamplingConfig(own, steps=6))
+    fresh = resolve_latents(model, LatentSettings(), inverted=False).decode
+    assert (fresh.sampler, fresh.steps) == (taken, 6)
+    assert resolve_latents(model, LatentSettings(invert_steps=8)).decode.sampler == "ddim"
 
 
 def test_fresh_noise_is_decoded_without_eta_whatever_the_bundle_samples_with(toy):
     sampling = SamplingConfig("ddim", steps=4, eta=0.7, guidance=3.0)
-    spec = dataclasses.replace(toy.stage("decoder").spec, sampling=sampling)
-    stages = {**toy.stages, "decoder": Stage(spec, toy.stage("decoder").params)}
-    model = dataclasses.replace(toy, stages=stages)
+    model = with_sampling(toy, "decoder", sampling)
     for inverted, guidance in ((True, 1.0), (False, 3.0)):
         plan = resolve_latents(model, LatentSettings(invert_steps=8), inverted=inverted)
         assert (plan.decode.eta, plan.decode.guidance) == (0.0, guidance)

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 import unclip_jax
+from tests.toy import with_sampling
 from unclip_jax.core.errors import UserError
 from unclip_jax.diffusion.timesteps import sampling_steps
 from unclip_jax.sampling.latents import LatentSettings, resolve_latents
@@ -32,11 +33,8 @@ def test_given_settings_go_to_their_stage(toy):
 
 def with_list(model, stage, levels):
     """Returns the bundle with the levels that a stage visits."""
-    held = model.stage(stage)
-    sampling = dataclasses.replace(held.spec.sampling, step_list=levels)
-    spec = dataclasses.replace(held.spec, sampling=sampling)
-    stages = {**model.stages, stage: dataclasses.replace(held, spec=spec)}
-    return dataclasses.replace(model, stages=stages)
+    sampling = dataclasses.replace(model.stage(stage).spec.sampling, step_list=levels)
+    return with_sampling(model, stage, sampling)
 
 
 UNEVEN = (900, 850, 500, 100)

@@ -22,17 +22,28 @@ from unclip_jax.core.types import Cond, TextFeatures
 from unclip_jax.data.images import to_float, to_uint8
 from unclip_jax.diffusion.inpainting import repaint_along, repaint_transitions
 from unclip_jax.diffusion.schedules import make_schedule
+from unclip_jax.diffusion.timesteps import sampling_steps
 from unclip_jax.models.clip import Fit
 from unclip_jax.sampling import parallel, programs
 from unclip_jax.sampling.latents import squares
 from unclip_jax.sampling.monitor import Monitor
 from unclip_jax.sampling.pipeline import encode_captions, make_pipeline, run_pipeline
 from unclip_jax.sampling.programs import ProgramKey, run_in_parts
-from unclip_jax.sampling.settings import Plan, decoder_size, diffused_decoder
+from unclip_jax.sampling.settings import (
+    Plan,
+    SampleSettings,
+    decoder_size,
+    diffused_decoder,
+    num_steps,
+    resolve,
+)
 from unclip_jax.sampling.stage_sampler import Sampler, StageSampler, require_finite
 
 JUMP, RESAMPLES = 10, 5
 """Levels gone back at a time, and times each stretch is denoised: RePaint's are 10 and 10."""
+
+FILL_STEPS = 40
+"""Levels of DDIM unless the call says how many, where the bundle has fewer for DPM-Solver++."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -182,6 +193,24 @@ class RepaintSampler(Sampler):
         return require_finite(made, name)
 
 
+def resolve_filling(model: Bundle, settings: SampleSettings) -> Plan:
+    """Fills unset settings as `resolve` does, for the steps of `inpaint`: DDIM with eta 1.
+
+    They are guided at every level. A bundle that samples with DPM-Solver++ may have too few steps
+    for DDIM: then there are `FILL_STEPS` unless the call says how many.
+    """
+    limit = model.stage(diffused_decoder(model)).spec.diffusion.num_steps
+    plan = resolve(model, settings)
+    own = plan.decoder_sampling
+    if settings.steps is None and own.sampler == "dpm++" and num_steps(own) < FILL_STEPS:
+        levels = sampling_steps(own, limit)
+        steps = min(FILL_STEPS, int(levels[0] - levels[-1]) + 1)
+        plan = resolve(model, dataclasses.replace(settings, steps=steps))
+        own = plan.decoder_sampling
+    ddim = dataclasses.replace(own, sampler="ddim", eta=1.0, guidance_interval=None)
+    return dataclasses.replace(plan, decoder_sampling=ddim)
+
+
 def inpaint(
     model: Bundle,
     canvas: Canvas,
@@ -197,9 +226,9 @@ def inpaint(
 
     Args:
         prompts: a caption per image, of the whole of it.
+        plan: of `resolve_filling`.
         resamples: times each stretch of levels is denoised; 1 is plain masked replacement.
     """
-    diffused_decoder(model)  # refuses one without noise levels
     if num < 1 or resamples < 1:
         raise UserError(f"num and resamples must be at least 1, not {num} and {resamples}")
     if len(prompts) != len(canvas.images):
@@ -208,8 +237,6 @@ def inpaint(
     keys = image_keys(key, rows, np.tile(np.arange(num), len(prompts)))
     text, uncond = encode_captions(model, [prompts[i] for i in rows], plan, monitor)
     known, fill = canvas.small(decoder_size(model))
-    everywhere = dataclasses.replace(plan.decoder_sampling, guidance_interval=None)
-    plan = dataclasses.replace(plan, decoder_sampling=everywhere)
     samplers = make_pipeline(model, plan, monitor)
 
     def draw(chosen: list[int]) -> UInt8[np.ndarray, "n s s 3"]:

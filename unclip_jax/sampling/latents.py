@@ -66,8 +66,8 @@ class LatentSettings:
         guidance: classifier-free guidance scale of decoding, 0 to 1000. None = 1 (off) from an
             inverted latent, since guidance would change the image that is to be rebuilt; the
             bundle's from fresh noise.
-        steps: DDIM steps of decoding. None = those of the inversion from an inverted latent; the
-            bundle's from fresh noise.
+        steps: steps of decoding, by DDIM. None = those of the inversion from an inverted latent;
+            the bundle's from fresh noise, by its own sampler where that draws no noise.
         invert_steps: timesteps of the inversion, from 3, the noisiest of which is left out
             (Dhariwal & Nichol 2021, appendix F); default 100.
         dtype: of the network's arithmetic, "float32" or "bfloat16"; diffusion itself is always
@@ -132,10 +132,9 @@ def resolve_latents(
         base = dataclasses.replace(invert, eta=float(eta), step_list=descent)
         decode = override(base, "", guidance=settings.guidance)
     else:
-        chosen = override(
-            own, "", limit=limit, guidance=settings.guidance, steps=settings.steps, sampler="ddim"
-        )
-        decode = dataclasses.replace(chosen, eta=float(eta))
+        sampler = "ddim" if eta or own.sampler == "ddpm" else own.sampler
+        given = {"guidance": settings.guidance, "steps": settings.steps, "sampler": sampler}
+        decode = dataclasses.replace(override(own, "", limit=limit, **given), eta=float(eta))
     return LatentPlan(size, cascade, invert, decode, inverted, settings.dtype)
 
 

@@ -12,7 +12,7 @@ from unclip_jax.checkpoint.bundle import require_pca
 from unclip_jax.core.rendering import Strip, labeled_strips
 from unclip_jax.sampling import inpaint, latents, manipulate
 from unclip_jax.sampling.latents import LatentSettings, image_fit
-from unclip_jax.sampling.settings import SampleSettings, resolve
+from unclip_jax.sampling.settings import SampleSettings
 from unclip_jax.workflows.image_commands import Pixels, Session
 from unclip_jax.workflows.images import GIF, ImageOutputs, OutputImage
 
@@ -302,7 +302,7 @@ class Inpaint(Command):
 
     def run(self, session: Session, images: Sequence[Pixels]) -> ImageOutputs:
         """Fills the masked part `num` times."""
-        plan = resolve(session.model, SampleSettings(**self.settings))
+        plan = inpaint.resolve_filling(session.model, SampleSettings(**self.settings))
         fit = image_fit(session.model)
         canvas = inpaint.make_canvas(images, [self.is_filled], plan.size, fit)
         filled = inpaint.inpaint(
@@ -318,7 +318,7 @@ class Inpaint(Command):
         shown = [canvas.images[0], canvas.hidden()[0]]
         labels = ["input", "to be filled", *(f"filling {i}" for i in range(self.num))]
         settings = {"image": str(self.image), "mask": str(self.mask), "num": self.num}
-        settings |= {**plan.to_json(), "sampler": "ddim", "eta": 1.0, "resamples": self.resamples}
+        settings |= {**plan.to_json(), "eta": 1.0, "resamples": self.resamples}
         rows = zip(self._names(), filled, strict=True)
         return ImageOutputs(
             [OutputImage(name, image, self.prompt) for name, image in rows],

@@ -46,6 +46,24 @@ FAULTS: list[Fault] = [
         ),
     ),
     *faults_in(
+        "unclip_jax/sampling/inpaint.py",
+        (
+            "a_filling_in_the_steps_of_another_solver",
+            "steps = min(FILL_STEPS, int(levels[0] - levels[-1]) + 1)",
+            "steps = num_steps(own)",
+            "tests/sampling/test_inpaint.py::test_a_filling_takes_steps_of_ddim_enough",
+        ),
+    ),
+    *faults_in(
+        "unclip_jax/sampling/latents.py",
+        (
+            "fresh_noise_by_ddim_in_every_bundle",
+            'sampler = "ddim" if eta or own.sampler == "ddpm" else own.sampler',
+            'sampler = "ddim"',
+            "tests/sampling/test_latents.py::test_fresh_noise_takes_the_bundles_sampler_where_it_draws_none",
+        ),
+    ),
+    *faults_in(
         "unclip_jax/sampling/stage_sampler.py",
         (
             "guided_outside_of_the_interval",
