@@ -64,6 +64,8 @@ def get_config(variant: str = "") -> ConfigDict:
             "sample_every": 1000,
         }
     )
+    if variant in ("", "tune"):
+        few_steps(config)
     if variant == "tune":
         config.train.update({"steps": 1_500, "batch_size": 64, "prior_share": 0.6})
         config.optim.learning_rate = 5e-4
@@ -130,11 +132,20 @@ def diffusion(config: ConfigDict) -> None:
         {
             "sampler": "ddim",  # paper: 250 strided steps with the learned variance
             "steps": 40,
-            # Ours: the last step is from t = 100. Below, so small a net adds a pattern of its own.
-            "step_list": tuple(round(999 - 899 * k / 39) for k in range(40)),
+            "step_list": step_list(40),
             "guidance": 1.5,  # paper: 1.25 for FID
         }
     )
+
+
+def few_steps(config: ConfigDict) -> None:
+    """Sets what the shipped decoder is sampled with: as good as 40 steps of DDIM, and faster."""
+    config.sampling.update({"sampler": "dpm++", "steps": 15, "step_list": step_list(15)})
+
+
+def step_list(steps: int) -> tuple[int, ...]:
+    """Returns levels of which the last is t = 100: below, so small a net adds a pattern."""
+    return tuple(round(999 - 899 * k / (steps - 1)) for k in range(steps))
 
 
 def student(config: ConfigDict) -> None:

@@ -28,7 +28,7 @@ def get_config(variant: str = "") -> ConfigDict:
             "loss_weighting": "min_snr",  # ours
         }
     )
-    config.sampling.update({"sampler": "ddim", "steps": 9})  # paper: DDIM, 27
+    config.sampling.update({"sampler": "ddim", "steps": 4})  # paper: DDIM, 27
     use_emoji(config, image_size=256, concepts="common", styles=("3d", "flat"))
     config.optim.update(
         {
