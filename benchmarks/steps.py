@@ -6,9 +6,10 @@
 Each row samples the same held-out captions with the same keys, one stage changed. Quality: the
 Fréchet distance to the real images of these splits in the features of an independent CLIP, and its
 score of image and caption. Time: seconds an image after the first call, all stages together.
-Writes OUT.json after every row, continues what is there, and draws OUT.png. With --student, whose
-few-step stage is sampled in the model's place as its own bundle says, it also prints which rows of
-the model take no longer: the comparison at equal time.
+Writes OUT.json after every row, continues what is there, and draws OUT.png. --size 64 leaves the
+upsampler out, whose work is most of a row; a first try is --prompts 32 --steps 10 --size 64. With
+--student, whose few-step stage is sampled in the model's place as its own bundle says, it also
+prints which rows of the model take no longer: the comparison at equal time.
 """
 
 import dataclasses
@@ -29,6 +30,7 @@ from unclip_jax.checkpoint.bundle import Bundle
 from unclip_jax.cli import common
 from unclip_jax.cli.evaluate import held_out_splits
 from unclip_jax.core import files
+from unclip_jax.core.errors import UserError
 from unclip_jax.core.prng import root_key
 from unclip_jax.evals.clip_encoder import ClipEncoder
 from unclip_jax.evals.distributions import frechet_distance
@@ -126,6 +128,14 @@ def environment() -> dict[str, Any]:
     }
 
 
+def numbers_of(_: click.Context, option: click.Parameter, value: str) -> list[int]:
+    """Reads numbers of steps, joined by commas."""
+    parts = value.split(",")
+    if not all(part.strip().isdecimal() and int(part) > 0 for part in parts):
+        raise click.BadParameter(f"{value!r} is not a list of numbers from 1, such as {STEPS}")
+    return [int(part) for part in parts]
+
+
 @click.command()
 @click.option("--model", default="emoji", show_default=True)
 @click.option("--eval-clip", required=True, help="Bundle with an independently trained CLIP.")
@@ -133,7 +143,7 @@ def environment() -> dict[str, Any]:
 @click.option("--stage", default="decoder", show_default=True)
 @click.option("--student", default="", help="Bundle with a few-step student of the stage.")
 @click.option("--samplers", default=",".join(SAMPLERS), show_default=True)
-@click.option("--steps", default=STEPS, show_default=True)
+@click.option("--steps", default=STEPS, show_default=True, callback=numbers_of)
 @click.option("--prompts", default=500, show_default=True, help="Captions, an image each.")
 @click.option("--batch", default=16, show_default=True, help="Images a call.")
 @click.option("--size", type=int, help="Pixels; the decoder's own leave the upsampler out.")
@@ -150,9 +160,20 @@ def main(
     **options: Any,
 ) -> None:
     """Measures every sampler at every number of steps, the bundle's own setting and a student's."""
+    if options["prompts"] <= batch:
+        raise click.UsageError(f"--prompts must be above --batch {batch}: the first call compiles")
     common.use_compile_cache()
     common.use_cores([model, eval_clip], images=batch)
-    bundle, judge = api.load(model), api.load(eval_clip, stages=["clip"])
+    try:
+        bundle, judge = api.load(model), api.load(eval_clip, stages=["clip"])
+        if bundle.stage(stage).spec.diffusion is None:
+            raise UserError(f"stage {stage} has no steps of diffusion")
+        models = as_they_are(bundle, student, stage)
+        wishes = [(name, num_steps(own.stage(stage).spec.sampling)) for name, own in models.items()]
+        wishes += [(name, n) for name in options["samplers"].split(",") for n in options["steps"]]
+        changed_of = {w: models.get(w[0]) or with_sampling(bundle, stage, *w) for w in wishes}
+    except UserError as error:
+        raise click.UsageError(str(error)) from error
     clip, splits = ClipEncoder(judge), held_out_splits(data)
     real = real_images(Settings(data, splits=splits), splits, bundle, clip.image_size, "real")
     numbers = range(real.images.count)
@@ -167,18 +188,12 @@ def main(
     rows = []
     if record.exists():
         before = json.loads(record.read_text())
-        rows = before["rows"] if before["settings"] == told else []
-    models = as_they_are(bundle, student, stage)
-    wishes = [(name, num_steps(held.stage(stage).spec.sampling)) for name, held in models.items()]
-    wishes += [
-        (name, int(n))
-        for name in options["samplers"].split(",")
-        for n in options["steps"].split(",")
-    ]
-    for sampler, n in wishes:
+        if before["settings"] != told:
+            raise click.UsageError(f"{record} has rows of other settings; choose another --out")
+        rows = before["rows"]
+    for (sampler, n), changed in changed_of.items():
         if any((row["sampler"], row["steps"]) == (sampler, n) for row in rows):
             continue
-        changed = models.get(sampler) or with_sampling(bundle, stage, sampler, n)
         images, seconds = sampled(changed, captions, batch, size)
         emb = clip.images(images)
         row = {"sampler": sampler, "steps": n, "seconds": seconds, **environment()}

@@ -25,11 +25,12 @@ from unclip_jax.core.types import TextFeatures
 from unclip_jax.core.vectors import unit
 from unclip_jax.sampling import inpaint as inpainting
 from unclip_jax.sampling import latents, manipulate, pipeline
+from unclip_jax.sampling.arguments import settings_of
 from unclip_jax.sampling.encode import encode_images, encode_text, fit_text
 from unclip_jax.sampling.latents import LatentSettings
 from unclip_jax.sampling.mixtures import mix as mix
 from unclip_jax.sampling.monitor import Monitor, Progress
-from unclip_jax.sampling.settings import SampleSettings, resolve, settings_of
+from unclip_jax.sampling.settings import SampleSettings, resolve
 from unclip_jax.sampling.single_stage import denoise_fn as denoise_fn
 from unclip_jax.sampling.single_stage import predict as predict
 from unclip_jax.sampling.single_stage import root_of, stage_name

@@ -16,8 +16,8 @@ from unclip_jax.checkpoint.store import CheckpointStore
 from unclip_jax.core.errors import UserError
 from unclip_jax.core.trees import flatten_paths
 from unclip_jax.models.stages import spec_to_dict
-from unclip_jax.workflows.export import ExportOptions, join
-from unclip_jax.workflows.parts import Part
+from unclip_jax.workflows.export import ExportOptions, join, last_of_each_stage
+from unclip_jax.workflows.parts import Part, read_part
 
 
 def make_run(folder, spec, *, steps=(10, 20), of=20, clip="", tokenizer=None, table=None):
@@ -213,13 +213,38 @@ def test_a_bundle_among_the_runs_is_checked_as_a_run_is(
 ):
     out = tmp_path / "out"
     err = refused("export", clip_run, clip_bundle, "--out", out)
-    assert "two givers of stage clip" in err
+    assert "stage clip is given twice, by " in err and "--replace" in err
     run = decoder_run(toy, tmp_path / "d", clip_bundle, "0" * 64)
     assert "another CLIP" in refused("export", run, clip_bundle, "--out", out)
     assert unclip("export", run, "--out", tmp_path / "alone")[0] == 0
     err = refused("export", tmp_path / "alone", clip_bundle, "--out", out)
     assert "stage decoder" in err and "trained on another clip" in err
     assert not out.exists()
+
+
+def test_the_later_source_of_a_stage_replaces_the_earlier(toy, clip_bundle, tmp_path, unclip):
+    """As a student takes its teacher's place; what belonged to the other stage goes with it."""
+    run = decoder_run(toy, tmp_path / "d", clip_bundle, params_digest(toy.stage("clip").params))
+    whole, alone = tmp_path / "whole", tmp_path / "alone"
+    own = toy.stage("decoder").spec.sampling.guidance
+    assert unclip("export", run, clip_bundle, "--out", whole)[0] == 0
+    assert unclip("export", run, "--out", alone, "--set", "decoder.guidance=7.0")[0] == 0
+    for sources, guidance, giver in (
+        ((whole, alone), 7.0, "alone"),
+        ((alone, whole), own, "whole"),
+    ):
+        out = tmp_path / giver / "joined"
+        done = unclip("export", *sources, "--replace", "--out", out, "--set", "decoder.steps=6")
+        assert done[0] == 0, done
+        made = bundle.load(out)
+        assert set(made.stages) == {"clip", "decoder"}
+        assert made.stage("decoder").spec.sampling.guidance == guidance
+        assert made.provenance["taken_from"]["decoder"]["bundle"] == giver
+    both = last_of_each_stage([read_part(whole), read_part(whole)])
+    assert [set(part.bundle.stages) for part in both] == [{"clip", "decoder"}]
+    one = read_part(whole).keeping({"decoder"})
+    assert set(one.bundle.stages) == {"decoder"} and one.bundle.pca is None
+    assert all(key.startswith("decoder.") for key in one.bundle.arrays)
 
 
 def test_a_bundle_is_exported_again_however_it_is_rounded(toy, clip_run, tmp_path, unclip):
@@ -269,7 +294,7 @@ def test_what_cannot_be_exported(clip_run, tmp_path, refused, unclip):
     out = tmp_path / "out"
     assert "no run given" in refused("export", "--out", out)
     assert "config.json" in refused("export", tmp_path, "--out", out)
-    assert "two runs of stage clip" in refused("export", clip_run, clip_run, "--out", out)
+    assert "stage clip is given twice" in refused("export", clip_run, clip_run, "--out", out)
     assert "STAGE.FIELD=VALUE" in refused("export", clip_run, "--out", out, "--set", "guidance=2")
     metrics = tmp_path / "metrics.json"
     metrics.write_text("[0.5]")

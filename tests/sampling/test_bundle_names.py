@@ -28,6 +28,35 @@ for name, args in calls.items():
 """
 
 
+WRONG = """
+import unclip_jax
+from unclip_jax.sampling.pipeline import requests_for
+
+calls = (
+    lambda: unclip_jax.load(3),
+    lambda: requests_for([3], 1),
+    lambda: requests_for(["a"], 1.5),
+    lambda: requests_for(["a"], 0),
+)
+for call in calls:
+    try:
+        call()
+    except unclip_jax.UserError as error:
+        print(error)
+"""
+
+
+def test_arguments_of_another_type_are_one_line():
+    run = [sys.executable, "-c", WRONG]
+    done = subprocess.run(run, capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines() == [
+        "a bundle is a name or a folder, not 3",
+        "the prompt must be a string, not 3",
+        "num must be an integer from 1, not 1.5",
+        "num must be an integer from 1, not 0",
+    ]
+
+
 def test_a_name_is_no_bundle():
     """In a process of its own: here the tests' type checks would come first."""
     run = [sys.executable, "-c", CALLS]

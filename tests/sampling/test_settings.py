@@ -9,8 +9,9 @@ import unclip_jax
 from tests.toy import with_sampling
 from unclip_jax.core.errors import UserError
 from unclip_jax.diffusion.timesteps import sampling_steps
+from unclip_jax.sampling.arguments import settings_of
 from unclip_jax.sampling.latents import LatentSettings, resolve_latents
-from unclip_jax.sampling.settings import SampleSettings, resolve, settings_of
+from unclip_jax.sampling.settings import SampleSettings, resolve
 
 
 def test_open_settings_are_the_bundles(toy):
@@ -80,7 +81,7 @@ def test_decoding_from_a_latent_takes_the_inversions_levels(toy):
 def test_the_shipped_bundles_own_number_of_steps_is_its_default():
     model = unclip_jax.load("emoji")
     default = resolve(model, SampleSettings())
-    stated = resolve(model, SampleSettings(steps=40, prior_steps=8))
+    stated = resolve(model, SampleSettings(steps=15, prior_steps=8))
     for a, b in (
         (default.decoder_sampling, stated.decoder_sampling),
         (default.prior_sampling, stated.prior_sampling),
@@ -114,6 +115,8 @@ def test_a_misspelt_setting_is_one_line_with_the_nearest(toy, call, words):
         ("prior_steps", "8", "prior_steps must be an integer, not '8'"),
         ("sampler", 3, "sampler must be a string, not 3"),
         ("negative", None, "negative must be a string, not None"),
+        ("guidance_interval", ("0.1", "2"), "guidance_interval must be two numbers"),
+        ("guidance_interval", "12", "guidance_interval must be two numbers"),
         ("guidance_interval", 3.0, "guidance_interval must be two numbers"),
         ("guidance_interval", ("low", "high"), "guidance_interval must be two numbers"),
         ("guidance_interval", (1.0, 2.0, 3.0), "guidance_interval must be two numbers"),
@@ -149,7 +152,10 @@ def test_the_ablations_have_no_prior_stage(toy, prior):
         ({"sampler": "euler"}, "ddpm, ddim, dpm++"),
         ({"dtype": "float64"}, "float32, bfloat16"),
         ({"prior": "ar"}, "no stage 'prior_ar'"),
-        ({"prior": "none", "prior_steps": 3}, "prior_steps is for the diffusion and ar priors"),
+        (
+            {"prior": "none", "prior_steps": 3},
+            "prior_steps is for the diffusion prior, not",
+        ),
         ({"prior": "text", "prior_guidance": 2.0}, "prior_guidance is for .*not for prior 'text'"),
         ({"prior": "text", "prior_top_p": 0.5}, "prior_top_p is for"),
     ],

@@ -33,7 +33,7 @@ from unclip_jax.checkpoint.manifest import (
 from unclip_jax.checkpoint.pca_file import PCA_FILE, load_pca, save_pca
 from unclip_jax.checkpoint.runs import params_digest
 from unclip_jax.core.config import to_dict
-from unclip_jax.core.errors import UserError
+from unclip_jax.core.errors import UserError, shorten
 from unclip_jax.core.files import new_folder
 from unclip_jax.core.renamed import with_old_keys
 from unclip_jax.core.suggest import did_you_mean
@@ -212,6 +212,8 @@ def shipped_names() -> list[str]:
 
 def resolve(name_or_path: str | Path) -> Path:
     """Returns a bundle's folder, by the name of a shipped one or by path (`./emoji` is a path)."""
+    if not isinstance(name_or_path, str | Path):
+        raise UserError(f"a bundle is a name or a folder, not {shorten(repr(name_or_path), 60)}")
     names = shipped_names()
     if str(name_or_path) in names:
         return SHIPPED / str(name_or_path)

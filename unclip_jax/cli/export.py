@@ -56,6 +56,7 @@ from unclip_jax.core.errors import UserError
     help="Principal components to include, from unclip embed --fit-pca [an AR prior's].",
 )
 @click.option("--unfinished", is_flag=True, help="Accept runs that have not reached their end.")
+@click.option("--replace", is_flag=True, help="Of a stage that is given twice, take the later one.")
 @common.json_option
 @click.option("--overwrite", is_flag=True, help="Replace an existing bundle.")
 def export(runs: tuple[Path, ...], out: Path, target: str, as_json: bool, **options: Any) -> None:
@@ -63,7 +64,8 @@ def export(runs: tuple[Path, ...], out: Path, target: str, as_json: bool, **opti
 
     A CLIP run alone gives the bundle that later stages are trained with. The bundle's README.md is
     a model card, with the loss curves in curves.png. A BUNDLE among the runs gives all of its
-    stages, such as an imported CLIP; no stage may be given twice.
+    stages, such as an imported CLIP; with --replace, a later one's stage takes the place of an
+    earlier one's.
 
     The other formats take runs or a bundle. diffusers writes the folders of its unCLIP pipelines
     (Karlo's architecture), or a Hugging Face CLIPModel of a CLIP alone. stablehlo writes a program

@@ -204,7 +204,7 @@ class Estimator:
         dots, block = (
             self.footprint(kept).activation_bytes(rows, all_rows) for kept in ("dots", "block")
         )
-        return 2 * (dots - block)
+        return 2 * max(0.0, dots - block)  # of a tiny network the rounded counts may cross
 
     def _rows(self, candidate: Candidate) -> tuple[float, float, float]:
         """Returns a chip's rows of one run of the gradient, those of all chips, and the runs."""

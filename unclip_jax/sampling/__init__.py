@@ -13,5 +13,6 @@ So settings have four forms: options, SampleSettings, Plan, ProgramKey. Inside a
 diffusion core derives its SamplingPlan, the list of noise levels, from the key.
 
 codes.py holds the program of the autoregressive prior. latents.py, manipulate.py and inpaint.py
-start from given images, single_stage.py runs one stage, monitor.py carries progress and wall times.
+start from given images, single_stage.py runs one stage, monitor.py carries progress and wall times,
+arguments.py refuses what calls cannot take.
 """

@@ -199,8 +199,8 @@ def resolve_filling(model: Bundle, settings: SampleSettings) -> Plan:
     They are guided at every level. A bundle that samples with DPM-Solver++ may have too few steps
     for DDIM: then there are `FILL_STEPS` unless the call says how many.
     """
-    limit = model.stage(diffused_decoder(model)).spec.diffusion.num_steps
     plan = resolve(model, settings)
+    limit = model.stage(diffused_decoder(model)).spec.diffusion.num_steps
     own = plan.decoder_sampling
     if settings.steps is None and own.sampler == "dpm++" and num_steps(own) < FILL_STEPS:
         levels = sampling_steps(own, limit)

@@ -17,6 +17,7 @@ from unclip_jax.core.errors import UserError
 from unclip_jax.core.prng import image_keys
 from unclip_jax.core.vectors import unit
 from unclip_jax.models.pca import Pca, keep
+from unclip_jax.sampling.arguments import check_num
 from unclip_jax.sampling.encode import encode_images, encode_text
 from unclip_jax.sampling.latents import LatentPlan, decode, invert
 from unclip_jax.sampling.monitor import Monitor
@@ -114,8 +115,7 @@ def vary(
     monitor: Monitor,
 ) -> UInt8[np.ndarray, "n s s 3"]:
     """Samples `num` variations of each image with the plan's eta, grouped by image (§3.1)."""
-    if num < 1:
-        raise UserError(f"num must be at least 1, not {num}")
+    check_num(num)
     source = encode(model, images, plan, monitor)
     rows = np.repeat(np.arange(len(source.latent)), num)
     draws = np.tile(np.arange(num), len(source.latent))

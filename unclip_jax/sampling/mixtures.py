@@ -11,7 +11,7 @@ draw j of prompt 0: from one mixture to another, only the weights change.
 
 import dataclasses
 from collections.abc import Iterable, Sequence
-from numbers import Integral, Real
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -26,6 +26,7 @@ from unclip_jax.core.types import Cond
 from unclip_jax.core.vectors import linear_mean, normalized_weights, spherical_mean
 from unclip_jax.data.images import to_uint8
 from unclip_jax.sampling import parallel
+from unclip_jax.sampling.arguments import check_num, settings_of
 from unclip_jax.sampling.encode import encode_images
 from unclip_jax.sampling.latents import decoder_cond, empty_caption
 from unclip_jax.sampling.monitor import Monitor, Progress
@@ -36,7 +37,7 @@ from unclip_jax.sampling.pipeline import (
     run_pipeline,
 )
 from unclip_jax.sampling.prompts import check_prompts
-from unclip_jax.sampling.settings import Plan, SampleSettings, resolve, settings_of
+from unclip_jax.sampling.settings import Plan, SampleSettings, resolve
 from unclip_jax.sampling.single_stage import root_of
 from unclip_jax.sampling.stage_sampler import Sampler
 
@@ -190,8 +191,7 @@ def draw_mixtures(
 
 def check_count(num: int, mixtures: int) -> None:
     """Refuses a number of draws below 1, and more images than a call makes."""
-    if not isinstance(num, Integral) or num < 1:
-        raise UserError(f"num must be an integer from 1, not {num!r}")
+    check_num(num)
     if num * mixtures > REQUEST_LIMIT:
         raise UserError(f"{num} x {mixtures} are more than {REQUEST_LIMIT:,} images; make fewer")
 

@@ -19,6 +19,7 @@ from unclip_jax.core.types import Cond, TextFeatures
 from unclip_jax.data.images import to_uint8
 from unclip_jax.models.stages import Sampling
 from unclip_jax.sampling import parallel
+from unclip_jax.sampling.arguments import check_num
 from unclip_jax.sampling.encode import encode_text
 from unclip_jax.sampling.monitor import Monitor
 from unclip_jax.sampling.prompts import check_prompts
@@ -131,8 +132,7 @@ def requests_for(prompts: Sequence[str], num: int, first: int = 0) -> list[Reque
     if not prompts:
         raise UserError("no prompt given")
     check_prompts(prompts)
-    if num < 1:
-        raise UserError(f"num must be at least 1, not {num}")
+    check_num(num)
     if len(prompts) * num > REQUEST_LIMIT:
         raise UserError(
             f"{len(prompts)} prompts x {num} are more than {REQUEST_LIMIT:,} images; make fewer"

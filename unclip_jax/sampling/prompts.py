@@ -47,6 +47,8 @@ def check_prompts(prompts: Sequence[str]) -> None:
 
 def check_prompt(name: str, prompt: str) -> None:
     """Refuses a prompt as `check_prompts` does; one that is "" stands for no prompt at all."""
+    if not isinstance(prompt, str):
+        raise UserError(f"{name} must be a string, not {shorten(repr(prompt), 60)}")
     if len(prompt) > PROMPT_LIMIT:
         raise UserError(
             f"{name} has {len(prompt):,} characters, more than the "

@@ -4,22 +4,19 @@ None means the bundle's setting. `resolve` fills them all in: a Plan.
 """
 
 import dataclasses
-import operator
-from collections.abc import Mapping, Sequence
-from typing import Any, TypeVar, get_args, get_type_hints
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
 from unclip_jax.checkpoint.bundle import Bundle, CascadeStep
 from unclip_jax.core.errors import UserError, shorten
-from unclip_jax.core.suggest import did_you_mean
 from unclip_jax.diffusion.config import SAMPLER_NAMES, SamplingConfig
 from unclip_jax.models.prior_ar import CodeSampling
 from unclip_jax.models.stages import PRIORS, STAGES, Sampling, stages_of
 
 PRIOR_CHOICES = (*PRIORS, "text", "none")
 DTYPES = ("float32", "bfloat16")
-T = TypeVar("T")
 PRIOR_SETTINGS = (
     "prior_guidance",
     "prior_guidance_interval",
@@ -27,6 +24,7 @@ PRIOR_SETTINGS = (
     "prior_temperature",
     "prior_top_p",
 )
+OF_DIFFUSION = ("prior_guidance_interval", "prior_steps")
 HIGHEST_LEVEL = 1e9  # sigma / alpha; pure noise of 1000 cosine levels has some 20,000
 GUIDANCE_LIMIT = 1000.0  # scales in use are below 20
 
@@ -116,50 +114,6 @@ def _intervals(decoder: Sampling, prior: Sampling | None) -> dict[str, list[floa
     named = {"guidance_interval": decoder, "prior_guidance_interval": prior}
     found = {name: getattr(own, "guidance_interval", None) for name, own in named.items()}
     return {name: list(interval) for name, interval in found.items() if interval is not None}
-
-
-def settings_of(kind: type[T], call: str, values: Mapping[str, Any]) -> T:
-    """Returns the settings `kind` of the keyword arguments that a user gave to `call`.
-
-    Raises:
-        UserError: an unknown setting; the message names the nearest known one. A value of another
-            type than the setting's.
-    """
-    known = get_type_hints(kind)
-    typed = {}
-    for name, value in values.items():
-        if name not in known:
-            hint = did_you_mean(name, list(known), otherwise=f"there are {', '.join(known)}")
-            raise UserError(f"{call} has no setting {name!r}; {hint}")
-        typed[name] = _typed(name, value, get_args(known[name]) or (known[name],))
-    return kind(**typed)
-
-
-def _typed(name: str, value: Any, hints: tuple[Any, ...]) -> Any:
-    """Returns a setting's value as one of the types of its annotation."""
-    if value is None and type(None) in hints:
-        return None
-    wanted, words, read = next(kind for kind in KINDS if kind[0] in hints)
-    try:
-        if isinstance(value, str) == (wanted is str):
-            return read(value)
-    except (TypeError, ValueError):
-        pass
-    raise UserError(f"{name} must be {words}, not {shorten(repr(value), 60)}")
-
-
-def _pair(values: Any) -> tuple[float, float]:
-    """Returns two numbers as floats."""
-    low, high = values
-    return float(low), float(high)
-
-
-KINDS = (
-    (tuple[float, float], "two numbers, low and high", _pair),
-    (float, "a number", float),
-    (int, "an integer", operator.index),
-    (str, "a string", str),
-)
 
 
 def num_steps(config: SamplingConfig) -> int:
@@ -272,7 +226,8 @@ def _check_no_prior_settings(prior: str, settings: SampleSettings) -> None:
     """Refuses settings of a prior where no prior runs."""
     for name in PRIOR_SETTINGS:
         if getattr(settings, name) is not None:
-            raise UserError(f"{name} is for the diffusion and ar priors, not for prior {prior!r}")
+            for_which = "diffusion prior" if name in OF_DIFFUSION else "diffusion and ar priors"
+            raise UserError(f"{name} is for the {for_which}, not for prior {prior!r}")
 
 
 def _prior_sampling(model: Bundle, stage: str, settings: SampleSettings) -> Sampling:

@@ -41,6 +41,7 @@ class ExportOptions:
         changes: sampling settings to change, as STAGE.FIELD=VALUE.
         allow_unfinished: accept runs that have not reached their last step.
         overwrite: replace what an earlier export wrote.
+        replace: of a stage that several sources give, take that of the last; else it is an error.
     """
 
     name: str | None = None
@@ -49,6 +50,7 @@ class ExportOptions:
     changes: tuple[str, ...] = ()
     allow_unfinished: bool = False
     overwrite: bool = False
+    replace: bool = False
 
 
 def write_bundle(
@@ -105,10 +107,31 @@ def assemble(
     sources: Sequence[Path], out: Path, options: ExportOptions, say: Say
 ) -> tuple[Bundle, list[RunResult]]:
     """Reads runs and bundles; returns the bundle of their stages, and the runs of its card."""
-    folders = [source for source in sources if not is_bundle(source)]
-    runs = [_checked(read_run(folder), options.allow_unfinished, say) for folder in folders]
-    parts = [read_part(source) for source in sources if is_bundle(source)]
+    given: list[RunResult | Part] = []
+    for source in sources:
+        if is_bundle(source):
+            given.append(read_part(source))
+        else:
+            given.append(_checked(read_run(source), options.allow_unfinished, say))
+    if options.replace:
+        given = last_of_each_stage(given)
+    runs = [one for one in given if isinstance(one, RunResult)]
+    parts = [one for one in given if isinstance(one, Part)]
     return join(runs, parts, out, options, say)
+
+
+def last_of_each_stage(given: Sequence[RunResult | Part]) -> list[RunResult | Part]:
+    """Leaves each stage with the last source that gives it, and out what then gives none."""
+    names = [
+        tuple(one.bundle.stages) if isinstance(one, Part) else (one.spec.stage,) for one in given
+    ]
+    last = {name: number for number, own in enumerate(names) for name in own}
+    kept = []
+    for number, (one, own) in enumerate(zip(given, names, strict=True)):
+        left = [name for name in own if last[name] == number]
+        if left:
+            kept.append(one.keeping(left) if isinstance(one, Part) else one)
+    return kept
 
 
 def join(
@@ -122,10 +145,13 @@ def join(
     given = [(r.spec.stage, Stage(r.spec, r.ema_params, "float16"), r.folder) for r in runs]
     given += [(name, s, part.folder) for part in parts for name, s in part.bundle.stages.items()]
     stages: dict[str, Stage] = {}
+    first: dict[str, Path] = {}
     for name, stage, folder in sorted(given, key=lambda entry: STAGES[entry[0]].key_id):
-        if name in stages:
-            kind = "givers" if parts else "runs"
-            raise UserError(f"two {kind} of stage {name}, one of them {folder}; pass only one")
+        if first.setdefault(name, folder) is not folder:
+            raise UserError(
+                f"stage {name} is given twice, by {first[name]} and by {folder}; pass only one, or "
+                "--replace to take the later one"
+            )
         stages[name] = dataclasses.replace(stage, dtype=options.dtype or stage.dtype)
     _check_clip(runs, parts, say)
     _check_frozen(runs, parts)

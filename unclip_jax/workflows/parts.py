@@ -2,7 +2,7 @@
 
 import dataclasses
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +40,14 @@ class Part:
         own = {"bundle": self.bundle.name, "license": self.bundle.license}
         own |= {key: found[key] for key in ORIGIN if found.get(key)}
         return {name: found.get("taken_from", {}).get(name, own) for name in self.bundle.stages}
+
+    def keeping(self, names: Collection[str]) -> "Part":
+        """Returns the part with these stages alone, and what belongs to them."""
+        stages = {name: s for name, s in self.bundle.stages.items() if name in names}
+        arrays = {k: x for k, x in self.bundle.arrays.items() if k.partition(".")[0] in stages}
+        pca = self.bundle.pca if {CLIP, "prior_ar"} & set(stages) else None
+        left = dataclasses.replace(self.bundle, stages=stages, arrays=arrays, pca=pca)
+        return Part(self.folder, left)
 
     @functools.cached_property
     def runs(self) -> list[RunResult]:

@@ -76,8 +76,8 @@ FAULTS: list[Fault] = [
         "unclip_jax/plan/candidates.py",
         (
             "offloaded_products_never_return",
-            "return 2 * (dots - block)",
-            "return dots - block",
+            "return 2 * max(0.0, dots - block)",
+            "return max(0.0, dots - block)",
             "tests/plan/test_search.py::test_estimates_are_ordered_as_the_policies_are",
         ),
     ),

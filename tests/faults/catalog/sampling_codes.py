@@ -142,8 +142,8 @@ FAULTS: list[Fault] = [
         ),
         (
             "eta_of_the_bundle_from_fresh_noise",
-            "decode = dataclasses.replace(chosen, eta=float(eta))",
-            "decode = chosen",
+            'decode = dataclasses.replace(override(own, "", limit=limit, **given), eta=float(eta))',
+            'decode = override(own, "", limit=limit, **given)',
             "tests/sampling/test_latents.py::test_fresh_noise_is_decoded_without_eta_whatever_the_bundle_samples_with",
         ),
         (

@@ -31,7 +31,7 @@ FAULTS: list[Fault] = [
         ),
     ),
     *faults_in(
-        "unclip_jax/sampling/settings.py",
+        "unclip_jax/sampling/arguments.py",
         (
             "text_for_a_number",
             "if isinstance(value, str) == (wanted is str):",
