@@ -92,8 +92,7 @@ def sampled(
     for images in generate(model, requests_for(prompts, 1), root_key(0), plan, batch=batch):
         made.append(images)
         marks.append(time.perf_counter())
-    later = sum(map(len, made[1:]))
-    return np.concatenate(made), (marks[-1] - marks[1]) / later if later else float("nan")
+    return np.concatenate(made), (marks[-1] - marks[1]) / sum(map(len, made[1:]))
 
 
 def plot(rows: list[dict[str, Any]], path: Path) -> None:
@@ -160,8 +159,6 @@ def main(
     **options: Any,
 ) -> None:
     """Measures every sampler at every number of steps, the bundle's own setting and a student's."""
-    if options["prompts"] <= batch:
-        raise click.UsageError(f"--prompts must be above --batch {batch}: the first call compiles")
     common.use_compile_cache()
     common.use_cores([model, eval_clip], images=batch)
     try:
@@ -176,11 +173,11 @@ def main(
         raise click.UsageError(str(error)) from error
     clip, splits = ClipEncoder(judge), held_out_splits(data)
     real = real_images(Settings(data, splits=splits), splits, bundle, clip.image_size, "real")
-    numbers = range(real.images.count)
-    parts = [numbers[i : i + CHUNK] for i in range(0, len(numbers), CHUNK)]
-    wanted = Moments.of(np.concatenate([clip.images(real.images.make(part)) for part in parts]))
     _, captions = choose_captions(real, options["prompts"], 0)
-    text_emb = clip.captions(captions)
+    if len(captions) <= batch:
+        raise click.UsageError(
+            f"{len(captions)} captions are one call, which compiles; lower --batch"
+        )
     record = out.with_suffix(".json")
     told = {"model": model, "eval_clip": eval_clip, "data": data, "stage": stage}
     told |= {"prompts": len(captions), "batch": batch, "size": size}
@@ -191,6 +188,10 @@ def main(
         if before["settings"] != told:
             raise click.UsageError(f"{record} has rows of other settings; choose another --out")
         rows = before["rows"]
+    numbers = range(real.images.count)
+    parts = [numbers[i : i + CHUNK] for i in range(0, len(numbers), CHUNK)]
+    wanted = Moments.of(np.concatenate([clip.images(real.images.make(part)) for part in parts]))
+    text_emb = clip.captions(captions)
     for (sampler, n), changed in changed_of.items():
         if any((row["sampler"], row["steps"]) == (sampler, n) for row in rows):
             continue

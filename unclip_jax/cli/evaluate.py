@@ -249,10 +249,10 @@ def _measure(
     from unclip_jax.checkpoint import bundle
     from unclip_jax.evals.runner import run_suite, write_suite
 
+    options["styles"] = common.split_list(options["styles"])
     if suite not in WITHOUT_DATA:
-        styles = common.split_list(options["styles"])
-        found = options["splits"] or held_out_splits(options["data"], options["concepts"], styles)
-        options["splits"] = found
+        chosen = (options[name] for name in ("data", "concepts", "styles"))
+        options["splits"] = options["splits"] or held_out_splits(*chosen)
     settings, recorded = _settings(options, progress)
     note = None if folder is None else progress.say
     settings = dataclasses.replace(settings, image_folder=folder, cache=cache, note=note)
@@ -280,7 +280,6 @@ def _settings(options: dict[str, Any], progress: Progress) -> tuple["Settings", 
     from unclip_jax.evals.settings import Settings
     from unclip_jax.evals.smoke import small_settings
 
-    options["styles"] = common.split_list(options["styles"])
     if options["prompts_file"]:
         read_prompts(Path(options["prompts_file"]))  # an error before the models are loaded
     options["scales"] = _scales(options["scales"])

@@ -145,13 +145,14 @@ def join(
     given = [(r.spec.stage, Stage(r.spec, r.ema_params, "float16"), r.folder) for r in runs]
     given += [(name, s, part.folder) for part in parts for name, s in part.bundle.stages.items()]
     stages: dict[str, Stage] = {}
-    first: dict[str, Path] = {}
+    givers: dict[str, Path] = {}
     for name, stage, folder in sorted(given, key=lambda entry: STAGES[entry[0]].key_id):
-        if first.setdefault(name, folder) is not folder:
+        if name in stages:
             raise UserError(
-                f"stage {name} is given twice, by {first[name]} and by {folder}; pass only one, or "
-                "--replace to take the later one"
+                f"stage {name} is given twice, by {givers[name]} and by {folder}; pass only one, "
+                "or --replace to take the later one"
             )
+        givers[name] = folder
         stages[name] = dataclasses.replace(stage, dtype=options.dtype or stage.dtype)
     _check_clip(runs, parts, say)
     _check_frozen(runs, parts)

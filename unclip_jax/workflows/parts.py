@@ -12,6 +12,9 @@ from unclip_jax.checkpoint.runs import RunResult, stored_digests
 from unclip_jax.core.errors import UserError
 from unclip_jax.models.stages import CLIP
 
+OF_COMPONENTS = frozenset({CLIP, "prior_ar"})
+"""Stages to which a bundle's principal components belong."""
+
 ORIGIN = ("imported_from", "source_files", "git_commit", "unclip_jax", "date")
 
 
@@ -44,10 +47,8 @@ class Part:
     def keeping(self, names: Collection[str]) -> "Part":
         """Returns the part with these stages alone, and what belongs to them."""
         stages = {name: s for name, s in self.bundle.stages.items() if name in names}
-        arrays = {k: x for k, x in self.bundle.arrays.items() if k.partition(".")[0] in stages}
-        pca = self.bundle.pca if {CLIP, "prior_ar"} & set(stages) else None
-        left = dataclasses.replace(self.bundle, stages=stages, arrays=arrays, pca=pca)
-        return Part(self.folder, left)
+        left = dataclasses.replace(self.bundle, stages=stages)
+        return Part(self.folder, _with_own_arrays(left, not OF_COMPONENTS.isdisjoint(stages)))
 
     @functools.cached_property
     def runs(self) -> list[RunResult]:
@@ -90,9 +91,13 @@ def read_part(source: str | Path, stage: str | None = None) -> Part:
     wanted = None if stage is None else [stage]
     found = bundle.load(source, stages=wanted, params_dtype=None)
     _check_provenance(folder / "bundle.json", found.provenance)
+    return Part(folder, _with_own_arrays(found, stage is None or stage in OF_COMPONENTS))
+
+
+def _with_own_arrays(found: Bundle, keeps_components: bool) -> Bundle:
+    """Returns a bundle with the arrays of its stages only, with the components or without."""
     arrays = {k: array for k, array in found.arrays.items() if k.partition(".")[0] in found.stages}
-    pca = found.pca if stage in (None, CLIP, "prior_ar") else None
-    return Part(folder, dataclasses.replace(found, arrays=arrays, pca=pca))
+    return dataclasses.replace(found, arrays=arrays, pca=found.pca if keeps_components else None)
 
 
 def _check_provenance(path: Path, provenance: Mapping[str, Any]) -> None:
