@@ -275,7 +275,8 @@ def inpaint(
         resamples: times each stretch of 10 levels is denoised, from 1 (plain masked replacement);
             default 5.
         progress: called as progress(stage, steps done, steps of the stage).
-        settings: fields of `SampleSettings`; the decoder always takes DDIM steps with eta 1.
+        settings: fields of `SampleSettings`; the decoder always takes DDIM steps with eta 1,
+            40 unless `steps` says otherwise where the bundle has fewer for DPM-Solver++.
 
     Returns:
         uint8 [n * num, size, size, 3], grouped by image.

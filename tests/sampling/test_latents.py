@@ -3,6 +3,7 @@
 import pytest
 
 from tests.toy import with_sampling
+from unclip_jax.core.errors import UserError
 from unclip_jax.diffusion.config import SamplingConfig
 from unclip_jax.diffusion.schedules import respaced_steps
 from unclip_jax.sampling.latents import LatentSettings, resolve_latents, spread_levels
@@ -29,6 +30,16 @@ def test_fresh_noise_takes_the_bundles_sampler_where_it_draws_none(toy, own, tak
     fresh = resolve_latents(model, LatentSettings(), inverted=False).decode
     assert (fresh.sampler, fresh.steps) == (taken, 6)
     assert resolve_latents(model, LatentSettings(invert_steps=8)).decode.sampler == "ddim"
+
+
+def test_a_students_noise_is_one_line(toy):
+    """Its weights hold its guidance at eta 0: more noise is refused as any other bad setting is."""
+    student = SamplingConfig("ddim", steps=4, distilled_guidance=1.5)
+    model = with_sampling(toy, "decoder", student)
+    assert resolve_latents(model, LatentSettings(invert_steps=8)).decode.eta == 0.0
+    for inverted in (True, False):
+        with pytest.raises(UserError, match="eta=0.5 is not for a few-step student"):
+            resolve_latents(model, LatentSettings(invert_steps=8), eta=0.5, inverted=inverted)
 
 
 def test_fresh_noise_is_decoded_without_eta_whatever_the_bundle_samples_with(toy):

@@ -11,10 +11,10 @@ from unclip_jax.core.suggest import did_you_mean
 T = TypeVar("T")
 
 
-def check_num(num: object) -> None:
-    """Refuses a number of images that is no integer, or below 1."""
+def check_num(num: object, name: str = "num") -> None:
+    """Refuses a number of images, or of what `name` says, that is no integer or below 1."""
     if not isinstance(num, Integral) or num < 1:
-        raise UserError(f"num must be an integer from 1, not {num!r}")
+        raise UserError(f"{name} must be an integer from 1, not {num!r}")
 
 
 def settings_of(kind: type[T], call: str, values: Mapping[str, Any]) -> T:

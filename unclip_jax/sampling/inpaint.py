@@ -21,10 +21,12 @@ from unclip_jax.core.trees import take
 from unclip_jax.core.types import Cond, TextFeatures
 from unclip_jax.data.images import to_float, to_uint8
 from unclip_jax.diffusion.inpainting import repaint_along, repaint_transitions
+from unclip_jax.diffusion.samplers import SAMPLERS
 from unclip_jax.diffusion.schedules import make_schedule
 from unclip_jax.diffusion.timesteps import sampling_steps
 from unclip_jax.models.clip import Fit
 from unclip_jax.sampling import parallel, programs
+from unclip_jax.sampling.arguments import check_num
 from unclip_jax.sampling.latents import squares
 from unclip_jax.sampling.monitor import Monitor
 from unclip_jax.sampling.pipeline import encode_captions, make_pipeline, run_pipeline
@@ -35,6 +37,7 @@ from unclip_jax.sampling.settings import (
     decoder_size,
     diffused_decoder,
     num_steps,
+    override,
     resolve,
 )
 from unclip_jax.sampling.stage_sampler import Sampler, StageSampler, require_finite
@@ -43,7 +46,7 @@ JUMP, RESAMPLES = 10, 5
 """Levels gone back at a time, and times each stretch is denoised: RePaint's are 10 and 10."""
 
 FILL_STEPS = 40
-"""Levels of DDIM unless the call says how many, where the bundle has fewer for DPM-Solver++."""
+"""Levels of DDIM unless the call says how many, where the bundle has fewer for DPM-Solver++ ."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -194,20 +197,19 @@ class RepaintSampler(Sampler):
 
 
 def resolve_filling(model: Bundle, settings: SampleSettings) -> Plan:
-    """Fills unset settings as `resolve` does, for the steps of `inpaint`: DDIM with eta 1.
+    """Fills unset settings as `resolve` does, for the steps of `inpaint`: RePaint's, DDIM's.
 
-    They are guided at every level. A bundle that samples with DPM-Solver++ may have too few steps
-    for DDIM: then there are `FILL_STEPS` unless the call says how many.
+    They are guided at every level. A bundle that samples by a solver of higher order may have too
+    few steps for DDIM: then there are `FILL_STEPS` unless the call says how many.
     """
     plan = resolve(model, settings)
     limit = model.stage(diffused_decoder(model)).spec.diffusion.num_steps
     own = plan.decoder_sampling
-    if settings.steps is None and own.sampler == "dpm++" and num_steps(own) < FILL_STEPS:
+    if settings.steps is None and SAMPLERS[own.sampler].order > 1 and num_steps(own) < FILL_STEPS:
         levels = sampling_steps(own, limit)
         steps = min(FILL_STEPS, int(levels[0] - levels[-1]) + 1)
-        plan = resolve(model, dataclasses.replace(settings, steps=steps))
-        own = plan.decoder_sampling
-    ddim = dataclasses.replace(own, sampler="ddim", eta=1.0, guidance_interval=None)
+        own = override(own, "", limit=limit, steps=steps)
+    ddim = dataclasses.replace(own, sampler="ddim", guidance_interval=None)
     return dataclasses.replace(plan, decoder_sampling=ddim)
 
 
@@ -229,8 +231,8 @@ def inpaint(
         plan: of `resolve_filling`.
         resamples: times each stretch of levels is denoised; 1 is plain masked replacement.
     """
-    if num < 1 or resamples < 1:
-        raise UserError(f"num and resamples must be at least 1, not {num} and {resamples}")
+    check_num(num)
+    check_num(resamples, "resamples")
     if len(prompts) != len(canvas.images):
         raise UserError(f"{len(prompts)} prompts for {len(canvas.images)} images")
     rows = np.repeat(np.arange(len(prompts)), num)

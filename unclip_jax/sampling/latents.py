@@ -25,6 +25,7 @@ from unclip_jax.core.types import Cond, Params, TextFeatures
 from unclip_jax.data.images import to_float, to_square, to_uint8
 from unclip_jax.diffusion.config import SamplingConfig
 from unclip_jax.diffusion.inversion import inversion_transitions, invert_along
+from unclip_jax.diffusion.samplers import SAMPLERS
 from unclip_jax.diffusion.schedules import make_schedule
 from unclip_jax.diffusion.timesteps import sampling_steps
 from unclip_jax.models.clip import Fit
@@ -129,12 +130,14 @@ def resolve_latents(
         descent = climb[1:]
         if settings.steps is not None:
             descent = spread_list(descent, settings.steps, "steps", least=2)
-        base = dataclasses.replace(invert, eta=float(eta), step_list=descent)
-        decode = override(base, "", guidance=settings.guidance)
+        base = dataclasses.replace(invert, step_list=descent)
+        decode = override(base, "", guidance=settings.guidance, eta=eta)
     else:
-        sampler = "ddim" if eta or own.sampler == "ddpm" else own.sampler
-        given = {"guidance": settings.guidance, "steps": settings.steps, "sampler": sampler}
-        decode = dataclasses.replace(override(own, "", limit=limit, **given), eta=float(eta))
+        quiet = dataclasses.replace(own, eta=0.0)
+        draws_noise = eta > 0.0 or SAMPLERS[own.sampler].is_stochastic(quiet)
+        sampler = "ddim" if draws_noise else own.sampler
+        given = {"guidance": settings.guidance, "steps": settings.steps, "eta": eta}
+        decode = override(own, "", limit=limit, sampler=sampler, **given)
     return LatentPlan(size, cascade, invert, decode, inverted, settings.dtype)
 
 

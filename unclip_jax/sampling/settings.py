@@ -272,6 +272,7 @@ def override(
     steps: int | None = None,
     sampler: str | None = None,
     interval: tuple[float, float] | None = None,
+    eta: float | None = None,
 ) -> Sampling:
     """Returns `base` with what is not None replaced; `prefix` names the setting in messages."""
     changes: dict[str, Any] = {}
@@ -283,6 +284,8 @@ def override(
         changes["guidance"] = float(guidance)
     if interval is not None:
         changes["guidance_interval"] = _checked_interval(interval, prefix)
+    if eta is not None:
+        changes["eta"] = float(eta)
     if steps is not None:
         changes |= _respaced(base, prefix, int(steps), limit)
     if sampler is not None:

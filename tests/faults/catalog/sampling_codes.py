@@ -124,8 +124,8 @@ FAULTS: list[Fault] = [
         ),
         (
             "eta_of_decoding_lost",
-            "replace(invert, eta=float(eta), step_list=descent)",
-            "replace(invert, step_list=descent)",
+            'override(base, "", guidance=settings.guidance, eta=eta)',
+            'override(base, "", guidance=settings.guidance)',
             "tests/sampling/test_manipulate.py::test_more_draws_change_no_earlier_one",
         ),
         (
@@ -142,8 +142,8 @@ FAULTS: list[Fault] = [
         ),
         (
             "eta_of_the_bundle_from_fresh_noise",
-            'decode = dataclasses.replace(override(own, "", limit=limit, **given), eta=float(eta))',
-            'decode = override(own, "", limit=limit, **given)',
+            '"steps": settings.steps, "eta": eta}',
+            '"steps": settings.steps}',
             "tests/sampling/test_latents.py::test_fresh_noise_is_decoded_without_eta_whatever_the_bundle_samples_with",
         ),
         (

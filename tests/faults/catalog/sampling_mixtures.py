@@ -58,7 +58,7 @@ FAULTS: list[Fault] = [
         "unclip_jax/sampling/latents.py",
         (
             "fresh_noise_by_ddim_in_every_bundle",
-            'sampler = "ddim" if eta or own.sampler == "ddpm" else own.sampler',
+            'sampler = "ddim" if draws_noise else own.sampler',
             'sampler = "ddim"',
             "tests/sampling/test_latents.py::test_fresh_noise_takes_the_bundles_sampler_where_it_draws_none",
         ),
