@@ -5,6 +5,7 @@ import pytest
 
 import unclip_jax
 from unclip_jax.checkpoint import bundle
+from unclip_jax.cli.config_files import read_config
 
 LIMIT = 24 * 2**20  # bytes; git keeps every edition
 PROMPTS = ["a red heart", "a blue heart", "a green apple", "a banana"]
@@ -35,6 +36,27 @@ def test_it_says_where_it_comes_from(model):
         assert 0 < held["steps"] <= held["of_steps"]
         assert held["data"]["fingerprint"] and held["environment"]
     assert set(model.metrics) == {"retrieval", "prompts"}
+
+
+@pytest.mark.parametrize(
+    ("stage", "config"),
+    [
+        ("prior_diffusion", "prior_diffusion.py"),
+        ("prior_ar", "prior_ar.py"),
+        ("decoder", "decoder.py:tune"),
+        ("upsampler_256", "upsampler_256.py"),
+    ],
+)
+def test_it_is_sampled_as_its_configs_say(model, stage, config):
+    """Both state the settings: what a new run exports is sampled like what ships."""
+    settings = read_config(f"configs/emoji/{config}", [])["sampling"]
+    ours = model.stages[stage].spec.sampling
+    assert settings
+    for name, value in settings.items():
+        held = getattr(ours, name)
+        assert (list(held) if isinstance(held, tuple) else held) == (
+            list(value) if isinstance(value, tuple) else value
+        ), name
 
 
 def test_colours_are_those_of_the_prompts(images):

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 
+import numpy as np
 import pytest
 from click.testing import CliRunner
 from PIL import Image
@@ -140,12 +141,15 @@ def test_it_is_said_in_one_line(unclip, toy_folder, tmp_path, monkeypatch):
     assert (code, err) == (0, "")
 
 
-def test_a_list_of_prompts_is_recorded_in_the_report(unclip, toy_folder, tmp_path):
+def test_a_list_of_prompts_is_recorded_in_the_report(unclip, toy_folder, tmp_path, monkeypatch):
     """The report is written last, after all the sampling: whatever is an option has to fit JSON."""
+    drawn = lambda model, captions, settings: np.zeros((len(captions), 16, 16, 3), np.uint8)  # noqa: E731
+    monkeypatch.setattr("unclip_jax.evals.prompts.sample_prompts", drawn)
     listed = tmp_path / "list.txt"
-    listed.write_text("a cat\n")
-    args = ("eval", "--model", toy_folder, "--data", SETTINGS.data, "--limit", 4, "--json")
-    code, out, err = unclip(*args, "--prompts-file", listed, "--out", tmp_path / "report")
+    listed.write_text("a cat\na dog\n")
+    args = ("eval", "--suite", "prompts", "--model", toy_folder, "--eval-clip", toy_folder)
+    args += ("--prompts-file", listed, "--smoke", "--json")
+    code, out, err = unclip(*args, "--out", tmp_path / "report")
     assert code == 0, err
     assert json.loads(out)["settings"]["prompts_file"] == str(listed)
 
@@ -166,9 +170,21 @@ def test_the_gallery_has_nothing_to_compare(refused, tmp_path):
     assert "no metrics to compare" in refused(*args)
 
 
-def test_a_prior_is_refused_where_it_changes_nothing(refused, tmp_path):
-    args = ("eval", "--suite", "priors", "--model", "none", "--prior", "ar")
-    assert "suite priors has no choice of a prior" in refused(*args, "--out", tmp_path / "report")
+@pytest.mark.parametrize(
+    ("suite", "option", "value"),
+    [
+        ("priors", "--prior", "ar"),
+        ("retrieval", "--scales", "1,2"),
+        ("fidelity", "--baseline", "emoji"),
+        ("prompts", "--features", "dinov2:x"),
+        ("samples", "--prompts-file", "docs/prompts.json"),
+        ("guidance", "--answers", "anna.json"),
+    ],
+)
+def test_an_option_is_refused_where_it_changes_nothing(refused, tmp_path, suite, option, value):
+    args = ("eval", "--suite", suite, "--model", "none", option, value)
+    said = refused(*args, "--out", tmp_path / "report")
+    assert f"suite {suite} does not read {option}, which is of " in said
 
 
 def test_a_taken_name_of_a_compared_image_fails_before_the_work(refused, tmp_path):

@@ -37,3 +37,14 @@ def test_many_metrics_of_one_recipe_are_named_by_the_first_and_the_last(tmp_path
     del results["m_0"]
     _, markdown = write_report(tmp_path, "priors", results, {})
     assert f"- {', '.join(results)}: how" in markdown
+
+
+def test_a_report_lists_the_settings_that_its_suite_reads(tmp_path):
+    """`fidelity` has no scales and no raters; `guidance` has scales."""
+    results = {"x": Metric(1.0, None, None, 2)}
+    recorded = {"model": "m", "scales": [1.0], "answers": [], "features": "clip", "seed": 0}
+    report, markdown = write_report(tmp_path, "fidelity", results, recorded)
+    assert report["settings"] == {"model": "m", "features": "clip", "seed": 0}
+    assert "- features: clip" in markdown and "- scales" not in markdown
+    report, _ = write_report(tmp_path, "guidance", results, recorded)
+    assert report["settings"]["scales"] == [1.0] and "answers" not in report["settings"]

@@ -13,6 +13,7 @@ from unclip_jax.data.images import to_float
 from unclip_jax.models.clip import Clip
 from unclip_jax.text.tokenizer import train_tokenizer
 from unclip_jax.train.frozen_clip import FeatureCache, FrozenClip, caption_features, image_embedding
+from unclip_jax.train.inputs import every_while
 from unclip_jax.train.step import batch_keys, make_eval_step
 from unclip_jax.train.task import StepConstants
 from unclip_jax.train.tasks.diffusion import (
@@ -164,3 +165,12 @@ def test_the_low_res_images_of_training_are_blurred_as_often_as_the_config_says(
         seen += [(off[0] < 1e-5).sum(), (off[1] < 1e-5).sum()]
     expected = {0.0: seen[1] == 0, 0.5: 6 < seen[1] < 26, 1.0: seen[0] == 0}  # of 32, sd 2.8
     assert expected[share], seen
+
+
+def test_what_is_encoded_is_counted_now_and_then():
+    """Batches of 64; a line every 15 seconds at most."""
+    lines, times = [], iter([0.0, 10.0, 16.0, 16.0, 20.0, 40.0, 40.0])
+    report = every_while({"images": 5464, "captions": 90}, lines.append, lambda: next(times))
+    for what, done in (("images", 64), ("images", 1024), ("images", 1088), ("captions", 64)):
+        report(what, done)
+    assert lines == ["encoded 1,024 of 5,464 images", "encoded 64 of 90 captions"]

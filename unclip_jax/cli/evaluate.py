@@ -19,11 +19,12 @@ from unclip_jax.core.errors import UserError
 from unclip_jax.core.locks import locked_beside
 from unclip_jax.evals.outputs import (
     FEW_PROMPTS,
-    PRIOR_CHOSEN,
     PROMPTS,
+    READ_BY,
     RESUMED,
     SUITE_NAMES,
     WITHOUT_DATA,
+    is_read,
     output_files,
 )
 
@@ -169,8 +170,7 @@ def _run(
     compared, answers = options.pop("compared"), options["answers"]
     rated = suite == "preference" and bool(answers)
     names = output_files(suite, len(compared), rated=rated)
-    if options["prior"] is not None and suite not in PRIOR_CHOSEN:
-        raise UserError(f"suite {suite} has no choice of a prior; leave --prior out")
+    _refuse_unread(suite, options)
     if compared and suite in ("gallery", "preference"):
         raise UserError(f"suite {suite} has no metrics to compare; run it once for each bundle")
     files.refuse_existing(out, names, overwrite=overwrite)
@@ -188,6 +188,16 @@ def _run(
         cache = out.absolute().parent / f".{out.name}.{suite}" if suite in RESUMED else None
         with distributed.joined(**hosts, shutdown_timeout=PATIENCE):
             return _published(measure, out, names, cache, overwrite)
+
+
+def _refuse_unread(suite: str, options: dict[str, Any]) -> None:
+    """Refuses an option that would change nothing."""
+    defaults = {option.name: option.default for option in evaluate.params}
+    for name, value in options.items():
+        if value not in (None, (), defaults[name]) and not is_read(suite, name):
+            flag = f"--{name.replace('_', '-')}"
+            suites = ", ".join((*READ_BY[name], "paper"))
+            raise UserError(f"suite {suite} does not read {flag}, which is of {suites}")
 
 
 def _published(

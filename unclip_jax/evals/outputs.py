@@ -57,6 +57,19 @@ PRIOR_CHOSEN = (
     *("preference", "paper"),
 )
 """Suites whose samples have the prior of the settings."""
+READ_BY: dict[str, tuple[str, ...]] = {
+    "prior": PRIOR_CHOSEN,
+    "answers": ("preference",),
+    "baseline": ("aesthetics", "guidance", "preference", "binding", "complexity", "spelling"),
+    "features": ("fidelity", "guidance"),
+    "guidance": ("fidelity",),
+    "lpips": ("reconstruction",),
+    "pca": ("gallery", "reconstruction"),
+    "prompts_file": ("prompts", "preference"),
+    "ratings": ("aesthetics",),
+    "scales": ("aesthetics", "guidance"),
+}
+"""Settings that only these suites read; `paper`, which runs other suites, takes all of them."""
 FEW_PROMPTS = 200
 PROMPTS = {"fidelity": 500, "guidance": 60}
 """Number of prompts of a suite, where it is not FEW_PROMPTS."""
@@ -86,6 +99,11 @@ def output_files(suite: str, compared: int = 0, *, rated: bool = False) -> list[
     extra = EXTRA_FILES.get(suite, ())
     theirs = [compared_file(i + 1, name) for i in range(compared) for name in extra]
     return [*(f"{suite}.{suffix}" for suffix in ("json", "md", "png")), *extra, *theirs]
+
+
+def is_read(suite: str, setting: str) -> bool:
+    """Whether a suite has a use for a setting of `Settings`, by its name."""
+    return suite == "paper" or suite in READ_BY.get(setting, (suite,))
 
 
 def compared_file(number: int, name: str) -> str:

@@ -20,7 +20,7 @@ from unclip_jax.evals.fidelity import fidelity
 from unclip_jax.evals.guidance import guidance
 from unclip_jax.evals.inversion import inversion
 from unclip_jax.evals.metrics import Metric
-from unclip_jax.evals.outputs import compared_file
+from unclip_jax.evals.outputs import compared_file, is_read
 from unclip_jax.evals.pca import pca
 from unclip_jax.evals.plots import plot_suite
 from unclip_jax.evals.preference_answers import rate
@@ -163,8 +163,10 @@ def write_report(
     """Writes SUITE.json, SUITE.md and SUITE.png; returns the JSON object and the Markdown.
 
     Args:
+        recorded: settings, of which the report lists those that the suite reads.
         notes: what a reader has to know beside the settings, a line each.
     """
+    recorded = {name: value for name, value in recorded.items() if is_read(suite, name)}
     report = to_json(suite, results, recorded, others)
     if notes:
         report["notes"] = list(notes)

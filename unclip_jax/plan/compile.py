@@ -137,7 +137,8 @@ def topology_devices(topology: Topology) -> list[Any]:
     """
     if not topology.chip.is_tpu:
         raise UserError(
-            f"--compile is for TPUs: nothing compiles for {topology.name} without such a card"
+            f"{topology.name} is compiled on a machine with such a card only; here leave --compile "
+            "out, or pass --compiles 0 with --search"
         )
     if importlib.util.find_spec("libtpu") is None:
         raise UserError("--compile needs libtpu: run pip install '.[plan]' in a checkout")

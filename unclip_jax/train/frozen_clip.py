@@ -8,7 +8,8 @@ are needed.
 """
 
 import dataclasses
-from collections.abc import Iterable, Mapping, Sequence
+import functools
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import jax
 import jax.numpy as jnp
@@ -121,12 +122,14 @@ class FeatureCache:
         clip: FrozenClip,
         images: Iterable[UInt8[np.ndarray, "h w 3"]],
         captions: Iterable[str],
+        report: Callable[[str, int], None] | None = None,
     ):
         """Encodes everything, in batches of one size.
 
         Args:
             images: in the order of the examples' index, not augmented.
             captions: all that can occur; repeats are encoded once.
+            report: called before each batch as report("images" or "captions", done).
         """
         module, params = clip.module, clip.params
         image_fn = jax.jit(
@@ -140,9 +143,13 @@ class FeatureCache:
             encoding = text_fn(params, np.stack(tokens))
             return encoding.text_emb, encoding.text_states.astype(jnp.float16)
 
-        self.image_emb = map_batches(lambda x: image_fn(params, np.stack(x)), images, CACHE_BATCH)
+        encode_image = lambda x: image_fn(params, np.stack(x))  # noqa: E731
+        count = report and functools.partial(report, "images")
+        self.image_emb = map_batches(encode_image, images, CACHE_BATCH, report=count)
         tokens, _ = clip.encode(sorted(set(captions)))
-        self.text_emb, self.text_states = map_batches(encode_text, tokens, CACHE_BATCH)
+        count = report and functools.partial(report, "captions")
+        encoded = map_batches(encode_text, tokens, CACHE_BATCH, report=count)
+        self.text_emb, self.text_states = encoded
         self._row = {ids.tobytes(): i for i, ids in enumerate(tokens)}
 
     def features(self, batch: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:

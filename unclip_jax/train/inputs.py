@@ -6,6 +6,7 @@ samples of a prior. The rows of this process finally become its shards of global
 """
 
 import dataclasses
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -41,6 +42,7 @@ HostBatch = Mapping[str, np.ndarray]
 
 HostTransform = Callable[[HostBatch], dict[str, np.ndarray]]
 
+COUNT_SECONDS = 15.0  # between two lines of how much is encoded
 _MASK = 2**64 - 1
 _SAMPLED = 0x5052494F52  # keeps the draws of SampledEmbeddings apart from the pipeline's
 
@@ -107,8 +109,10 @@ class RunInputs:
             self.log(f"encoding {len(source)} images and their captions by the frozen CLIP")
             side = self.clip.cfg.vision.image_size
             images = unaugmented_images(source, dataclasses.replace(settings.data, image_size=side))
+            captions = sorted(set(all_captions(source)))
+            totals = {"images": len(source), "captions": len(captions)}
             with single_device_mesh():
-                cache = FeatureCache(self.clip, images, all_captions(source))
+                cache = FeatureCache(self.clip, images, captions, every_while(totals, self.log))
         own = self.program.spec.model.own_context
         return make_host_transform(task, self.clip.cfg.text.context, own, cache, sampled)
 
@@ -229,6 +233,25 @@ def make_host_transform(
         return {name: batch[name] for name in task.batch_keys if name in batch}
 
     return host_transform
+
+
+def every_while(
+    totals: Mapping[str, int], log: Log, clock: Callable[[], float] = time.monotonic
+) -> Callable[[str, int], None]:
+    """Returns report(what, done), which logs how many are encoded every COUNT_SECONDS.
+
+    Args:
+        totals: how many of each there are.
+    """
+    last = clock()
+
+    def report(what: str, done: int) -> None:
+        nonlocal last
+        if clock() - last >= COUNT_SECONDS:
+            last = clock()
+            log(f"encoded {done:,} of {totals[what]:,} {what}")
+
+    return report
 
 
 @dataclasses.dataclass(frozen=True)
