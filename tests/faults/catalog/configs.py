@@ -4,6 +4,15 @@ from tests.faults.catalog import Fault, faults_in
 
 FAULTS: list[Fault] = [
     *faults_in(
+        "configs/emoji/decoder.py",
+        (
+            "a_decoder_of_other_steps_than_what_ships",
+            '"steps": 15, "step_list": step_list(15)',
+            '"steps": 20, "step_list": step_list(20)',
+            "tests/test_shipped.py::test_it_is_sampled_as_its_configs_say",
+        ),
+    ),
+    *faults_in(
         "configs/paper/prior_diffusion.py",
         (
             "paper_scale_of_z",

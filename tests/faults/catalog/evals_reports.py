@@ -7,6 +7,33 @@ PAPER = "tests/evals/test_paper.py"
 
 FAULTS: list[Fault] = [
     *faults_in(
+        "unclip_jax/evals/outputs.py",
+        (
+            "every_suite_reads_every_setting",
+            "READ_BY.get(setting, (suite,))",
+            "(suite,)",
+            "tests/evals/test_runner.py::test_a_report_lists_the_settings_that_its_suite_reads",
+        ),
+    ),
+    *faults_in(
+        "unclip_jax/cli/evaluate.py",
+        (
+            "an_option_without_use_is_taken",
+            "and not is_read(suite, name):",
+            "and False:",
+            "tests/cli/test_evaluate.py::test_an_option_is_refused_where_it_changes_nothing",
+        ),
+    ),
+    *faults_in(
+        "unclip_jax/train/inputs.py",
+        (
+            "every_batch_is_a_line",
+            "if clock() - last >= COUNT_SECONDS:",
+            "if clock() - last >= 0.0:",
+            "tests/train/test_tasks.py::test_what_is_encoded_is_counted_now_and_then",
+        ),
+    ),
+    *faults_in(
         "unclip_jax/evals/smoke.py",
         (
             "smoke_in_all_steps",
