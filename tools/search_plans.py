@@ -5,7 +5,7 @@
 
 Needs libtpu (`pip install '.[plan]'`) and, for the decoder, 14 GB of memory. Compilations are
 cached and finished searches are in docs/plan_search.json, so that the same command goes on where it
-was stopped. `--tables` only writes the tables in docs/plans.md anew.
+was stopped. `--tables` only writes the tables in docs/scale.md anew.
 """
 
 import argparse
@@ -20,7 +20,7 @@ from unclip_jax.core.files import read_json, whole_file
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "docs" / "plan_search.json"
-PAGE = ROOT / "docs" / "plans.md"
+PAGE = ROOT / "docs" / "scale.md"
 
 STAGES = ("clip", "prior_diffusion", "prior_ar", "decoder", "upsampler_256", "upsampler_1024")
 RUNS = [("v5p:4x4x4", stage) for stage in STAGES]
@@ -77,7 +77,7 @@ def search(stage: str, topology: str, compiles: int) -> dict[str, Any]:
 
 
 def write_tables(results: dict[str, Any]) -> None:
-    """Writes the tables between the marks of docs/plans.md."""
+    """Writes the tables between the marks of docs/scale.md."""
     text, made = PAGE.read_text(encoding="utf-8"), tables(results)
     marks = re.compile(f"{BEGIN}.*{END}", re.DOTALL)
     if not marks.search(text):
