@@ -18,6 +18,7 @@ import click
 import jax
 import jax.numpy as jnp
 import numpy as np
+from commands import COUNT, Benchmark
 from jaxtyping import Array
 from turns import environment, limit_threads
 
@@ -64,14 +65,14 @@ def whole_numbers(context: click.Context, option: click.Option, value: str) -> l
     return [int(number) for number in value.split(",")]
 
 
-@click.command()
+@click.command(cls=Benchmark)
 @click.option("--sides", default="4,8,16", show_default=True, callback=whole_numbers)
 @click.option("--channels", default="128,320,640,1280", show_default=True, callback=whole_numbers)
 @click.option("--batches", default="1,2,16", show_default=True, callback=whole_numbers)
 @click.option("--grad", is_flag=True, help="Forward and both gradients; rates are of three passes.")
 @click.option("--dtype", type=click.Choice(["float32", "bfloat16"]), default="float32")
-@click.option("--threads", default=os.cpu_count(), show_default=True, help="Cores.")
-@click.option("--repeats", default=5, show_default=True)
+@click.option("--threads", default=os.cpu_count(), show_default=True, type=COUNT, help="Cores.")
+@click.option("--repeats", default=5, show_default=True, type=COUNT)
 def main(sides: list[int], channels: list[int], batches: list[int], **options: Any) -> None:
     """Prints a table of all ways over all sizes."""
     threads, grad = limit_threads(options["threads"]), options["grad"]

@@ -8,7 +8,6 @@ Prints how long users waited, and the resident memory of the server at the start
 request, whose programs are compiled), in the middle and at the end.
 """
 
-import argparse
 import dataclasses
 import importlib.metadata
 import json
@@ -25,8 +24,10 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
+import click
 import jax
 import numpy as np
+from commands import COUNT, Benchmark
 from gradio_client import Client
 from PIL import Image
 
@@ -54,21 +55,20 @@ class Answer:
     seconds: float
 
 
-def main() -> int:
-    """Runs the users and prints the figures as JSON; returns 1 if an image is not the right one."""
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--users", type=int, default=20)
-    parser.add_argument("--requests", type=int, default=5, help="of each user")
-    args = parser.parse_args()
+@click.command(cls=Benchmark)
+@click.option("--users", default=20, show_default=True, type=COUNT)
+@click.option("--requests", default=5, show_default=True, type=COUNT, help="Of each user.")
+def main(users: int, requests: int) -> None:
+    """Runs the users and prints the figures as JSON; fails if an image is not the right one."""
     plans = [
-        [Ask(PROMPTS[(u + r) % len(PROMPTS)], 1000 * u + r) for r in range(args.requests)]
-        for u in range(args.users)
+        [Ask(PROMPTS[(u + r) % len(PROMPTS)], 1000 * u + r) for r in range(requests)]
+        for u in range(users)
     ]
     with served() as (address, process):
         first = visit(address, [Ask(PROMPTS[0], 999_999)])
         memory, load, start = [resident(process.pid)], [os.getloadavg()[0]], time.monotonic()
-        with ThreadPoolExecutor(args.users) as users:
-            running = [users.submit(visit, address, plan) for plan in plans]
+        with ThreadPoolExecutor(users) as pool:
+            running = [pool.submit(visit, address, plan) for plan in plans]
             while not all(user.done() for user in running):
                 time.sleep(1.0)
                 memory.append(resident(process.pid))
@@ -78,7 +78,7 @@ def main() -> int:
     wrong = compare([*first, *answers])
     waits = sorted(answer.seconds for answer in answers)
     figures = {
-        "users": args.users,
+        "users": users,
         "requests": len(answers),
         "seconds": round(seconds, 1),
         "wait_median": round(statistics.median(waits), 1),
@@ -91,8 +91,8 @@ def main() -> int:
         "python": platform.python_version(),
         **{name: importlib.metadata.version(name) for name in ("jax", "gradio")},
     }
-    sys.stdout.write(json.dumps(figures, indent=1) + "\n")
-    return 1 if wrong else 0
+    click.echo(json.dumps(figures, indent=1))
+    sys.exit(1 if wrong else 0)
 
 
 @contextmanager
@@ -145,4 +145,4 @@ def resident(pid: int) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -15,6 +15,7 @@ import dataclasses
 import datetime
 import fnmatch
 import json
+import math
 import os
 import shutil
 import subprocess
@@ -206,6 +207,8 @@ def pack(folder: Path) -> None:
 def main(out: Path | None, only: str, tiny: bool, repeats: int, **options: Any) -> None:
     """Measures what is not yet in OUT/gpu.json, and prints all of it as a table."""
     limit = options["time_limit"]
+    if limit is not None and not math.isfinite(limit):
+        raise click.UsageError("--time-limit is a number of minutes")
     deadline = None if limit is None else time.monotonic() + 60 * limit
     if options["packed"]:
         pack(options["packed"])
@@ -225,6 +228,9 @@ def main(out: Path | None, only: str, tiny: bool, repeats: int, **options: Any) 
         shutil.copy(options["earlier"], out / RESULTS)
     cells = all_cells(tiny)
     chosen = [cell for cell in cells if fnmatch.fnmatch(cell.name, only)]
+    if not chosen:
+        names = ", ".join(cell.name for cell in cells)
+        raise click.UsageError(f"no cell is named {only!r}; there are {names}")
     if not options["only_table"]:
         os.chdir(ROOT)  # where the configs are
         cache = Path(tempfile.gettempdir()) / "gpu_compile_cache"

@@ -16,8 +16,11 @@ import time
 from typing import Any
 
 import click
+from commands import COUNT, Benchmark
 from train_step import CONFIGS, time_config
 from turns import environment, limit_threads
+
+from unclip_jax.core.errors import UserError
 
 
 def time_pipeline(path: str, data: str | None, batches: int, repeats: int) -> dict[str, Any]:
@@ -77,13 +80,17 @@ def table(rows: list[dict[str, Any]], stated: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-@click.command()
+@click.command(cls=Benchmark)
 @click.option("--config", "configs", multiple=True, help="Default: all stages of emoji.")
 @click.option("--data", help="Instead of the config's set.")
-@click.option("--batches", default=50, show_default=True, help="Of a stretch that is timed.")
-@click.option("--repeats", default=3, show_default=True, help="Stretches; the median is given.")
+@click.option(
+    "--batches", default=50, show_default=True, type=COUNT, help="Of a stretch that is timed."
+)
+@click.option(
+    "--repeats", default=3, show_default=True, type=COUNT, help="Stretches; the median is given."
+)
 @click.option("--step", is_flag=True, help="Also time the training step, and give the ratio.")
-@click.option("--threads", default=os.cpu_count(), show_default=True)
+@click.option("--threads", default=os.cpu_count(), show_default=True, type=COUNT)
 @click.option("--json", "as_json", is_flag=True)
 def main(
     configs: tuple[str, ...],
@@ -97,7 +104,10 @@ def main(
     """Prints the pipeline's rates as Markdown, or as JSON."""
     stated = environment(limit_threads(threads), ("jax", "grain", "numpy", "pillow"))
     rows = []
-    for path in configs or [c for c in CONFIGS if os.path.exists(c)]:
+    found = configs or [path for path in CONFIGS if os.path.exists(path)]
+    if not found:
+        raise UserError("there are no configs/emoji here: run it in a checkout, or pass --config")
+    for path in found:
         row = time_pipeline(path, data, batches, repeats)
         if step:
             row["step"] = time_config(path, None, "emoji", repeats)["images_per_second"]

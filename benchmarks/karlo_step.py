@@ -14,6 +14,7 @@ import os
 from typing import Any
 
 import click
+from commands import COUNT, Benchmark
 from karlo_sides import Setup, our_step, their_step
 from turns import Maker, compare, environment, limit_threads
 
@@ -29,12 +30,18 @@ def makers(setup: Setup, sides: tuple[str, ...]) -> dict[str, Maker]:
     return {side: found[side] for side in sides}
 
 
-@click.command()
+@click.command(cls=Benchmark)
 @click.option("--stages", default=",".join(STAGES), show_default=True)
-@click.option("--batch", default=2, show_default=True, help="Rows of a guided call: a pair each.")
+@click.option(
+    "--batch", default=2, show_default=True, type=COUNT, help="Rows of a guided call: a pair each."
+)
 @click.option("--dtype", type=click.Choice(["float32", "bfloat16"]), default="float32")
-@click.option("--threads", default=os.cpu_count(), show_default=True, help="Cores for each side.")
-@click.option("--repeats", default=3, show_default=True, help="Steps after the first; the median.")
+@click.option(
+    "--threads", default=os.cpu_count(), show_default=True, type=COUNT, help="Cores for each side."
+)
+@click.option(
+    "--repeats", default=3, show_default=True, type=COUNT, help="Steps after the first; the median."
+)
 @click.option("--tiny", is_flag=True, help="Toy sizes, to check that it runs.")
 @click.option("--compile", "compiled", is_flag=True, help="Adds diffusers under torch.compile.")
 @click.option("--json", "as_json", is_flag=True)

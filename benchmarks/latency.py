@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+from commands import COUNT, Benchmark
 
 ROOT = Path(__file__).resolve().parents[1]
 WORKER = """
@@ -125,15 +126,15 @@ def load() -> float:
     return round(os.getloadavg()[0], 2)
 
 
-@click.command()
+@click.command(cls=Benchmark)
 @click.option("--peer-tree", type=click.Path(path_type=Path, exists=True), required=True)
 @click.option("--model", default="emoji", show_default=True, help="Bundle of this tree.")
 @click.option("--peer-model", default="emoji", show_default=True, help="Bundle of the other tree.")
 @click.option("--prompt", default="a cat", show_default=True)
-@click.option("--num", default=4, show_default=True, help="Images a call.")
+@click.option("--num", default=4, show_default=True, type=COUNT, help="Images a call.")
 @click.option("--steps", type=int, help="Decoder steps of this tree; default: the bundle's.")
 @click.option("--prior-steps", type=int, help="Prior steps of this tree; default: the bundle's.")
-@click.option("--repeats", default=5, show_default=True)
+@click.option("--repeats", default=5, show_default=True, type=COUNT)
 @click.option("--json", "as_json", is_flag=True)
 def main(
     peer_tree: Path,

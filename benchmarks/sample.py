@@ -14,6 +14,7 @@ from typing import Any
 
 import click
 import jax
+from commands import COUNT, Benchmark
 
 from unclip_jax import api
 from unclip_jax.core.prng import root_key
@@ -44,14 +45,16 @@ def environment() -> dict[str, Any]:
     }
 
 
-@click.command()
+@click.command(cls=Benchmark)
 @click.option("--model", default="emoji", show_default=True)
 @click.option("--prompt", default="a red heart", show_default=True)
-@click.option("--num", default=4, show_default=True, help="Images a call.")
+@click.option("--num", default=4, show_default=True, type=COUNT, help="Images a call.")
 @click.option("--size", type=int, help="Pixels; default: the bundle's.")
 @click.option("--steps", type=int, help="Decoder steps; default: the bundle's.")
 @click.option("--dtype", default="float32", show_default=True)
-@click.option("--repeats", default=3, show_default=True, help="Warm calls; the median is given.")
+@click.option(
+    "--repeats", default=3, show_default=True, type=COUNT, help="Warm calls; the median is given."
+)
 @click.option("--cache", help="Compile cache to use; default: none.")
 @click.option("--json", "as_json", is_flag=True)
 def main(model: str, prompt: str, num: int, repeats: int, as_json: bool, **options: Any) -> None:

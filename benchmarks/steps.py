@@ -24,6 +24,7 @@ from typing import Any
 import click
 import jax
 import numpy as np
+from commands import COUNT, Benchmark
 
 from unclip_jax import api
 from unclip_jax.checkpoint.bundle import Bundle
@@ -135,7 +136,7 @@ def numbers_of(_: click.Context, option: click.Parameter, value: str) -> list[in
     return [int(part) for part in parts]
 
 
-@click.command()
+@click.command(cls=Benchmark)
 @click.option("--model", default="emoji", show_default=True)
 @click.option("--eval-clip", required=True, help="Bundle with an independently trained CLIP.")
 @click.option("--data", default="emoji", show_default=True)
@@ -143,8 +144,10 @@ def numbers_of(_: click.Context, option: click.Parameter, value: str) -> list[in
 @click.option("--student", default="", help="Bundle with a few-step student of the stage.")
 @click.option("--samplers", default=",".join(SAMPLERS), show_default=True)
 @click.option("--steps", default=STEPS, show_default=True, callback=numbers_of)
-@click.option("--prompts", default=500, show_default=True, help="Captions, an image each.")
-@click.option("--batch", default=16, show_default=True, help="Images a call.")
+@click.option(
+    "--prompts", default=500, show_default=True, type=COUNT, help="Captions, an image each."
+)
+@click.option("--batch", default=16, show_default=True, type=COUNT, help="Images a call.")
 @click.option("--size", type=int, help="Pixels; the decoder's own leave the upsampler out.")
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="Without ending.")
 def main(
@@ -161,16 +164,13 @@ def main(
     """Measures every sampler at every number of steps, the bundle's own setting and a student's."""
     common.use_compile_cache()
     common.use_cores([model, eval_clip], images=batch)
-    try:
-        bundle, judge = api.load(model), api.load(eval_clip, stages=["clip"])
-        if bundle.stage(stage).spec.diffusion is None:
-            raise UserError(f"stage {stage} has no steps of diffusion")
-        models = as_they_are(bundle, student, stage)
-        wishes = [(name, num_steps(own.stage(stage).spec.sampling)) for name, own in models.items()]
-        wishes += [(name, n) for name in options["samplers"].split(",") for n in options["steps"]]
-        changed_of = {w: models.get(w[0]) or with_sampling(bundle, stage, *w) for w in wishes}
-    except UserError as error:
-        raise click.UsageError(str(error)) from error
+    bundle, judge = api.load(model), api.load(eval_clip, stages=["clip"])
+    if bundle.stage(stage).spec.diffusion is None:
+        raise UserError(f"stage {stage} has no steps of diffusion")
+    models = as_they_are(bundle, student, stage)
+    wishes = [(name, num_steps(own.stage(stage).spec.sampling)) for name, own in models.items()]
+    wishes += [(name, n) for name in options["samplers"].split(",") for n in options["steps"]]
+    changed_of = {w: models.get(w[0]) or with_sampling(bundle, stage, *w) for w in wishes}
     clip, splits = ClipEncoder(judge), held_out_splits(data)
     real = real_images(Settings(data, splits=splits), splits, bundle, clip.image_size, "real")
     _, captions = choose_captions(real, options["prompts"], 0)

@@ -20,6 +20,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import click
+from commands import COUNT, Benchmark
 from turns import compare, environment, limit_threads
 
 CONFIGS = tuple(
@@ -280,13 +281,15 @@ def config_table(rows: list[dict[str, Any]], stated: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-@click.command()
+@click.command(cls=Benchmark)
 @click.option("--config", "configs", multiple=True, help="Default: all stages of emoji.")
 @click.option("--clip", default="emoji", show_default=True, help="Bundle whose CLIP sizes count.")
 @click.option("--batch", type=click.IntRange(min=1), help="Instead of the config's.")
 @click.option("--peer", is_flag=True, help="The same U-Net by ours and by torch, in turns.")
-@click.option("--threads", default=os.cpu_count(), show_default=True)
-@click.option("--repeats", default=5, show_default=True, help="Steps after the first; the median.")
+@click.option("--threads", default=os.cpu_count(), show_default=True, type=COUNT)
+@click.option(
+    "--repeats", default=5, show_default=True, type=COUNT, help="Steps after the first; the median."
+)
 @click.option("--json", "as_json", is_flag=True)
 def main(
     configs: tuple[str, ...],

@@ -165,6 +165,20 @@ def test_bundles_are_compared_in_a_smoke_run(unclip, toy_folder, tmp_path):
     assert "note: This is a smoke run" in err
 
 
+def test_a_bundle_is_measured_once(refused, tmp_path):
+    args = ("eval", "--model", "emoji", "--out", tmp_path / "report", "--compare")
+    assert "a bundle that is measured already" in refused(*args, "emoji")
+    assert "a bundle that is measured already" in refused(*args, "a", "--compare", "a")
+
+
+def test_an_output_has_a_name_and_a_folder(refused, tmp_path):
+    """An empty path would be the current folder."""
+    assert "the path is empty" in refused("eval", "--model", "emoji", "--out", "")
+    (tmp_path / "file").write_text("")
+    told = refused("eval", "--model", "emoji", "--out", tmp_path / "file" / "report")
+    assert f"{tmp_path / 'file'} is not a folder" in told
+
+
 def test_the_gallery_has_nothing_to_compare(refused, tmp_path):
     args = ("eval", "--suite", "gallery", "--compare", "emoji", "--out", tmp_path / "report")
     assert "no metrics to compare" in refused(*args)

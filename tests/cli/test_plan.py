@@ -55,6 +55,12 @@ def test_refusals(refused, unclip):
         2,
         "",
     ) and "h100:8 is compiled on a machine with such a card only" in err.splitlines()[-1]
+    search = (*gpu[:-1], "--search", "--compiles", "1")
+    assert "h100:8 is compiled on a machine with such a card only" in refused(*search)
+    for topology in ("", "v5p:\u0664x4x4", "v5p:4x4x4x4"):
+        assert "write CHIP:SHAPE" in refused("plan", "--config", CONFIG, "--topology", topology)
+    effort = ("--topology", "v5p:2x2x1", "--search", "--effort", "nan")
+    assert "--effort is a number from -1 to 1" in refused("plan", "--config", CONFIG, *effort)
     assert "no config file" in refused("plan", "--config", "none.py")
     fsdp = "--config.train.mesh.fsdp=3"
     assert "does not fit" in refused("plan", "--config", CONFIG, fsdp, "--topology", "v5p:2x2x1")

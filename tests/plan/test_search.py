@@ -1,5 +1,7 @@
 """Which candidates are tried, what is estimated of them, and which is chosen."""
 
+import dataclasses
+
 import pytest
 
 from tests.shipped_configs import ROOT
@@ -179,6 +181,17 @@ def test_the_compilers_figures_replace_the_estimates(config, known, monkeypatch)
     assert found.chosen.step_seconds == 3.0 and found.chosen.memory_bytes == 123
     assert sum(r.source == "memory compiled" for r in found.rows) == 1
     assert found.current.candidate == Candidate("none", 1, (4, 1, 1))  # not what was compiled last
+
+
+def test_what_is_sure_to_fit_is_compiled_first(config, known, monkeypatch):
+    """The fastest takes 90% of the memory by estimate, which may turn out to be more."""
+    rows = [row(1.0, 90, "none"), row(1.1, 50, "dots"), row(1.2, 10, "block")]
+    chip = dataclasses.replace(CHIPS.chip, hbm_bytes=100)
+    monkeypatch.setattr(searching, "estimated_rows", lambda *args: rows)
+    tried = []
+    monkeypatch.setattr(searching, "_compiled", lambda row, *args: tried.append(row) or row)
+    search(config, Topology(chip, CHIPS.shape), compiles=2)
+    assert [row.candidate.remat for row in tried] == ["dots", "block"]
 
 
 def test_the_page_of_planned_steps_has_the_tables_of_the_searches():

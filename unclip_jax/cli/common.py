@@ -38,6 +38,20 @@ CONCEPTS = 'all, common, everyday, no_flags, or labels: "red heart, taco".'
 """Help of --concepts."""
 
 
+class OutPath(click.Path):
+    """A path to write, which is not empty: "" would be the current folder."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Returns the path."""
+        if value == "":
+            self.fail("the path is empty", param, ctx)
+        return super().convert(value, param, ctx)
+
+
+OUT = OutPath(path_type=Path)
+"""Type of --out."""
+
+
 def model_option(command: Command) -> Command:
     """Adds --model."""
     return click.option(

@@ -108,6 +108,8 @@ def _run_file(path: Path, variant: str) -> ConfigDict:
     spec = importlib.util.spec_from_file_location(f"unclip_config_{path.stem}", path)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
+    if not hasattr(module, "get_config"):
+        raise TypeError("it has no function get_config, which returns the ConfigDict")
     config = module.get_config(variant) if variant else module.get_config()
     if not isinstance(config, ConfigDict):
         raise TypeError(f"get_config returns a {type(config).__name__}, not a ConfigDict")

@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from unclip_jax.cli import common
 from unclip_jax.cli.common import (
     CONCEPTS,
     FEW,
@@ -32,7 +33,7 @@ def data() -> None:
 
 @data.command()
 @click.argument("name")
-@click.option("--out", type=click.Path(path_type=Path), help="Folder to write [data folder/NAME].")
+@click.option("--out", type=common.OUT, help="Folder to write [data folder/NAME].")
 @click.option(
     "--size", default=256, show_default=True, type=click.IntRange(16, 2048), help="Pixels."
 )
@@ -102,7 +103,7 @@ def prepare(
 
 @data.command()
 @click.argument("source", metavar="SRC")
-@click.option("--out", required=True, type=click.Path(path_type=Path), help="Folder to write.")
+@click.option("--out", required=True, type=common.OUT, help="Folder to write.")
 @click.option(
     "--test-share",
     default=0.02,
@@ -174,7 +175,7 @@ def ingest(
     type=click.IntRange(1, 4096),
     help="Number of images on the sheet.",
 )
-@click.option("--out", type=click.Path(path_type=Path), help="PNG to write [./NAME-SPLIT.png].")
+@click.option("--out", type=common.OUT, help="PNG to write [./NAME-SPLIT.png].")
 @click.option("--concepts", default="all", show_default=True, help=CONCEPTS)
 @click.option("--styles", default="", help="Styles to show, separated by commas [all].")
 @seed_option

@@ -25,7 +25,7 @@ PATIENCE = 7 * 24 * 3600  # seconds
     show_default=True,
     help="How an image is made square.",
 )
-@click.option("--out", required=True, type=click.Path(path_type=Path), help="Folder of the store.")
+@click.option("--out", required=True, type=common.OUT, help="Folder of the store.")
 @click.option(
     "--shard-size",
     default=4096,

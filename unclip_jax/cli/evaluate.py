@@ -76,7 +76,7 @@ MOST_GUIDANCE = 1000.0
 )
 @click.option("--scales", default="1,2,3,4", show_default=True, help="Guidance scales of a sweep.")
 @click.option("--pca", help="PCA file for the gallery [the bundle's].")
-@click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder to write.")
+@click.option("--out", type=common.OUT, required=True, help="Folder to write.")
 @click.option("--limit", type=click.IntRange(min=2), help="Maximum number of images per split.")
 @click.option(
     "--prompts",
@@ -171,6 +171,8 @@ def _run(
     rated = suite == "preference" and bool(answers)
     names = output_files(suite, len(compared), rated=rated)
     _refuse_unread(suite, options)
+    if len({model, *compared}) <= len(compared) and not options["smoke"]:
+        raise UserError("--compare names a bundle that is measured already; leave it out")
     if compared and suite in ("gallery", "preference"):
         raise UserError(f"suite {suite} has no metrics to compare; run it once for each bundle")
     files.refuse_existing(out, names, overwrite=overwrite)

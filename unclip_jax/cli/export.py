@@ -13,7 +13,7 @@ from unclip_jax.core.errors import UserError
 
 @click.command()
 @click.argument("runs", nargs=-1, metavar="RUN|BUNDLE...", type=click.Path(path_type=Path))
-@click.option("--out", required=True, type=click.Path(path_type=Path), help="Folder to write.")
+@click.option("--out", required=True, type=common.OUT, help="Folder to write.")
 @click.option(
     "--format",
     "target",

@@ -21,7 +21,7 @@ def options(*, inverts: bool) -> Callable[[common.Command], common.Command]:
     own = "1 (off)" if inverts else "the bundle's"
     shared = [
         common.model_option,
-        click.option("--out", type=click.Path(path_type=Path), help="Folder [a new one]."),
+        click.option("--out", type=common.OUT, help="Folder [a new one]."),
         common.seed_option,
         click.option("--size", type=click.IntRange(1), help="Pixels: one of the bundle's sizes."),
         click.option("--guidance", type=float, help=f"Guidance scale of the decoder [{own}]."),

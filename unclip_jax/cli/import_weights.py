@@ -12,7 +12,7 @@ from unclip_jax.core.files import refuse_taken
 
 @click.command("import")
 @click.argument("src", type=click.Path(path_type=Path))
-@click.option("--out", required=True, type=click.Path(path_type=Path), help="Folder to write.")
+@click.option("--out", required=True, type=common.OUT, help="Folder to write.")
 @click.option(
     "--dtype",
     type=click.Choice(["float16", "bfloat16", "float32"]),

@@ -1,6 +1,7 @@
 """`unclip plan`: the cost of a training, estimated before it starts, and how to lower it."""
 
 import dataclasses
+import math
 import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -50,6 +51,8 @@ class Options:
             raise UserError("--search compiles by itself (--compiles N): leave --compile out")
         if self.save is not None and not self.compile_step:
             raise UserError("--save keeps what --compile compiles: pass --compile too")
+        if self.effort is not None and math.isnan(self.effort):
+            raise UserError("--effort is a number from -1 to 1, not nan")
         if self.effort is not None and self.save is not None:
             raise UserError("--save compiles as a run does: leave --effort out")
         if self.effort is not None and not any(named.values()):
@@ -154,10 +157,12 @@ def _estimate(
         progress.phase("loading")
         from unclip_jax.core.chips import parse_topology  # jax only for a valid config
         from unclip_jax.plan import report
-        from unclip_jax.plan.compile import compile_plan
+        from unclip_jax.plan.compile import compile_plan, require_compiler
         from unclip_jax.plan.estimate import plan_program, planned_program
 
-        chips = parse_topology(topology) if topology else None
+        chips = None if topology is None else parse_topology(topology)
+        if options.compile_step:
+            require_compiler(chips)
         progress.phase("tracing the training step")
         program, assumed_clip = planned_program(config, clip_config)
         _say_assumed(progress, assumed_clip)
@@ -196,7 +201,7 @@ def _search(
         progress.phase("loading")
         from unclip_jax.core.chips import parse_topology
         from unclip_jax.plan import search_report
-        from unclip_jax.plan.compile import can_compile
+        from unclip_jax.plan.compile import can_compile, require_compiler
         from unclip_jax.plan.search import search
 
         chips, compiles = parse_topology(topology), options.compiles
@@ -204,6 +209,8 @@ def _search(
             compiles = COMPILES if can_compile(chips) else 0
             if not compiles and chips.chip.is_tpu:
                 progress.say("estimates only; to compile: pip install '.[plan]' in a checkout")
+        elif compiles:
+            require_compiler(chips)
         progress.phase("tracing the training step")
         found = search(
             config,

@@ -24,7 +24,7 @@ from unclip_jax.core.lines import read_lines
     help="File with one prompt per line; resumable.",
 )
 @common.model_option
-@click.option("--out", type=click.Path(path_type=Path), help="Folder [a new one].")
+@click.option("--out", type=common.OUT, help="Folder [a new one].")
 @click.option(
     "--num", default=4, show_default=True, type=click.IntRange(1), help="Images per prompt."
 )

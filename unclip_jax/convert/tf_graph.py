@@ -67,7 +67,7 @@ def open_graph(path: Path) -> TensorFile:
         UserError: the file is not a graph, or a constant's numbers are not as many as its shape.
     """
     if not path.is_file():
-        raise UserError(f"{path} is missing")
+        raise UserError(f"{path} is {'not a file' if path.exists() else 'missing'}")
     if path.stat().st_size > LARGEST:
         raise UserError(f"{path} is larger than any graph that is read here")
     try:

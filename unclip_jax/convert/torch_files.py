@@ -89,7 +89,7 @@ def joined(parts: Mapping[str, TensorFile]) -> TensorFile:
 def open_tensors(path: Path) -> TensorFile:
     """Opens a weights file, or the shards that an index file lists."""
     if not path.is_file():
-        raise UserError(f"{path} is missing")
+        raise UserError(f"{path} is {'not a file' if path.exists() else 'missing'}")
     if ".index." in path.name and path.suffix == ".json":
         return _open_shards(path)
     if path.suffix == ".safetensors":

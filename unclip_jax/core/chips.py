@@ -75,7 +75,7 @@ class Topology:
 
 def parse_topology(text: str) -> Topology:
     """Reads "v5p:4x4x4" (64 chips in a torus) or "h100:8"."""
-    match = re.fullmatch(r"([a-z0-9]+):(\d+(?:x\d+)*)", text.strip().lower())
+    match = re.fullmatch(r"([a-z0-9]+):(\d+(?:x\d+){0,2})", text.strip().lower(), re.ASCII)
     if match is None or match[1] not in CHIPS:
         raise UserError(
             f"topology {text!r}: write CHIP:SHAPE, such as v5p:4x4x4 or h100:8; chips: "

@@ -84,6 +84,8 @@ def _present(folder: Path, target: Path) -> Iterator[None]:
     with cleared(clear):
         try:
             folder.mkdir(parents=True, exist_ok=True)
+        except FileExistsError as error:
+            raise UserError(f"cannot write {target}: {folder} is not a folder") from error
         except OSError as error:
             raise UserError(f"cannot write {target}: {error.strerror or error}") from error
         yield

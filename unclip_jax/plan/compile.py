@@ -129,19 +129,24 @@ def can_compile(topology: Topology) -> bool:
     return topology.chip.is_tpu and importlib.util.find_spec("libtpu") is not None
 
 
-def topology_devices(topology: Topology) -> list[Any]:
-    """Returns the devices of a topology as libtpu describes them.
-
-    Raises:
-        UserError: it is not of TPUs, there is no libtpu, or libtpu does not know it.
-    """
+def require_compiler(topology: Topology) -> None:
+    """Raises UserError unless this machine has a compiler for the chips."""
     if not topology.chip.is_tpu:
         raise UserError(
             f"{topology.name} is compiled on a machine with such a card only; here leave --compile "
             "out, or pass --compiles 0 with --search"
         )
     if importlib.util.find_spec("libtpu") is None:
-        raise UserError("--compile needs libtpu: run pip install '.[plan]' in a checkout")
+        raise UserError("compiling needs libtpu: run pip install '.[plan]' in a checkout")
+
+
+def topology_devices(topology: Topology) -> list[Any]:
+    """Returns the devices of a topology as libtpu describes them.
+
+    Raises:
+        UserError: it is not of TPUs, there is no libtpu, or libtpu does not know it.
+    """
+    require_compiler(topology)
     about = ENVIRONMENT | {"TPU_ACCELERATOR_TYPE": f"{topology.chip.name}-{topology.chips}"}
     for key, value in about.items():
         if os.environ.get(key, "WARNING").startswith("WARNING"):  # JAX's own guess outside a cloud

@@ -1,7 +1,8 @@
 """Searches for the fastest way to run a config's training step that fits its chips.
 
 Every candidate is estimated; those whose state, gradients and activations exceed the chip's memory
-are dropped. Of the rest the fastest are compiled, the best of every rematerialization first, and
+are dropped. Of the rest the fastest are compiled, those that are sure to fit before the others, the
+best of every rematerialization first, and
 the compiler's figures replace the estimates. Results of compilations are cached, also that a step
 does not fit, so that a search that was killed goes on where it was.
 """
@@ -95,7 +96,9 @@ def search(
     program, _ = planned_program(config, clip)
     plan = plan_program(program)
     rows = estimated_rows(program, plan, topology)
-    tried, fitting = len(rows), [row for row in rows if row.fits]
+    safe = MARGIN * topology.chip.hbm_bytes
+    tried = len(rows)
+    fitting = sorted((r for r in rows if r.fits), key=lambda row: row.memory_bytes > safe)
     if not rows:
         batch = program.settings.train.batch_size
         raise UserError(f"no mesh of {topology.chips} chips divides batches of {batch} examples")
