@@ -171,11 +171,11 @@ def _run(
     rated = suite == "preference" and bool(answers)
     names = output_files(suite, len(compared), rated=rated)
     _refuse_unread(suite, options)
-    if len({model, *compared}) <= len(compared) and not options["smoke"]:
-        raise UserError("--compare names a bundle that is measured already; leave it out")
     if compared and suite in ("gallery", "preference"):
         raise UserError(f"suite {suite} has no metrics to compare; run it once for each bundle")
     files.refuse_existing(out, names, overwrite=overwrite)
+    if len({model, *compared}) <= len(compared) and not options["smoke"]:
+        raise UserError("--compare names a bundle that is measured already; leave it out")
     with Progress("it") as progress:
         progress.phase(f"loading {model}")
         common.use_compile_cache()
