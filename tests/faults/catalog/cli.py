@@ -4,6 +4,24 @@ from tests.faults.catalog import Fault, faults_in
 
 FAULTS: list[Fault] = [
     *faults_in(
+        "unclip_jax/cli/common.py",
+        (
+            "an_empty_path_is_the_current_folder",
+            'if value == "":',
+            "if False:",
+            "tests/cli/test_evaluate.py::test_an_output_has_a_name_and_a_folder",
+        ),
+    ),
+    *faults_in(
+        "unclip_jax/cli/evaluate.py",
+        (
+            "a_bundle_beside_itself",
+            "if len({model, *compared}) <= len(compared) and",
+            "if False and",
+            "tests/cli/test_evaluate.py::test_a_bundle_is_measured_once",
+        ),
+    ),
+    *faults_in(
         "unclip_jax/cli/completion.py",
         (
             "equals_sign_taken_for_a_value",

@@ -4,6 +4,33 @@ from tests.faults.catalog import Fault, faults_in
 
 FAULTS: list[Fault] = [
     *faults_in(
+        "unclip_jax/plan/search.py",
+        (
+            "what_may_not_fit_is_compiled_first",
+            "key=lambda row: row.memory_bytes > safe)",
+            "key=lambda row: 0)",
+            "tests/plan/test_search.py::test_what_is_sure_to_fit_is_compiled_first",
+        ),
+    ),
+    *faults_in(
+        "unclip_jax/cli/plan.py",
+        (
+            "search_looks_for_no_compiler",
+            "        elif compiles:\n            require_compiler(chips)\n",
+            "",
+            "tests/cli/test_plan.py::test_refusals",
+        ),
+    ),
+    *faults_in(
+        "unclip_jax/core/chips.py",
+        (
+            "digits_of_any_script",
+            "text.strip().lower(), re.ASCII)",
+            "text.strip().lower())",
+            "tests/cli/test_plan.py::test_refusals",
+        ),
+    ),
+    *faults_in(
         "unclip_jax/plan/estimate.py",
         (
             "smaller_bound_taken",
