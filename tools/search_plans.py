@@ -30,7 +30,9 @@ BEGIN, END = "<!-- searched: begin -->", "<!-- searched: end -->"
 
 COLUMNS = "| | remat | micro-batches | mesh | GiB a chip | step, s | MFU | figures |"
 SLOWEST = 1.35
-"""Rows that take so many times as long as the fastest are left out."""
+"""Rows that take so many times as long as the fastest are left out, but not the first LEAST."""
+
+LEAST = 4
 
 RULE = "|---|---|---|---|---|---|---|---|"
 
@@ -93,14 +95,18 @@ def tables(results: dict[str, Any]) -> str:
 
 
 def table(found: dict[str, Any]) -> str:
-    """Returns the table of a search: the front as far as SLOWEST, and what was compiled."""
+    """Returns the table of a search: the front to SLOWEST or LEAST, and what was compiled."""
     limit = found["hbm_limit_bytes"] / 2**30
     title = f"**{found['stage']}**, {found['topology']}, batch {found['batch_size']:,}, "
     title += f"{found['tried']} candidates, {limit:.0f} GiB a chip"
     marks = ("on_front", "is_current")
     limit_s = SLOWEST * min(row["step_seconds"] for row in found["rows"])
     rows = [r for r in found["rows"] if any(r[m] for m in marks) or "compiled" in r["source"]]
-    rows = [r for r in rows if r["step_seconds"] <= limit_s or r["is_current"]]
+    rows = [
+        row
+        for number, row in enumerate(rows)
+        if number < LEAST or row["step_seconds"] <= limit_s or row["is_current"]
+    ]
     ends = [parts(row) for row in rows if row["is_chosen"]] or ["Nothing fits."]
     return "\n".join([title, "", COLUMNS, RULE, *map(line, rows), "", *ends, ""])
 

@@ -21,7 +21,7 @@ from unclip_jax.plan.candidates import (
 from unclip_jax.plan.compile import DoesNotFitError
 from unclip_jax.plan.estimate import planned_program, tree_bytes
 from unclip_jax.plan.search import Row, choose, first_of_each, pareto, search
-from unclip_jax.plan.search_report import search_lines
+from unclip_jax.plan.search_report import search_json, search_lines
 
 SMOKE = str(ROOT / "configs/paper/upsampler_256.py:smoke")
 SMALL = ("--config.train.batch_size=64", "--config.model.unet.channel_mult=(1,)")
@@ -181,6 +181,8 @@ def test_the_compilers_figures_replace_the_estimates(config, known, monkeypatch)
     assert found.chosen.step_seconds == 3.0 and found.chosen.memory_bytes == 123
     assert sum(r.source == "memory compiled" for r in found.rows) == 1
     assert found.current.candidate == Candidate("none", 1, (4, 1, 1))  # not what was compiled last
+    written = [r for r in search_json(found)["rows"] if r["source"] == "compiled" and r["fits"]]
+    assert {r["memory_bytes"] for r in written} == {123}  # not the estimate's, of the same name
 
 
 def test_what_is_sure_to_fit_is_compiled_first(config, known, monkeypatch):

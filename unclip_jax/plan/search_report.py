@@ -59,7 +59,8 @@ def _row_json(found: Found, row: Row) -> dict[str, Any]:
     own = {k: v for k, v in dataclasses.asdict(row).items() if k not in ("candidate", "estimate")}
     place = {"on_front": row in found.front, "is_chosen": row == found.chosen}
     place["is_current"] = row == found.current
-    return {**dataclasses.asdict(row.candidate), **own, **dataclasses.asdict(row.estimate), **place}
+    known = {**dataclasses.asdict(row.estimate), **own}  # its figures may be the compiler's
+    return {**dataclasses.asdict(row.candidate), **known, **place}
 
 
 def _cells(found: Found, row: Row) -> tuple[str, ...]:

@@ -4,6 +4,15 @@ from tests.faults.catalog import Fault, faults_in
 
 FAULTS: list[Fault] = [
     *faults_in(
+        "unclip_jax/plan/search_report.py",
+        (
+            "estimates_written_in_place_of_the_compilers",
+            "known = {**dataclasses.asdict(row.estimate), **own}",
+            "known = {**own, **dataclasses.asdict(row.estimate)}",
+            "tests/plan/test_search.py::test_the_compilers_figures_replace_the_estimates",
+        ),
+    ),
+    *faults_in(
         "unclip_jax/plan/search.py",
         (
             "what_may_not_fit_is_compiled_first",
