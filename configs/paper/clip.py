@@ -41,9 +41,9 @@ def get_config(variant: str = "") -> ConfigDict:
             "steps": PAIRS * EPOCHS // 32768,
             "batch_size": 32768,  # CLIP
             "sam_rho": 0.1,  # paper: SAM, rho 0.1
-            # Paper: 64, each replica by itself. Ours: more, as sharded parameters are gathered anew
-            # for every group. It is the weaker form, which may leave z_i a higher rank: see
-            # docs/plans.md, and before the AR prior `unclip embed --fit-pca`.
+            # Paper: 64, each replica by itself. Ours: more, as a group is spread over all chips,
+            # which sum its gradients. It is the weaker form, which may leave z_i a higher rank:
+            # see docs/plans.md, and before the AR prior `unclip embed --fit-pca`.
             "sam_group": 4096,
         }
     )
