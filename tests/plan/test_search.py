@@ -206,13 +206,13 @@ def test_remat_is_found_wherever_it_is():
     decoder = read_config(str(ROOT / "configs/paper/decoder.py"), ())
     keys = ["model.text_encoder.transformer.remat", "model.unet.remat"]
     assert sorted(remat_keys(decoder["model"], "model")) == keys
-    changes = Candidate("dots", 2, (1, 8, 1)).changes(decoder)
-    assert changes == dict.fromkeys(keys, "dots") | {
+    changes = Candidate("block", 2, (1, 8, 1)).changes(decoder)
+    assert changes == dict.fromkeys(keys, "block") | {
         "train.accumulation": 2,
         "train.mesh.data": 1,
         "train.mesh.fsdp": 8,
         "train.mesh.tensor": 1,
     }
     changed = searching.with_changes(decoder, changes)
-    assert changed["model"]["unet"]["remat"] == "dots" and changed["train"]["mesh"]["fsdp"] == 8
-    assert decoder["model"]["unet"]["remat"] != "dots"
+    assert changed["model"]["unet"]["remat"] == "block" and changed["train"]["mesh"]["fsdp"] == 8
+    assert decoder["model"]["unet"]["remat"] != "block"

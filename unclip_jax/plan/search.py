@@ -31,7 +31,7 @@ chosen."""
 
 MARGIN = 0.85
 """Share of a chip's memory that an estimate may take to be chosen without a compilation: estimates
-are up to an eighth too low where it matters (docs/scale.md)."""
+are up to an eighth too low, and of a U-Net's `dots` far more (docs/scale.md)."""
 
 
 @dataclasses.dataclass(frozen=True)
