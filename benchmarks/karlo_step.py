@@ -32,9 +32,7 @@ def makers(setup: Setup, sides: tuple[str, ...]) -> dict[str, Maker]:
 
 @click.command(cls=Benchmark)
 @click.option("--stages", default=",".join(STAGES), show_default=True)
-@click.option(
-    "--batch", default=2, show_default=True, type=COUNT, help="Rows of a guided call: a pair each."
-)
+@click.option("--batch", default=2, show_default=True, help="Rows of a guided call: a pair each.")
 @click.option("--dtype", type=click.Choice(["float32", "bfloat16"]), default="float32")
 @click.option(
     "--threads", default=os.cpu_count(), show_default=True, type=COUNT, help="Cores for each side."

@@ -284,7 +284,7 @@ def config_table(rows: list[dict[str, Any]], stated: dict[str, Any]) -> str:
 @click.command(cls=Benchmark)
 @click.option("--config", "configs", multiple=True, help="Default: all stages of emoji.")
 @click.option("--clip", default="emoji", show_default=True, help="Bundle whose CLIP sizes count.")
-@click.option("--batch", type=click.IntRange(min=1), help="Instead of the config's.")
+@click.option("--batch", type=COUNT, help="Instead of the config's.")
 @click.option("--peer", is_flag=True, help="The same U-Net by ours and by torch, in turns.")
 @click.option("--threads", default=os.cpu_count(), show_default=True, type=COUNT)
 @click.option(

@@ -51,12 +51,10 @@ def test_refusals(refused, unclip):
     assert "needs --topology" in refused("plan", "--config", CONFIG, "--compile")
     gpu = ("plan", "--config", CONFIG, "--topology", "h100:8", "--compile")
     code, out, err = unclip(*gpu)
-    assert (code, out) == (
-        2,
-        "",
-    ) and "h100:8 is compiled on a machine with such a card only" in err.splitlines()[-1]
+    no_compiler = "h100:8 is compiled on a machine with such a card only"
+    assert (code, out) == (2, "") and no_compiler in err.splitlines()[-1]
     search = (*gpu[:-1], "--search", "--compiles", "1")
-    assert "h100:8 is compiled on a machine with such a card only" in refused(*search)
+    assert no_compiler in refused(*search)
     for topology in ("", "v5p:\u0664x4x4", "v5p:4x4x4x4"):
         assert "write CHIP:SHAPE" in refused("plan", "--config", CONFIG, "--topology", topology)
     effort = ("--topology", "v5p:2x2x1", "--search", "--effort", "nan")

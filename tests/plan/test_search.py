@@ -196,7 +196,7 @@ def test_what_is_sure_to_fit_is_compiled_first(config, known, monkeypatch):
     assert [row.candidate.remat for row in tried] == ["dots", "block"]
 
 
-def test_the_page_of_planned_steps_has_the_tables_of_the_searches():
+def test_the_page_of_scaling_has_the_tables_of_the_searches():
     results = search_plans.load()
     assert len(results) == len(search_plans.RUNS)
     assert search_plans.tables(results) in search_plans.PAGE.read_text(encoding="utf-8")

@@ -201,12 +201,12 @@ def _search(
         progress.phase("loading")
         from unclip_jax.core.chips import parse_topology
         from unclip_jax.plan import search_report
-        from unclip_jax.plan.compile import can_compile, require_compiler
+        from unclip_jax.plan.compile import missing_compiler, require_compiler
         from unclip_jax.plan.search import search
 
         chips, compiles = parse_topology(topology), options.compiles
         if compiles is None:
-            compiles = COMPILES if can_compile(chips) else 0
+            compiles = 0 if missing_compiler(chips) else COMPILES
             if not compiles and chips.chip.is_tpu:
                 progress.say("estimates only; to compile: pip install '.[plan]' in a checkout")
         elif compiles:

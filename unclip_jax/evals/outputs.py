@@ -52,13 +52,11 @@ EXTRA_FILES: dict[str, tuple[str, ...]] = {
 
 RESUMED = ("fidelity", "guidance")
 """Suites that keep finished parts beside --out, and that several processes share."""
-PRIOR_CHOSEN = (
-    *("samples", "combinations", "prompts", "fidelity", "aesthetics", "guidance"),
-    *("preference", "paper"),
-)
-"""Suites whose samples have the prior of the settings."""
 READ_BY: dict[str, tuple[str, ...]] = {
-    "prior": PRIOR_CHOSEN,
+    "prior": (
+        *("samples", "combinations", "prompts", "fidelity", "aesthetics", "guidance"),
+        "preference",
+    ),
     "answers": ("preference",),
     "baseline": ("aesthetics", "guidance", "preference", "binding", "complexity", "spelling"),
     "features": ("fidelity", "guidance"),

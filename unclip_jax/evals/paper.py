@@ -15,7 +15,7 @@ from typing import Any
 from unclip_jax.checkpoint.bundle import Bundle
 from unclip_jax.core.errors import UserError
 from unclip_jax.evals import paper_rows
-from unclip_jax.evals.outputs import FEW_PROMPTS, PRIOR_CHOSEN, PROMPTS
+from unclip_jax.evals.outputs import FEW_PROMPTS, PROMPTS, is_read
 from unclip_jax.evals.paper_rows import Number, Row
 from unclip_jax.evals.settings import Settings
 from unclip_jax.evals.smoke import WARNING, small_bundle, stand_in_ratings
@@ -89,7 +89,7 @@ def settings_of(
         changes["prompts_file"] = str(paper_rows.PROMPTS)
     if suite in PROMPTS and settings.prompts == FEW_PROMPTS:
         changes["prompts"] = PROMPTS[suite]
-    if suite not in PRIOR_CHOSEN and settings.prior is not None:
+    if settings.prior is not None and not is_read(suite, "prior"):
         changes["prior"] = None
     if settings.smoke and suite in SMOKE_DATA:
         changes |= {"data": SMOKE_DATA[suite], "splits": ("test",)}

@@ -124,20 +124,23 @@ def compile_plan(
     return _read(found, plan, topology, len(devices))
 
 
-def can_compile(topology: Topology) -> bool:
-    """Whether this machine has a compiler for the chips."""
-    return topology.chip.is_tpu and importlib.util.find_spec("libtpu") is not None
-
-
-def require_compiler(topology: Topology) -> None:
-    """Raises UserError unless this machine has a compiler for the chips."""
+def missing_compiler(topology: Topology) -> str | None:
+    """Returns why this machine has no compiler for the chips, in one line; None if it has."""
     if not topology.chip.is_tpu:
-        raise UserError(
+        return (
             f"{topology.name} is compiled on a machine with such a card only; here leave --compile "
             "out, or pass --compiles 0 with --search"
         )
     if importlib.util.find_spec("libtpu") is None:
-        raise UserError("compiling needs libtpu: run pip install '.[plan]' in a checkout")
+        return "compiling needs libtpu: run pip install '.[plan]' in a checkout"
+    return None
+
+
+def require_compiler(topology: Topology) -> None:
+    """Raises UserError unless this machine has a compiler for the chips."""
+    missing = missing_compiler(topology)
+    if missing is not None:
+        raise UserError(missing)
 
 
 def topology_devices(topology: Topology) -> list[Any]:

@@ -2,9 +2,9 @@
 
 Every candidate is estimated; those whose state, gradients and activations exceed the chip's memory
 are dropped. Of the rest the fastest are compiled, those that are sure to fit before the others, the
-best of every rematerialization first, and
-the compiler's figures replace the estimates. Results of compilations are cached, also that a step
-does not fit, so that a search that was killed goes on where it was.
+best of every rematerialization first, and the compiler's figures replace the estimates. Results of
+compilations are cached, also that a step does not fit, so that a search that was killed goes on
+where it was.
 """
 
 import dataclasses

@@ -46,7 +46,7 @@ JUMP, RESAMPLES = 10, 5
 """Levels gone back at a time, and times each stretch is denoised: RePaint's are 10 and 10."""
 
 FILL_STEPS = 40
-"""Levels of DDIM unless the call says how many, where the bundle has fewer for DPM-Solver++ ."""
+"""Levels of DDIM unless the call says how many, where the bundle has fewer for DPM-Solver++."""
 
 
 @dataclasses.dataclass(frozen=True)

@@ -109,7 +109,7 @@ class RunInputs:
             self.log(f"encoding {len(source)} images and their captions by the frozen CLIP")
             side = self.clip.cfg.vision.image_size
             images = unaugmented_images(source, dataclasses.replace(settings.data, image_size=side))
-            captions = sorted(set(all_captions(source)))
+            captions = set(all_captions(source))
             totals = {"images": len(source), "captions": len(captions)}
             with single_device_mesh():
                 cache = FeatureCache(self.clip, images, captions, every_while(totals, self.log))
