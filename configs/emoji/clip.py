@@ -52,7 +52,7 @@ def get_config(variant: str = "") -> ConfigDict:
         config.seed = 0
         config.model.vision.update({"width": 160, "heads": 4})
         config.model.text.update({"width": 160, "heads": 4})
-        config.train.update({"steps": 4000, "batch_size": 128})
+        config.train.steps = 1600
     if variant == "sam":
         config.train.update({"sam_rho": 0.1, "sam_group": 64})  # paper: rho 0.1, 64 a replica
         config.train.steps = 150

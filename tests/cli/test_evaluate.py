@@ -173,7 +173,12 @@ def test_a_bundle_is_measured_once(refused, tmp_path):
 
 def test_an_output_has_a_name_and_a_folder(refused, tmp_path):
     """An empty path would be the current folder."""
-    assert "the path is empty" in refused("eval", "--model", "emoji", "--out", "")
+    for command in (
+        ("eval", "--model", "emoji", "--out", ""),
+        ("train", "--config", "configs/shapes/clip.py:smoke", "--workdir", ""),
+        ("plan", "--config", "configs/shapes/clip.py:smoke", "--compile", "--save", ""),
+    ):
+        assert "the path is empty" in refused(*command)
     (tmp_path / "file").write_text("")
     told = refused("eval", "--model", "emoji", "--out", tmp_path / "file" / "report")
     assert f"{tmp_path / 'file'} is not a folder" in told
@@ -221,7 +226,7 @@ def test_a_bad_list_of_prompts_is_refused_before_the_models(refused, tmp_path):
     assert "nouns has an entry that is no prompt" in refused(*args)
 
 
-@pytest.mark.parametrize("scales", ["", "high", "1,-2", "1,nan", "1,2000"])
+@pytest.mark.parametrize("scales", ["", "high", "1,-2", "1,nan", "1,2000", "1,,2", "1,2,"])
 def test_scales_of_a_sweep_are_numbers(refused, toy_folder, tmp_path, scales):
     args = ("eval", "--model", toy_folder, "--data", SETTINGS.data, "--suite", "aesthetics")
     told = refused(*args, "--scales", scales, "--out", tmp_path / "report")

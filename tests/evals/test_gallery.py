@@ -42,6 +42,7 @@ def test_gallery_command(model, monkeypatch, tmp_path):
     run = CliRunner().invoke(evaluate, args, catch_exceptions=False)
     result = json.loads(run.stdout)
     assert set(result["figures"]) == set(gallery.FIGURES)
+    assert "pca" in result["settings"] and "scales" not in result["settings"]  # it reads the former
     written = {path.name for path in (tmp_path / "out").iterdir()}
     assert written == {*gallery.FIGURES, "README.md", "gallery.json"}
     probe = result["figures"]["fig6_typographic.png"]

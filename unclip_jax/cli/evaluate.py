@@ -317,7 +317,7 @@ def _settings(options: dict[str, Any], progress: Progress) -> tuple["Settings", 
 def _scales(text: str) -> tuple[float, ...]:
     """Reads a list of guidance scales."""
     try:
-        scales = tuple(dict.fromkeys(float(part) for part in common.split_list(text)))
+        scales = tuple(dict.fromkeys(float(part) for part in text.split(",")))
     except ValueError:
         scales = ()
     if not scales or not all(0.0 <= scale <= MOST_GUIDANCE for scale in scales):

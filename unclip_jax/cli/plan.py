@@ -93,7 +93,7 @@ class Options:
 @click.option(
     "--save",
     metavar="DIR",
-    type=click.Path(file_okay=False, path_type=Path),
+    type=common.OutPath(file_okay=False, path_type=Path),
     help="With --compile: keep the run's compiled programs in DIR, for unclip train.",
 )
 @click.option("--search", is_flag=True, help="Look for the fastest way to run the same step.")

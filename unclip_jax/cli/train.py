@@ -17,7 +17,7 @@ from unclip_jax.cli.progress import Progress, TrainingProgress, note
 @click.option(
     "--workdir",
     required=True,
-    type=click.Path(file_okay=False, path_type=Path),
+    type=common.OutPath(file_okay=False, path_type=Path),
     help="Folder of the run: checkpoints, metrics, samples.",
 )
 @click.option(

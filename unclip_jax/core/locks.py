@@ -84,8 +84,9 @@ def _present(folder: Path, target: Path) -> Iterator[None]:
     with cleared(clear):
         try:
             folder.mkdir(parents=True, exist_ok=True)
-        except FileExistsError as error:
-            raise UserError(f"cannot write {target}: {folder} is not a folder") from error
+        except (FileExistsError, NotADirectoryError) as error:
+            found = next(p for p in (folder.absolute(), *folder.absolute().parents) if p.exists())
+            raise UserError(f"cannot write {target}: {found} is not a folder") from error
         except OSError as error:
             raise UserError(f"cannot write {target}: {error.strerror or error}") from error
         yield

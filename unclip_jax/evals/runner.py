@@ -104,7 +104,7 @@ def write_suite(
     if name in WITHOUT_METRICS:
         if settings.smoke:
             model, settings = small_bundle(model), small_size(model, settings)
-        report, text = WITHOUT_METRICS[name](folder, model, settings, recorded)
+        report, text = WITHOUT_METRICS[name](folder, model, settings, _read(name, recorded))
         report |= {"notes": notes} if notes else {}
         return ({**report, "note": WARNING} if settings.smoke else report), text
     start = time.perf_counter()
@@ -152,6 +152,11 @@ def write_answers(
     return report, markdown
 
 
+def _read(suite: str, recorded: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the settings that a suite reads."""
+    return {name: value for name, value in recorded.items() if is_read(suite, name)}
+
+
 def write_report(
     folder: Path,
     suite: str,
@@ -166,7 +171,7 @@ def write_report(
         recorded: settings, of which the report lists those that the suite reads.
         notes: what a reader has to know beside the settings, a line each.
     """
-    recorded = {name: value for name, value in recorded.items() if is_read(suite, name)}
+    recorded = _read(suite, recorded)
     report = to_json(suite, results, recorded, others)
     if notes:
         report["notes"] = list(notes)

@@ -20,6 +20,21 @@ FAULTS: list[Fault] = [
             "if False and",
             "tests/cli/test_evaluate.py::test_a_bundle_is_measured_once",
         ),
+        (
+            "scales_with_a_gap",
+            'float(part) for part in text.split(",")',
+            'float(part) for part in text.split(",") if part',
+            "tests/cli/test_evaluate.py::test_scales_of_a_sweep_are_numbers",
+        ),
+    ),
+    *faults_in(
+        "unclip_jax/cli/train.py",
+        (
+            "a_run_in_the_current_folder",
+            "type=common.OutPath(file_okay=False, path_type=Path)",
+            "type=click.Path(file_okay=False, path_type=Path)",
+            "tests/cli/test_evaluate.py::test_an_output_has_a_name_and_a_folder",
+        ),
     ),
     *faults_in(
         "unclip_jax/cli/completion.py",

@@ -4,6 +4,15 @@ from tests.faults.catalog import Fault, faults_in
 
 FAULTS: list[Fault] = [
     *faults_in(
+        "unclip_jax/core/locks.py",
+        (
+            "another_place_is_named",
+            "(folder.absolute(), *folder.absolute().parents) if p.exists()",
+            "(folder.absolute(), *folder.absolute().parents) if True",
+            "tests/core/test_locks.py::test_a_place_that_cannot_be_written_is_one_line",
+        ),
+    ),
+    *faults_in(
         "unclip_jax/core/prng.py",
         (
             "draw_and_prompt_swapped",
