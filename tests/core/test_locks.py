@@ -83,6 +83,14 @@ def test_a_place_that_cannot_be_written_is_one_line(tmp_path):
                 raise AssertionError("held")
 
 
+def test_a_link_to_nothing_is_no_folder(tmp_path):
+    (tmp_path / "link").symlink_to(tmp_path / "nowhere")
+    for out in (tmp_path / "link", tmp_path / "link" / "run"):
+        why = f"cannot write {out}: {tmp_path / 'link'} is not a folder"
+        with pytest.raises(UserError, match=f"^{why}$"), locked(out, "x"):
+            raise AssertionError("held")
+
+
 def test_beside_a_folder_that_does_not_exist_yet(tmp_path):
     with locked_beside(tmp_path / "out", "unclip export"):
         assert [path.name for path in tmp_path.iterdir()] == [".out.lock"]

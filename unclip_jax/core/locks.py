@@ -85,11 +85,18 @@ def _present(folder: Path, target: Path) -> Iterator[None]:
         try:
             folder.mkdir(parents=True, exist_ok=True)
         except (FileExistsError, NotADirectoryError) as error:
-            found = next(p for p in (folder.absolute(), *folder.absolute().parents) if p.exists())
-            raise UserError(f"cannot write {target}: {found} is not a folder") from error
+            raise UserError(
+                f"cannot write {target}: {_obstacle(folder)} is not a folder"
+            ) from error
         except OSError as error:
             raise UserError(f"cannot write {target}: {error.strerror or error}") from error
         yield
+
+
+def _obstacle(folder: Path) -> Path:
+    """Returns the part of a path that is there and is no folder: a file, or a link to nothing."""
+    parts = (folder, *folder.parents)
+    return next((p for p in parts if os.path.lexists(p) and not p.is_dir()), folder)
 
 
 @contextlib.contextmanager

@@ -28,6 +28,15 @@ FAULTS: list[Fault] = [
         ),
     ),
     *faults_in(
+        "unclip_jax/cli/plan.py",
+        (
+            "programs_in_the_current_folder",
+            "type=common.OutPath(file_okay=False, path_type=Path)",
+            "type=click.Path(file_okay=False, path_type=Path)",
+            "tests/cli/test_evaluate.py::test_an_output_has_a_name_and_a_folder",
+        ),
+    ),
+    *faults_in(
         "unclip_jax/cli/train.py",
         (
             "a_run_in_the_current_folder",

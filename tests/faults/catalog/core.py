@@ -7,9 +7,15 @@ FAULTS: list[Fault] = [
         "unclip_jax/core/locks.py",
         (
             "another_place_is_named",
-            "(folder.absolute(), *folder.absolute().parents) if p.exists()",
-            "(folder.absolute(), *folder.absolute().parents) if True",
+            "if os.path.lexists(p) and not p.is_dir()",
+            "if not p.is_dir()",
             "tests/core/test_locks.py::test_a_place_that_cannot_be_written_is_one_line",
+        ),
+        (
+            "a_link_to_nothing_is_passed_over",
+            "if os.path.lexists(p) and not p.is_dir()), folder)",
+            "if p.exists()), folder)",
+            "tests/core/test_locks.py::test_a_link_to_nothing_is_no_folder",
         ),
     ),
     *faults_in(
