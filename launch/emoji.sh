@@ -56,8 +56,12 @@ run "$UNCLIP" embed --bundle "$RUNS/clip_bundle" --concepts no_flags --out "$RUN
   --fit-pca
 train --config "$CONFIGS/prior_ar.py" --workdir "$RUNS/prior_ar" --config.clip="$RUNS/clip_bundle" \
   --config.pca="$RUNS/embeddings/pca.safetensors"
+# The second phase of the diffusion prior, with the drawings of the decoder as often as all others.
+export_new "$RUNS/prior_first" "$RUNS/clip" "$RUNS/prior_diffusion" --dtype float32
+train --config "$CONFIGS/prior_diffusion.py:tune" --workdir "$RUNS/prior_tuned" \
+  --config.clip="$RUNS/clip_bundle" --config.init_from="$RUNS/prior_first"
 # The second phase of the decoder, on embeddings that the prior samples from the captions.
-export_new "$RUNS/prior_bundle" "$RUNS/clip" "$RUNS/prior_diffusion" --dtype float32
+export_new "$RUNS/prior_bundle" "$RUNS/clip" "$RUNS/prior_tuned" --dtype float32
 samples=$RUNS/prior_samples/prior_samples.safetensors
 if [[ ! -e "$samples" ]]; then # a rerun uses the same samples
   run "$UNCLIP" embed --bundle "$RUNS/prior_bundle" --concepts everyday --styles 3d,flat \
@@ -72,7 +76,7 @@ train --config "$CONFIGS/upsampler_256.py" --workdir "$RUNS/upsampler_256"
 train --config "$CONFIGS/clip.py:eval_clip" --workdir "$RUNS/eval_clip"
 export_new "$RUNS/eval_clip_bundle" "$RUNS/eval_clip"
 
-stages=("$RUNS/clip" "$RUNS/prior_diffusion" "$RUNS/prior_ar" "$RUNS/decoder_tuned"
+stages=("$RUNS/clip" "$RUNS/prior_tuned" "$RUNS/prior_ar" "$RUNS/decoder_tuned"
   "$RUNS/upsampler_256")
 export_new "$RUNS/draft" "${stages[@]}"
 # Every stage is evaluated on the subset that it was trained on.

@@ -46,9 +46,10 @@ def test_emoji_trains_every_stage_and_exports_what_it_trained():
     held = [final[i + 1] for i, word in enumerate(final) if word == "--metrics"]
     assert sorted(held) == sorted(written) and len(held) == 4
     assert (ROOT / value(final, "--notes")).is_file()
+    assert {"r/prior_tuned", "r/decoder_tuned"} <= set(runs)
     # A stage is given a CLIP only after it was exported.
     exported = [c[c.index("--out") + 1] for c in commands if c[1] == "export"]
-    for path in re.findall(r"--config\.clip=(\S+)", result.stdout):
+    for path in re.findall(r"--config\.(?:clip|init_from)=(\S+)", result.stdout):
         assert path in exported
 
 

@@ -1,9 +1,15 @@
-"""Diffusion prior of the emoji family: from a caption's CLIP features to an image embedding.
+r"""Diffusion prior of the emoji family: from a caption's CLIP features to an image embedding.
 
     unclip train --config configs/emoji/prior_diffusion.py --config.clip=BUNDLE --workdir runs/prior
 
-learns from all concepts but flags in all styles. Sizes of the model that are None are those of the
-bundle's CLIP.
+learns from all concepts but flags in all styles. What ships is then trained on with the drawings of
+the decoder shown as often as all others together, and without dropout:
+
+    unclip export runs/clip runs/prior --out runs/prior_bundle
+    unclip train --config configs/emoji/prior_diffusion.py:tune --config.clip=BUNDLE \
+        --config.init_from=runs/prior_bundle --workdir runs/prior_tuned
+
+Sizes of the model that are None are those of the bundle's CLIP.
 """
 
 from ml_collections import ConfigDict
@@ -11,14 +17,15 @@ from ml_collections import ConfigDict
 from unclip_jax.configs import common
 from unclip_jax.configs.emoji import use_emoji
 
-VARIANTS = ("baseline", "smoke")
+VARIANTS = ("tune", "baseline", "smoke")
 
 
 def get_config(variant: str = "") -> ConfigDict:
     """Returns the config.
 
-    The variant "baseline" costs as much as GLIDE and DALL·E together with that of the decoder
-    (configs/emoji/dvae.py). "smoke" has procedural images, an untrained CLIP and caption tokens.
+    The variant "tune" is the second phase. "baseline" costs as much as GLIDE and DALL·E together
+    with that of the decoder (configs/emoji/dvae.py). "smoke" has procedural images, an untrained
+    CLIP and caption tokens.
     """
     common.check_variant(variant, VARIANTS)
     config = common.base("prior_diffusion")
@@ -59,6 +66,12 @@ def get_config(variant: str = "") -> ConfigDict:
             "cache_clip": True,  # images are not augmented
         }
     )
+    if variant == "tune":
+        config.data.update({"mix": ("emoji",), "mix_concepts": "everyday"})
+        config.data.mix_styles = ("3d", "flat")
+        config.model.transformer.dropout = 0.0
+        config.train.update({"steps": 4_000, "batch_size": 128})
+        config.optim.update({"learning_rate": 7e-4, "ema_decay": 0.995})
     if variant == "baseline":
         use_emoji(config, image_size=64, concepts="everyday", styles=("3d", "flat"))
         config.train.update({"steps": 1_200, "batch_size": 64})

@@ -17,10 +17,12 @@ def test_the_emoji_plan_trains_what_the_script_trains():
     wanted = {step.name: step.images for step in found.steps}
     assert wanted["clip"] == 1_280_000 and wanted["prior_diffusion"] == 768_000
     assert wanted["decoder"] == 1_280_000
-    training = {"clip", "prior_diffusion", "decoder", "decoder_tuned", "prior_ar", "eval_clip"}
-    assert set(wanted) == training | {"pca", "prior_samples"}
+    training = {"clip", "prior_diffusion", "decoder", "prior_ar", "eval_clip"}
+    tuned = {"prior_tuned", "decoder_tuned"}
+    assert set(wanted) == training | tuned | {"pca", "prior_samples"}
     needs = {step.name: step.needs for step in found.steps}
     assert needs["prior_ar"] == ("clip", "pca")
+    assert needs["prior_samples"] == ("clip", "prior_tuned")
     assert needs["decoder_tuned"] == ("clip", "decoder", "prior_samples")
     for step in found.steps:
         path = step.config.partition(":")[0]

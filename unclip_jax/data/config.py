@@ -19,6 +19,9 @@ class DataConfig:
             "shapes:size=32,count=500". It has to be set.
         mix: Further data sets that are sampled together with `name`.
         mix_weights: Sampling weights of `name` and each of `mix`; empty means equal weights.
+        mix_concepts: Which concepts of the sets in `mix` to use; empty means `concepts`. Thus a set
+            can be mixed with a part of itself, which is then seen more often.
+        mix_styles: Which styles of the sets in `mix` to use; empty means `styles`.
         split: Split of the data set; several are joined by "+".
         image_size: Side of the images in pixels. A prior's images have the size of its CLIP.
         min_side: Smallest shorter side in pixels (longer side with crop="pad"); smaller images are
@@ -47,6 +50,8 @@ class DataConfig:
     name: str = ""
     mix: tuple[str, ...] = ()
     mix_weights: tuple[float, ...] = ()
+    mix_concepts: str = ""
+    mix_styles: tuple[str, ...] = ()
     split: str = "train"
     image_size: int = 64
     min_side: int = 0
@@ -88,6 +93,8 @@ class DataConfig:
             raise ValueError(
                 f"mix_weights={self.mix_weights} must be {count} numbers, of name and each of mix"
             )
+        if (self.mix_concepts or self.mix_styles) and not self.mix:
+            raise ValueError("mix_concepts and mix_styles are of the sets in mix, which is empty")
         side = self.window or self.image_size
         if self.degrade != "none" and side % (2 * bsr.FACTOR):
             raise ValueError(

@@ -67,11 +67,18 @@ def open_source(cfg: DataConfig, section: str = "data") -> Source:
             "config.data.name is not set: pass --config.data.name=DIR, a data set made by "
             "unclip data ingest SRC --out DIR"
         )
-    sources = [_open_set(name, cfg, section) for name in (cfg.name, *cfg.mix)]
-    return Mixture(sources, cfg.mix_weights) if cfg.mix else sources[0]
+    source = _open_set(cfg.name, cfg, section)
+    if not cfg.mix:
+        return source
+    part = dataclasses.replace(
+        cfg, concepts=cfg.mix_concepts or cfg.concepts, styles=cfg.mix_styles or cfg.styles
+    )
+    prefix = "mix_" if cfg.mix_concepts or cfg.mix_styles else ""
+    others = [_open_set(name, part, section, prefix) for name in cfg.mix]
+    return Mixture([source, *others], cfg.mix_weights)
 
 
-def _open_set(name: str, cfg: DataConfig, section: str) -> Source:
+def _open_set(name: str, cfg: DataConfig, section: str, prefix: str = "") -> Source:
     known = list(split_sizes(name))
     if not set(cfg.split.split("+")) <= set(known):
         raise UserError(
@@ -82,7 +89,7 @@ def _open_set(name: str, cfg: DataConfig, section: str) -> Source:
     try:
         return select(source, concepts=cfg.concepts, styles=cfg.styles)
     except UserError as error:
-        flags = '--config.data.concepts=all --config.data.styles="()"'
+        flags = f'--config.data.{prefix}concepts=all --config.data.{prefix}styles="()"'
         raise UserError(f"data set {name} split {cfg.split}: {error}; pass {flags}") from error
 
 

@@ -248,4 +248,13 @@ FAULTS: list[Fault] = [
             "tests/data/test_pipeline.py::test_weights_of_a_mixture_are_one_for_each_set",
         ),
     ),
+    *faults_in(
+        "unclip_jax/data/pipeline.py",
+        (
+            "mixed_sets_whole",
+            "concepts=cfg.mix_concepts or cfg.concepts",
+            "concepts=cfg.concepts",
+            "tests/data/test_pipeline.py::test_a_set_is_mixed_with_a_part_of_itself",
+        ),
+    ),
 ]
