@@ -46,7 +46,7 @@ def watched(monkeypatch):
         pca="",
         data=data,
         optim=OPTIM,
-        train=TrainConfig(steps=10, batch_size=8, prior_share=0.25),
+        train=TrainConfig(steps=10, batch_size=8, prior_share=0.25, prior_cosine=0.5),
         eval=EvalConfig(split="test", batches=2, batch_size=16),
     )
     made = inputs.RunInputs(
@@ -66,6 +66,7 @@ def test_training_batches_are_of_the_runs_seed_and_mixed_with_a_priors_samples(w
     made, pipelines, mixed = watched
     made.training_batches()
     assert [(one.samples, one.share, one.seed) for one in mixed] == [(made.samples, 0.25, SEED)]
+    assert mixed[0].least_cosine == 0.5
     ((count, cfg, options),) = pipelines
     assert (count, cfg.split, cfg.zoom) == (len(made.source), "train", 0.5)
     assert (options["seed"], options["batch_size"]) == (SEED, 8)

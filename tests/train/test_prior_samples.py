@@ -68,6 +68,21 @@ def test_an_example_gets_the_same_in_any_batch_and_another_by_another_seed(sampl
         assert (z == -1).all() if expected else (z >= 0).all()
 
 
+def test_a_sample_far_from_the_example_s_own_embedding_leaves_it_that(samples):
+    """Draw k of a caption is at k x 40 degrees from the own z_i of every example."""
+    angle = np.deg2rad(40 * np.arange(K))
+    plane = np.stack([3 * np.cos(angle), 3 * np.sin(angle), 0 * angle, 0 * angle], -1)
+    turned = dataclasses.replace(samples, image_emb=np.tile(plane, (N, 1, 1)).astype(np.float32))
+    batch = shown(600)
+    batch["image_emb"] = np.tile(np.float32([5, 0, 0, 0]), (600, 1))
+    for least, angles in ((0.9, {0}), (0.7, {0, 40}), (0.1, {0, 40, 80}), (-1.0, {0, 40, 80})):
+        z = SampledEmbeddings(turned, 1.0, seed=3, least_cosine=least).mix(batch)
+        own = z[:, 0] == 5
+        assert own.any() == (len(angles) < 3)
+        assert set(np.rad2deg(np.arctan2(z[:, 1], z[:, 0])).round().astype(int)) == angles
+        assert abs(own.mean() - (1 - len(angles) / 3)) < 4 * np.sqrt(2 / 9 / 600)
+
+
 def test_the_file(samples, tmp_path):
     path = tmp_path / "s.safetensors"
     save_prior_samples(path, samples)

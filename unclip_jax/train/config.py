@@ -161,6 +161,8 @@ class TrainConfig:
         image_drop: Share of examples that get the null image embedding.
         prior_samples: File with a prior's samples (`unclip embed --prior-draws`); decoder only.
         prior_share: Share of examples whose z_i is drawn from `prior_samples`.
+        prior_cosine: Least cosine of such a sample to the example's own z_i, which it keeps
+            otherwise: where a caption has several images, a sample may mean another of them.
         crop_size: Side of a random crop of the target; upsamplers only.
         blur_prob: Share of low-resolution inputs that are blurred; upsamplers only.
         blur_sigma: Standard deviation of that blur in pixels.
@@ -193,6 +195,7 @@ class TrainConfig:
     image_drop: float = 0.0
     prior_samples: str = ""
     prior_share: float = 0.5
+    prior_cosine: float = -1.0
     crop_size: int | None = None
     blur_prob: float = 0.0
     blur_sigma: float = 0.6
@@ -224,6 +227,7 @@ class TrainConfig:
             gumbel_temperature=POSITIVE,
             kl_weight=NOT_NEGATIVE,
             **dict.fromkeys(shares, SHARE),
+            prior_cosine=(-1.0, 1.0),
             save_seconds=NOT_NEGATIVE,
             blur_sigma=POSITIVE,
             sam_rho=NOT_NEGATIVE,

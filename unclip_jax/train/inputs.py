@@ -17,6 +17,7 @@ from jaxtyping import Float32, Float64, UInt8
 
 from unclip_jax.checkpoint.prior_samples import PriorSamples
 from unclip_jax.core.errors import UserError
+from unclip_jax.core.vectors import unit64
 from unclip_jax.data.config import DataConfig
 from unclip_jax.data.pipeline import (
     batch_iterator,
@@ -96,7 +97,8 @@ class RunInputs:
         if self.samples is None:
             return None
         settings = self.program.settings
-        return SampledEmbeddings(self.samples, settings.train.prior_share, settings.seed)
+        share, least = settings.train.prior_share, settings.train.prior_cosine
+        return SampledEmbeddings(self.samples, share, settings.seed, least)
 
     def _host_transform(
         self, source: Source | StoredExamples, sampled: "SampledEmbeddings | None" = None
@@ -262,11 +264,19 @@ class SampledEmbeddings:
     training on true ones (ours; unCLIP trains on true embeddings alone). Which examples get a
     sample, and which of their caption's, depends on the run's seed and the example's number, so
     that a resumed run has the same.
+
+    Attributes:
+        samples: the prior's, by caption.
+        share: of the examples that get a sample, if it is near enough.
+        seed: of the run.
+        least_cosine: of a sample to the example's own z_i; -1 takes any. A sample of "a cat" may be
+            near another image of a cat than the one that is shown, and blurs what is learned of it.
     """
 
     samples: PriorSamples
     share: float
     seed: int
+    least_cosine: float = -1.0
 
     def mix(self, batch: HostBatch) -> Float32[np.ndarray, "b d"]:
         """Returns z_i of a batch with `image_emb`, `tokens` and `index`."""
@@ -275,7 +285,10 @@ class SampledEmbeddings:
         draws = np.stack([self._draw(int(number)) for number in batch["index"]])
         chosen = draws[:, 0] < self.share
         pick = (draws[:, 1] * self.samples.image_emb.shape[1]).astype(np.int64)
-        image_emb[chosen] = self.samples.image_emb[rows[chosen], pick[chosen]]
+        sampled = self.samples.image_emb[rows, pick]
+        if self.least_cosine > -1:
+            chosen &= (unit64(sampled) * unit64(image_emb)).sum(1) >= self.least_cosine
+        image_emb[chosen] = sampled[chosen]
         return image_emb
 
     def _draw(self, number: int) -> Float64[np.ndarray, " 2"]:
