@@ -177,6 +177,7 @@ def test_an_output_has_a_name_and_a_folder(refused, tmp_path):
         ("eval", "--model", "emoji", "--out", ""),
         ("train", "--config", "configs/shapes/clip.py:smoke", "--workdir", ""),
         ("plan", "--config", "configs/shapes/clip.py:smoke", "--compile", "--save", ""),
+        ("data", "prepare", "emoji", "--packages", ""),
     ):
         assert "the path is empty" in refused(*command)
     (tmp_path / "file").write_text("")

@@ -47,7 +47,7 @@ def data() -> None:
 )
 @click.option(
     "--packages",
-    type=click.Path(path_type=Path),
+    type=common.OUT,
     help="Folder of npm tarballs; missing ones are downloaded [cache folder].",
 )
 @click.option("--overwrite", is_flag=True, help="Replace the set in --out.")
