@@ -254,7 +254,7 @@ FAULTS: list[Fault] = [
             "mixed_sets_whole",
             "concepts=cfg.mix_concepts or cfg.concepts",
             "concepts=cfg.concepts",
-            "tests/data/test_pipeline.py::test_a_set_is_mixed_with_a_part_of_itself",
+            "tests/data/test_mixtures.py::test_a_set_is_mixed_with_a_part_of_itself",
         ),
     ),
 ]
