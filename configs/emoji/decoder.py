@@ -5,7 +5,7 @@ r"""Decoder of the emoji family: 64-px images from an image embedding and a capt
 learns from the embeddings of the images themselves, as the paper does. What ships is then tuned on
 embeddings that the prior samples from the captions, since that is what it gets at sampling:
 
-    unclip export runs/clip runs/prior_diffusion --out runs/prior_bundle
+    unclip export runs/clip runs/prior_tuned --out runs/prior_bundle
     unclip embed --bundle runs/prior_bundle --concepts everyday --styles 3d,flat --crop pad \
         --prior-draws 1 --out runs/prior_samples
     unclip export runs/clip runs/decoder --out runs/decoder_bundle
@@ -67,8 +67,9 @@ def get_config(variant: str = "") -> ConfigDict:
     if variant in ("", "tune"):
         few_steps(config)
     if variant == "tune":
-        config.train.update({"steps": 1_500, "batch_size": 64, "prior_share": 0.6})
-        config.optim.learning_rate = 5e-4
+        config.train.update({"steps": 1_300, "batch_size": 64})
+        config.train.update({"prior_share": 0.7, "prior_cosine": 0.85})
+        config.optim.update({"learning_rate": 4e-4, "warmup_steps": 100, "ema_decay": 0.997})
     if variant == "baseline":
         config.train.update({"steps": 693, "batch_size": 64, "save_every": 100})
         config.optim.update({"learning_rate": 1e-3, "warmup_steps": 50, "ema_decay": 0.995})

@@ -41,7 +41,7 @@ def get_config(variant: str = "") -> ConfigDict:
         {
             "steps": 8,  # paper: 64; here 8 come nearer to held-out embeddings, or as near
             "num_candidates": 8,  # paper: 2, the one nearest to z_t is kept
-            "guidance": 4.0,  # the paper's value is not stated
+            "guidance": 3.0,  # the paper's value is not stated
             "x0_bound": None,  # embeddings have no range
         }
     )
