@@ -119,6 +119,18 @@ FAULTS: list[Fault] = [
             "chosen = draws[:, 0] > self.share",
             "tests/train/test_prior_samples.py::test_the_share_gets_samples_of_its_own_captions_evenly",
         ),
+        (
+            "samples_however_far",
+            "(unit64(sampled) * unit64(image_emb)).sum(1)",
+            "(sampled * image_emb).sum(1)",
+            "tests/train/test_prior_samples.py::test_a_sample_far_from_the_example_s_own_embedding_leaves_it_that",
+        ),
+        (
+            "distance_of_samples_left_out",
+            "share, least = settings.train.prior_share, settings.train.prior_cosine",
+            "share, least = settings.train.prior_share, -1.0",
+            "tests/train/test_inputs.py::test_training_batches_are_of_the_runs_seed_and_mixed_with_a_priors_samples",
+        ),
     ),
     *faults_in(
         "unclip_jax/train/sharding.py",
