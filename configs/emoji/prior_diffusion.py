@@ -81,7 +81,7 @@ def get_config(variant: str = "") -> ConfigDict:
 
 def second_phase(config: ConfigDict) -> None:
     """Shows the decoder's drawings as often as all others together, and drops nothing out."""
-    config.data.update({"mix": ("emoji",), "mix_concepts": "everyday"})
+    config.data.update({"mix": (config.data.name,), "mix_concepts": "everyday"})
     config.data.mix_styles = ("3d", "flat")
     config.model.transformer.dropout = 0.0
     config.train.update({"steps": 4_000, "batch_size": 128})
